@@ -1,0 +1,229 @@
+"""Pair lists: every potential's view of who is near whom."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.geometry import complete_cell
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from .system import System
+
+#: Two atoms closer than this (A) are one atom written twice.
+COINCIDENT = 1e-3
+
+
+@dataclass(frozen=True)
+class PairList:
+    """All ordered pairs (i, j) within ``cutoff``, each i-j also as j-i, sorted by i.
+
+    Attributes
+    ----------
+    i, j : (E,) int64 tensors
+        Atom indices in the System.
+    shift : (E, 3) tensor
+        Lattice translations of atom j, in the System's float type.
+    cutoff : float
+        The distance out to which the list is complete, A. Lists that are
+        reused with a skin also hold pairs beyond it.
+    """
+
+    i: Tensor
+    j: Tensor
+    shift: Tensor
+    cutoff: float
+
+    def vectors(self, system: System) -> Tensor:
+        """Return R_j + shift - R_i, (E, 3), A; differentiable."""
+        if system.n_systems == 1:
+            offset = self.shift @ system.cell[0]
+        else:
+            cell = system.cell[system.index[self.i]]
+            offset = torch.einsum("ek,ekl->el", self.shift, cell)
+        positions = system.positions
+        return positions[self.j] - positions[self.i] + offset
+
+    def repeated(self, times: int, n_atoms: int) -> PairList:
+        """Return the list of ``times`` copies of a System of ``n_atoms`` atoms."""
+        offset = n_atoms * torch.arange(times, device=self.i.device)[:, None]
+        return PairList(
+            (self.i + offset).flatten(),
+            (self.j + offset).flatten(),
+            self.shift.repeat(times, 1),
+            self.cutoff,
+        )
+
+
+Backend = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, float],
+    tuple[np.ndarray, np.ndarray, np.ndarray],
+]
+
+
+def _vesin_pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from vesin import NeighborList as VesinList
+
+    search = VesinList(cutoff=cutoff, full_list=True, sorted=True)
+    i, j, shift = search.compute(
+        points=positions, box=cell, periodic=pbc.tolist(), quantities="ijS"
+    )
+    return i, j, shift
+
+
+def _scipy_pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inverse = np.linalg.inv(cell)
+    fractional = positions @ inverse
+    home = np.where(pbc, np.floor(fractional), 0.0)
+    fractional = fractional - home
+    # Images of the home cell whose atoms can be within the cutoff of it.
+    reach = cutoff * np.linalg.norm(inverse, axis=0)
+    span = np.where(pbc, np.ceil(reach), 0).astype(int)
+    shifts = np.stack(
+        np.meshgrid(*(np.arange(-n, n + 1) for n in span), indexing="ij"), axis=-1
+    ).reshape(-1, 3)
+    image = (fractional[None] + shifts[:, None]).reshape(-1, 3)
+    near = np.flatnonzero(
+        (((image >= -reach) & (image <= 1.0 + reach)) | ~pbc).all(axis=1)
+    )
+    tree = cKDTree(fractional @ cell)
+    images = cKDTree(image[near] @ cell)
+    found = tree.sparse_distance_matrix(images, cutoff, output_type="ndarray")
+    i, ghost = found["i"], near[found["j"]]
+    j, shift = ghost % len(positions), shifts[ghost // len(positions)]
+    keep = (i != j) | shift.any(axis=1)
+    i, j, shift = i[keep], j[keep], shift[keep]
+    order = np.argsort(i, kind="stable")
+    i, j, shift = i[order], j[order], shift[order]
+    return i, j, shift + (home[i] - home[j]).astype(int)
+
+
+_BACKENDS: dict[str, Backend] = {"vesin": _vesin_pairs, "scipy": _scipy_pairs}
+
+
+def build_pairs(
+    system: System, cutoff: float, *, backend: str | None = None
+) -> PairList:
+    """List all pairs within ``cutoff`` (A), periodic images included.
+
+    Cells may be shorter than the cutoff and periodic in any subset of
+    directions. ``backend`` is ``"vesin"`` (the default where installed) or
+    ``"scipy"``; both give the same pairs.
+
+    Raises
+    ------
+    ValueError
+        If two atoms coincide, or the backend is unknown.
+    """
+    if backend is None:
+        backend = "vesin" if importlib.util.find_spec("vesin") else "scipy"
+    if backend not in _BACKENDS:
+        raise ValueError(f"unknown neighbour backend {backend!r}: {sorted(_BACKENDS)}")
+    search = _BACKENDS[backend]
+    positions = system.positions.detach().cpu().numpy().astype(float)
+    cells = system.cell.detach().cpu().numpy().astype(float)
+    pbc = system.pbc.cpu().numpy()
+    start = 0
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for b, count in enumerate(system.counts().tolist()):
+        points = positions[start : start + count]
+        if not np.isfinite(points).all():
+            raise ValueError("positions are not finite")
+        i, j, shift = search(points, complete_cell(cells[b]), pbc[b], cutoff)
+        parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
+        start += count
+
+    def join(k: int, dtype: torch.dtype) -> Tensor:
+        joined = np.concatenate([part[k] for part in parts])
+        return torch.from_numpy(joined).to(system.device, dtype)
+
+    pairs = PairList(
+        join(0, torch.int64), join(1, torch.int64), join(2, system.dtype), cutoff
+    )
+    _check_distances(system, pairs)
+    return pairs
+
+
+def _check_distances(system: System, pairs: PairList) -> None:
+    with torch.no_grad():
+        distance = pairs.vectors(system).norm(dim=1)
+    if len(distance) and distance.min() < COINCIDENT:
+        k = int(distance.argmin())
+        raise ValueError(
+            f"atoms {int(pairs.i[k])} and {int(pairs.j[k])} coincide (distance "
+            f"{float(distance[k]):.1e} A); remove one of them"
+        )
+
+
+class NeighborList:
+    """Pair list with a Verlet skin, rebuilt only when it could miss a pair.
+
+    With atoms displaced by at most u from where the list was built, beyond
+    the homogeneous deformation F of the cell, every pair now within the cutoff
+    was then within ``(cutoff + 2 u) ||F^-1||``: the list is kept while that
+    stays inside cutoff + skin. Positions are compared as they are, without
+    minimum images, so wrapping atoms into the cell triggers a rebuild.
+
+    Parameters
+    ----------
+    skin : float
+        Extra distance, A. Zero rebuilds whenever anything moves.
+    backend : str, optional
+        See :func:`build_pairs`.
+    """
+
+    def __init__(self, skin: float = 0.5, *, backend: str | None = None) -> None:
+        if skin < 0:
+            raise ValueError("skin must not be negative")
+        self.skin = skin
+        self.backend = backend
+        self.n_builds = 0
+        self._pairs: PairList | None = None
+        self._built: System | None = None
+
+    def update(self, system: System, cutoff: float) -> PairList:
+        """Return pairs complete to ``cutoff`` (A) for ``system``."""
+        if self._pairs is None or not self._reusable(system, cutoff):
+            self._pairs = build_pairs(
+                system, cutoff + self.skin, backend=self.backend
+            )
+            self._built = System(
+                *(x.detach().clone() for x in vars(system).values())
+            )
+            self.n_builds += 1
+        return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)
+
+    def _reusable(self, system: System, cutoff: float) -> bool:
+        built, pairs = self._built, self._pairs
+        assert built is not None and pairs is not None
+        if (
+            built.positions.shape != system.positions.shape
+            or built.device != system.device
+            or built.dtype != system.dtype
+            or not torch.equal(built.index, system.index)
+            or not torch.equal(built.pbc, system.pbc)
+        ):
+            return False
+        with torch.no_grad():
+            reference = built.positions
+            stretch = 1.0
+            if not torch.equal(built.cell, system.cell):
+                if bool((torch.linalg.det(built.cell).abs() < 1e-8).any()):
+                    return False
+                deform = torch.linalg.solve(built.cell, system.cell)
+                reference = torch.einsum(
+                    "ni,nij->nj", reference, deform[system.index]
+                )
+                stretch = float(
+                    (1.0 / torch.linalg.svdvals(deform)[:, -1].clamp_min(1e-12)).max()
+                )
+            moved = float((system.positions - reference).norm(dim=1).max())
+        return (cutoff + 2.0 * moved) * stretch <= pairs.cutoff

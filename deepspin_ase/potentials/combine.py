@@ -1,0 +1,184 @@
+"""Potentials made of potentials: sums, committees and time-reversal symmetry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..neighbors import PairList, build_pairs
+from ..system import System
+from .base import Potential, Prediction
+from .registry import register
+
+_QUANTITIES = ("energy", "energies", "forces", "magnetic_forces", "virial")
+
+
+def _intersection(
+    sets: Sequence[frozenset[int] | None],
+) -> frozenset[int] | None:
+    known = [s for s in sets if s is not None]
+    return frozenset.intersection(*known) if known else None
+
+
+class _Members(Potential):
+    """Several potentials seen as one; they share the pair list."""
+
+    def __init__(self, members: Sequence[Potential]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError(f"{type(self).__name__} needs at least one potential")
+        for member in members:
+            if not isinstance(member, Potential):
+                raise TypeError(f"{member!r} is not a Potential")
+        self.members = nn.ModuleList(members)
+        self.uses_spins = any(m.uses_spins for m in members)
+        self.species = _intersection([m.species for m in members])
+        self.magnetic_species = _intersection(
+            [m.magnetic_species for m in members if m.uses_spins]
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        return {"members": list(self.members)}
+
+    @property
+    def cutoff(self) -> float:
+        return max(m.cutoff for m in self.members)
+
+    def pair_cutoff(self, system: System) -> float:
+        return max(m.pair_cutoff(system) for m in self.members)
+
+    def check(self, system: System) -> None:
+        for member in self.members:
+            member.check(system)
+
+    def _evaluate_members(
+        self, system: System, pairs: PairList | None, **options: bool
+    ) -> list[Prediction]:
+        if pairs is None:
+            self.check(system)
+            pairs = build_pairs(system, self.pair_cutoff(system))
+        return [m.evaluate(system, pairs, **options) for m in self.members]
+
+
+@register
+class Sum(_Members):
+    """Sum of potentials: an exchange term on a lattice, a network on a baseline."""
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        return torch.stack([m(system, pairs) for m in self.members]).sum(0)
+
+    def evaluate(
+        self, system: System, pairs: PairList | None = None, **options: bool
+    ) -> Prediction:
+        """Add the members' predictions; see :meth:`Potential.evaluate`."""
+        parts = self._evaluate_members(system, pairs, **options)
+        return replace(
+            parts[0],
+            **{
+                name: torch.stack([getattr(p, name) for p in parts]).sum(0)
+                for name in _QUANTITIES
+                if getattr(parts[0], name) is not None
+            },
+        )
+
+
+@register
+class Committee(_Members):
+    """Mean of several potentials, with their standard deviations.
+
+    ``Prediction.deviations`` holds the population standard deviation over the
+    members of every quantity that was computed: the usual estimate of where a
+    model is out of its depth (active learning: Zhang et al., Phys. Rev.
+    Materials 3, 023804 (2019)).
+    """
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        return torch.stack([m(system, pairs) for m in self.members]).mean(0)
+
+    def evaluate(
+        self, system: System, pairs: PairList | None = None, **options: bool
+    ) -> Prediction:
+        """Average the members' predictions; see :meth:`Potential.evaluate`."""
+        parts = self._evaluate_members(system, pairs, **options)
+        stacks = {
+            name: torch.stack([getattr(p, name) for p in parts])
+            for name in _QUANTITIES
+            if getattr(parts[0], name) is not None
+        }
+        return replace(
+            parts[0],
+            **{name: stack.mean(0) for name, stack in stacks.items()},
+            deviations={
+                name: stack.std(0, correction=0) for name, stack in stacks.items()
+            },
+        )
+
+
+@register
+class TimeReversal(Potential):
+    """Exact time-reversal symmetry: (E(S) + E(-S)) / 2 of a potential.
+
+    The pseudo-atom form does not know that the energy is even in the moments
+    taken together; this wrapper makes it so with one batched evaluation of
+    twice the size. External fields must be added outside of it.
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+        self.uses_spins = potential.uses_spins
+        self.species = potential.species
+        self.magnetic_species = potential.magnetic_species
+
+    @property
+    def cutoff(self) -> float:
+        return self.potential.cutoff
+
+    def pair_cutoff(self, system: System) -> float:
+        return self.potential.pair_cutoff(system)
+
+    def check(self, system: System) -> None:
+        self.potential.check(system)
+
+    @staticmethod
+    def _both(system: System, pairs: PairList) -> tuple[System, PairList]:
+        reversed_ = system.replace(spins=-system.spins)
+        return System.cat([system, reversed_]), pairs.repeated(2, system.n_atoms)
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        energies = self.potential(*self._both(system, pairs))
+        return 0.5 * (energies[: system.n_atoms] + energies[system.n_atoms :])
+
+    def evaluate(
+        self, system: System, pairs: PairList | None = None, **options: bool
+    ) -> Prediction:
+        """Evaluate both orientations at once; see :meth:`Potential.evaluate`."""
+        if pairs is None:
+            self.check(system)
+            pairs = build_pairs(system, self.pair_cutoff(system))
+        both = self.potential.evaluate(*self._both(system, pairs), **options)
+        return _mean_of_halves(both)
+
+
+def _mean_of_halves(both: Prediction) -> Prediction:
+    """Average a batch [S, -S]; quantities odd in S enter with their sign."""
+
+    def mean(values: Tensor, sign: float = 1.0) -> Tensor:
+        first, second = values.chunk(2)
+        return 0.5 * (first + sign * second)
+
+    def optional(values: Tensor | None, sign: float = 1.0) -> Tensor | None:
+        return None if values is None else mean(values, sign)
+
+    return Prediction(
+        energy=mean(both.energy),
+        energies=mean(both.energies),
+        volume=mean(both.volume),
+        forces=optional(both.forces),
+        magnetic_forces=optional(both.magnetic_forces, -1.0),
+        virial=optional(both.virial),
+    )

@@ -1,0 +1,194 @@
+"""Batched structures as tensors: the form in which every Potential sees atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from .spins import get_spins
+
+
+@dataclass(frozen=True)
+class System:
+    """B structures of N atoms in all.
+
+    Attributes
+    ----------
+    positions : (N, 3) tensor, A
+    spins : (N, 3) tensor, mu_B
+    species : (N,) int64 tensor
+        Atomic numbers.
+    cell : (B, 3, 3) tensor, A
+        Rows are lattice vectors; zeros where there is no periodicity.
+    pbc : (B, 3) bool tensor
+    index : (N,) int64 tensor
+        The structure each atom belongs to, ascending.
+    """
+
+    positions: Tensor
+    spins: Tensor
+    species: Tensor
+    cell: Tensor
+    pbc: Tensor
+    index: Tensor
+
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: Atoms | Sequence[Atoms],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+        require_spins: bool = True,
+    ) -> System:
+        """Build a System of one or several Atoms.
+
+        ``require_spins=False`` fills missing moments with zeros, for
+        potentials that do not depend on them.
+
+        Raises
+        ------
+        ValueError
+            If there are no atoms, positions or cell are not finite, a periodic
+            direction has no lattice vector, or moments are missing or malformed.
+        """
+        images = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        if not images:
+            raise ValueError("expected at least one Atoms object")
+        for image in images:
+            _check(image)
+        spins = [
+            get_spins(image)
+            if require_spins or image.has("initial_magmoms")
+            else np.zeros((len(image), 3))
+            for image in images
+        ]
+        counts = [len(image) for image in images]
+        positions = np.concatenate([image.positions for image in images])
+        return cls(
+            torch.tensor(positions, device=device, dtype=dtype),
+            torch.tensor(np.concatenate(spins), device=device, dtype=dtype),
+            torch.tensor(
+                np.concatenate([image.numbers for image in images]),
+                device=device,
+                dtype=torch.int64,
+            ),
+            torch.tensor(
+                np.stack([image.cell.array for image in images]),
+                device=device,
+                dtype=dtype,
+            ),
+            torch.tensor(np.stack([image.pbc for image in images]), device=device),
+            torch.repeat_interleave(
+                torch.arange(len(images)), torch.tensor(counts)
+            ).to(device),
+        )
+
+    @classmethod
+    def cat(cls, systems: Sequence[System]) -> System:
+        """Join several Systems into one batch."""
+        offsets = np.cumsum([0] + [s.n_systems for s in systems[:-1]])
+        return cls(
+            *(
+                torch.cat([getattr(s, name) for s in systems])
+                for name in ("positions", "spins", "species", "cell", "pbc")
+            ),
+            index=torch.cat(
+                [s.index + int(o) for s, o in zip(systems, offsets, strict=True)]
+            ),
+        )
+
+    @property
+    def n_systems(self) -> int:
+        """Number of structures B."""
+        return self.cell.shape[0]
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms N of all structures together."""
+        return self.positions.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        return self.positions.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of positions, spins and cell."""
+        return self.positions.dtype
+
+    @property
+    def volume(self) -> Tensor:
+        """(B,) volumes, A^3; zero for structures without three lattice vectors."""
+        return torch.linalg.det(self.cell).abs()
+
+    def counts(self) -> Tensor:
+        """Return the (B,) numbers of atoms of the structures."""
+        return torch.bincount(self.index, minlength=self.n_systems)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add per-atom ``values`` (N, ...) up to per-structure sums (B, ...)."""
+        total = values.new_zeros((self.n_systems, *values.shape[1:]))
+        return total.index_add(0, self.index, values)
+
+    def replace(self, **changes: Tensor) -> System:
+        """Return a copy with the named tensors replaced."""
+        return replace(self, **changes)
+
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> System:
+        """Return the System on another device or in another float type."""
+        return System(
+            self.positions.to(device, dtype),
+            self.spins.to(device, dtype),
+            self.species.to(device),
+            self.cell.to(device, dtype),
+            self.pbc.to(device),
+            self.index.to(device),
+        )
+
+    def strained(self, strain: Tensor) -> System:
+        """Deform positions and cells, x -> (1 + strain) x, at fixed moments.
+
+        Parameters
+        ----------
+        strain : (B, 3, 3) tensor
+            Cartesian moments are kept, so a rotation part turns the lattice
+            under the spins.
+        """
+        deform = strain.transpose(1, 2)
+        moved = torch.einsum("ni,nij->nj", self.positions, deform[self.index])
+        return self.replace(
+            positions=self.positions + moved, cell=self.cell + self.cell @ deform
+        )
+
+
+def _check(atoms: Atoms) -> None:
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
+    if len(atoms) == 0:
+        raise ValueError("the Atoms object is empty")
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"the position of atom {bad[0]} is not finite: {atoms.positions[bad[0]]}"
+        )
+    if not np.isfinite(atoms.cell.array).all():
+        raise ValueError("the cell has entries that are not finite")
+    for axis in np.flatnonzero(atoms.pbc):
+        if not atoms.cell.array[axis].any():
+            raise ValueError(
+                f"direction {axis} is periodic but its lattice vector is zero; "
+                "set the cell, or pbc=False"
+            )
+    if atoms.pbc.all() and abs(atoms.cell.volume) < 1e-8:
+        raise ValueError("the cell of a periodic structure has no volume")
