@@ -1,0 +1,329 @@
+"""The pseudo-atom network: a deep potential of atoms and moments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ase.data import atomic_numbers
+from torch import Tensor, nn
+
+from ..neighbors import PairList, build_pairs
+from ..system import System
+from .base import Potential, Prediction
+from .config import DeepSpinConfig
+from .environment import Environment
+from .layers import ResidualNetwork
+from .neighborhood import Group, Sites, group_sites
+from .registry import register
+
+logger = logging.getLogger(__name__)
+
+#: Centres evaluated at a time; bounds the memory of large systems.
+CHUNK = 384
+
+#: Smallest standard deviation of an environment column.
+STD_FLOOR = 0.01
+
+
+@dataclass
+class _Derivatives:
+    """Running sums of the derivatives of a batch."""
+
+    forces: Tensor
+    virtual: Tensor
+    virial: Tensor
+
+    @classmethod
+    def zeros(cls, system: System) -> _Derivatives:
+        zeros = torch.zeros_like(system.positions)
+        return cls(zeros, zeros.clone(), torch.zeros_like(system.cell))
+
+    def add(self, group: Group, gradient: Tensor, system: System) -> None:
+        """Add what the site-vector gradient (n, K, 3) of one group contributes."""
+        flat, neighbours = gradient.flatten(0, 1), group.neighbours.flatten()
+        self.forces = self.forces.index_add(0, group.centres, gradient.sum(1))
+        self.forces = self.forces.index_add(0, neighbours, -flat)
+        if group.virtual:
+            self.virtual = self.virtual.index_add(0, neighbours, flat)
+        work = torch.bmm(gradient.transpose(1, 2), group.separations)
+        owner = system.index[group.centres]
+        self.virial = self.virial.index_add(0, owner, -work)
+
+
+@register
+class DeepSpinNetwork(Potential):
+    """Deep potential with pseudo-atoms that carry the moments' directions.
+
+    Each magnetic atom i has a pseudo-atom at R_i + s m_i (s: virtual_scale).
+    An atom sees its neighbours, their pseudo-atoms and its own through the
+    se_e2_a descriptor, and a network maps the descriptor to its energy. Only
+    real atoms are centres, so the cost is that of the pairs they have.
+
+    Sources: DeepSPIN, Yang et al., Phys. Rev. B 110, 064427 (2024); se_e2_a,
+    Zhang et al., arXiv:1805.09003. Reproduces DeePMD-kit's spin model,
+    including the contribution of the empty slots that its fixed number of
+    neighbours leaves (in closed form), and the truncation to the nearest
+    neighbours when there are more than slots, which is logged once.
+
+    Parameters
+    ----------
+    config : DeepSpinConfig
+    seed : int
+        Of the initial weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    energy_bias: Tensor
+    _type_of: Tensor
+    _scale: Tensor
+
+    def __init__(self, config: DeepSpinConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        numbers = [atomic_numbers[symbol] for symbol in config.type_map]
+        n_types = len(numbers)
+        self.species = frozenset(numbers)
+        self.magnetic_species = frozenset(
+            z for z, use in zip(numbers, config.spin.use_spin, strict=True) if use
+        )
+        descriptor = config.descriptor
+        self.environment = Environment(
+            descriptor.rcut, descriptor.rcut_smth, descriptor.env_protection
+        )
+        self._build_networks(seed)
+        self.register_buffer("mean", torch.zeros(n_types, 4, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(n_types, 4, dtype=torch.float64))
+        self.register_buffer("energy_bias", torch.zeros(n_types, dtype=torch.float64))
+        type_of = torch.full((max(atomic_numbers.values()) + 1,), -1)
+        type_of[torch.tensor(numbers)] = torch.arange(n_types)
+        self.register_buffer("_type_of", type_of, persistent=False)
+        scale = torch.tensor(config.spin.scales(), dtype=torch.float64)
+        self.register_buffer("_scale", scale, persistent=False)
+        self._warned = False
+
+    def _build_networks(self, seed: int) -> None:
+        config, descriptor = self.config, self.config.descriptor
+        n_types = len(config.type_map)
+        generator = torch.Generator().manual_seed(seed)
+        centre_types = [0] if descriptor.type_one_side else range(n_types)
+        self.embeddings = nn.ModuleDict(
+            {
+                f"{a}_{b}": ResidualNetwork(
+                    1,
+                    descriptor.neuron,
+                    activation=descriptor.activation_function,
+                    timestep=descriptor.resnet_dt,
+                    generator=generator,
+                )
+                for a in centre_types
+                for b in range(2 * n_types)
+            }
+        )
+        self.fittings = nn.ModuleList(
+            ResidualNetwork(
+                descriptor.neuron[-1] * descriptor.axis_neuron,
+                config.fitting_net.neuron,
+                activation=config.fitting_net.activation_function,
+                timestep=config.fitting_net.resnet_dt,
+                head=True,
+                generator=generator,
+            )
+            for _ in range(n_types)
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the configuration; the weights make the seed irrelevant."""
+        return {"config": self.config}
+
+    def embedding(self, centre_type: int, site_type: int) -> nn.Module:
+        """Return the embedding network of a centre and a site type.
+
+        Site types count the elements and then their pseudo-atoms.
+        """
+        centre = 0 if self.config.descriptor.type_one_side else centre_type
+        return self.embeddings[f"{centre}_{site_type}"]
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance of a site from its centre, A."""
+        return self.config.descriptor.rcut
+
+    def pair_cutoff(self, system: System) -> float:
+        """Return the cutoff plus the longest pseudo-atom arm, A."""
+        arms = self._virtual(system, self._types(system)).detach().norm(dim=1)
+        return self.cutoff + float(arms.max())
+
+    def _types(self, system: System) -> Tensor:
+        return self._type_of[system.species]
+
+    def _virtual(self, system: System, types: Tensor) -> Tensor:
+        return system.spins * self._scale[types][:, None]
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV; differentiable in everything."""
+        types = self._types(system)
+        sites = Sites.of_pairs(
+            types, pairs, pairs.vectors(system), self._virtual(system, types)
+        )
+        energies = torch.zeros_like(system.positions[:, 0])
+        for centre_type, centres, groups in self._neighbourhoods(sites, system):
+            rows = [self.environment.rows(g.vectors) for g in groups]
+            energy = self._atomic_energy(centre_type, groups, rows, len(centres))
+            energies = energies.index_add(0, centres, energy)
+        return energies
+
+    def evaluate(
+        self,
+        system: System,
+        pairs: PairList | None = None,
+        *,
+        forces: bool = True,
+        magnetic_forces: bool = True,
+        virial: bool = True,
+        create_graph: bool = False,
+    ) -> Prediction:
+        """Return energy and derivatives; see :meth:`Potential.evaluate`.
+
+        Networks are differentiated by autograd and the geometry by hand, some
+        centres at a time, so that memory does not grow with the system.
+        """
+        self.check(system)
+        system = System(*(x.detach() for x in vars(system).values()))
+        if pairs is None:
+            pairs = build_pairs(system, self.pair_cutoff(system))
+        types = self._types(system)
+        virtual = self._virtual(system, types)
+        sites = Sites.of_pairs(types, pairs, pairs.vectors(system), virtual)
+        energies = torch.zeros_like(system.positions[:, 0])
+        sums = _Derivatives.zeros(system)
+        want = forces or magnetic_forces or virial
+        chunks = [sites] if create_graph else sites.chunks(CHUNK)
+        for chunk in chunks:
+            for a, centres, groups in self._neighbourhoods(chunk, system):
+                with torch.enable_grad():
+                    rows = [
+                        self.environment.rows(g.vectors).requires_grad_(want)
+                        for g in groups
+                    ]
+                    energy = self._atomic_energy(a, groups, rows, len(centres))
+                    gradients = (
+                        torch.autograd.grad(
+                            energy.sum(), rows, create_graph=create_graph
+                        )
+                        if want and rows
+                        else []
+                    )
+                energies = energies.index_add(
+                    0, centres, energy if create_graph else energy.detach()
+                )
+                for group, gradient in zip(groups, gradients, strict=want):
+                    sums.add(
+                        group,
+                        self.environment.pull_back(group.vectors, gradient),
+                        system,
+                    )
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=sums.forces if forces else None,
+            magnetic_forces=(
+                -sums.virtual * self._scale[types][:, None] if magnetic_forces else None
+            ),
+            virial=sums.virial if virial else None,
+        )
+
+    def _neighbourhoods(
+        self, sites: Sites, system: System
+    ) -> Iterator[tuple[int, Tensor, list[Group]]]:
+        """Yield centre type, centres and their site groups."""
+        grouped, truncated = group_sites(
+            sites,
+            magnetic=self.config.spin.use_spin,
+            rcut=self.cutoff,
+            sel=self.config.descriptor.sel,
+        )
+        if truncated and not self._warned:
+            self._warned = True
+            logger.warning(
+                "some atoms have more neighbours than the model has slots (sel = %s); "
+                "the nearest are kept, as in DeePMD-kit, and the energy is no longer "
+                "smooth: use a model with a larger sel for such densities",
+                self.config.descriptor.sel,
+            )
+        yield from grouped
+
+    def _atomic_energy(
+        self, centre_type: int, groups: list[Group], rows: list[Tensor], n: int
+    ) -> Tensor:
+        """Return the energies (n,) of centres of one type, from their rows."""
+        descriptor = self.config.descriptor
+        mean, std = self.mean[centre_type], self.std[centre_type]
+        slots = torch.tensor(
+            descriptor.sel * 2, dtype=mean.dtype, device=mean.device
+        )
+        product = mean.new_zeros(n, 4, descriptor.neuron[-1])
+        for group, row in zip(groups, rows, strict=True):
+            row = (row - mean) / std
+            embedded = self.embedding(centre_type, group.site_type)(
+                row[..., :1].reshape(-1, 1)
+            ).view(n, row.shape[1], -1)
+            product = torch.baddbmm(product, row.transpose(1, 2), embedded)
+            slots[group.site_type] -= row.shape[1]
+        # Slots without a site hold the row of nothing, -mean / std.
+        empty = -mean / std
+        padding = torch.cat(
+            [
+                self.embedding(centre_type, b)(empty[None, :1])
+                for b in range(len(slots))
+            ]
+        )
+        product = product + torch.outer(empty, slots @ padding)
+        product = product / (2 * sum(descriptor.sel))
+        axes = product[:, :, : descriptor.axis_neuron]
+        features = torch.bmm(product.transpose(1, 2), axes).flatten(1)
+        energy = self.fittings[centre_type](features)[:, 0]
+        return energy + self.energy_bias[centre_type]
+
+    def fit_statistics(self, samples: Iterable[tuple[System, PairList]]) -> None:
+        """Set the shift and scale of the environment rows from data.
+
+        Mean and standard deviation per centre type over all slots, empty ones
+        counting as zero; the three vector columns share one scale and no shift.
+
+        Parameters
+        ----------
+        samples : iterable of (System, PairList)
+        """
+        n_types = len(self.config.type_map)
+        n_slots = 2 * sum(self.config.descriptor.sel)
+        count = torch.zeros(n_types, dtype=torch.float64)
+        first = torch.zeros(n_types, dtype=torch.float64)
+        second = torch.zeros(n_types, 2, dtype=torch.float64)
+        with torch.no_grad():
+            for system, pairs in samples:
+                types = self._types(system)
+                sites = Sites.of_pairs(
+                    types, pairs, pairs.vectors(system), self._virtual(system, types)
+                )
+                for a, centres, groups in self._neighbourhoods(sites, system):
+                    count[a] += n_slots * len(centres)
+                    for group in groups:
+                        rows = self.environment.rows(group.vectors).double().cpu()
+                        first[a] += rows[..., 0].sum()
+                        second[a, 0] += rows[..., 0].square().sum()
+                        second[a, 1] += rows[..., 1:].square().sum() / 3.0
+        count = count.clamp_min(1.0)
+        mean = first / count
+        variance = second / count[:, None]
+        variance[:, 0] -= mean.square()
+        deviation = variance.clamp_min(0.0).sqrt().clamp_min(STD_FLOOR)
+        self.std.copy_(deviation[:, [0, 1, 1, 1]])
+        self.mean.zero_()
+        if not self.config.descriptor.set_davg_zero:
+            self.mean[:, 0] = mean.to(self.mean)
