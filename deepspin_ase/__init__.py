@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from .spins import get_spins
+from .calculator import DeepSpinCalculator
+from .io import read_extxyz, write_extxyz
+from .magnetic_order import antiferromagnetic, collinear, random_directions, spiral
+from .spins import cant_spins, get_spins, rotate_spins, set_spins
 
 __version__ = "0.1.0"
 
-__all__ = ["get_spins"]
+__all__ = [
+    "DeepSpinCalculator",
+    "antiferromagnetic",
+    "cant_spins",
+    "collinear",
+    "get_spins",
+    "random_directions",
+    "read_extxyz",
+    "rotate_spins",
+    "set_spins",
+    "spiral",
+    "write_extxyz",
+]

@@ -137,7 +137,10 @@ def build_pairs(
         points = positions[start : start + count]
         if not np.isfinite(points).all():
             raise ValueError("positions are not finite")
-        i, j, shift = search(points, complete_cell(cells[b]), pbc[b], cutoff)
+        # On-site terms have no cutoff, but atoms must not coincide; a search
+        # for very short distances is slow.
+        reach = max(cutoff, 1.0)
+        i, j, shift = search(points, complete_cell(cells[b]), pbc[b], reach)
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
         start += count
 

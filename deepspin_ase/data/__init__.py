@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from .checks import DataReport, Problem, Range, check_dataset
+from .conjugacy import ConjugacyReport, conjugacy
+from .examples import example_path, load_example
 from .frames import LABELS, Dataset, Frame
-from .io import read_dataset, write_dataset
+from .io import FORMATS, read_dataset, write_dataset
 
 __all__ = [
+    "FORMATS",
     "LABELS",
+    "ConjugacyReport",
+    "DataReport",
     "Dataset",
     "Frame",
+    "Problem",
+    "Range",
+    "check_dataset",
+    "conjugacy",
+    "example_path",
+    "load_example",
     "read_dataset",
     "write_dataset",
 ]

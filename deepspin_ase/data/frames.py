@@ -53,8 +53,8 @@ class Frame:
     Raises
     ------
     ValueError
-        If a shape is wrong, a number is not finite, an element is unknown, or a
-        periodic direction has no lattice vector.
+        If a shape is wrong, a number is not finite, an element is unknown, a
+        periodic direction has no lattice vector, or the cell has no volume.
     """
 
     numbers: NDArray[np.int64]
@@ -93,6 +93,8 @@ class Frame:
                 "a periodic direction has a zero lattice vector; set the cell, or "
                 "pbc=False (DeePMD: an empty file 'nopbc' beside type.raw)"
             )
+        if self.pbc.all() and self.volume < 1e-8:
+            raise ValueError("the cell has no volume; correct it, or set pbc=False")
 
     @property
     def n_atoms(self) -> int:
@@ -112,10 +114,10 @@ class Frame:
     def to_atoms(self) -> Atoms:
         """Return Atoms that carry the moments and, in ASE's places, the labels.
 
-        Energy, forces and stress (the symmetric part of -virial/V) are in a
-        ``SinglePointCalculator``, magnetic forces in
-        ``arrays['magnetic_forces']``, and the full virial in
-        ``info['virial']``: a stress cannot hold its antisymmetric part.
+        A ``SinglePointCalculator`` holds all labels. Magnetic forces are also in
+        ``arrays['magnetic_forces']`` and the full virial in ``info['virial']``,
+        where ASE's formats keep them; the stress is the symmetric part of
+        -virial/V.
         """
         atoms = Atoms(
             numbers=self.numbers,
@@ -129,14 +131,17 @@ class Frame:
             results["energy"] = results["free_energy"] = self.energy
         if self.forces is not None:
             results["forces"] = self.forces.copy()
+        if self.magnetic_forces is not None:
+            results["magnetic_forces"] = self.magnetic_forces.copy()
+            atoms.set_array("magnetic_forces", self.magnetic_forces)
         if self.virial is not None:
+            results["virial"] = self.virial.copy()
             atoms.info["virial"] = self.virial.copy()
             if self.volume > 0.0:
                 results["stress"] = _stress(self.virial, self.volume)
-        if self.magnetic_forces is not None:
-            atoms.set_array("magnetic_forces", self.magnetic_forces)
         if results:
-            atoms.calc = SinglePointCalculator(atoms, **results)
+            atoms.calc = SinglePointCalculator(atoms)
+            atoms.calc.results.update(results)
         return atoms
 
     @classmethod
@@ -144,9 +149,9 @@ class Frame:
         """Take a frame from Atoms and the results of their calculator, if any.
 
         The energy is the free energy where the calculator gives one: forces are
-        its derivatives. Magnetic forces are read from the calculator or
-        ``arrays['magnetic_forces']``, the virial from ``info['virial']`` or the
-        stress. Nothing is calculated.
+        its derivatives. Magnetic forces are those of the calculator or of
+        ``arrays['magnetic_forces']``; the virial is that of the calculator or
+        of ``info['virial']``, or comes from the stress. Nothing is calculated.
 
         Raises
         ------
@@ -155,9 +160,7 @@ class Frame:
             belong to other positions, cell or moments than these Atoms have.
         """
         results = _results(atoms)
-        magnetic_forces = results.get(
-            "magnetic_forces", atoms.arrays.get("magnetic_forces")
-        )
+        stored = atoms.arrays.get("magnetic_forces")
         return cls(
             numbers=atoms.numbers,
             positions=atoms.positions,
@@ -166,8 +169,8 @@ class Frame:
             spins=get_spins(atoms),
             energy=results.get("free_energy", results.get("energy")),
             forces=results.get("forces"),
-            magnetic_forces=magnetic_forces,
-            virial=_virial(atoms, results.get("stress")),
+            magnetic_forces=results.get("magnetic_forces", stored),
+            virial=_virial(atoms, results),
         )
 
 
@@ -215,7 +218,8 @@ class Dataset(Sequence[Frame]):
         )
 
     def __repr__(self) -> str:
-        return f"Dataset({self.name!r}: {len(self)} frames of {', '.join(self.elements)})"
+        elements = ", ".join(self.elements)
+        return f"<Dataset {self.name!r}: {len(self)} frames of {elements}>"
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -279,15 +283,15 @@ def _stress(virial: np.ndarray, volume: float) -> np.ndarray:
     return full_3x3_to_voigt_6_stress(-0.5 * (virial + virial.T) / volume)
 
 
-def _virial(atoms: Atoms, stress: ArrayLike | None) -> np.ndarray | None:
-    """Return -dE/dstrain of ``atoms`` from ``info['virial']`` or the stress."""
-    virial = atoms.info.get("virial")
+def _virial(atoms: Atoms, results: dict[str, Any]) -> np.ndarray | None:
+    """Return -dE/dstrain of ``atoms``, of its own or from the stress."""
+    virial = results.get("virial", atoms.info.get("virial"))
     if virial is not None:
         virial = np.reshape(np.asarray(virial, dtype=float), (3, 3))
-    if stress is None:
+    if "stress" not in results:
         return virial
     volume = atoms.get_volume()
-    stress = np.asarray(stress, dtype=float)
+    stress = np.asarray(results["stress"], dtype=float)
     if stress.shape != (6,):
         raise ValueError(f"the stress has shape {stress.shape}; expected (6,)")
     if virial is None:
@@ -295,7 +299,7 @@ def _virial(atoms: Atoms, stress: ArrayLike | None) -> np.ndarray | None:
     scale = max(float(np.abs(stress).max()), 1e-6)
     if np.abs(_stress(virial, volume) - stress).max() > _STRESS_TOLERANCE * scale:
         raise ValueError(
-            "info['virial'] and the stress contradict each other: the virial must be "
+            "the virial and the stress contradict each other: the virial must be "
             "-V x stress, in eV; remove the wrong one"
         )
     return virial

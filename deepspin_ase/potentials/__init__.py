@@ -2,22 +2,79 @@
 
 from __future__ import annotations
 
+from . import reference
 from .base import Potential, Prediction
+from .buckingham import Buckingham, BuckinghamCoulomb
 from .combine import Committee, Sum, TimeReversal
 from .config import DeepSpinConfig
+from .dipole import DipoleDipole
+from .embedded_atom import (
+    CubicKnots,
+    DudarevDerlet,
+    EmbeddedAtom,
+    FinnisSinclairDensity,
+    FinnisSinclairPair,
+    SquareRoot,
+    dudarev_derlet_fe,
+    finnis_sinclair_fe,
+)
+from .exchange import Biquadratic, DzyaloshinskiiMoriya, Heisenberg, MomentExchange
 from .network import DeepSpinNetwork
+from .onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
+from .pairwise import ZBL, Harmonic, LennardJones
+from .radial import (
+    BetheSlater,
+    Blend,
+    CubicCut,
+    Radial,
+    ScreenedNuclear,
+    Shells,
+    SmoothShells,
+    Switched,
+)
 from .serialize import load_card, load_potential, save_potential, shipped_models
 
 __all__ = [
+    "ZBL",
+    "BetheSlater",
+    "Biquadratic",
+    "Blend",
+    "Buckingham",
+    "BuckinghamCoulomb",
     "Committee",
+    "CubicAnisotropy",
+    "CubicCut",
+    "CubicKnots",
     "DeepSpinConfig",
     "DeepSpinNetwork",
+    "DipoleDipole",
+    "DudarevDerlet",
+    "DzyaloshinskiiMoriya",
+    "EmbeddedAtom",
+    "FinnisSinclairDensity",
+    "FinnisSinclairPair",
+    "Harmonic",
+    "Heisenberg",
+    "Landau",
+    "LennardJones",
+    "MomentExchange",
     "Potential",
     "Prediction",
+    "Radial",
+    "ScreenedNuclear",
+    "Shells",
+    "SmoothShells",
+    "SquareRoot",
     "Sum",
+    "Switched",
     "TimeReversal",
+    "UniaxialAnisotropy",
+    "Zeeman",
+    "dudarev_derlet_fe",
+    "finnis_sinclair_fe",
     "load_card",
     "load_potential",
+    "reference",
     "save_potential",
     "shipped_models",
 ]

@@ -74,16 +74,18 @@ class Sum(_Members):
     def evaluate(
         self, system: System, pairs: PairList | None = None, **options: bool
     ) -> Prediction:
-        """Add the members' predictions; see :meth:`Potential.evaluate`."""
+        """Add the members' predictions; see :meth:`Potential.evaluate`.
+
+        Deviations of committees among the members add in quadrature.
+        """
         parts = self._evaluate_members(system, pairs, **options)
-        return replace(
-            parts[0],
-            **{
-                name: torch.stack([getattr(p, name) for p in parts]).sum(0)
-                for name in _QUANTITIES
-                if getattr(parts[0], name) is not None
-            },
-        )
+        names = [n for n in _QUANTITIES if getattr(parts[0], n) is not None]
+        sums = {n: torch.stack([getattr(p, n) for p in parts]).sum(0) for n in names}
+        found = [p.deviations for p in parts if p.deviations]
+        deviations = {
+            n: torch.stack([d[n] for d in found]).norm(dim=0) for n in names if found
+        }
+        return replace(parts[0], **sums, deviations=deviations or None)
 
 
 @register

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated
 
 from ase.data import atomic_numbers
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
 
+from ..configuration import Configuration
 from .layers import ACTIVATIONS
 from .registry import register
 
-C = TypeVar("C")
+Positive = Annotated[float, Field(gt=0)]
+Width = Annotated[int, Field(gt=0)]
+Widths = Annotated[list[Width], Field(min_length=1)]
 
 
-def strict(cls: type[C], values: Mapping[str, Any], where: str) -> C:
-    """Build a dataclass from a mapping, refusing keys that it does not know.
-
-    Raises
-    ------
-    ValueError
-        Names the unknown or missing key and the nearest known one.
-    """
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown key {key!r} in {where}; {hint}")
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+def _known_activation(name: str) -> str:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
+    return name
 
 
 @register
-@dataclass(frozen=True)
-class SpinConfig:
+class SpinConfig(Configuration):
     """Which elements carry moments, and how far their pseudo-atoms sit.
 
     Attributes
@@ -53,34 +39,37 @@ class SpinConfig:
     use_spin: list[bool]
     virtual_scale: float | list[float]
 
-    def __post_init__(self) -> None:
-        if isinstance(self.virtual_scale, Sequence):
-            count = len(self.virtual_scale)
-            if count not in (1, sum(self.use_spin), len(self.use_spin)):
-                raise ValueError(
-                    f"virtual_scale has {count} entries; expected one, one per "
-                    "magnetic element, or one per element"
-                )
-        scales = self.scales()
-        if any(s <= 0 for s, use in zip(scales, self.use_spin, strict=True) if use):
-            raise ValueError("virtual_scale must be positive for magnetic elements")
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = self.virtual_scale
+        counts = (1, sum(self.use_spin), len(self.use_spin))
+        if isinstance(given, list) and len(given) not in counts:
+            raise ValueError(
+                f"virtual_scale has {len(given)} entries; expected one, one per "
+                "magnetic element, or one per element"
+            )
+        for scale, use in zip(self.scales(), self.use_spin, strict=True):
+            if use and scale <= 0:
+                raise ValueError("virtual_scale must be positive for magnetic elements")
+        return self
 
     def scales(self) -> list[float]:
         """Return the scale of every element, A/mu_B; zero for non-magnetic ones."""
         given = self.virtual_scale
-        if not isinstance(given, Sequence):
-            given = [given]
-        if len(given) == 1:
-            given = list(given) * len(self.use_spin)
-        if len(given) == len(self.use_spin):
-            return [float(s) if u else 0.0 for s, u in zip(given, self.use_spin)]  # noqa: B905
-        magnetic = iter(given)
-        return [float(next(magnetic)) if u else 0.0 for u in self.use_spin]
+        values = given if isinstance(given, list) else [given]
+        if len(values) == 1:
+            values = values * len(self.use_spin)
+        if len(values) < len(self.use_spin):
+            magnetic = iter(values)
+            values = [next(magnetic) if use else 0.0 for use in self.use_spin]
+        return [
+            scale if use else 0.0
+            for scale, use in zip(values, self.use_spin, strict=True)
+        ]
 
 
 @register
-@dataclass(frozen=True)
-class DescriptorConfig:
+class DescriptorConfig(Configuration):
     """The se_e2_a descriptor (Zhang et al., NeurIPS 2018, arXiv:1805.09003).
 
     Attributes
@@ -105,30 +94,30 @@ class DescriptorConfig:
         Do not shift the radial input by its mean.
     """
 
-    rcut: float
-    rcut_smth: float
-    sel: list[int]
-    neuron: list[int] = field(default_factory=lambda: [25, 50, 100])
-    axis_neuron: int = 16
+    rcut: Positive
+    rcut_smth: Annotated[float, Field(ge=0)]
+    sel: Widths
+    neuron: Widths = [25, 50, 100]
+    axis_neuron: Width = 16
     resnet_dt: bool = False
     type_one_side: bool = False
     activation_function: str = "tanh"
-    env_protection: float = 0.01
+    env_protection: Positive = 0.01
     set_davg_zero: bool = False
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.rcut_smth < self.rcut:
-            raise ValueError("rcut_smth must be at least 0 and below rcut")
+    _activation = field_validator("activation_function")(_known_activation)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rcut_smth >= self.rcut:
+            raise ValueError("rcut_smth must be below rcut")
         if self.axis_neuron > self.neuron[-1]:
             raise ValueError("axis_neuron must not exceed the last width of neuron")
-        if self.env_protection <= 0:
-            raise ValueError("env_protection must be positive for spin models")
-        _check_activation(self.activation_function)
+        return self
 
 
 @register
-@dataclass(frozen=True)
-class FittingConfig:
+class FittingConfig(Configuration):
     """The fitting network from descriptor to energy.
 
     Attributes
@@ -140,24 +129,15 @@ class FittingConfig:
     activation_function : str
     """
 
-    neuron: list[int] = field(default_factory=lambda: [240, 240, 240])
+    neuron: Widths = [240, 240, 240]
     resnet_dt: bool = True
     activation_function: str = "tanh"
 
-    def __post_init__(self) -> None:
-        _check_activation(self.activation_function)
-
-
-def _check_activation(name: str) -> None:
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"unknown activation_function {name!r}; known: {', '.join(ACTIVATIONS)}"
-        )
+    _activation = field_validator("activation_function")(_known_activation)
 
 
 @register
-@dataclass(frozen=True)
-class DeepSpinConfig:
+class DeepSpinConfig(Configuration):
     """Everything that defines a pseudo-atom network except its weights.
 
     Attributes
@@ -169,18 +149,19 @@ class DeepSpinConfig:
     fitting_net : FittingConfig
     """
 
-    type_map: list[str]
+    type_map: Annotated[list[str], Field(min_length=1)]
     spin: SpinConfig
     descriptor: DescriptorConfig
-    fitting_net: FittingConfig = field(default_factory=FittingConfig)
+    fitting_net: FittingConfig = FittingConfig()
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         for symbol in self.type_map:
-            if symbol not in atomic_numbers:
+            if symbol not in atomic_numbers or symbol == "X":
                 raise ValueError(f"type_map holds {symbol!r}, which is no element")
-        if len(set(self.type_map)) != len(self.type_map):
-            raise ValueError("type_map holds an element twice")
         n = len(self.type_map)
+        if len(set(self.type_map)) != n:
+            raise ValueError("type_map holds an element twice")
         for name, values in (
             ("spin.use_spin", self.spin.use_spin),
             ("descriptor.sel", self.descriptor.sel),
@@ -189,27 +170,4 @@ class DeepSpinConfig:
                 raise ValueError(
                     f"{name} has {len(values)} entries for {n} elements in type_map"
                 )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DeepSpinConfig:
-        """Build from nested plain data, such as the model section of a YAML file.
-
-        Raises
-        ------
-        ValueError
-            If a key is unknown or missing, or a value does not fit.
-        """
-        parts = {
-            "spin": SpinConfig,
-            "descriptor": DescriptorConfig,
-            "fitting_net": FittingConfig,
-        }
-        built = dict(values)
-        for name, part in parts.items():
-            if isinstance(built.get(name), Mapping):
-                built[name] = strict(part, built[name], f"model.{name}")
-        return strict(cls, built, "model")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return nested plain data, the inverse of :meth:`from_dict`."""
-        return dataclasses.asdict(self)
+        return self

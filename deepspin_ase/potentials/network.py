@@ -155,10 +155,11 @@ class DeepSpinNetwork(Potential):
 
     def pair_cutoff(self, system: System) -> float:
         """Return the cutoff plus the longest pseudo-atom arm, A."""
-        arms = self._virtual(system, self._types(system)).detach().norm(dim=1)
+        arms = self._virtual(system, self.types(system)).detach().norm(dim=1)
         return self.cutoff + float(arms.max())
 
-    def _types(self, system: System) -> Tensor:
+    def types(self, system: System) -> Tensor:
+        """Return the position of every atom's element in the type map, (N,)."""
         return self._type_of[system.species]
 
     def _virtual(self, system: System, types: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ class DeepSpinNetwork(Potential):
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV; differentiable in everything."""
-        types = self._types(system)
+        types = self.types(system)
         sites = Sites.of_pairs(
             types, pairs, pairs.vectors(system), self._virtual(system, types)
         )
@@ -196,7 +197,7 @@ class DeepSpinNetwork(Potential):
         system = System(*(x.detach() for x in vars(system).values()))
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
-        types = self._types(system)
+        types = self.types(system)
         virtual = self._virtual(system, types)
         sites = Sites.of_pairs(types, pairs, pairs.vectors(system), virtual)
         energies = torch.zeros_like(system.positions[:, 0])
@@ -264,26 +265,23 @@ class DeepSpinNetwork(Potential):
         """Return the energies (n,) of centres of one type, from their rows."""
         descriptor = self.config.descriptor
         mean, std = self.mean[centre_type], self.std[centre_type]
-        slots = torch.tensor(
-            descriptor.sel * 2, dtype=mean.dtype, device=mean.device
-        )
-        product = mean.new_zeros(n, 4, descriptor.neuron[-1])
-        for group, row in zip(groups, rows, strict=True):
-            row = (row - mean) / std
-            embedded = self.embedding(centre_type, group.site_type)(
-                row[..., :1].reshape(-1, 1)
-            ).view(n, row.shape[1], -1)
-            product = torch.baddbmm(product, row.transpose(1, 2), embedded)
-            slots[group.site_type] -= row.shape[1]
         # Slots without a site hold the row of nothing, -mean / std.
         empty = -mean / std
-        padding = torch.cat(
-            [
-                self.embedding(centre_type, b)(empty[None, :1])
-                for b in range(len(slots))
-            ]
-        )
-        product = product + torch.outer(empty, slots @ padding)
+        product = mean.new_zeros(n, 4, descriptor.neuron[-1])
+        padding = mean.new_zeros(1, descriptor.neuron[-1])
+        present = {group.site_type: k for k, group in enumerate(groups)}
+        for site_type, slots in enumerate(descriptor.sel * 2):
+            inputs = empty[None, :1]
+            if site_type in present:
+                row = (rows[present[site_type]] - mean) / std
+                slots -= row.shape[1]
+                inputs = torch.cat([row[..., :1].reshape(-1, 1), inputs])
+            embedded = self.embedding(centre_type, site_type)(inputs)
+            padding = padding + slots * embedded[-1:]
+            if site_type in present:
+                embedded = embedded[:-1].view(n, row.shape[1], -1)
+                product = torch.baddbmm(product, row.transpose(1, 2), embedded)
+        product = product + empty[:, None] * padding
         product = product / (2 * sum(descriptor.sel))
         axes = product[:, :, : descriptor.axis_neuron]
         features = torch.bmm(product.transpose(1, 2), axes).flatten(1)
@@ -307,7 +305,7 @@ class DeepSpinNetwork(Potential):
         second = torch.zeros(n_types, 2, dtype=torch.float64)
         with torch.no_grad():
             for system, pairs in samples:
-                types = self._types(system)
+                types = self.types(system)
                 sites = Sites.of_pairs(
                     types, pairs, pairs.vectors(system), self._virtual(system, types)
                 )

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..configuration import Configuration
+
 _classes: dict[str, type] = {}
 
 T = TypeVar("T", bound=type)
@@ -20,8 +22,8 @@ T = TypeVar("T", bound=type)
 def register(cls: T) -> T:
     """Make a class loadable from model files, by its name (a decorator).
 
-    The class is a dataclass or has a method ``arguments()`` that returns the
-    arguments of its constructor.
+    The class is a Configuration, a dataclass, or has a method ``arguments()``
+    that returns the arguments of its constructor.
     """
     if cls.__name__ in _classes:
         raise ValueError(f"{cls.__name__} is registered already")
@@ -42,12 +44,16 @@ def encode(value: Any) -> Any:
     name = type(value).__name__
     if _classes.get(name) is not type(value):
         raise TypeError(f"{name} cannot be saved: it is not a registered class")
-    arguments = (
-        {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        if dataclasses.is_dataclass(value)
-        else value.arguments()
-    )
-    return {"type": name, "arguments": encode(arguments)}
+    return {"type": name, "arguments": encode(_arguments(value))}
+
+
+def _arguments(value: Any) -> dict[str, Any]:
+    if isinstance(value, Configuration):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    arguments: dict[str, Any] = value.arguments()
+    return arguments
 
 
 def decode(data: Any) -> Any:

@@ -1,1 +1,25 @@
-"""Training."""
+"""Training of pseudo-atom networks on labelled structures."""
+
+from __future__ import annotations
+
+from .batch import Batch, collect, load_batches
+from .config import TrainingConfig, from_deepmd_input, read_config
+from .metrics import UNITS, Comparison, compare
+from .report import plot_learning_curve, plot_parity, read_learning_curve
+from .trainer import Trainer
+
+__all__ = [
+    "UNITS",
+    "Batch",
+    "Comparison",
+    "Trainer",
+    "TrainingConfig",
+    "collect",
+    "compare",
+    "from_deepmd_input",
+    "load_batches",
+    "plot_learning_curve",
+    "plot_parity",
+    "read_config",
+    "read_learning_curve",
+]

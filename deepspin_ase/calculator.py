@@ -1,0 +1,268 @@
+"""The ASE calculator: energies, forces and magnetic forces of a Potential."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.data import chemical_symbols
+from ase.outputs import Properties, all_outputs
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .neighbors import NeighborList
+from .potentials import Potential, Prediction, Sum, load_potential
+from .potentials.onsite import Zeeman
+from .system import System
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class DeepSpinCalculator(Calculator):
+    """Energy and its derivatives of atoms with vector moments.
+
+    The moments are an input: (N, 3) vectors in mu_B in the atoms' initial
+    magnetic moments (:func:`deepspin_ase.set_spins`). One evaluation of the
+    potential gives all results:
+
+    ========================= ========= ==========================================
+    energy, free_energy       eV        the same number
+    energies                  eV        (N,), its shares by atom
+    forces                    eV/A      (N, 3), -dE/dR at fixed moments
+    magnetic_forces           eV/mu_B   (N, 3), -dE/dm at fixed positions,
+                                        longitudinal part included
+    torques                   eV        (N, 3), m x magnetic_forces
+    stress                    eV/A^3    (6,), (1/V) dE/dstrain at fixed Cartesian
+                                        moments, symmetrised, in ASE's sign and
+                                        Voigt order; only with three periodic
+                                        directions
+    virial                    eV        (3, 3), -dE/dstrain in full: not symmetric
+                                        where torques act
+    energy_deviation, ...               standard deviations over the members of a
+                                        Committee: also forces_deviation,
+                                        magnetic_forces_deviation (per component),
+                                        energies_deviation, virial_deviation
+    ========================= ========= ==========================================
+
+    Parameters
+    ----------
+    model : Potential, path or str
+        Any Potential, a model file, or the name of a shipped model
+        (:func:`deepspin_ase.potentials.load_potential`). A Potential is
+        copied: it is left as it is, and later changes to it are not seen.
+    device : torch.device or str, optional
+        By default a CUDA device where torch finds one, the CPU elsewhere.
+    dtype : "float64", "float32" or torch.dtype
+        Precision of the evaluation; results are float64 arrays either way.
+    external_field_T : (3,) array, optional
+        Uniform magnetic field in tesla. Adds E = -mu_B sum_i m_i.B to energy,
+        energies and magnetic forces. May be changed later by assignment.
+    skin : float
+        Extra radius of the neighbour list, A, which is kept until atoms have
+        moved too far for it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the model cannot be loaded, or an argument is not as described.
+
+    Examples
+    --------
+    >>> atoms.calc = DeepSpinCalculator("model.pt", external_field_T=(0, 0, 5))
+    >>> atoms.get_potential_energy()
+    >>> atoms.calc.get_torques(atoms)
+    """
+
+    name = "deepspin"
+    implemented_properties = [  # noqa: RUF012 - as ASE declares it
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "magnetic_forces",
+        "torques",
+        "virial",
+        "energy_deviation",
+        "energies_deviation",
+        "forces_deviation",
+        "magnetic_forces_deviation",
+        "virial_deviation",
+    ]
+    ignored_changes = {"initial_charges"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: Potential | str | os.PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str = "float64",
+        external_field_T: ArrayLike | None = None,
+        skin: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if isinstance(model, Potential):
+            potential, label = copy.deepcopy(model), type(model).__name__
+        else:
+            potential, label = load_potential(model), os.fspath(model)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.dtype = _as_dtype(dtype)
+        self._bare = potential.to(self.device, self.dtype).eval().requires_grad_(False)
+        self._neighbors = NeighborList(skin)
+        self.parameters.update(
+            model=label,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            skin=skin,
+        )
+        self.external_field_T = external_field_T
+
+    @property
+    def potential(self) -> Potential:
+        """The Potential that is evaluated, on its device, the field included."""
+        return self._potential
+
+    @property
+    def external_field_T(self) -> tuple[float, ...] | None:
+        """Uniform magnetic field in tesla; assigning one clears the results."""
+        return self.parameters["external_field_T"]
+
+    @external_field_T.setter
+    def external_field_T(self, field_T: ArrayLike | None) -> None:
+        if field_T is None:
+            self._potential = self._bare
+        else:
+            field = np.asarray(field_T, dtype=float)
+            if field.shape != (3,) or not np.isfinite(field).all():
+                raise ValueError(
+                    "external_field_T must be three finite numbers in tesla, "
+                    f"got {field_T}"
+                )
+            field_T = tuple(field.tolist())
+            zeeman = Zeeman(field_T).to(self.device, self.dtype)
+            self._potential = Sum([self._bare, zeeman])
+        self.parameters["external_field_T"] = field_T
+        self.reset()
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change ``external_field_T``, the one parameter that may change."""
+        fixed = parameters.keys() - {"external_field_T"}
+        if fixed:
+            raise ValueError(
+                f"{', '.join(sorted(fixed))} cannot be changed; "
+                "make a new DeepSpinCalculator"
+            )
+        if parameters:
+            self.external_field_T = parameters["external_field_T"]
+        return parameters
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Refuse unknown elements already at ``atoms.calc = calculator``."""
+        known = self.potential.species
+        unknown = sorted({*atoms.numbers.tolist()} - known) if known else []
+        if unknown:
+            raise ValueError(
+                "the potential does not know the element "
+                f"{_symbols(unknown)}; it knows {_symbols(sorted(known or ()))}"
+            )
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate the potential once; all results are kept.
+
+        Raises
+        ------
+        ValueError
+            If atoms, moments or elements are not what the potential takes.
+        CalculationFailed
+            If a result is not finite.
+        """
+        super().calculate(atoms, properties, system_changes)
+        self.results = {}  # if this fails, none are left of other atoms
+        system = System.from_atoms(
+            self.atoms,
+            device=self.device,
+            dtype=self.dtype,
+            require_spins=self.potential.uses_spins,
+        )
+        pairs = self._neighbors.update(system, self.potential.pair_cutoff(system))
+        prediction = self.potential.evaluate(system, pairs)
+        results = _results(prediction, system)
+        if not self.atoms.pbc.all():
+            del results["stress"]
+        _check_finite(results)
+        self.results = results
+
+    def get_magnetic_forces(self, atoms: Atoms) -> np.ndarray:
+        """Return -dE/dm at fixed positions and cell, (N, 3), eV/mu_B."""
+        return self.get_property("magnetic_forces", atoms)
+
+    def get_torques(self, atoms: Atoms) -> np.ndarray:
+        """Return m x (-dE/dm), (N, 3), eV."""
+        return self.get_property("torques", atoms)
+
+    def export_properties(self) -> Properties:
+        """Return those results that ASE has a name for (``atoms.get_properties``)."""
+        return Properties({k: v for k, v in self.results.items() if k in all_outputs})
+
+
+def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
+    return _DTYPES[name]
+
+
+def _symbols(numbers: Sequence[int]) -> str:
+    return ", ".join(chemical_symbols[z] for z in numbers)
+
+
+def _array(values: Tensor | None) -> np.ndarray:
+    assert values is not None  # evaluate() was asked for everything
+    return values.detach().cpu().double().numpy()
+
+
+def _results(prediction: Prediction, system: System) -> dict[str, Any]:
+    """Return the results of one structure by their ASE names."""
+    magnetic_forces = _array(prediction.magnetic_forces)
+    results: dict[str, Any] = {
+        "energy": float(prediction.energy[0]),
+        "free_energy": float(prediction.energy[0]),
+        "energies": _array(prediction.energies),
+        "forces": _array(prediction.forces),
+        "magnetic_forces": magnetic_forces,
+        "torques": np.cross(_array(system.spins), magnetic_forces),
+        "virial": _array(prediction.virial)[0],
+        "stress": full_3x3_to_voigt_6_stress(_array(prediction.stress)[0]),
+    }
+    for name, deviation in (prediction.deviations or {}).items():
+        values = _array(deviation)
+        if name == "energy":
+            results["energy_deviation"] = float(values[0])
+        else:
+            results[f"{name}_deviation"] = values[0] if name == "virial" else values
+    return results
+
+
+def _check_finite(results: dict[str, Any]) -> None:
+    for name, values in results.items():
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            raise CalculationFailed(
+                f"the potential gives a {name} that is not finite"
+                + (f" (index {tuple(bad[0].tolist())})" if bad.size else "")
+                + "; the structure may be far outside its range"
+            )

@@ -1,0 +1,1 @@
+"""Subcommands of ``deepspin``: the only modules that print."""

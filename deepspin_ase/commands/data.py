@@ -1,0 +1,135 @@
+"""``deepspin data``: look into labelled data, and convert them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..data import (
+    FORMATS,
+    ConjugacyReport,
+    DataReport,
+    Dataset,
+    check_dataset,
+    read_dataset,
+    write_dataset,
+)
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``data info`` and ``data convert``."""
+    parser = subparsers.add_parser("data", help="look into labelled data, convert them")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+
+    info = actions.add_parser("info", help="contents, ranges and problems of data")
+    info.add_argument("path", nargs="+", help="extxyz file or DeePMD folder")
+    _add_type_map(info)
+    info.add_argument("--format", help="format of the input; found by itself")
+    info.add_argument(
+        "--magnetic",
+        nargs="+",
+        metavar="ELEMENT",
+        help="elements that may carry moments (default: those that do)",
+    )
+    info.set_defaults(run=_info)
+
+    convert = actions.add_parser("convert", help="write data in another format")
+    convert.add_argument("input", help="extxyz file or DeePMD folder")
+    convert.add_argument("output", help="file or new folder")
+    convert.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="format of the output (default: extxyz for .xyz and .extxyz, "
+        "else deepmd/npy)",
+    )
+    convert.add_argument("--input-format", help="format of the input; found by itself")
+    _add_type_map(convert)
+    convert.set_defaults(run=_convert)
+
+
+def _add_type_map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--type-map",
+        nargs="+",
+        metavar="ELEMENT",
+        help="elements of DeePMD's types 0, 1, ...",
+    )
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    dataset = read_dataset(
+        arguments.path, format=arguments.format, type_map=arguments.type_map
+    )
+    report = check_dataset(dataset, magnetic_elements=arguments.magnetic)
+    lines = [
+        *_contents(dataset, report),
+        *_ranges(report),
+        *_conjugacy(report.conjugacy),
+        "",
+        "problems" if report.problems else "no problems found",
+        *(f"  {problem}" for problem in report.problems),
+    ]
+    print("\n".join(lines))
+
+
+def _contents(dataset: Dataset, report: DataReport) -> list[str]:
+    formulas = [f"{name} ({n})" for name, n in report.compositions.items()]
+    more = f", and {len(formulas) - 8} more" if len(formulas) > 8 else ""
+    labels = [
+        name if n == report.n_frames else f"{name} ({n})"
+        for name, n in report.labels.items()
+        if n
+    ]
+    missing = [name for name, n in report.labels.items() if not n]
+    return [
+        f"data          {dataset.name}",
+        f"frames        {report.n_frames}",
+        f"compositions  {', '.join(formulas[:8])}{more}",
+        f"elements      {', '.join(dataset.elements)}",
+        f"magnetic      {', '.join(dataset.magnetic_elements) or 'none'}",
+        f"labels        {', '.join(labels) or 'none'}",
+        f"missing       {', '.join(missing) or 'none'}",
+    ]
+
+
+def _ranges(report: DataReport) -> list[str]:
+    lines = ["", f"{'':<40}{'min':>11}{'mean':>11}{'std':>11}{'max':>11}"]
+    for name, found in report.ranges.items():
+        numbers = (found.minimum, found.mean, found.std, found.maximum)
+        lines.append(f"{name:<40}" + "".join(f"{value:11.4f}" for value in numbers))
+    return lines
+
+
+def _conjugacy(report: ConjugacyReport) -> list[str]:
+    lines = ["", "conjugacy: slope of energy differences over the work of the labels"]
+    if not report.conclusive:
+        return [*lines, "  not tested: too few frames are near to each other"]
+    notes = [f"{report.n_pairs} pairs of {report.n_frames} frames"]
+    if report.aligned:
+        notes.append("spins turned together to match")
+    if report.cells == "fitted":
+        notes.append("strain energy fitted along, as cells differ and virials miss")
+    return [
+        *lines,
+        f"  {'; '.join(notes)}",
+        f"  {'all':<14}{report.slope:6.3f} +- {report.slope_error:.3f}",
+        *(
+            f"  {name:<14}{slope:6.3f} +- {report.errors[name]:.3f}"
+            for name, slope in report.slopes.items()
+        ),
+        f"  correlation {report.correlation:.4f}, residual {report.residual:.3f} of "
+        f"{report.spread:.3f} meV/atom, net torque {report.net_torque:.1e} eV",
+    ]
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    dataset = read_dataset(
+        arguments.input, format=arguments.input_format, type_map=arguments.type_map
+    )
+    write_dataset(
+        arguments.output, dataset, format=arguments.format, type_map=arguments.type_map
+    )
+    print(f"{len(dataset)} frames of {arguments.input} written to {arguments.output}")

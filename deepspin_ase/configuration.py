@@ -1,0 +1,70 @@
+"""Configurations read from files: checked, with errors that name the key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self
+
+
+class Configuration(BaseModel):
+    """Base of all configurations: immutable, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
+        """Build from nested plain data, such as a YAML file.
+
+        Parameters
+        ----------
+        values : mapping
+        where : str
+            Prefix of the keys in messages.
+
+        Raises
+        ------
+        ValueError
+            Names every unknown, missing or unfit key and, where a known key is
+            spelt alike, that one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [_explain(cls, problem, where) for problem in error.errors()]
+            raise ValueError("; ".join(lines)) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain data, the inverse of :meth:`from_dict`."""
+        return self.model_dump()
+
+
+def _explain(cls: type[BaseModel], problem: Any, where: str) -> str:
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join([where, *path] if where else path)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(cls, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        return f"unknown key {name!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{name!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
+
+
+def _known_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the keys of the section at ``path``."""
+    section: Any = cls
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None:
+            return []
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        section = next((c for c in candidates if hasattr(c, "model_fields")), None)
+        if section is None:
+            return []
+    return list(section.model_fields)

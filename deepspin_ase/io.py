@@ -1,0 +1,148 @@
+"""Structures with spins, magnetic forces and torques in extended XYZ files.
+
+ASE's format, so that every program that reads extxyz reads these files. What
+ASE alone would drop on writing is kept: vector moments are in the column
+``initial_magmoms`` and magnetic forces (-dE/dm, eV/mu_B), torques (eV) and
+committee deviations in columns of their names. Numbers per atom are written
+with eight decimals.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import all_properties
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from .files import written_whole
+from .spins import get_spins, set_spins
+
+#: Results that ASE would drop, by where extxyz keeps them.
+_PER_ATOM = (
+    "magnetic_forces",
+    "torques",
+    "energies_deviation",
+    "forces_deviation",
+    "magnetic_forces_deviation",
+)
+_PER_FRAME = ("virial", "energy_deviation")
+
+
+def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) -> None:
+    """Write one or several structures with their results to an extxyz file.
+
+    The file appears complete or not at all. Results are those that an attached
+    calculator already has for the present positions and moments; nothing is
+    computed here. Without a calculator, arrays named ``magnetic_forces`` and
+    ``torques`` are written as they are.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to write, or moments are malformed. Structures
+        without moments are written without.
+    """
+    frames = [images] if isinstance(images, Atoms) else list(images)
+    if not frames:
+        raise ValueError("there are no structures to write")
+    frames = [_with_results_as_arrays(atoms) for atoms in frames]
+    with written_whole(path) as temporary:
+        ase.io.write(temporary, frames, format="extxyz")
+
+
+@overload
+def read_extxyz(path: str | os.PathLike[str], index: int) -> Atoms: ...
+
+
+@overload
+def read_extxyz(
+    path: str | os.PathLike[str], index: str | slice = ":"
+) -> list[Atoms]: ...
+
+
+def read_extxyz(
+    path: str | os.PathLike[str], index: int | str | slice = ":"
+) -> Atoms | list[Atoms]:
+    """Read structures with their moments and results from an extxyz file.
+
+    Parameters
+    ----------
+    path : path
+    index : int, str or slice
+        Which frames, as in :func:`ase.io.read`; all by default.
+
+    Returns
+    -------
+    Atoms or list of Atoms
+        Moments are (N, 3) vectors. Energy, forces, stress, magnetic forces,
+        torques and what else was computed are results of an attached
+        SinglePointCalculator; the results per atom that ASE does not know are
+        in ``atoms.arrays`` as well.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is truncated or not an extxyz file, or holds no structure.
+    """
+    try:
+        images = ase.io.read(Path(path), index=index, format="extxyz")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # ASE's parser raises whatever the damage leads to
+        raise ValueError(
+            f"{os.fspath(path)} is truncated or not an extxyz file "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if isinstance(images, Atoms):
+        return _with_results_from_arrays(images)
+    if not images:
+        raise ValueError(f"{os.fspath(path)} holds no structure at index {index!r}")
+    return [_with_results_from_arrays(atoms) for atoms in images]
+
+
+def _current_results(atoms: Atoms) -> dict[str, Any]:
+    """Return the results that the calculator has for the atoms as they are."""
+    calculator = atoms.calc
+    if calculator is None or calculator.check_state(atoms):
+        return {}
+    return calculator.results
+
+
+def _with_results_as_arrays(atoms: Atoms) -> Atoms:
+    """Return a copy in which nothing is left that ASE would drop."""
+    frame = atoms.copy()
+    if frame.has("initial_magmoms"):
+        set_spins(frame, get_spins(frame))
+    if atoms.calc is None:
+        return frame
+    results = _current_results(atoms)
+    # Results replace what was read from a file once, or remove it as outdated.
+    for name in (*_PER_ATOM, *_PER_FRAME, *results):
+        frame.arrays.pop(name, None)
+        frame.info.pop(name, None)
+    frame.arrays.update({k: np.array(results[k]) for k in _PER_ATOM if k in results})
+    frame.info.update({k: results[k] for k in _PER_FRAME if k in results})
+    known = {k: v for k, v in results.items() if k in all_properties}
+    frame.calc = SinglePointCalculator(frame, **known)
+    return frame
+
+
+def _with_results_from_arrays(atoms: Atoms) -> Atoms:
+    """Put what ASE left in arrays and info among the results; make moments vectors."""
+    if atoms.has("initial_magmoms"):
+        set_spins(atoms, get_spins(atoms))
+    results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    results |= {k: atoms.arrays[k].copy() for k in _PER_ATOM if k in atoms.arrays}
+    results |= {k: atoms.info.pop(k) for k in _PER_FRAME if k in atoms.info}
+    if results:
+        atoms.calc = SinglePointCalculator(atoms)
+        atoms.calc.results.update(results)
+    return atoms

@@ -1,0 +1,13 @@
+"""Models of DeePMD-kit, read and written without deepmd-kit.
+
+``frozen`` reads ``.pth`` files, ``neutral`` reads and writes the files that all
+back ends of DeePMD-kit share, ``parameters`` turns either into a network of
+this package, and ``script`` runs what is no such network as it is.
+"""
+
+from __future__ import annotations
+
+from .files import load_deepmd, recognises, write_deepmd
+from .script import DeepmdScript
+
+__all__ = ["DeepmdScript", "load_deepmd", "recognises", "write_deepmd"]

@@ -1,0 +1,391 @@
+"""Radial functions: the strength of a pair interaction against distance.
+
+A radial function is any callable with a ``cutoff`` (A) that maps distances, a
+tensor in A, to values and vanishes at and beyond the cutoff. Those here are
+frozen dataclasses, so they print, compare and save by their parameters. The
+unit of the value is the unit of the parameters: eV for an exchange constant.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from ase.units import Bohr
+from torch import Tensor
+
+from ..units import COULOMB
+from . import _arguments
+from .registry import register
+
+
+@runtime_checkable
+class Radial(Protocol):
+    """A function of distance (A) that vanishes from ``cutoff`` on."""
+
+    @property
+    def cutoff(self) -> float:
+        """Distance from which on the function is zero, A."""
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at the distances ``r``, in the shape of ``r``."""
+
+
+def checked(name: str, radial: object) -> Radial:
+    """Return ``radial`` if it is a radial function of finite range.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or its cutoff is not positive and finite.
+    """
+    if not isinstance(radial, Radial):
+        raise ValueError(
+            f"{name} must be a function of distance such as Shells or CubicCut, "
+            f"got {radial!r}"
+        )
+    _arguments.positive(f"the cutoff of {name}", radial.cutoff)
+    return radial
+
+
+def smooth_step(x: Tensor) -> Tensor:
+    """Fall from 1 (x <= 0) to 0 (x >= 1) with two continuous derivatives.
+
+    The quintic 1 - 10 x^3 + 15 x^4 - 6 x^5.
+    """
+    x = x.clamp(0.0, 1.0)
+    return 1.0 - x**3 * (10.0 - x * (15.0 - 6.0 * x))
+
+
+def _cut(r: Tensor, cutoff: float, values: Tensor) -> Tensor:
+    return torch.where(r < cutoff, values, torch.zeros_like(values))
+
+
+@register
+@dataclass(frozen=True)
+class Shells:
+    """A constant on each neighbour shell: exchange constants of a rigid lattice.
+
+    The value is constant in r, so it exerts no force, and jumps at the edges
+    of the shells: it is meant for atoms that stay close to lattice sites. Use
+    :class:`SmoothShells` or another smooth function where atoms move freely.
+
+    Parameters
+    ----------
+    shells : sequence of (distance, value)
+        Distances in A.
+    tolerance : float
+        A pair belongs to a shell within this distance of it, A.
+
+    Raises
+    ------
+    ValueError
+        If a distance or the tolerance is not positive, or two shells overlap.
+    """
+
+    shells: Sequence[tuple[float, float]]
+    tolerance: float = 0.1
+
+    def __post_init__(self) -> None:
+        shells = _sorted_rows("shells", self.shells, 2, "(distance, value)")
+        object.__setattr__(self, "shells", shells)
+        _arguments.positive("tolerance", self.tolerance)
+        for (near, _), (far, _) in itertools.pairwise(shells):
+            if far - near < 2.0 * self.tolerance:
+                raise ValueError(
+                    f"the shells at {near} and {far} A overlap; their distance must "
+                    f"be at least twice the tolerance of {self.tolerance} A"
+                )
+
+    @property
+    def cutoff(self) -> float:
+        """Outer edge of the last shell, A."""
+        return self.shells[-1][0] + self.tolerance
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the value of the shell that each distance falls into, or zero."""
+        total = torch.zeros_like(r)
+        for distance, value in self.shells:
+            total = torch.where((r - distance).abs() < self.tolerance, value, total)
+        return total
+
+
+@register
+@dataclass(frozen=True)
+class SmoothShells:
+    """A value with a slope on each neighbour shell, smoothly cut out around it.
+
+    sum_s [v_s + s_s (r - d_s)] w(|r - d_s| / width), with the window w equal to
+    1 up to half the width and falling to 0 at the width with two continuous
+    derivatives. Within half the width of a shell the function is the straight
+    line that was asked for.
+
+    Parameters
+    ----------
+    shells : sequence of (distance, value, slope)
+        Distances in A, slopes in the unit of the values per A.
+    width : float
+        Half-width of the windows, A; smaller than any distance.
+
+    Raises
+    ------
+    ValueError
+        If a distance does not exceed the width, or the width is not positive.
+    """
+
+    shells: Sequence[tuple[float, float, float]]
+    width: float
+
+    def __post_init__(self) -> None:
+        shells = _sorted_rows("shells", self.shells, 3, "(distance, value, slope)")
+        object.__setattr__(self, "shells", shells)
+        if shells[0][0] <= _arguments.positive("width", self.width):
+            raise ValueError("the first shell must be farther out than the width")
+
+    @property
+    def cutoff(self) -> float:
+        """Outer edge of the last window, A."""
+        return self.shells[-1][0] + self.width
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the sum of the windowed lines at distances ``r``."""
+        total = torch.zeros_like(r)
+        for distance, value, slope in self.shells:
+            x = r - distance
+            window = smooth_step(2.0 * x.abs() / self.width - 1.0)
+            total = total + (value + slope * x) * window
+        return total
+
+
+@register
+@dataclass(frozen=True)
+class BetheSlater:
+    """Bethe-Slater curve, 4 a (r/d)^2 [1 - b (r/d)^2] exp[-(r/d)^2].
+
+    The form of LAMMPS's spin package. It is cut off abruptly, as there; wrap it
+    in :class:`Switched` for dynamics of the lattice. LAMMPS counts each pair
+    twice: to reproduce its energies with pairs counted once, double ``a``.
+
+    Parameters
+    ----------
+    a : float
+        Strength, eV.
+    b : float
+        Dimensionless; places the change of sign at r = d / sqrt(b).
+    d : float
+        Range, A.
+    cutoff : float
+        A.
+
+    References
+    ----------
+    Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys. 372, 406 (2018),
+    doi:10.1016/j.jcp.2018.06.042.
+    """
+
+    a: float
+    b: float
+    d: float
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        _arguments.finite("a", self.a)
+        _arguments.finite("b", self.b)
+        _arguments.positive("d", self.d)
+        _arguments.positive("cutoff", self.cutoff)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the curve at distances ``r``."""
+        x = (r / self.d) ** 2
+        return _cut(r, self.cutoff, 4.0 * self.a * x * (1.0 - self.b * x) * (-x).exp())
+
+
+@register
+@dataclass(frozen=True)
+class CubicCut:
+    """``value`` (1 - r/cutoff)^3: smooth to the second derivative at the cutoff.
+
+    Parameters
+    ----------
+    value : float
+        Value extrapolated to r = 0.
+    cutoff : float
+        A.
+    """
+
+    value: float
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        _arguments.finite("value", self.value)
+        _arguments.positive("cutoff", self.cutoff)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at distances ``r``."""
+        return self.value * (1.0 - r / self.cutoff).clamp_min(0.0) ** 3
+
+
+@register
+@dataclass(frozen=True)
+class Switched:
+    """Another radial function, brought smoothly to zero between start and cutoff.
+
+    Multiplied with the quintic step of :func:`smooth_step`, so that the product
+    has two continuous derivatives.
+
+    Parameters
+    ----------
+    radial : Radial
+    start : float
+        Distance up to which the function is unchanged, A.
+    """
+
+    radial: Radial
+    start: float
+
+    def __post_init__(self) -> None:
+        checked("radial", self.radial)
+        if not 0.0 <= self.start < self.radial.cutoff:
+            raise ValueError(
+                f"start must lie between 0 and the cutoff of {self.radial.cutoff} A, "
+                f"got {self.start}"
+            )
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of the function that is switched, A."""
+        return self.radial.cutoff
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at distances ``r``."""
+        width = self.cutoff - self.start
+        return self.radial(r) * smooth_step((r - self.start) / width)
+
+
+@register
+@dataclass(frozen=True)
+class ScreenedNuclear:
+    """Universal Ziegler-Biersack-Littmark repulsion of two nuclei, eV.
+
+    Z1 Z2 e^2/(4 pi eps0 r) phi(r/a), a = 0.8854 a_0/(Z1^0.23 + Z2^0.23). It has no
+    cutoff of its own: join it to another function with :class:`Blend`.
+
+    Parameters
+    ----------
+    z1, z2 : int
+        Atomic numbers.
+    """
+
+    z1: int
+    z2: int
+
+    def __post_init__(self) -> None:
+        _arguments.positive("z1", self.z1)
+        _arguments.positive("z2", self.z2)
+
+    @property
+    def cutoff(self) -> float:
+        """Infinite."""
+        return math.inf
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the repulsion at distances ``r``."""
+        return screened_nuclear(r, self.z1, self.z2)
+
+
+# Amplitudes and decay constants of the universal screening function, and the
+# Bohr radius times 0.8854 in A: J. F. Ziegler, J. P. Biersack, U. Littmark,
+# The Stopping and Range of Ions in Matter, vol. 1 (Pergamon, 1985).
+_ZBL_TERMS = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4029), (0.02817, 0.2016))
+_ZBL_LENGTH = 0.8854 * Bohr
+
+
+def screened_nuclear(r: Tensor, z1: Tensor | float, z2: Tensor | float) -> Tensor:
+    """Return the ZBL repulsion (eV) of atomic numbers z1, z2 at distances r (A)."""
+    x = r * (z1**0.23 + z2**0.23) / _ZBL_LENGTH
+    screening = sum((c * torch.exp(-d * x) for c, d in _ZBL_TERMS), torch.zeros_like(r))
+    return COULOMB * z1 * z2 / r * screening
+
+
+@register
+@dataclass(frozen=True)
+class Blend:
+    """One radial function at short distance, another one beyond.
+
+    Between ``start`` and ``stop`` a quintic polynomial matches value, slope and
+    curvature of both.
+
+    Parameters
+    ----------
+    inner, outer : Radial
+        Functions below ``start`` and above ``stop``.
+    start, stop : float
+        A.
+    """
+
+    inner: Radial
+    outer: Radial
+    start: float
+    stop: float
+
+    def __post_init__(self) -> None:
+        checked("outer", self.outer)
+        if not 0.0 < self.start < self.stop < self.outer.cutoff:
+            raise ValueError("expected 0 < start < stop < the cutoff of outer")
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of the outer function, A."""
+        return self.outer.cutoff
+
+    @cached_property
+    def _polynomial(self) -> list[float]:
+        """Return the coefficients of (r - start)^n, n = 0..5."""
+        left = _taylor(self.inner, self.start)
+        right = _taylor(self.outer, self.stop)
+        width = self.stop - self.start
+        rows = [[1.0, 0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0, 0], [0, 0, 2.0, 0, 0, 0]]
+        rows.append([width**n for n in range(6)])
+        rows.append([0.0, *(n * width ** (n - 1) for n in range(1, 6))])
+        rows.append([0.0, 0, *(n * (n - 1) * width ** (n - 2) for n in range(2, 6))])
+        matrix = torch.tensor(rows, dtype=torch.float64)
+        values = torch.tensor(left + right, dtype=torch.float64)
+        return torch.linalg.solve(matrix, values).tolist()
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at distances ``r``."""
+        x = r - self.start
+        between = torch.zeros_like(r)
+        for coefficient in reversed(self._polynomial):
+            between = between * x + coefficient
+        return torch.where(
+            r < self.start,
+            self.inner(r),
+            torch.where(r < self.stop, between, self.outer(r)),
+        )
+
+
+def _taylor(radial: Radial, r: float) -> list[float]:
+    """Return value, slope and curvature of a radial function at r."""
+    with torch.enable_grad():
+        x = torch.tensor(r, dtype=torch.float64, requires_grad=True)
+        value = radial(x)
+        (slope,) = torch.autograd.grad(value, x, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope, x)
+    return [value.item(), slope.item(), curvature.item()]
+
+
+def _sorted_rows(
+    name: str, rows: Sequence[Sequence[float]], length: int, form: str
+) -> tuple[tuple[float, ...], ...]:
+    """Return rows of finite numbers, sorted by a positive first entry."""
+    if len(rows) == 0 or any(len(row) != length for row in rows):
+        raise ValueError(f"{name} must be a list of {form}, got {rows!r}")
+    for row in rows:
+        _arguments.positive(f"a distance in {name}", row[0])
+    return tuple(sorted(tuple(_arguments.finite(name, x) for x in row) for row in rows))

@@ -1,0 +1,92 @@
+"""Figures of a training run."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .metrics import UNITS, Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TITLES = {
+    "energy": "energy",
+    "forces": "forces",
+    "magnetic_forces_transverse": "magnetic forces, transverse",
+    "magnetic_forces_longitudinal": "magnetic forces, longitudinal",
+    "virial": "virial",
+}
+
+
+def read_learning_curve(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read ``lcurve.csv``: an array per column."""
+    with open(path, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise ValueError(f"{path} holds no steps")
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def plot_learning_curve(
+    curve: Mapping[str, np.ndarray], ax: Axes | None = None
+) -> Axes:
+    """Plot the errors over the steps, on logarithmic axes.
+
+    Parameters
+    ----------
+    curve : mapping
+        As :func:`read_learning_curve` returns it.
+    ax : Axes, optional
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        ax = plt.subplots(figsize=(6, 4), layout="constrained")[1]
+    for k, name in enumerate(UNITS):
+        for kind, style in (("validation", "-"), ("training", ":")):
+            column = f"{kind}_rmse_{name}"
+            if column in curve:
+                label = f"{_TITLES[name]} ({UNITS[name]})" if style == "-" else None
+                ax.loglog(curve["step"], curve[column], style, c=f"C{k}", label=label)
+    ax.set_xlabel("step")
+    ax.set_ylabel("RMSE")
+    ax.set_title("validation (solid), training (dotted)", fontsize="medium")
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def plot_parity(
+    comparisons: Mapping[str, Comparison], axes: np.ndarray | None = None
+) -> np.ndarray:
+    """Plot predictions over labels, a panel per kind.
+
+    Parameters
+    ----------
+    comparisons : mapping
+        As :func:`deepspin_ase.training.compare` returns it.
+    axes : array of Axes, optional
+        One per kind.
+    """
+    import matplotlib.pyplot as plt
+
+    n = len(comparisons)
+    if axes is None:
+        axes = plt.subplots(1, n, figsize=(3.1 * n, 3.2), layout="constrained")[1]
+    for ax, (name, found) in zip(np.ravel(axes), comparisons.items(), strict=True):
+        shift = found.label.mean() if name == "energy" else 0.0
+        label, prediction = 1e3 * (found.label - shift), 1e3 * (found.prediction - shift)
+        ax.plot(label, prediction, ".", ms=3, alpha=0.5, rasterized=True)
+        ends = [min(label.min(), prediction.min()), max(label.max(), prediction.max())]
+        ax.plot(ends, ends, c="k", lw=0.8)
+        ax.set_title(
+            f"{_TITLES[name]}\nRMSE {1e3 * found.rmse:.3g} m{UNITS[name]}",
+            fontsize="small",
+        )
+        ax.set_xlabel(f"label (m{UNITS[name]})")
+        ax.set_ylabel("prediction")
+    return np.ravel(axes)
