@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import data
+from .commands import data, train
 
 #: Modules of the subcommands; each has ``add_parser(subparsers)``, which sets
 #: ``run``, a function of the parsed arguments.
-COMMANDS = (data,)
+COMMANDS = (data, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="deepspin: %(levelname)s: %(message)s")
     try:
         arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("deepspin: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

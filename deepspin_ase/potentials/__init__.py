@@ -21,11 +21,14 @@ from .embedded_atom import (
 from .exchange import Biquadratic, DzyaloshinskiiMoriya, Heisenberg, MomentExchange
 from .network import DeepSpinNetwork
 from .onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
-from .pairwise import ZBL, Harmonic, LennardJones
+from .pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from .radial import (
     BetheSlater,
     Blend,
     CubicCut,
+    DampedCoulomb,
+    Exponential,
+    Mixture,
     Radial,
     ScreenedNuclear,
     Shells,
@@ -45,19 +48,23 @@ __all__ = [
     "CubicAnisotropy",
     "CubicCut",
     "CubicKnots",
+    "DampedCoulomb",
     "DeepSpinConfig",
     "DeepSpinNetwork",
     "DipoleDipole",
     "DudarevDerlet",
     "DzyaloshinskiiMoriya",
     "EmbeddedAtom",
+    "Exponential",
     "FinnisSinclairDensity",
     "FinnisSinclairPair",
     "Harmonic",
     "Heisenberg",
     "Landau",
     "LennardJones",
+    "Mixture",
     "MomentExchange",
+    "PairPotential",
     "Potential",
     "Prediction",
     "Radial",

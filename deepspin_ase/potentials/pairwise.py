@@ -10,7 +10,26 @@ from ..system import System
 from . import _arguments
 from .radial import screened_nuclear, smooth_step
 from .registry import register
-from .sites import Bonds, PairTerm
+from .sites import Bonds, PairTerm, RadialTerm
+
+
+@register
+class PairPotential(RadialTerm):
+    """Any pair potential, E = sum_{i<j} phi(r_ij).
+
+    Parameters
+    ----------
+    radial : Radial
+        phi(r), eV.
+    elements : pair of symbols, optional
+        Restrict the term to pairs of these two elements, in either order.
+    """
+
+    uses_spins = False
+
+    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
+        """Return phi of each bond, eV."""
+        return self.radial(bonds.distances)
 
 
 @register

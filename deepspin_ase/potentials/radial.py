@@ -232,6 +232,97 @@ class CubicCut:
 
 @register
 @dataclass(frozen=True)
+class Exponential:
+    """exp(-(r - r0) / rho): the repulsion of Born and Mayer, in units of its value.
+
+    Cut off abruptly; :class:`Switched` makes it smooth.
+
+    Parameters
+    ----------
+    rho : float
+        Decay length, A.
+    r0 : float
+        Distance where the value is one, A.
+    cutoff : float
+        Distance of truncation, A.
+    """
+
+    rho: float
+    r0: float
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        _arguments.positive("rho", self.rho)
+        _arguments.finite("r0", self.r0)
+        _arguments.positive("cutoff", self.cutoff)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at distances ``r``."""
+        return _cut(r, self.cutoff, torch.exp((self.r0 - r) / self.rho))
+
+
+@register
+@dataclass(frozen=True)
+class DampedCoulomb:
+    """e^2/(4 pi eps0) erfc(alpha r) / r, eV: the near part of a Coulomb energy.
+
+    With a cutoff it is the pair part of Wolf's sum (D. Wolf et al., J. Chem. Phys.
+    110, 8254 (1999)), which stands in for the Coulomb energy of neutral crystals.
+    Cut off abruptly; :class:`Switched` makes it smooth.
+
+    Parameters
+    ----------
+    alpha : float
+        1/A.
+    cutoff : float
+        Distance of truncation, A.
+    """
+
+    alpha: float
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        _arguments.positive("alpha", self.alpha)
+        _arguments.positive("cutoff", self.cutoff)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at distances ``r``."""
+        return _cut(r, self.cutoff, COULOMB * torch.erfc(self.alpha * r) / r)
+
+
+@register
+@dataclass(frozen=True)
+class Mixture:
+    """A linear combination of radial functions.
+
+    Parameters
+    ----------
+    terms : sequence of (weight, Radial)
+    """
+
+    terms: Sequence[tuple[float, Radial]]
+
+    def __post_init__(self) -> None:
+        if len(self.terms) == 0:
+            raise ValueError("a Mixture needs at least one term")
+        terms = tuple(
+            (_arguments.finite("a weight", weight), checked("a term", radial))
+            for weight, radial in self.terms
+        )
+        object.__setattr__(self, "terms", terms)
+
+    @property
+    def cutoff(self) -> float:
+        """Largest cutoff of the terms, A."""
+        return max(radial.cutoff for _, radial in self.terms)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the values at distances ``r``."""
+        return sum((w * radial(r) for w, radial in self.terms), torch.zeros_like(r))
+
+
+@register
+@dataclass(frozen=True)
 class Switched:
     """Another radial function, brought smoothly to zero between start and cutoff.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .batch import Batch, collect, load_batches
 from .config import TrainingConfig, from_deepmd_input, read_config
+from .linear import LinearFit, fit_linear
 from .metrics import UNITS, Comparison, compare
 from .report import plot_learning_curve, plot_parity, read_learning_curve
 from .trainer import Trainer
@@ -12,10 +13,12 @@ __all__ = [
     "UNITS",
     "Batch",
     "Comparison",
+    "LinearFit",
     "Trainer",
     "TrainingConfig",
     "collect",
     "compare",
+    "fit_linear",
     "from_deepmd_input",
     "load_batches",
     "plot_learning_curve",

@@ -144,8 +144,8 @@ class TrainingConfig(Configuration):
     ----------
     model : DeepSpinConfig
     baseline : str, optional
-        A potential that the network corrects: a model file, a shipped model, or
-        the name of a function of :mod:`deepspin_ase.potentials.reference`.
+        A potential that the network corrects: a model file, or the name of a
+        shipped model. The network then starts from zero.
     init_model : str, optional
         A trained model of the same architecture to start from.
     data : DataConfig
@@ -191,7 +191,12 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
         training=absolute(config.data.training),
         validation=absolute(config.data.validation),
     )
-    return config.model_copy(update={"data": data})
+    update: dict[str, Any] = {"data": data}
+    for name in ("baseline", "init_model"):
+        given = getattr(config, name)
+        if given is not None and (path.parent / given).is_file():
+            update[name] = str(path.parent / given)
+    return config.model_copy(update=update)
 
 
 #: Keys of an input.json that change nothing here, by section.
@@ -241,10 +246,10 @@ def from_deepmd_input(values: Mapping[str, Any]) -> dict[str, Any]:
     batch_size = training["training_data"].get("batch_size", 1)
     if isinstance(batch_size, int):
         run["batch_size"] = batch_size
-    for section_name, given in (("descriptor", descriptor),):
-        if given.get("precision") in ("float32", "float64"):
-            run.setdefault("precision", given["precision"])
-        del section_name
+    if descriptor_precision := descriptor.get("precision"):
+        run["precision"] = {"default": "float64"}.get(
+            descriptor_precision, descriptor_precision
+        )
     result = {
         key: value
         for key, value in values.items()

@@ -101,6 +101,8 @@ class Trainer:
         if config.init_model is None:
             network.fit_statistics((b.system, b.pairs) for b in reduced)
         network.energy_bias.zero_()
+        if baseline is not None and config.init_model is None:
+            network.silence()
         self.element_energies = element_energies(network, reduced)
         self._training = self._prepared(network, reduced)
         self._validation = self._prepared(
