@@ -25,6 +25,11 @@ logger = logging.getLogger(__name__)
 #: Centres evaluated at a time; bounds the memory of large systems.
 CHUNK = 384
 
+#: Initial scale of the pseudo-atoms' embedding weights. Turning the moments moves
+#: the pseudo-atoms far, which hardly changes the energy: a network that sees them
+#: in full from the start spends long on learning not to.
+QUIET = 0.05
+
 #: Smallest standard deviation of an environment column.
 STD_FLOOR = 0.01
 
@@ -124,6 +129,11 @@ class DeepSpinNetwork(Potential):
                 for b in range(2 * n_types)
             }
         )
+        with torch.no_grad():
+            for name, network in self.embeddings.items():
+                if int(name.split("_")[1]) >= n_types:
+                    for parameter in network.parameters():
+                        parameter.mul_(QUIET)
         self.fittings = nn.ModuleList(
             ResidualNetwork(
                 descriptor.neuron[-1] * descriptor.axis_neuron,
