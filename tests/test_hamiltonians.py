@@ -27,6 +27,7 @@ from deepspin_ase.potentials import (
     Landau,
     LennardJones,
     MomentExchange,
+    PairPotential,
     Potential,
     Shells,
     SmoothShells,
@@ -79,6 +80,9 @@ TERMS: dict[str, Builder] = {
     "zeeman": lambda R: Zeeman(R @ [30.0, -20.0, 10.0]),
     "dipole": lambda R: DipoleDipole(cutoff=6.0, elements=["Fe", "Ni"]),
     "lennard-jones": lambda R: LennardJones(0.1, 1.9),
+    "pair-potential": lambda R: PairPotential(
+        Switched(Buckingham(1000.0, 0.3, 20.0, 4.5), 3.5)
+    ),
     "harmonic": lambda R: Harmonic(1.5, 2.4, cutoff=3.3, elements=("Fe", "O")),
     "zbl": lambda R: ZBL(2.0, 3.5),
     "dudarev-derlet": lambda R: _all_elements(dudarev_derlet_fe()),

@@ -109,6 +109,14 @@ def test_iron_has_a_core_and_isolated_atoms_have_no_energy(build) -> None:
     assert torch.isfinite(found.forces).all()
 
 
+def test_embedding_of_dudarev_and_derlet() -> None:
+    rho = np.array([0.01, 0.3, 0.95, 1.0, 1.05, 3.0])
+    magnetic = (1 - np.sqrt(rho)) * np.log(np.maximum(2 - rho, 1.0)) / np.log(2)
+    expected = -4.100199340884814 * np.sqrt(rho) - 1.565647547483517 * magnetic
+    found = dudarev_derlet_fe().embedding(torch.tensor(rho))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize("lattice", [None, "dudarev-derlet", "finnis-sinclair"])
 def test_heisenberg_landau_iron(lattice: str | None) -> None:
     potential = fe(lattice=lattice)

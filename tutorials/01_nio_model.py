@@ -100,7 +100,7 @@ if have_data:
 if have_data:
     recipe = read_config(here / "nio" / "train.yaml")
     run = recipe.training.model_copy(
-        update={"numb_steps": 600, "disp_freq": 200, "averaging": 0.98}
+        update={"numb_steps": 1000, "disp_freq": 250, "averaging": 0.98}
     )
     folder = tempfile.mkdtemp()
     trainer = Trainer(

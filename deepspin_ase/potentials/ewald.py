@@ -179,13 +179,8 @@ class Ewald:
         k = self._wave_vectors(cell)
         square = k.square().sum(1)
         # Half of the wave vectors, each standing for k and -k: 2 x 2 pi/V.
-        weight = (
-            4.0
-            * math.pi
-            / torch.linalg.det(cell).abs()
-            * torch.exp(-square / (4.0 * self.alpha**2))
-            / square
-        )
+        prefactor = 4.0 * math.pi / torch.linalg.det(cell).abs()
+        weight = prefactor * torch.exp(-square / (4.0 * self.alpha**2)) / square
         real, imaginary = self.kernel.wave(k, positions @ k.T, values)
         return real @ (weight * real.sum(0)) + imaginary @ (weight * imaginary.sum(0))
 
