@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import data, train
+from .commands import convert, data, demo, info, test, train
 
 #: Modules of the subcommands; each has ``add_parser(subparsers)``, which sets
 #: ``run``, a function of the parsed arguments.
-COMMANDS = (data, train)
+COMMANDS = (demo, data, train, test, info, convert)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -135,12 +135,13 @@ def build_pairs(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for b, count in enumerate(system.counts().tolist()):
         points = positions[start : start + count]
-        if not np.isfinite(points).all():
-            raise ValueError("positions are not finite")
+        if not (np.isfinite(points).all() and np.isfinite(cells[b]).all()):
+            raise ValueError("positions or cell are not finite")
         # On-site terms have no cutoff, but atoms must not coincide; a search
         # for very short distances is slow.
         reach = max(cutoff, 1.0)
-        i, j, shift = search(points, complete_cell(cells[b]), pbc[b], reach)
+        cell = complete_cell(np.where(pbc[b][:, None], cells[b], 0.0))
+        i, j, shift = search(points, cell, pbc[b], reach)
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
         start += count
 
@@ -195,12 +196,8 @@ class NeighborList:
     def update(self, system: System, cutoff: float) -> PairList:
         """Return pairs complete to ``cutoff`` (A) for ``system``."""
         if self._pairs is None or not self._reusable(system, cutoff):
-            self._pairs = build_pairs(
-                system, cutoff + self.skin, backend=self.backend
-            )
-            self._built = System(
-                *(x.detach().clone() for x in vars(system).values())
-            )
+            self._pairs = build_pairs(system, cutoff + self.skin, backend=self.backend)
+            self._built = System(*(x.detach().clone() for x in vars(system).values()))
             self.n_builds += 1
         return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)
 
@@ -219,12 +216,11 @@ class NeighborList:
             reference = built.positions
             stretch = 1.0
             if not torch.equal(built.cell, system.cell):
-                if bool((torch.linalg.det(built.cell).abs() < 1e-8).any()):
+                usable = torch.linalg.det(built.cell).abs() > 1e-8
+                if not (usable.all() and torch.isfinite(system.cell).all()):
                     return False
                 deform = torch.linalg.solve(built.cell, system.cell)
-                reference = torch.einsum(
-                    "ni,nij->nj", reference, deform[system.index]
-                )
+                reference = torch.einsum("ni,nij->nj", reference, deform[system.index])
                 stretch = float(
                     (1.0 / torch.linalg.svdvals(deform)[:, -1].clamp_min(1e-12)).max()
                 )

@@ -84,9 +84,9 @@ class System:
                 dtype=dtype,
             ),
             torch.tensor(np.stack([image.pbc for image in images]), device=device),
-            torch.repeat_interleave(
-                torch.arange(len(images)), torch.tensor(counts)
-            ).to(device),
+            torch.repeat_interleave(torch.arange(len(images)), torch.tensor(counts)).to(
+                device
+            ),
         )
 
     @classmethod
@@ -94,11 +94,12 @@ class System:
         """Join several Systems into one batch."""
         offsets = np.cumsum([0] + [s.n_systems for s in systems[:-1]])
         return cls(
-            *(
-                torch.cat([getattr(s, name) for s in systems])
-                for name in ("positions", "spins", "species", "cell", "pbc")
-            ),
-            index=torch.cat(
+            torch.cat([s.positions for s in systems]),
+            torch.cat([s.spins for s in systems]),
+            torch.cat([s.species for s in systems]),
+            torch.cat([s.cell for s in systems]),
+            torch.cat([s.pbc for s in systems]),
+            torch.cat(
                 [s.index + int(o) for s, o in zip(systems, offsets, strict=True)]
             ),
         )
@@ -190,5 +191,6 @@ def _check(atoms: Atoms) -> None:
                 f"direction {axis} is periodic but its lattice vector is zero; "
                 "set the cell, or pbc=False"
             )
-    if atoms.pbc.all() and abs(atoms.cell.volume) < 1e-8:
-        raise ValueError("the cell of a periodic structure has no volume")
+    periodic = atoms.cell.array[atoms.pbc]
+    if np.linalg.matrix_rank(periodic, tol=1e-6) < len(periodic):
+        raise ValueError("the periodic lattice vectors are parallel: correct the cell")

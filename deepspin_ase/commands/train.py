@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from typing import Any
 
 from ..data import Dataset, read_dataset
@@ -48,4 +49,5 @@ def _run(arguments: argparse.Namespace) -> None:
             "--restart or choose another --output"
         )
     trainer.run()
-    print(f"wrote {trainer.output / 'model.pt'}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"wrote {trainer.output / 'model.pt'}")

@@ -36,6 +36,7 @@ from .radial import (
     Switched,
 )
 from .serialize import load_card, load_potential, save_potential, shipped_models
+from .symmetry import SymmetryViolations, symmetry_violations
 
 __all__ = [
     "ZBL",
@@ -74,6 +75,7 @@ __all__ = [
     "SquareRoot",
     "Sum",
     "Switched",
+    "SymmetryViolations",
     "TimeReversal",
     "UniaxialAnisotropy",
     "Zeeman",
@@ -84,4 +86,5 @@ __all__ = [
     "reference",
     "save_potential",
     "shipped_models",
+    "symmetry_violations",
 ]

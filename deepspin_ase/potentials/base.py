@@ -141,9 +141,7 @@ class Potential(nn.Module):
             if virial:
                 moved = moved.strained(strain)
             energies = self(moved, pairs)
-            leaves = [
-                leaf for leaf in (positions, spins, strain) if leaf.requires_grad
-            ]
+            leaves = [leaf for leaf in (positions, spins, strain) if leaf.requires_grad]
             gradients: list[Tensor] = []
             if leaves and energies.requires_grad:
                 found = torch.autograd.grad(

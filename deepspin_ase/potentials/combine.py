@@ -41,18 +41,26 @@ class _Members(Potential):
             [m.magnetic_species for m in members if m.uses_spins]
         )
 
+    @property
+    def _each(self) -> list[Potential]:
+        return [m for m in self.members if isinstance(m, Potential)]
+
     def arguments(self) -> dict[str, Any]:
-        return {"members": list(self.members)}
+        """Return the constructor arguments, for saving and printing."""
+        return {"members": self._each}
 
     @property
     def cutoff(self) -> float:
-        return max(m.cutoff for m in self.members)
+        """Largest cutoff of the members, A."""
+        return max(m.cutoff for m in self._each)
 
     def pair_cutoff(self, system: System) -> float:
-        return max(m.pair_cutoff(system) for m in self.members)
+        """Return the distance out to which pairs are needed, A."""
+        return max(m.pair_cutoff(system) for m in self._each)
 
     def check(self, system: System) -> None:
-        for member in self.members:
+        """Raise ValueError where a part does not apply to ``system``."""
+        for member in self._each:
             member.check(system)
 
     def _evaluate_members(
@@ -61,7 +69,7 @@ class _Members(Potential):
         if pairs is None:
             self.check(system)
             pairs = build_pairs(system, self.pair_cutoff(system))
-        return [m.evaluate(system, pairs, **options) for m in self.members]
+        return [m.evaluate(system, pairs, **options) for m in self._each]
 
 
 @register
@@ -69,7 +77,8 @@ class Sum(_Members):
     """Sum of potentials: an exchange term on a lattice, a network on a baseline."""
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
-        return torch.stack([m(system, pairs) for m in self.members]).sum(0)
+        """Return per-atom energies (N,), eV."""
+        return torch.stack([m(system, pairs) for m in self._each]).sum(0)
 
     def evaluate(
         self, system: System, pairs: PairList | None = None, **options: bool
@@ -99,7 +108,8 @@ class Committee(_Members):
     """
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
-        return torch.stack([m(system, pairs) for m in self.members]).mean(0)
+        """Return per-atom energies (N,), eV."""
+        return torch.stack([m(system, pairs) for m in self._each]).mean(0)
 
     def evaluate(
         self, system: System, pairs: PairList | None = None, **options: bool
@@ -138,12 +148,15 @@ class TimeReversal(Potential):
 
     @property
     def cutoff(self) -> float:
+        """Cutoff of the potential, A."""
         return self.potential.cutoff
 
     def pair_cutoff(self, system: System) -> float:
+        """Return the distance out to which pairs are needed, A."""
         return self.potential.pair_cutoff(system)
 
     def check(self, system: System) -> None:
+        """Raise ValueError where a part does not apply to ``system``."""
         self.potential.check(system)
 
     @staticmethod
@@ -152,6 +165,7 @@ class TimeReversal(Potential):
         return System.cat([system, reversed_]), pairs.repeated(2, system.n_atoms)
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV."""
         energies = self.potential(*self._both(system, pairs))
         return 0.5 * (energies[: system.n_atoms] + energies[system.n_atoms :])
 
@@ -162,7 +176,8 @@ class TimeReversal(Potential):
         if pairs is None:
             self.check(system)
             pairs = build_pairs(system, self.pair_cutoff(system))
-        both = self.potential.evaluate(*self._both(system, pairs), **options)
+        system, pairs = self._both(system, pairs)
+        both = self.potential.evaluate(system, pairs, **options)
         return _mean_of_halves(both)
 
 

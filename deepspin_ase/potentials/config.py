@@ -19,7 +19,9 @@ Widths = Annotated[list[Width], Field(min_length=1)]
 
 def _known_activation(name: str) -> str:
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}"
+        )
     return name
 
 
@@ -97,7 +99,7 @@ class DescriptorConfig(Configuration):
     rcut: Positive
     rcut_smth: Annotated[float, Field(ge=0)]
     sel: Widths
-    neuron: Widths = [25, 50, 100]
+    neuron: Widths = Field(default=[25, 50, 100])
     axis_neuron: Width = 16
     resnet_dt: bool = False
     type_one_side: bool = False
@@ -129,7 +131,7 @@ class FittingConfig(Configuration):
     activation_function : str
     """
 
-    neuron: Widths = [240, 240, 240]
+    neuron: Widths = Field(default=[240, 240, 240])
     resnet_dt: bool = True
     activation_function: str = "tanh"
 

@@ -50,9 +50,7 @@ class Environment:
         r = self._length(vectors)
         q = 1.0 / (r + self.protection)
         radial = q * self._switch(r)[0]
-        return torch.cat(
-            [radial[..., None], (q * radial)[..., None] * vectors], dim=-1
-        )
+        return torch.cat([radial[..., None], (q * radial)[..., None] * vectors], dim=-1)
 
     def pull_back(self, vectors: Tensor, gradient: Tensor) -> Tensor:
         """Turn a gradient with respect to the rows into one for the vectors.

@@ -80,7 +80,7 @@ class Sites:
 
     def chunks(self, size: int) -> Iterator[Sites]:
         """Yield the sites of at most ``size`` centres at a time."""
-        starts = list(range(self.first, self.last, size)) + [self.last]
+        starts = [*range(self.first, self.last, size), self.last]
         bounds = torch.searchsorted(
             self.i, torch.tensor(starts, device=self.i.device)
         ).tolist()
@@ -125,14 +125,17 @@ def group_sites(
     """
     kept = _Kept.within(sites, magnetic, rcut)
     grouped = _layout(sites, kept, magnetic)
-    crowded = any(
-        group.neighbours.shape[1] > sel[group.site_type % len(sel)]
+    # Placeholders count as well, but only where other slots are all taken.
+    full = any(
+        group.neighbours.shape[1] >= sel[group.site_type % len(sel)]
         for _, _, groups in grouped
         for group in groups
     )
-    if crowded:
-        grouped = _layout(sites, kept.nearest(sites, sel), magnetic)
-    return grouped, crowded
+    if not full:
+        return grouped, False
+    nearest = kept.nearest(sites, sel)
+    crowded = nearest.count() < kept.count()
+    return (_layout(sites, nearest, magnetic) if crowded else grouped), crowded
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,11 @@ class _Kept:
         near = separations.norm(dim=1)
         near_virtual = (separations + sites.virtual.detach()[sites.j]).norm(dim=1)
         inside = near_virtual < rcut
-        return cls(
-            near < rcut, inside & carries, inside & ~carries, near, near_virtual
-        )
+        return cls(near < rcut, inside & carries, inside & ~carries, near, near_virtual)
+
+    def count(self) -> int:
+        """Return how many sites there are, without placeholders."""
+        return int(self.real.sum() + self.virtual.sum())
 
     def nearest(self, sites: Sites, sel: Sequence[int]) -> _Kept:
         """Keep what DeePMD-kit keeps when there are more sites than slots.
@@ -162,6 +167,8 @@ class _Kept:
         First the nearest sites of all types, as many as there are slots in
         all, then the nearest of each type. Pseudo-atoms of non-magnetic atoms
         take part in the first step; an atom's own pseudo-atom holds one slot.
+        Between sites at equal distance (an atom without moment and its
+        placeholder are) the atom comes first; DeePMD-kit's choice is arbitrary.
         """
         n_types, n_pairs = len(sel), len(sites.i)
         kept = torch.cat([self.real, self.virtual | self.placeholder])
@@ -193,9 +200,7 @@ def _rank(bins: Tensor, values: Tensor) -> Tensor:
     return rank
 
 
-def _layout(
-    sites: Sites, kept: _Kept, magnetic: Sequence[bool]
-) -> list[Neighborhood]:
+def _layout(sites: Sites, kept: _Kept, magnetic: Sequence[bool]) -> list[Neighborhood]:
     n_types = len(magnetic)
     far = sites.separations.new_tensor([[FAR, 0.0, 0.0]])
     separations = torch.cat([sites.separations, far])

@@ -302,8 +302,8 @@ class DeepSpinNetwork(Potential):
     def silence(self) -> None:
         """Make the network return its energy bias: a start for small corrections."""
         for fitting in self.fittings:
-            fitting[-1].matrix.zero_()
-            fitting[-1].bias.zero_()
+            for parameter in list(fitting.children())[-1].parameters():
+                parameter.zero_()
 
     def fit_statistics(self, samples: Iterable[tuple[System, PairList]]) -> None:
         """Set the shift and scale of the environment rows from data.

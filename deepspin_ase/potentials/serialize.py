@@ -33,7 +33,20 @@ def save_potential(
 
     ``card`` is free plain data: what the model was trained on, its errors, its
     valid range, what to cite.
+
+    Raises
+    ------
+    ValueError
+        If a part of the potential is a program of DeePMD-kit.
     """
+    from .deepmd import DeepmdScript
+
+    for part in potential.modules():
+        if isinstance(part, DeepmdScript):
+            raise ValueError(
+                f"a model file holds plain data, not the TorchScript of {part.path}; "
+                "keep that file and build the potential from it"
+            )
     state = {k: v.detach().cpu() for k, v in potential.state_dict().items()}
     content = {
         "format": FORMAT,
@@ -82,7 +95,9 @@ def _read(path: Path) -> dict[str, Any]:
             f"because loading it could run code; {expected}"
         ) from error
     except Exception as error:
-        raise ValueError(f"{path} is truncated or not a model file; {expected}") from error
+        raise ValueError(
+            f"{path} is truncated or not a model file; {expected}"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a model file; {expected}")
     if content.get("version") != VERSION:

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from ..configuration import Configuration
 from ..potentials.config import DeepSpinConfig
+from .deepmd_input import from_deepmd_input
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -32,7 +33,7 @@ class DataConfig(Configuration):
     """
 
     training: Annotated[list[str], Field(min_length=1)]
-    validation: list[str] = []
+    validation: list[str] = Field(default=[])
 
 
 class LearningRateConfig(Configuration):
@@ -175,12 +176,14 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not a YAML or JSON file: {error}") from None
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} does not hold a training configuration")
-    if "training_data" in values.get("training", {}):
+    training = values.get("training")
+    if isinstance(training, Mapping) and "training_data" in training:
         values = from_deepmd_input(values)
     config = TrainingConfig.from_dict(values)
 
@@ -197,76 +200,3 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
         if given is not None and (path.parent / given).is_file():
             update[name] = str(path.parent / given)
     return config.model_copy(update=update)
-
-
-#: Keys of an input.json that change nothing here, by section.
-_IGNORED = {
-    "": {"_comment", "nvnmd"},
-    "model": {"_comment", "data_stat_nbatch", "data_stat_protect", "type"},
-    "descriptor": {"_comment", "type", "seed", "precision", "trainable"},
-    "fitting_net": {"_comment", "type", "seed", "precision", "trainable"},
-    "learning_rate": {"_comment", "type", "decay_steps", "scale_by_worker"},
-    "loss": {"_comment", "type"},
-    "training": {"_comment", "disp_file", "numb_btch", "save_ckpt", "disp_training"}
-    | {"time_training", "profiling", "profiling_file", "stat_file", "tensorboard_log_dir"}
-    | {"tensorboard_freq", "opt_type", "mixed_precision", "training_data"}
-    | {"validation_data", "max_ckpt_keep"},
-}
-
-
-def from_deepmd_input(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Map DeePMD-kit's input.json of an se_e2_a spin model to a training file.
-
-    Keys that only steer DeePMD-kit (output files, seeds of single networks) are
-    dropped; others that have no counterpart stay and are refused later by name.
-
-    Raises
-    ------
-    ValueError
-        If the input describes another kind of model.
-    """
-
-    def section(source: Mapping[str, Any], name: str) -> dict[str, Any]:
-        return {k: v for k, v in source.items() if k not in _IGNORED[name]}
-
-    values = json.loads(json.dumps(values))
-    model = section(values.get("model", {}), "model")
-    descriptor = model.get("descriptor", {})
-    kind = descriptor.get("type", "se_e2_a")
-    if kind not in ("se_e2_a", "se_a"):
-        raise ValueError(
-            f"the descriptor of this input is {kind!r}; only se_e2_a is trained here"
-        )
-    if "spin" not in model:
-        raise ValueError("this input has no model.spin section: it is no spin model")
-    model["descriptor"] = section(descriptor, "descriptor")
-    model["fitting_net"] = section(model.get("fitting_net", {}), "fitting_net")
-    training = values["training"]
-    run = section(training, "training")
-    batch_size = training["training_data"].get("batch_size", 1)
-    if isinstance(batch_size, int):
-        run["batch_size"] = batch_size
-    if descriptor_precision := descriptor.get("precision"):
-        run["precision"] = {"default": "float64"}.get(
-            descriptor_precision, descriptor_precision
-        )
-    result = {
-        key: value
-        for key, value in values.items()
-        if key not in _IGNORED[""] | {"model", "training", "learning_rate", "loss"}
-    }
-    return result | {
-        "model": model,
-        "data": {
-            "training": _systems(training["training_data"]),
-            "validation": _systems(training.get("validation_data", {})),
-        },
-        "learning_rate": section(values.get("learning_rate", {}), "learning_rate"),
-        "loss": section(values.get("loss", {}), "loss"),
-        "training": run,
-    }
-
-
-def _systems(data: Mapping[str, Any]) -> list[str]:
-    systems = data.get("systems", [])
-    return [systems] if isinstance(systems, str) else list(systems)

@@ -35,7 +35,11 @@ def local_device(device: torch.device) -> torch.device:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their mean over the processes, if there are several."""
+    """Replace gradients by their mean over the processes, if there are several.
+
+    Every parameter must have a gradient, on every process: zero where it took
+    no part.
+    """
     if not distributed.is_initialized():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -46,3 +50,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradients, flat.split([g.numel() for g in gradients]), strict=True
     ):
         gradient.copy_(part.view_as(gradient))
+
+
+def mean_over_processes(*values: float) -> list[float]:
+    """Return the means of the values over the processes."""
+    if not distributed.is_initialized():
+        return list(values)
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    distributed.all_reduce(total)
+    mean: list[float] = (total / distributed.get_world_size()).tolist()
+    return mean

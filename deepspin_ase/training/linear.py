@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..data import Dataset
-from ..potentials import Potential
+from ..potentials import Potential, Sum
 from .batch import Batch, load_batches
 
 
@@ -61,56 +61,63 @@ def fit_linear(
     Raises
     ------
     ValueError
-        If the data carry no label that is fitted.
+        If the data carry no label that is fitted, or a weight is of another.
     """
-    weights = {"energy": 1.0, "forces": 1.0, "magnetic_forces": 1.0} | (weights or {})
-    blocks: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {
-        name: ([], []) for name in weights
-    }
-    batches = load_batches(dataset, max(terms, key=lambda t: t.cutoff))
-    pressure = np.zeros(len(terms))
-    for k, batch in enumerate(batches):
-        rows, traces = _rows(terms, batch)
-        for name, (design, label) in rows.items():
-            blocks[name][0].append(design)
-            blocks[name][1].append(label)
-        if k == 0:
-            pressure = traces
-    design, label, errors = [], [], {}
-    for name, (designs, labels) in blocks.items():
-        if not labels or not sum(map(len, labels)):
-            continue
-        a, b = np.concatenate(designs), np.concatenate(labels)
-        if name == "energy":
-            a, b = a - a.mean(0), b - b.mean()
-        scale = np.sqrt(weights[name] / max(np.sum(b**2), 1e-300))
-        design.append(scale * a)
-        label.append(scale * b)
-        errors[name] = (a, b)
-    if not design:
-        raise ValueError("the data carry no energies, forces or magnetic forces")
-    size = np.sqrt(np.sum(np.concatenate(design) ** 2, axis=0))
-    design.append(np.sqrt(ridge) * np.diag(size))
-    label.append(np.zeros(len(terms)))
-    design.append(zero_pressure * pressure[None] / np.abs(pressure).max(initial=1e-300))
-    label.append(np.zeros(1))
-    matrix = np.concatenate(design) / size
-    solution = np.linalg.lstsq(matrix, np.concatenate(label), rcond=None)[0] / size
-    return LinearFit(
-        solution,
-        {
-            name: (_rms(b), _rms(b - a @ solution)) for name, (a, b) in errors.items()
-        },
-    )
+    known = dict.fromkeys(("energy", "forces", "magnetic_forces"), 1.0)
+    if unknown := set(weights or {}) - set(known):
+        raise ValueError(f"unknown weights {sorted(unknown)}; known: {sorted(known)}")
+    weights = known | (weights or {})
+    rows, pressure = _all_rows(terms, dataset)
+    if not rows:
+        raise ValueError(
+            "the data carry no energies, forces or magnetic forces that vary"
+        )
+    matrices, labels = [], []
+    for name, (a, b) in rows.items():
+        scale = np.sqrt(weights[name] / np.sum(b**2))
+        matrices.append(scale * a)
+        labels.append(scale * b)
+    size = np.sqrt(np.sum(np.concatenate(matrices) ** 2, axis=0))
+    size[size == 0.0] = 1.0
+    matrices += [
+        np.sqrt(ridge) * np.diag(size),
+        zero_pressure * pressure[None] / np.abs(pressure).max(initial=1e-300),
+    ]
+    labels += [np.zeros(len(terms)), np.zeros(1)]
+    matrix, label = np.concatenate(matrices) / size, np.concatenate(labels)
+    solution = np.linalg.lstsq(matrix, label, rcond=None)[0] / size
+    errors = {name: (_rms(b), _rms(b - a @ solution)) for name, (a, b) in rows.items()}
+    return LinearFit(solution, errors)
 
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _rows(
-    terms: Sequence[Potential], batch: Batch
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
+Rows = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def _all_rows(terms: Sequence[Potential], dataset: Dataset) -> tuple[Rows, np.ndarray]:
+    """Return design matrix and labels by kind, and the pressures of frame 0."""
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    pressure = np.zeros(len(terms))
+    for k, batch in enumerate(load_batches(dataset, Sum(terms))):
+        rows, traces = _rows(terms, batch)
+        for name, part in rows.items():
+            parts.setdefault(name, []).append(part)
+        if k == 0:
+            pressure = traces
+    result = {}
+    for name, found in parts.items():
+        a, b = (np.concatenate(some) for some in zip(*found, strict=True))
+        if name == "energy" and len(b):
+            a, b = a - a.mean(0), b - b.mean()
+        if b.any():
+            result[name] = (a, b)
+    return result, pressure
+
+
+def _rows(terms: Sequence[Potential], batch: Batch) -> tuple[Rows, np.ndarray]:
     """Return design matrix and labels of one frame, and the terms' pressures."""
     parts = [term.evaluate(batch.system, batch.pairs) for term in terms]
     n = batch.system.n_atoms
@@ -127,5 +134,5 @@ def _rows(
             (values / n if name == "energy" else values).numpy(),
             label[known].numpy(),
         )
-    traces = [float(torch.einsum("bii->", part.virial)) for part in parts]  # type: ignore[arg-type]
-    return rows, np.array(traces)
+    virials = [part.virial for part in parts if part.virial is not None]
+    return rows, np.array([float(virial.diagonal(0, 1, 2).sum()) for virial in virials])

@@ -7,27 +7,12 @@ from torch import Tensor
 
 from ..potentials import Prediction
 from .batch import Batch
-from .config import LossConfig
-
-
-def weights(config: LossConfig, decay: float) -> dict[str, float]:
-    """Return the weight of every label, ``decay`` being lr / start_lr."""
-
-    def between(start: float, limit: float) -> float:
-        return limit + (start - limit) * decay
-
-    return {
-        "energy": between(config.start_pref_e, config.limit_pref_e),
-        "forces": between(config.start_pref_fr, config.limit_pref_fr),
-        "magnetic_forces": between(config.start_pref_fm, config.limit_pref_fm),
-        "virial": between(config.start_pref_v, config.limit_pref_v),
-    }
 
 
 def training_loss(
     prediction: Prediction,
     batch: Batch,
-    weight: dict[str, float],
+    weights: dict[str, float],
     huber_delta: float | None = None,
 ) -> Tensor:
     """Return the weighted loss, a scalar tensor.
@@ -35,6 +20,16 @@ def training_loss(
     The mean squared errors of the labelled numbers of every kind: energy and
     virial divided by the root of the number of atoms, forces and magnetic forces
     per component, as in DeePMD-kit's ``ener_spin``.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    batch : Batch
+    weights : dict
+        By name of the quantity; what is missing in labels or prediction is
+        left out.
+    huber_delta : float, optional
+        Errors beyond it count linearly.
     """
     counts = batch.system.counts()
     scale = {
@@ -42,13 +37,14 @@ def training_loss(
         "virial": counts.to(batch.energy).rsqrt()[:, None, None],
     }
     total = batch.energy.new_zeros(())
-    for name, factor in weight.items():
+    for name, factor in weights.items():
         predicted = getattr(prediction, name)
         if factor == 0.0 or predicted is None:
             continue
-        error = (predicted - getattr(batch, name)) * scale.get(name, 1.0)
-        error = error[~torch.isnan(error.detach())]
-        if len(error):
+        label = getattr(batch, name)
+        known = ~torch.isnan(label)
+        if known.any():
+            error = ((predicted - label) * scale.get(name, 1.0))[known]
             total = total + factor * _penalty(error, huber_delta).mean()
     return total
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,15 +22,6 @@ _TITLES = {
 }
 
 
-def read_learning_curve(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read ``lcurve.csv``: an array per column."""
-    with open(path, newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows:
-        raise ValueError(f"{path} holds no steps")
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-
-
 def plot_learning_curve(
     curve: Mapping[str, np.ndarray], ax: Axes | None = None
 ) -> Axes:
@@ -40,7 +30,7 @@ def plot_learning_curve(
     Parameters
     ----------
     curve : mapping
-        As :func:`read_learning_curve` returns it.
+        As :func:`deepspin_ase.training.read_learning_curve` returns it.
     ax : Axes, optional
     """
     import matplotlib.pyplot as plt
@@ -79,7 +69,10 @@ def plot_parity(
         axes = plt.subplots(1, n, figsize=(3.1 * n, 3.2), layout="constrained")[1]
     for ax, (name, found) in zip(np.ravel(axes), comparisons.items(), strict=True):
         shift = found.label.mean() if name == "energy" else 0.0
-        label, prediction = 1e3 * (found.label - shift), 1e3 * (found.prediction - shift)
+        label, prediction = (
+            1e3 * (found.label - shift),
+            1e3 * (found.prediction - shift),
+        )
         ax.plot(label, prediction, ".", ms=3, alpha=0.5, rasterized=True)
         ends = [min(label.min(), prediction.min()), max(label.max(), prediction.max())]
         ax.plot(ends, ends, c="k", lw=0.8)
@@ -90,3 +83,19 @@ def plot_parity(
         ax.set_xlabel(f"label (m{UNITS[name]})")
         ax.set_ylabel("prediction")
     return np.ravel(axes)
+
+
+def save_figures(
+    folder: Path, curve: Mapping[str, np.ndarray], comparisons: Mapping[str, Comparison]
+) -> None:
+    """Write ``lcurve.png`` and ``parity.png``."""
+    import matplotlib.pyplot as plt
+
+    axes = {
+        "lcurve.png": plot_learning_curve(curve),
+        "parity.png": plot_parity(comparisons)[0],
+    }
+    for name, ax in axes.items():
+        figure = ax.figure
+        figure.savefig(folder / name, dpi=150)
+        plt.close(figure)

@@ -44,7 +44,7 @@ class FrameSampler:
         n = self.batch_size * world
         turn = np.broadcast_to(np.eye(3), (n, 3, 3))
         if rotate:
-            turn = Rotation.random(n, rng=self._rng).as_matrix()
+            turn = Rotation.random(n, self._rng).as_matrix()
         if reverse:
             turn = turn * self._rng.choice([-1.0, 1.0], size=(n, 1, 1))
         own = slice(rank * self.batch_size, (rank + 1) * self.batch_size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import csv
 import logging
 import math
 import os
@@ -17,17 +15,30 @@ import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from ..data import Dataset
+from ..data import LABELS, Dataset
 from ..files import written_whole
 from ..potentials import DeepSpinNetwork, Potential, Sum, load_potential, save_potential
 from .batch import Batch, collect, load_batches
-from .config import LearningRateConfig, TrainingConfig
-from .distributed import average_gradients, local_device, process_group
+from .checkpoint import (
+    deferred_interrupt,
+    fingerprint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from .config import TrainingConfig
+from .curve import append_row, drop_rows_after, read_learning_curve
+from .distributed import (
+    average_gradients,
+    local_device,
+    mean_over_processes,
+    process_group,
+)
 from .energies import composition, element_energies, subtract_baseline
-from .loss import training_loss, weights
+from .loss import training_loss
 from .metrics import Comparison, compare
-from .report import plot_learning_curve, plot_parity, read_learning_curve
+from .report import save_figures
 from .sampling import FrameSampler
+from .schedule import decay_factor, learning_rate, loss_weights
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +46,6 @@ logger = logging.getLogger(__name__)
 N_WATCHED = 32
 
 Errors = dict[str, Comparison]
-
-
-def decay_factor(config: LearningRateConfig, step: int, n_steps: int) -> float:
-    """Return lr / start_lr of a step, warm-up left out."""
-    progress = step / n_steps
-    floor = config.stop_lr / config.start_lr
-    if config.decay == "exp":
-        return math.exp(math.log(floor) * progress)
-    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 class Trainer:
@@ -80,8 +82,8 @@ class Trainer:
         baseline: Potential | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if not len(training):
-            raise ValueError("there are no training frames")
+        validation = validation or Dataset([])
+        _check_labels(training, validation)
         self.config = config
         self.output = Path(output)
         self.baseline = baseline
@@ -90,13 +92,14 @@ class Trainer:
         network = _initial_network(config)
         whole = network if baseline is None else Sum([baseline, network])
         self.frames = load_batches(training, whole)
-        self.validation_frames = load_batches(validation or Dataset([]), whole)
+        self.validation_frames = load_batches(validation, whole)
         self._sources = {
             "training": f"{training.name} ({len(training)} frames)",
             "validation": f"{validation.name} ({len(validation)} frames)"
             if validation
             else "none",
         }
+        self._fingerprint = fingerprint([training, validation])
         reduced = subtract_baseline(self.frames, baseline)
         if config.init_model is None:
             network.fit_statistics((b.system, b.pairs) for b in reduced)
@@ -133,16 +136,19 @@ class Trainer:
             weight_decay=run.weight_decay,
             fused=True,
         )
+        for parameter in self.network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
         self._averaged = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(run.averaging)
         )
         self.sampler = FrameSampler(len(self._training), run.batch_size, seed=run.seed)
+        self._losses: list[float] = []
 
     @property
     def potential(self) -> Potential:
         """The potential as trained so far, on the CPU in float64."""
-        network = copy.deepcopy(self._averaged.module).to("cpu", torch.float64)
-        assert isinstance(network, DeepSpinNetwork)
+        network = DeepSpinNetwork(self.config.model)
+        network.load_state_dict(self._averaged.module.state_dict())
         network.energy_bias.copy_(self.element_energies)
         network.requires_grad_(False).eval()
         return network if self.baseline is None else Sum([self.baseline, network])
@@ -150,8 +156,8 @@ class Trainer:
     def run(self, *, progress: bool | None = None) -> Potential:
         """Train from the present step to the last and write everything.
 
-        Under torchrun every process takes its own share of each batch. A
-        checkpoint is also written when the run is interrupted.
+        Under torchrun every process takes its own share of each batch. When the
+        run is interrupted, the step is finished and a checkpoint written.
 
         Parameters
         ----------
@@ -172,12 +178,8 @@ class Trainer:
             if rank == 0:
                 self.output.mkdir(parents=True, exist_ok=True)
                 self._write_config()
-            try:
-                self._loop(rank, world, progress)
-            except KeyboardInterrupt:
-                if rank == 0:
-                    self.save_checkpoint()
-                raise
+                drop_rows_after(self._curve, self.step)
+            self._loop(rank, world, progress)
             if rank == 0:
                 self._finish()
         return self.potential
@@ -185,36 +187,39 @@ class Trainer:
     def _loop(self, rank: int, world: int, progress: bool | None) -> None:
         run = self.config.training
         hidden = rank > 0 or (None if progress is None else not progress)
-        tensorboard = _tensorboard(self.output) if run.tensorboard and not rank else None
-        running: list[float] = []
-        with tqdm(
-            total=run.numb_steps, initial=self.step, disable=hidden, unit="step"
-        ) as bar:
+        logged = run.tensorboard and rank == 0
+        tensorboard = _tensorboard(self.output) if logged else None
+        with (
+            deferred_interrupt() as stopped,
+            tqdm(
+                total=run.numb_steps, initial=self.step, disable=hidden, unit="step"
+            ) as bar,
+        ):
             while self.step < run.numb_steps:
-                running.append(self._advance(rank, world))
+                loss = self._advance(rank, world)
+                loss, stop = mean_over_processes(loss, float(stopped()))
+                self._losses.append(loss)
                 bar.update()
-                if rank:
-                    continue
                 last = self.step == run.numb_steps
-                if self.step % run.disp_freq == 0 or last:
-                    row = self._report(running)
-                    running = []
+                if rank == 0 and (self.step % run.disp_freq == 0 or last):
+                    row = self._report()
                     bar.set_postfix_str(_brief(row))
-                    if tensorboard is not None:
-                        for name, value in row.items():
+                    for name, value in row.items():
+                        if tensorboard is not None:
                             tensorboard.add_scalar(name, value, self.step)
-                if self.step % run.save_freq == 0 or last:
+                due = self.step % run.save_freq == 0 or last
+                if rank == 0 and (due or stop):
                     self.save_checkpoint()
+                if stop:
+                    raise KeyboardInterrupt
         if tensorboard is not None:
             tensorboard.close()
 
     def _advance(self, rank: int, world: int) -> float:
         """Take one optimiser step; return the loss before it."""
         run, schedule = self.config.training, self.config.learning_rate
-        decay = decay_factor(schedule, self.step, run.numb_steps)
-        warmup = min(1.0, (self.step + 1) / max(1, schedule.warmup_steps))
         for group in self.optimizer.param_groups:
-            group["lr"] = schedule.start_lr * decay * warmup
+            group["lr"] = learning_rate(schedule, self.step, run.numb_steps)
         chosen = self.sampler.draw(rank, world)
         batch = Batch.cat([self._training[k] for k in chosen])
         turns = self.sampler.turns(
@@ -222,7 +227,8 @@ class Trainer:
         )
         if turns is not None:
             batch = batch.with_turned_spins(turns.to(batch.energy))
-        weight = weights(self.config.loss, decay)
+        decay = decay_factor(schedule, self.step, run.numb_steps)
+        weight = loss_weights(self.config.loss, decay)
         prediction = self.network.evaluate(
             batch.system,
             batch.pairs,
@@ -238,7 +244,7 @@ class Trainer:
                 f"the loss is {value} at step {self.step}; lower start_lr or set "
                 "gradient_clip, and look at the data with 'deepspin data info'"
             )
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=False)
         if loss.requires_grad:
             loss.backward()
         average_gradients(self.network.parameters())
@@ -258,39 +264,35 @@ class Trainer:
         if self._validation:
             watched["validation"] = self._validation
         return {
-            kind: compare(network, collect(batches)) for kind, batches in watched.items()
+            kind: compare(network, collect(batches))
+            for kind, batches in watched.items()
         }
 
-    def _report(self, losses: Sequence[float]) -> dict[str, float]:
+    @property
+    def _curve(self) -> Path:
+        return self.output / "lcurve.csv"
+
+    def _report(self) -> dict[str, float]:
         """Append a line to the learning curve."""
         row = {
             "step": float(self.step),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "loss": sum(losses) / len(losses),
+            "loss": sum(self._losses) / len(self._losses),
         }
+        self._losses = []
         for kind, comparisons in self.errors().items():
             for name, found in comparisons.items():
                 row[f"{kind}_rmse_{name}"] = found.rmse
                 row[f"{kind}_mae_{name}"] = found.mae
-        path = self.output / "lcurve.csv"
-        new = not path.exists() or self.step <= self.config.training.disp_freq
-        with open(path, "w" if new else "a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(self._curve, row)
         logger.info("step %d: %s", self.step, _brief(row))
         return row
 
     def _finish(self) -> None:
         """Write the model with its card, and the figures."""
-        import matplotlib.pyplot as plt
-
         potential = self.potential
         kind = "validation" if self.validation_frames else "training"
-        comparisons = compare(
-            potential, collect(self.validation_frames or self.frames)
-        )
+        comparisons = compare(potential, collect(self.validation_frames or self.frames))
         card = {
             "training": self.config.to_dict() | {"data": self._sources},
             "baseline": None if self.baseline is None else repr(self.baseline),
@@ -305,33 +307,25 @@ class Trainer:
             "parameters": sum(p.numel() for p in potential.parameters()),
         }
         save_potential(self.output / "model.pt", potential, card=card)
-        curve = plot_learning_curve(read_learning_curve(self.output / "lcurve.csv"))
-        parity = plot_parity(comparisons)[0]
-        for name, ax in (("lcurve.png", curve), ("parity.png", parity)):
-            figure = ax.get_figure()
-            assert figure is not None
-            figure.savefig(self.output / name, dpi=150)  # type: ignore[union-attr]
-            plt.close(figure)  # type: ignore[arg-type]
+        save_figures(self.output, read_learning_curve(self._curve), comparisons)
 
     def _write_config(self) -> None:
         with written_whole(self.output / "config.yaml") as temporary:
-            temporary.write_text(
-                yaml.safe_dump(self.config.to_dict(), sort_keys=False)
-            )
+            temporary.write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
 
     def save_checkpoint(self) -> None:
         """Write ``checkpoint.pt``: all that a bit-for-bit continuation needs."""
         state = {
             "step": self.step,
-            "config": self._fingerprint(),
+            "run": self._identity(),
             "element_energies": self.element_energies,
             "network": self.network.state_dict(),
             "averaged": self._averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state(),
+            "losses": self._losses,
         }
-        with written_whole(self.output / "checkpoint.pt") as temporary:
-            torch.save(state, temporary)
+        write_checkpoint(self.output / "checkpoint.pt", state)
 
     def restore(self) -> None:
         """Continue from the checkpoint in the output folder.
@@ -341,34 +335,33 @@ class Trainer:
         FileNotFoundError
             If there is none.
         ValueError
-            If it is damaged or belongs to another configuration.
+            If it is damaged, or belongs to another configuration or other data.
         """
-        path = self.output / "checkpoint.pt"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist: there is nothing to resume")
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            recorded = state["config"]
-        except Exception as error:
-            raise ValueError(f"{path} is not a checkpoint of a training run") from error
-        if recorded != self._fingerprint():
-            raise ValueError(
-                f"{path} belongs to another configuration or other data; train into a "
-                "new folder, or start from its model with init_model"
-            )
+        state = read_checkpoint(
+            self.output / "checkpoint.pt", run=self._identity(), device=self.device
+        )
         self.step = state["step"]
         self.element_energies = state["element_energies"].cpu()
         self.network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.restore(state["sampler"])
+        self._losses = state["losses"]
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         config = self.config.to_dict()
         del config["data"]
         for name in ("disp_freq", "save_freq", "tensorboard"):
             del config["training"][name]
-        return config | {"data": self._sources}
+        return config | {"data": self._fingerprint}
+
+
+def _check_labels(training: Dataset, validation: Dataset) -> None:
+    if not len(training):
+        raise ValueError("there are no training frames")
+    for kind, dataset in (("training", training), ("validation", validation)):
+        if len(dataset) and not any(dataset.has(label) for label in LABELS):
+            raise ValueError(f"the {kind} data carry none of {', '.join(LABELS)}")
 
 
 def _initial_network(config: TrainingConfig) -> DeepSpinNetwork:

@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from .files import load_deepmd, recognises, write_deepmd
 from .script import DeepmdScript
+from .trees import SUFFIXES
 
-__all__ = ["DeepmdScript", "load_deepmd", "recognises", "write_deepmd"]
+__all__ = ["SUFFIXES", "DeepmdScript", "load_deepmd", "recognises", "write_deepmd"]

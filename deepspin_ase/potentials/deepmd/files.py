@@ -13,6 +13,7 @@ from ..network import DeepSpinNetwork
 from . import frozen, neutral
 from .parameters import Parameters, Unsupported
 from .script import DeepmdScript
+from .trees import SUFFIXES, YAML
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def _kind(path: Path) -> str | None:
         start = stream.read(len(_HDF5))
     if start == _HDF5:
         return "dp"
-    return "yaml" if path.suffix in neutral.YAML else None
+    return "yaml" if path.suffix in YAML else None
 
 
 def recognises(path: str | os.PathLike[str]) -> bool:
@@ -56,10 +57,7 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
         A :class:`DeepSpinNetwork` for se_e2_a models with pseudo-atoms, from
         either kind of file. Other frozen models (other descriptors, excluded
         pairs, models without spins) run through their own TorchScript as a
-        :class:`DeepmdScript`, which is slower; a warning says so. Compressed
-        se_e2_a models are evaluated from the networks that were tabulated, and
-        models in single precision in that of the System: both then differ from
-        DeePMD-kit's numbers by the rounding of its own.
+        :class:`DeepmdScript`, which is slower; a warning says so.
 
     Raises
     ------
@@ -69,6 +67,10 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
 
     Notes
     -----
+    Of a compressed se_e2_a model the networks are used, not the tables made of
+    them, and a model in single precision is evaluated in that of the System:
+    DeePMD-kit's own numbers then have errors that these have not.
+
     YAML and HDF5 files are plain data. A frozen model is a TorchScript program:
     it holds no pickled Python, but load it from sources you trust.
     """
@@ -93,8 +95,8 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
     except Unsupported as reason:
         potential = DeepmdScript(path)
         logger.warning(
-            "%s runs through its own TorchScript, slower than a pseudo-atom network "
-            "of this package would, because %s",
+            "%s runs through its own TorchScript, which is slower than the networks "
+            "of this package: %s",
             path,
             reason,
         )
@@ -125,8 +127,8 @@ def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
             f"DeePMD-kit's format holds pseudo-atom networks (DeepSpinNetwork), not "
             f"{type(potential).__name__}; of a sum or a committee, write the members"
         )
-    if path.suffix not in (*neutral.YAML, ".dp"):
-        raise ValueError(f"{path} must end in .yaml, .yml or .dp")
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
     parameters = Parameters.of_network(potential)
     with written_whole(path) as temporary:
         neutral.write(temporary, parameters)

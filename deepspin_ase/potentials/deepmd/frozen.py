@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -18,6 +19,8 @@ from .parameters import (
     Unsupported,
     configuration,
 )
+
+logger = logging.getLogger(__name__)
 
 _LAYER = re.compile(r"networks\.(\d+)\.layers\.(\d+)\.(\w+)")
 
@@ -77,6 +80,7 @@ def _read(script: torch.jit.ScriptModule) -> Parameters:
         name = getattr(model, "descriptor", model).original_name
         raise Unsupported(f"its descriptor is {name}, not se_e2_a")
     descriptor, fitting = model.descriptor.sea, model.fitting_net
+    pairs = [pair for mask in (model, descriptor) for pair in _excluded_pairs(mask)]
     config = configuration(
         script.get_type_map(),
         {
@@ -85,12 +89,11 @@ def _read(script: torch.jit.ScriptModule) -> Parameters:
         },
         {name: getattr(descriptor, name) for name in DESCRIPTOR},
         {name: getattr(fitting, name, None) for name in FITTING},
-        [
-            # TorchScript does not keep lists that are empty.
-            *getattr(model, "pair_exclude_types", []),
-            *getattr(descriptor, "exclude_types", []),
-        ],
+        pairs,
+        [*model.atom_exclude_types, *fitting.exclude_types],
     )
+    if getattr(descriptor, "compress", False):
+        logger.info("the model is compressed; its networks are used, not their tables")
     bias = model.out_bias[0, :, 0]
     if fitting.bias_atom_e is not None:
         bias = bias + fitting.bias_atom_e[:, 0]
@@ -102,6 +105,21 @@ def _read(script: torch.jit.ScriptModule) -> Parameters:
         _networks(descriptor.filter_layers),
         _networks(fitting.filter_layers),
     )
+
+
+def _excluded_pairs(module: torch.jit.ScriptModule) -> list[list[int]]:
+    """Return the pairs of types that a model or descriptor leaves out.
+
+    TorchScript drops lists of pairs that it cannot type, but keeps the mask
+    made from them, whose last row and column stand for empty slots.
+    """
+    pairs: list[list[int]] = []
+    for name in ("pair_excl", "emask"):
+        mask = getattr(module, name, None)
+        if mask is not None:
+            size = int(mask.ntypes) + 1
+            pairs += torch.nonzero(mask.type_mask.view(size, size) == 0).tolist()
+    return pairs
 
 
 def _networks(collection: torch.jit.ScriptModule) -> list[Layers]:

@@ -1,36 +1,20 @@
-"""Backend-neutral model files of DeePMD-kit: YAML, and ``.dp`` (HDF5).
-
-Both hold one nested dictionary. In YAML an array is a mapping with its type and
-its values; in ``.dp`` the dictionary is a JSON attribute of the file, and an
-array in it is the name of a dataset.
-"""
+"""Backend-neutral models of DeePMD-kit (``.yaml``, ``.dp``): what is in them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from .parameters import Layers, Parameters, Unsupported, configuration
-
-#: Nested dictionaries and lists of numbers, strings and arrays.
-Tree: TypeAlias = Any
-
-#: Suffixes of YAML files.
-YAML = (".yaml", ".yml")
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+from .trees import Tree, read_tree, write_tree
 
 
 def read(path: Path) -> Parameters:
-    """Read a se_e2_a model with spins from a ``.yaml`` or ``.dp`` file.
+    """Read a se_e2_a model with spins.
 
     Raises
     ------
@@ -39,7 +23,7 @@ def read(path: Path) -> Parameters:
     Unsupported
         If the model is of another kind.
     """
-    tree = _read_yaml(path) if path.suffix in YAML else _read_dp(path)
+    tree = read_tree(path)
     try:
         return _parameters(tree["model"])
     except (KeyError, TypeError, IndexError) as error:
@@ -51,7 +35,7 @@ def read(path: Path) -> Parameters:
 
 
 def write(path: Path, parameters: Parameters) -> None:
-    """Write a ``.yaml``, ``.yml`` or ``.dp`` file."""
+    """Write a model, in the format of the suffix."""
     from ... import __version__
 
     tree = {
@@ -62,96 +46,7 @@ def write(path: Path, parameters: Parameters) -> None:
         "model_def_script": _definition(parameters.config),
         "@variables": {},
     }
-    if path.suffix in YAML:
-        _write_yaml(path, tree)
-    else:
-        _write_dp(path, tree)
-
-
-def _map_variables(tree: Tree, change: Callable[[Any], Any]) -> Tree:
-    """Return the tree with ``change`` applied to all that is in ``@variables``."""
-    if isinstance(tree, list):
-        return [_map_variables(value, change) for value in tree]
-    if not isinstance(tree, dict):
-        return tree
-    return {
-        key: {name: change(value) for name, value in entry.items()}
-        if key == "@variables"
-        else _map_variables(entry, change)
-        for key, entry in tree.items()
-    }
-
-
-def _read_yaml(path: Path) -> Tree:
-    def array(entry: Any) -> Any:
-        if isinstance(entry, dict) and "dtype" in entry:
-            return np.array(entry["value"], dtype=np.dtype(entry["dtype"]))
-        return entry
-
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return _map_variables(yaml.load(stream, _Loader), array)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        raise ValueError(
-            f"{path} is not valid YAML{f' (line {where.line + 1})' if where else ''}; "
-            "is it truncated?"
-        ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} holds a malformed array: {error}") from error
-
-
-def _write_yaml(path: Path, tree: Tree) -> None:
-    def entry(array: Any) -> Any:
-        if not isinstance(array, np.ndarray):
-            return array
-        return {
-            "@class": "np.ndarray",
-            "@is_variable": True,
-            "@version": 1,
-            "dtype": array.dtype.name,
-            "value": array.tolist(),
-        }
-
-    with open(path, "w", encoding="utf-8") as stream:
-        yaml.dump(
-            _map_variables(tree, entry), stream, _Dumper, default_flow_style=None
-        )
-
-
-def _read_dp(path: Path) -> Tree:
-    h5py = _import_h5py()
-    try:
-        with h5py.File(path, "r") as file:
-            return _map_variables(
-                json.loads(file.attrs["json"]),
-                lambda name: file[name][()] if isinstance(name, str) else name,
-            )
-    except (OSError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is damaged, or no .dp file of DeePMD-kit: {error}"
-        ) from error
-
-
-def _write_dp(path: Path, tree: Tree) -> None:
-    with _import_h5py().File(path, "w") as file:
-
-        def name(array: Any) -> Any:
-            if array is None:
-                return None
-            return file.create_dataset(f"variable_{len(file):04d}", data=array).name
-
-        file.attrs["json"] = json.dumps(_map_variables(tree, name))
-
-
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ValueError(
-            ".dp files need h5py; install it, or use .yaml instead"
-        ) from error
-    return h5py
+    write_tree(path, tree)
 
 
 def _tensor(array: Any) -> Tensor:
@@ -174,6 +69,7 @@ def _parameters(model: Tree) -> Parameters:
         descriptor,
         fitting,
         [*(atomic["pair_exclude_types"] or []), *descriptor["exclude_types"]],
+        [*(atomic["atom_exclude_types"] or []), *fitting["exclude_types"]],
     )
     statistics, energies = descriptor["@variables"], fitting["@variables"]
     bias = _tensor(atomic["@variables"]["out_bias"])[0, :, 0]
@@ -302,6 +198,7 @@ def _fitting(parameters: Parameters, types: list[str], pseudo: list[int]) -> Tre
         "var_name": "energy",
         "ntypes": len(types),
         "dim_descrpt": dim,
+        "dim_out": 1,
         **config,
         "numb_fparam": 0,
         "numb_aparam": 0,
@@ -310,6 +207,7 @@ def _fitting(parameters: Parameters, types: list[str], pseudo: list[int]) -> Tre
         "exclude_types": pseudo,
         "type_map": types,
         "rcond": None,
+        "atom_ener": [],
         "tot_ener_zero": False,
         "trainable": [True] * (len(config["neuron"]) + 1),
         "layer_name": None,

@@ -24,7 +24,6 @@ FITTING = (
     "neuron",
     "resnet_dt",
     "activation_function",
-    "exclude_types",
     "numb_fparam",
     "numb_aparam",
     "dim_case_embd",
@@ -168,7 +167,8 @@ def configuration(
     spin: Mapping[str, Any],
     descriptor: Mapping[str, Any],
     fitting: Mapping[str, Any],
-    exclude_types: Iterable[Iterable[int]],
+    excluded_pairs: Iterable[Sequence[int]],
+    excluded_atoms: Iterable[int],
 ) -> dict[str, Any]:
     """Return the configuration of a DeepSpinNetwork from DeePMD-kit's entries.
 
@@ -179,8 +179,10 @@ def configuration(
     spin, descriptor, fitting : mappings
         At least the entries named in ``DESCRIPTOR`` and ``FITTING``; ``sel``
         has 2n numbers.
-    exclude_types : pairs of int
+    excluded_pairs : pairs of int
         Types that do not see each other.
+    excluded_atoms : iterable of int
+        Types that have no energy.
 
     Raises
     ------
@@ -194,10 +196,10 @@ def configuration(
         if fitting.get(name):
             raise Unsupported(f"its fitting net has {name} = {fitting[name]}")
     placeholders = {n_types + t for t, use in enumerate(spin["use_spin"]) if not use}
-    for pair in exclude_types:
+    for pair in excluded_pairs:
         if placeholders.isdisjoint(pair):
             raise Unsupported(f"it leaves out pairs of the types {list(pair)}")
-    for kind in fitting["exclude_types"]:
+    for kind in excluded_atoms:
         if kind < n_types:
             raise Unsupported(f"it leaves out the energy of {type_map[kind]}")
     return {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from torch import Tensor
 from ...neighbors import PairList, build_pairs
 from ...system import System
 from ..base import Potential, Prediction
+from .extended import Structure, Truncation
 from .frozen import open_script
 from .ops import declared_operators
+
+logger = logging.getLogger(__name__)
 
 
 class DeepmdScript(Potential):
@@ -28,6 +32,11 @@ class DeepmdScript(Potential):
     Structures of a batch are evaluated one after the other, in the precision
     of the model. The per-atom energies of :meth:`forward` are differentiable,
     also twice. A model without spins does not see the moments.
+
+    Where an atom has more neighbours than the model has slots, the nearest are
+    kept, and which of two at equal distance is up to the order of the search (a
+    non-magnetic atom and its placeholder always are). Small structures are then
+    left to the program's own search, so that they get DeePMD-kit's numbers.
 
     Such a potential can be a member of sums and committees, but cannot be
     stored in a ``model.pt``, which holds plain data only: keep the ``.pth``.
@@ -43,39 +52,71 @@ class DeepmdScript(Potential):
         If the model cannot run here; says what is missing.
     """
 
+    _type_of: Tensor
+    _scales: Tensor
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
         self.path = Path(path)
         script = open_script(path)
         # By device, in a dictionary that torch does not look into: the precision
         # of the program must not change with that of the potential.
-        self._scripts = {torch.device("cpu"): _without_gradients(script)}
-        symbols = list(script.get_type_map())
-        unknown = [s for s in symbols if not atomic_numbers.get(s)]
-        if unknown:
-            raise ValueError(f"{path} has the types {unknown}, which are no elements")
-        numbers = [atomic_numbers[symbol] for symbol in symbols]
-        self.species = frozenset(numbers)
-        self.uses_spins = bool(script.has_spin())
+        self._scripts = {torch.device("cpu"): script}
+        self._refuse_what_cannot_be_given(script)
+        self.uses_spins = hasattr(script, "has_spin") and bool(script.has_spin())
+        numbers = [atomic_numbers[symbol] for symbol in script.get_type_map()]
         scales = [0.0] * len(numbers)
         if self.uses_spins:
-            if not hasattr(script, "virtual_scale_mask"):
-                raise ValueError(
-                    f"{path} is a {script.original_name}, which takes spins otherwise "
-                    "than as pseudo-atoms; that is not supported"
-                )
             scales = script.virtual_scale_mask.tolist()
             self.magnetic_species = frozenset(
                 z for z, scale in zip(numbers, scales, strict=True) if scale
             )
-        table = torch.zeros(max(atomic_numbers.values()) + 1, dtype=torch.int64)
-        table[numbers] = torch.arange(len(numbers))
-        self.register_buffer("_type_of", table, persistent=False)
-        self._scales = torch.tensor(scales, dtype=torch.float64)
+        self.species = frozenset(numbers)
+        type_of = torch.zeros(max(atomic_numbers.values()) + 1, dtype=torch.int64)
+        type_of[numbers] = torch.arange(len(numbers))
+        self.register_buffer("_type_of", type_of, persistent=False)
+        scale_of = torch.tensor(scales, dtype=torch.float64)
+        self.register_buffer("_scales", scale_of, persistent=False)
         self._cutoff = float(script.get_rcut())
-        self._n_slots = int(script.get_nnei())
-        self._reach = 2.0 if script.has_message_passing() else 1.0
-        self._try_it(symbols[0])
+        self._truncation = Truncation.of(script, pseudo_atoms=self.uses_spins)
+        self._warned = False
+        self._try_it(numbers[0])
+
+    def _refuse_what_cannot_be_given(self, script: torch.jit.ScriptModule) -> None:
+        """Raise ValueError for types and inputs that this package does not know."""
+        unknown = [s for s in script.get_type_map() if not atomic_numbers.get(s)]
+        if unknown:
+            raise ValueError(
+                f"{self.path} has the types {', '.join(unknown)}, which are no elements"
+            )
+        model = getattr(script, "backbone_model", script)
+        default = hasattr(model, "has_default_fparam") and model.has_default_fparam()
+        if script.get_dim_aparam() or (script.get_dim_fparam() and not default):
+            raise ValueError(
+                f"{self.path} needs frame or atomic parameters (fparam, aparam), which "
+                "cannot be given here; only models with default values work"
+            )
+        if hasattr(script, "has_spin") and not hasattr(script, "virtual_scale_mask"):
+            raise ValueError(
+                f"{self.path} is a {script.original_name}, which takes spins otherwise "
+                "than as pseudo-atoms; that is not supported"
+            )
+
+    def _try_it(self, number: int) -> None:
+        """Raise ValueError if the program does not run on a single atom."""
+        atom = Atoms([number], magmoms=[[0.0, 0.0, 0.0]])
+        try:
+            self.evaluate(System.from_atoms(atom))
+        except (RuntimeError, torch.jit.Error) as error:
+            operator = re.search(r"deepmd::\w+", str(error))
+            if operator:
+                reason = (
+                    f"it calls the operator {operator[0]} of deepmd-kit; if it is "
+                    "compressed, use the model it was compressed from"
+                )
+            else:
+                reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"{self.path} cannot run here: {reason}") from error
 
     def arguments(self) -> dict[str, Any]:
         """Return the path."""
@@ -87,21 +128,19 @@ class DeepmdScript(Potential):
         return self._cutoff
 
     def pair_cutoff(self, system: System) -> float:
-        """Return the cutoff and the arms of the pseudo-atoms on both sides, A.
+        """Return the cutoff plus the arms of the pseudo-atoms on both sides, A."""
+        arms = self._arms(system).detach().norm(dim=1)
+        return self.cutoff + 2.0 * float(arms.max())
 
-        Pseudo-atoms are centres only where messages pass between atoms.
-        """
-        scales = self._scales.to(system.device)[self._type_of[system.species]]
-        arms = system.spins.detach().norm(dim=1) * scales
-        return self.cutoff + self._reach * float(arms.max())
+    def _arms(self, system: System) -> Tensor:
+        """Return the vectors (N, 3) from the atoms to their pseudo-atoms, A."""
+        types = self._type_of[system.species]
+        return system.spins * self._scales[types][:, None].to(system.dtype)
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV; differentiable in everything."""
-        energies = [
-            self._run(extended)["atom_energy"].flatten()
-            for extended in self._structures(system, pairs)
-        ]
-        return torch.cat(energies).to(system.dtype)
+        outputs = [self._run(s)["atom_energy"] for s in self._split(system, pairs)]
+        return torch.cat([x.flatten() for x in outputs]).to(system.dtype)
 
     def evaluate(
         self,
@@ -130,148 +169,69 @@ class DeepmdScript(Potential):
         system = System(*(x.detach() for x in vars(system).values()))
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
-        parts: dict[str, list[Tensor]] = {
-            "energies": [],
-            "forces": [],
-            "magnetic_forces": [],
-            "virial": [],
-        }
-        for extended in self._structures(system, pairs):
-            output = self._run(extended)
-            parts["energies"].append(output["atom_energy"].flatten())
-            parts["forces"].append(extended.gather(output["extended_force"]))
-            parts["virial"].append(output["virial"].view(1, 3, 3))
-            parts["magnetic_forces"].append(
-                extended.gather(output["extended_force_mag"])
-                if self.uses_spins
-                else torch.zeros_like(parts["forces"][-1])
-            )
-        results = {
-            name: torch.cat(part).detach().to(system.dtype)
-            for name, part in parts.items()
-        }
+        outputs = [self._run(structure) for structure in self._split(system, pairs)]
+
+        def joined(name: str, *shape: int) -> Tensor:
+            parts = [output[name].detach().reshape(shape) for output in outputs]
+            return torch.cat(parts).to(system.dtype)
+
+        energies = joined("atom_energy", -1)
         return Prediction(
-            energy=system.sum(results["energies"]),
-            energies=results["energies"],
+            energy=system.sum(energies),
+            energies=energies,
             volume=system.volume,
-            forces=results["forces"] if forces else None,
-            magnetic_forces=results["magnetic_forces"] if magnetic_forces else None,
-            virial=results["virial"] if virial else None,
+            forces=joined("force", -1, 3) if forces else None,
+            magnetic_forces=joined("force_mag", -1, 3) if magnetic_forces else None,
+            virial=joined("virial", -1, 3, 3) if virial else None,
         )
 
-    def _structures(self, system: System, pairs: PairList) -> Iterator[_Extended]:
-        """Yield the structures of a batch with their ghost atoms."""
+    def _split(self, system: System, pairs: PairList) -> Iterator[Structure]:
+        """Yield the structures of a batch."""
+        arms, types = self._arms(system), self._type_of[system.species]
         counts = system.counts().tolist()
-        first = torch.tensor([0, *counts], device=system.device).cumsum(0)
-        bounds = torch.searchsorted(pairs.i, first).tolist()
-        start = 0
-        for b, count in enumerate(counts):
-            atoms, part = slice(start, start + count), slice(bounds[b], bounds[b + 1])
-            yield _Extended.of(
-                system.positions[atoms],
-                system.spins[atoms],
-                self._type_of[system.species[atoms]],
-                system.cell[b],
+        starts = torch.tensor([0, *counts], device=system.device).cumsum(0)
+        bounds = torch.searchsorted(pairs.i, starts).tolist()
+        for b, start in enumerate(starts[:-1].tolist()):
+            atoms = slice(start, start + counts[b])
+            part = slice(bounds[b], bounds[b + 1])
+            yield Structure(
+                system.positions[atoms].double(),
+                system.spins[atoms].double(),
+                arms[atoms].double(),
+                types[atoms],
+                system.cell[b].double(),
+                system.pbc[b],
                 PairList(
                     pairs.i[part] - start,
                     pairs.j[part] - start,
-                    pairs.shift[part],
+                    pairs.shift[part].double(),
                     pairs.cutoff,
                 ),
-                # One more than there are slots: only then does the program sort
-                # the sites by distance and drop those beyond the cutoff.
-                self._n_slots + 1,
             )
-            start += count
 
-    def _run(self, extended: _Extended) -> dict[str, Tensor]:
-        """Run the program on one structure."""
-        device = extended.positions.device
+    def _run(self, structure: Structure) -> dict[str, Tensor]:
+        """Return the program's output; forces are those on the atoms."""
+        device = structure.positions.device
         if device not in self._scripts:
-            script = open_script(self.path, device)
-            self._scripts[device] = _without_gradients(script)
-        inputs = [extended.positions, extended.types, extended.neighbours]
-        if self.uses_spins:
-            inputs.insert(2, extended.spins)
-        with declared_operators(), torch.enable_grad():
-            output: dict[str, Tensor] = self._scripts[device].forward_lower(
-                *(x[None] for x in inputs), mapping=extended.owners[None]
+            self._scripts[device] = open_script(self.path, device)
+        script = self._scripts[device]
+        crowded = self._truncation.happens(structure)
+        if crowded and not self._warned:
+            self._warned = True
+            logger.warning(
+                "some atoms have more neighbours than %s has slots; the nearest are "
+                "kept, as in DeePMD-kit, and the energy is no longer smooth: use a "
+                "model with a larger sel for such densities",
+                self.path,
             )
-        return output
-
-    def _try_it(self, symbol: str) -> None:
-        """Raise ValueError if the program does not run on an atom."""
-        atom = Atoms(symbol, magmoms=[[0.0, 0.0, 0.0]])
-        try:
-            self.evaluate(System.from_atoms(atom))
-        except (RuntimeError, NotImplementedError) as error:
-            reasons = [line for line in str(error).splitlines() if line.strip()]
-            raise ValueError(
-                f"{self.path} does not run without what DeePMD-kit would give it: "
-                f"{reasons[-1].strip()}"
-            ) from error
-
-
-@dataclass(frozen=True)
-class _Extended:
-    """A structure of n atoms and the images of atoms that it needs, m in all.
-
-    Attributes
-    ----------
-    positions, spins : (m, 3) tensors, A and mu_B
-        Double precision.
-    types : (m,) int64 tensor
-    owners : (m,) int64 tensor
-        The atom of which each is an image; the first n are the atoms.
-    neighbours : (n, K) int64 tensor
-        Positions of the neighbours among the m; -1 where there is none.
-    """
-
-    positions: Tensor
-    spins: Tensor
-    types: Tensor
-    owners: Tensor
-    neighbours: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        positions: Tensor,
-        spins: Tensor,
-        types: Tensor,
-        cell: Tensor,
-        pairs: PairList,
-        width: int,
-    ) -> _Extended:
-        """Add the images that pairs refer to; list at least ``width`` columns."""
-        n = len(positions)
-        site = pairs.j.clone()
-        outside = pairs.shift.any(dim=1)
-        keys = torch.cat([pairs.shift.long(), pairs.j[:, None]], dim=1)[outside]
-        images, place = torch.unique(keys, dim=0, return_inverse=True)
-        site[outside] = n + place
-        owners = torch.cat([torch.arange(n, device=site.device), images[:, 3]])
-        offset = images[:, :3].to(cell.dtype) @ cell
-        counts = torch.bincount(pairs.i, minlength=n)
-        column = torch.arange(len(site), device=site.device)
-        column = column - (counts.cumsum(0) - counts)[pairs.i]
-        neighbours = site.new_full((n, max(width, int(counts.max()))), -1)
-        neighbours[pairs.i, column] = site
-        return cls(
-            torch.cat([positions, positions[images[:, 3]] + offset]).double(),
-            spins[owners].double(),
-            types[owners],
-            owners,
-            neighbours,
-        )
-
-    def gather(self, values: Tensor) -> Tensor:
-        """Add values (1, m, 3) of images to those of their atoms, (n, 3)."""
-        total = values.new_zeros(len(self.neighbours), 3)
-        return total.index_add(0, self.owners, values[0])
-
-
-def _without_gradients(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    for parameter in script.parameters():
-        parameter.requires_grad_(False)
-    return script
+        with declared_operators(), torch.enable_grad():
+            if crowded and structure.can_be_searched(self.cutoff):
+                output = script(**structure.alone(self.uses_spins))
+            else:
+                extended = structure.extended(self._truncation.width)
+                output = script.forward_lower(**extended.inputs(self.uses_spins))
+                for name in ("force", "force_mag") if self.uses_spins else ("force",):
+                    output[name] = extended.gather(output[f"extended_{name}"])
+        if not self.uses_spins:
+            output["force_mag"] = torch.zeros_like(output["force"])
+        return dict(output)

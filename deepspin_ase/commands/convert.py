@@ -1,0 +1,42 @@
+"""``deepspin convert``: models from and to DeePMD-kit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..potentials import load_card, load_potential, save_potential
+from ..potentials.deepmd import SUFFIXES, write_deepmd
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``convert``."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="models from and to DeePMD-kit",
+        description="Convert a model between model.pt and DeePMD-kit. "
+        "'dp convert-backend model.yaml model.pth' makes the model for LAMMPS.",
+    )
+    parser.add_argument(
+        "input",
+        help="model.pt, shipped model, frozen .pth, or backend-neutral .yaml or .dp",
+    )
+    parser.add_argument("output", help="model.pt, .yaml or .dp")
+    parser.set_defaults(run=_convert)
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    output = Path(arguments.output)
+    if output.suffix not in (".pt", *SUFFIXES):
+        raise ValueError(f"{output} must end in .pt, {', '.join(SUFFIXES)}")
+    potential = load_potential(arguments.input)
+    if output.suffix == ".pt":
+        card = load_card(arguments.input) or {"source": Path(arguments.input).name}
+        save_potential(output, potential, card=card)
+    else:
+        write_deepmd(output, potential)
+    print(f"{arguments.input} written to {output}")
