@@ -64,7 +64,9 @@ def test_open_directions_may_lack_lattice_vectors(backend: str) -> None:
     expected = pairs_of(build_pairs(system_of(atoms), 4.0), system_of(atoms), 4.0)
     for rows in (np.zeros((2, 3)), np.tile(atoms.cell.array[0], (2, 1))):
         cell = np.vstack([atoms.cell.array[:1], rows])
-        system = system_of(Atoms(atoms.symbols, atoms.positions, cell=cell, pbc=[1, 0, 0]))
+        system = system_of(
+            Atoms(atoms.symbols, atoms.positions, cell=cell, pbc=[1, 0, 0])
+        )
         pairs = build_pairs(system, 4.0, backend=backend)
         assert pairs_of(pairs, system, 4.0) == expected
 

@@ -38,11 +38,12 @@ def plot_learning_curve(
     if ax is None:
         ax = plt.subplots(figsize=(6, 4), layout="constrained")[1]
     for k, name in enumerate(UNITS):
+        label: str | None = f"{_TITLES[name]} ({UNITS[name]})"
         for kind, style in (("validation", "-"), ("training", ":")):
             column = f"{kind}_rmse_{name}"
             if column in curve:
-                label = f"{_TITLES[name]} ({UNITS[name]})" if style == "-" else None
                 ax.loglog(curve["step"], curve[column], style, c=f"C{k}", label=label)
+                label = None
     ax.set_xlabel("step")
     ax.set_ylabel("RMSE")
     ax.set_title("validation (solid), training (dotted)", fontsize="medium")

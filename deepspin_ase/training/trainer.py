@@ -295,7 +295,7 @@ class Trainer:
         comparisons = compare(potential, collect(self.validation_frames or self.frames))
         card = {
             "training": self.config.to_dict() | {"data": self._sources},
-            "baseline": None if self.baseline is None else repr(self.baseline),
+            "baseline": None if self.baseline is None else type(self.baseline).__name__,
             "errors": {
                 "on": kind,
                 **{

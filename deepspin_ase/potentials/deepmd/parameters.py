@@ -108,8 +108,10 @@ class Parameters:
         fittings = [_layers(fitting) for fitting in network.fittings]
         mean, std = network.mean.cpu().double(), network.std.cpu().double()
         bias = network.energy_bias.cpu().double()
+        values = config.to_dict()
+        values["spin"]["virtual_scale"] = config.spin.scales()
         return cls(
-            config=config.to_dict(),
+            config=values,
             davg=torch.cat([mean, torch.zeros_like(mean)])[:, None].repeat(
                 1, n_slots, 1
             ),
