@@ -72,10 +72,15 @@ MODEL: Values = {
     },
     "fitting_net": {"neuron": [10, 10]},
 }
-NIO_MODEL = MODEL | {
+#: Large enough to learn something in seconds.
+ABLE_MODEL = MODEL | {
+    "descriptor": MODEL["descriptor"] | {"neuron": [8, 16], "sel": [27]},
+    "fitting_net": {"neuron": [24, 24]},
+}
+NIO_MODEL = ABLE_MODEL | {
     "type_map": ["Ni", "O"],
     "spin": {"use_spin": [True, False], "virtual_scale": 0.2},
-    "descriptor": MODEL["descriptor"] | {"sel": [20, 20]},
+    "descriptor": ABLE_MODEL["descriptor"] | {"sel": [20, 20]},
 }
 
 
@@ -164,14 +169,20 @@ def trained(folder: Path, **sections: Values) -> tuple[Trainer, Potential]:
 
 
 def test_errors_fall(tmp_path: Path) -> None:
-    run = {"numb_steps": 150, "batch_size": 4, "disp_freq": 1}
-    trained(tmp_path, training=run, learning_rate={"start_lr": 2e-2})
+    run = {"numb_steps": 150, "batch_size": 4, "disp_freq": 10}
+    rates = {"start_lr": 3e-2}
+    trained(
+        tmp_path,
+        model=ABLE_MODEL,
+        training=run,
+        learning_rate=rates,
+        loss={"limit_pref_fr": 10},
+    )
     curve = read_learning_curve(tmp_path / "lcurve.csv")
-    for name in ("energy", "forces", "magnetic_forces_transverse"):
-        errors = curve[f"validation_rmse_{name}"]
-        assert errors[-1] < 0.7 * errors[0], name
-    # The loss is weighted by schedule: compare it at equal weights.
-    assert np.mean(curve["loss"][-20:]) < 0.3 * np.mean(curve["loss"][:20])
+    spread = np.sqrt(np.mean([np.square(f.forces) for f in valid_frames()]))
+    assert curve["validation_rmse_forces"][-1] < 0.4 * spread
+    assert curve["loss"][-1] < 0.4 * curve["loss"][0]
+    assert np.all(np.diff(curve["lr"]) < 0)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -285,10 +296,8 @@ def test_killed_run_continues_from_its_last_checkpoint(tmp_path: Path) -> None:
 def test_restoring_refuses_what_does_not_belong(tmp_path: Path) -> None:
     trained(tmp_path, training={"numb_steps": 2})
 
-    def restore(training: Dataset, **sections: Values) -> None:
-        Trainer(
-            config_of(**sections), training, valid_frames(), output=tmp_path
-        ).restore()
+    def restore(data: Dataset, **sections: Values) -> None:
+        Trainer(config_of(**sections), data, valid_frames(), output=tmp_path).restore()
 
     same = {"numb_steps": 2}
     # Names of files and how often errors are reported do not matter.
@@ -439,7 +448,7 @@ def test_missing_labels_are_masked(missing: str) -> None:
         )
         grads = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
         gradients.append(torch.cat([g.flatten() for g in grads if g is not None]))
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert math.isfinite(losses[1])
     assert torch.isfinite(gradients[1]).all()
     assert losses[0] != losses[1]
@@ -505,40 +514,42 @@ def test_element_energies_are_found() -> None:
 
 
 def test_virial_in_the_loss(tmp_path: Path) -> None:
-    """Of two runs, the one that is shown the virial predicts it better."""
+    """Of two runs, the one that is shown the virial predicts it."""
     data = labelled(fe(exchange=None), iron_images([1] * 16))
     errors = {}
     for weight in (0.0, 1.0):
         trainer = Trainer(
             config_of(
-                training={"numb_steps": 150, "batch_size": 8, "disp_freq": 150},
-                learning_rate={"start_lr": 2e-2},
+                model=ABLE_MODEL,
+                training={"numb_steps": 150, "batch_size": 4, "disp_freq": 150},
+                learning_rate={"start_lr": 3e-2},
                 loss={
                     "start_pref_v": weight,
                     "limit_pref_v": weight,
-                    "start_pref_fr": 1.0,
+                    "start_pref_fr": weight,
+                    "limit_pref_fr": weight,
                 },
             ),
             data,
             output=tmp_path / str(weight),
         )
-        errors[weight] = trainer.run(progress=False)
-        errors[weight] = compare(errors[weight], collect(trainer.frames))["virial"].rmse
-    spread = np.std([f.virial / f.n_atoms for f in data])
+        found = compare(trainer.run(progress=False), collect(trainer.frames))
+        errors[weight] = found["virial"].rmse
+    assert errors[1.0] < 0.5 * float(np.std(found["virial"].label))
     assert errors[1.0] < 0.5 * errors[0.0]
-    assert errors[1.0] < 0.5 * spread
 
 
 def test_nio_with_two_elements_trains(tmp_path: Path) -> None:
     data = labelled(nio(), nio_images(6))
-    run = {"numb_steps": 60, "batch_size": 2, "disp_freq": 1, "precision": "float32"}
-    Trainer(
-        config_of(model=NIO_MODEL, training=run, learning_rate={"start_lr": 2e-2}),
+    run = {"numb_steps": 80, "batch_size": 2, "precision": "float32"}
+    trainer = Trainer(
+        config_of(model=NIO_MODEL, training=run, learning_rate={"start_lr": 3e-2}),
         data,
         output=tmp_path,
-    ).run(progress=False)
-    curve = read_learning_curve(tmp_path / "lcurve.csv")
-    assert curve["training_rmse_forces"][-1] < 0.5 * curve["training_rmse_forces"][0]
+    )
+    found = compare(trainer.run(progress=False), collect(trainer.frames))
+    for name, share in (("forces", 0.6), ("energy", 0.5)):
+        assert found[name].rmse < share * float(np.std(found[name].label)), name
 
 
 def test_comparison_splits_magnetic_forces() -> None:
@@ -800,7 +811,7 @@ def run_processes(path: Path, output: Path, n: int) -> None:
 
 
 def test_two_processes_equal_a_batch_of_two(tmp_path: Path) -> None:
-    """torchrun on gloo; some frames lack labels of atoms in both runs alike."""
+    """torchrun on gloo: gradients of the shares average to that of the batch."""
     run = {"numb_steps": 6, "disp_freq": 3, "time_reversal": True}
     path = write_inputs(tmp_path, values_of(training=run))
     run_processes(path, tmp_path / "two", 2)
