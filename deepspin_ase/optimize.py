@@ -32,7 +32,7 @@ def relax_spins(
 ) -> tuple[bool, int]:
     """Turn the moments to a minimum of the energy, at fixed lattice and lengths.
 
-    Limited-memory BFGS on the spheres of constant \\|m\\|: each moment turns about
+    Limited-memory BFGS on the spheres of constant length: each moment turns about
     an axis across it, and what earlier steps taught is turned along (parallel
     transport; Huang, Gallivan, Absil, SIAM J. Optim. 25, 1660 (2015),
     doi:10.1137/140955483). A step that does not lower the energy is taken back

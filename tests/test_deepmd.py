@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ from deepspin_ase.potentials import (
 from deepspin_ase.potentials.deepmd import (
     DeepmdScript,
     extended,
+    frozen,
     load_deepmd,
     recognises,
     write_deepmd,
 )
+from deepspin_ase.potentials.deepmd import script as script_module
 from deepspin_ase.potentials.deepmd.frozen import open_script
 from deepspin_ase.potentials.deepmd.ops import declared_operators
 from deepspin_ase.system import System
@@ -46,6 +48,7 @@ NIO = DATA / "nio_early.pth"
 SE_ATTEN = (
     Path(__file__).parents[2] / "shared" / "data" / "deepmd_parity" / "se_atten.pth"
 )
+Change = Callable[[Any], None]
 DP = os.environ.get("DEEPMD_DP") or shutil.which("dp")
 
 #: TorchScript is deprecated in PyTorch, but is what DeePMD-kit writes.
@@ -103,19 +106,18 @@ def script() -> DeepmdScript:
 
 
 @pytest.fixture
-def changed(tmp_path: Path) -> Iterator[Any]:
-    """Give a function that changes the program of the NiO model and saves it."""
+def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], Path]:
+    """Give a function that changes the program of the NiO model as it is opened."""
 
-    def save(change: Any) -> Path:
+    def change_program(change: Change) -> Path:
         program = open_script(NIO)
         with torch.no_grad():
             change(program.backbone_model.atomic_model)
-        path = tmp_path / "changed.pth"
-        with declared_operators():
-            program.save(str(path))
-        return path
+        monkeypatch.setattr(frozen, "open_script", lambda path: program)
+        monkeypatch.setattr(script_module, "open_script", lambda path: program)
+        return NIO
 
-    yield save
+    return change_program
 
 
 def same(first: Potential, second: Potential, system: System) -> bool:
@@ -192,7 +194,7 @@ def test_export_of_an_own_network(tmp_path: Path, one_side: bool) -> None:
     assert not same(DeepSpinNetwork(config, seed=4), back, REFERENCE.system("small"))
 
 
-def test_compressed_model_uses_its_networks(changed: Any) -> None:
+def test_compressed_model_uses_its_networks(changed: Callable[[Change], Path]) -> None:
     def compress(model: Any) -> None:
         model.descriptor.sea.compress = True
 
@@ -248,7 +250,7 @@ def test_own_search_is_not_used_for_large_structures(
 
 @pytest.mark.parametrize("kind", ["slots", "pairs", "atoms"])
 def test_what_is_no_network_runs_as_program(
-    changed: Any, caplog: pytest.LogCaptureFixture, nio: DeepSpinNetwork, kind: str
+    changed: Callable[[Change], Path], caplog: pytest.LogCaptureFixture, nio: DeepSpinNetwork, kind: str
 ) -> None:
     def change(model: Any) -> None:
         if kind == "slots":

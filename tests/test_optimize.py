@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
 
 from deepspin_ase import (
     DeepSpinCalculator,
     antiferromagnetic,
+    cant_spins,
     get_spins,
     random_directions,
     set_spins,
@@ -21,7 +27,8 @@ def test_random_moments_find_the_ferromagnet() -> None:
     atoms = bulk("Fe", cubic=True).repeat(2)
     set_spins(atoms, {"Fe": 2.2}, pattern=random_directions(seed=3))
     exchange = Heisenberg(Shells([(np.sqrt(3) / 2 * 2.87, 0.02)]))
-    atoms.calc = DeepSpinCalculator(Sum([exchange, UniaxialAnisotropy(1e-3, (0, 0, 1))]))
+    easy_axis = UniaxialAnisotropy(1e-3, (0, 0, 1))
+    atoms.calc = DeepSpinCalculator(Sum([exchange, easy_axis]))
     converged, calls = relax_spins(atoms, torque_max=1e-6, steps=2000)
     assert converged and calls < 2000
     spins = get_spins(atoms)
@@ -39,9 +46,10 @@ def test_canted_antiferromagnet_goes_back() -> None:
     )
     ground = atoms.get_potential_energy()
     rng = np.random.default_rng(0)
-    spins = get_spins(atoms) + 0.3 * rng.normal(size=(64, 3)) * (
-        atoms.numbers == 28
-    )[:, None]
+    spins = (
+        get_spins(atoms)
+        + 0.3 * rng.normal(size=(64, 3)) * (atoms.numbers == 28)[:, None]
+    )
     set_spins(atoms, spins)
     assert atoms.get_potential_energy() > ground + 0.1
     assert relax_spins(atoms)[0]
@@ -51,3 +59,67 @@ def test_canted_antiferromagnet_goes_back() -> None:
 def test_no_calculator() -> None:
     with pytest.raises(ValueError, match="calculator"):
         relax_spins(bulk("Fe"))
+
+
+class Field(Calculator):
+    """A plain ASE calculator: moments of atom 1 in a field along x, E = -m.B."""
+
+    implemented_properties: ClassVar = ["energy", "magnetic_forces"]
+    n_calls = 0
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.n_calls += 1
+        field = np.array([[0.0, 0.0, 0.0], [0.01, 0.0, 0.0]])
+        self.results = {
+            "energy": -np.sum(get_spins(self.atoms) * field),
+            "magnetic_forces": field,
+        }
+
+
+def in_a_field() -> Atoms:
+    atoms = Atoms("Fe2", positions=[(0, 0, 0), (0, 0, 2.5)])
+    set_spins(atoms, [(0.0, 0.0, 0.0), (-1.9, 0.0, 0.3)])
+    atoms.calc = Field()
+    return atoms
+
+
+def test_any_calculator_with_magnetic_forces_will_do() -> None:
+    atoms = in_a_field()
+    converged, calls = relax_spins(atoms, torque_max=1e-9)
+    assert converged
+    assert calls == atoms.calc.n_calls
+    length = np.hypot(1.9, 0.3)
+    np.testing.assert_allclose(get_spins(atoms), [(0, 0, 0), (length, 0, 0)], atol=1e-6)
+
+
+def test_out_of_steps() -> None:
+    atoms = in_a_field()
+    start = atoms.get_potential_energy()
+    assert relax_spins(atoms, steps=3) == (False, 3)
+    assert atoms.calc.n_calls == 3
+    assert atoms.get_potential_energy() < start
+
+
+def test_nothing_to_do() -> None:
+    atoms = in_a_field()
+    set_spins(atoms, [(0, 0, 0), (2.0, 0, 0)])
+    assert relax_spins(atoms) == (True, 1)
+
+
+def test_soft_modes_converge_fast() -> None:
+    """First and second neighbours of fcc: four sublattices that hardly couple."""
+    atoms = bulk("Ni", "fcc", 4.2, cubic=True).repeat(2)
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2)
+    set_spins(atoms, {"Ni": 1.3}, pattern=order)
+    cant_spins(atoms, 0.05, seed=2)
+    shells = Shells([(4.2 / np.sqrt(2), 0.0006), (4.2, -0.015)])
+    atoms.calc = DeepSpinCalculator(Heisenberg(shells))
+    converged, calls = relax_spins(atoms, torque_max=1e-7)
+    assert converged and calls < 200
+    assert atoms.get_potential_energy() == pytest.approx(-32 * 3 * 0.015, abs=1e-9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,22 +216,10 @@ class DeepSpinNetwork(Potential):
         chunks = [sites] if create_graph else sites.chunks(CHUNK)
         for chunk in chunks:
             for a, centres, groups in self._neighbourhoods(chunk, system):
-                with torch.enable_grad():
-                    rows = [
-                        self.environment.rows(g.vectors).requires_grad_(want)
-                        for g in groups
-                    ]
-                    energy = self._atomic_energy(a, groups, rows, len(centres))
-                    gradients = (
-                        torch.autograd.grad(
-                            energy.sum(), rows, create_graph=create_graph
-                        )
-                        if want and rows
-                        else []
-                    )
-                energies = energies.index_add(
-                    0, centres, energy if create_graph else energy.detach()
+                energy, gradients = self._differentiated(
+                    a, groups, len(centres), want=want, create_graph=create_graph
                 )
+                energies = energies.index_add(0, centres, energy)
                 for group, gradient in zip(groups, gradients, strict=want):
                     sums.add(
                         group,
@@ -248,6 +236,28 @@ class DeepSpinNetwork(Potential):
             ),
             virial=sums.virial if virial else None,
         )
+
+    def _differentiated(
+        self,
+        centre_type: int,
+        groups: list[Group],
+        n: int,
+        *,
+        want: bool,
+        create_graph: bool,
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the energies (n,) of centres and their gradients by the rows."""
+        gradients: Sequence[Tensor] = []
+        with torch.enable_grad():
+            rows = [
+                self.environment.rows(g.vectors).requires_grad_(want) for g in groups
+            ]
+            energy = self._atomic_energy(centre_type, groups, rows, n)
+            if want and rows:
+                gradients = torch.autograd.grad(
+                    energy.sum(), rows, create_graph=create_graph
+                )
+        return (energy if create_graph else energy.detach()), gradients
 
     def _neighbourhoods(
         self, sites: Sites, system: System

@@ -50,3 +50,19 @@ def read_learning_curve(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if not rows:
         raise ValueError(f"{path} holds no steps")
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def brief(row: Mapping[str, float]) -> str:
+    """Return the main errors of a line in thousandths of their units."""
+    kind = "validation" if "validation_rmse_energy" in row else "training"
+    names = {
+        "energy": "E",
+        "forces": "F",
+        "magnetic_forces_transverse": "FM",
+        "virial": "V",
+    }
+    return " ".join(
+        f"{short} {1e3 * row[f'{kind}_rmse_{name}']:.3g}m"
+        for name, short in names.items()
+        if f"{kind}_rmse_{name}" in row
+    )

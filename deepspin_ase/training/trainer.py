@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..data import LABELS, Dataset
 from ..files import written_whole
@@ -26,7 +26,7 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .config import TrainingConfig
-from .curve import append_row, drop_rows_after, read_learning_curve
+from .curve import append_row, brief, drop_rows_after, read_learning_curve
 from .distributed import (
     average_gradients,
     local_device,
@@ -198,12 +198,13 @@ class Trainer:
             while self.step < run.numb_steps:
                 loss = self._advance(rank, world)
                 loss, stop = mean_over_processes(loss, float(stopped()))
-                self._losses.append(loss)
+                if rank == 0:
+                    self._losses.append(loss)
                 bar.update()
                 last = self.step == run.numb_steps
                 if rank == 0 and (self.step % run.disp_freq == 0 or last):
                     row = self._report()
-                    bar.set_postfix_str(_brief(row))
+                    bar.set_postfix_str(brief(row))
                     for name, value in row.items():
                         if tensorboard is not None:
                             tensorboard.add_scalar(name, value, self.step)
@@ -285,7 +286,7 @@ class Trainer:
                 row[f"{kind}_rmse_{name}"] = found.rmse
                 row[f"{kind}_mae_{name}"] = found.mae
         append_row(self._curve, row)
-        logger.info("step %d: %s", self.step, _brief(row))
+        logger.info("step %d: %s", self.step, brief(row))
         return row
 
     def _finish(self) -> None:
@@ -377,21 +378,6 @@ def _initial_network(config: TrainingConfig) -> DeepSpinNetwork:
         )
     network.load_state_dict(parts[0].state_dict())
     return network
-
-
-def _brief(row: dict[str, float]) -> str:
-    kind = "validation" if "validation_rmse_energy" in row else "training"
-    names = {
-        "energy": "E",
-        "forces": "F",
-        "magnetic_forces_transverse": "FM",
-        "virial": "V",
-    }
-    return " ".join(
-        f"{short} {1e3 * row[f'{kind}_rmse_{name}']:.3g}m"
-        for name, short in names.items()
-        if f"{kind}_rmse_{name}" in row
-    )
 
 
 def _tensorboard(folder: Path) -> Any:
