@@ -38,7 +38,7 @@ def median_time(function: Callable[[], object], seconds: float = 3.0) -> float:
     """Return the median time of a call, after one to warm up, s."""
     function()
     times: list[float] = []
-    while sum(times) < seconds and len(times) < 50 or len(times) < 3:
+    while (sum(times) < seconds and len(times) < 50) or len(times) < 3:
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
@@ -135,7 +135,8 @@ def report(rows: list[dict[str, float]], options: argparse.Namespace) -> None:
     print(f"{'TorchScript ms':>15} {'ratio':>6}")
     for row in rows:
         print(
-            f"{row['atoms']:6.0f} {1e3 * row['pairs_s']:9.1f} {1e3 * row['time_s']:9.1f} "
+            f"{row['atoms']:6.0f} {1e3 * row['pairs_s']:9.1f} "
+            f"{1e3 * row['time_s']:9.1f} "
             f"{1e6 * row['time_s'] / row['atoms']:8.0f} {row['memory_GiB']:6.2f} ",
             end="",
         )

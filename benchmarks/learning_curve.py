@@ -26,7 +26,7 @@ from deepspin_ase.potentials import reference
 from deepspin_ase.training import Trainer, TrainingConfig, collect, compare
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 SIZES: dict[str, dict[str, Any]] = {
@@ -139,7 +139,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for ax, (name, unit) in zip(axes, units.items(), strict=True):
         for size in SIZES:
             own = [row for row in rows if row["size"] == size]
-            ax.loglog([r["frames"] for r in own], [r[name] for r in own], "o-", label=size)
+            counts, errors = [r["frames"] for r in own], [r[name] for r in own]
+            ax.loglog(counts, errors, "o-", label=size)
         ax.set_title(name.replace("_", " "), fontsize="small")
         ax.set_xlabel("training frames")
         ax.set_ylabel(f"RMSE ({unit})")

@@ -83,7 +83,7 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
         )
     if kind != "frozen":
         try:
-            return neutral.read(path).to_network()
+            return _network(path, neutral.read(path))
         except Unsupported as reason:
             raise ValueError(
                 f"{path} does not fit the pseudo-atom network: {reason}; convert it "
@@ -91,7 +91,7 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
             ) from reason
     script = frozen.open_script(path)
     try:
-        return frozen.read(script).to_network()
+        return _network(path, frozen.read(script))
     except Unsupported as reason:
         potential = DeepmdScript(path)
         logger.warning(
@@ -101,6 +101,15 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
             reason,
         )
         return potential
+
+
+def _network(path: Path, parameters: Parameters) -> DeepSpinNetwork:
+    try:
+        return parameters.to_network()
+    except Unsupported:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:

@@ -140,7 +140,7 @@ def _fill(network: nn.Module, layers: Layers) -> None:
     """Copy the tensors of all layers into a network."""
     modules = list(network.children())
     if len(modules) != len(layers):
-        raise ValueError(f"expected {len(modules)} layers, found {len(layers)}")
+        raise IndexError(f"expected {len(modules)} layers, found {len(layers)}")
     for module, layer in zip(modules, layers, strict=True):
         module.load_state_dict(layer)
 

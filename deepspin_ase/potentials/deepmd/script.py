@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ class DeepmdScript(Potential):
                 "model with a larger sel for such densities",
                 self.path,
             )
-        with declared_operators(), torch.enable_grad():
+        with declared_operators(), torch.enable_grad(), _without_compilation():
             if crowded and structure.can_be_searched(self.cutoff):
                 output = script(**structure.alone(self.uses_spins))
             else:
@@ -235,3 +236,12 @@ class DeepmdScript(Potential):
         if not self.uses_spins:
             output["force_mag"] = torch.zeros_like(output["force"])
         return dict(output)
+
+
+def _without_compilation() -> AbstractContextManager[None]:
+    """Let programs run as they are.
+
+    TorchScript would specialise them for seconds in the first runs, which does not
+    make these programs faster.
+    """
+    return torch.jit.optimized_execution(False)
