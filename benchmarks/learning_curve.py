@@ -1,6 +1,6 @@
 """A network learns a Hamiltonian: errors against frames and size, with stress.
 
-python benchmarks/learning_curve.py [--steps 3000] [--frames 10 40 160]
+python benchmarks/learning_curve.py [--steps 6000] [--frames 10 40 160]
 
 Frames of strained, rattled bcc Fe with canted moments are labelled by the reference
 Hamiltonian ``fe()`` (lattice and exchange) with energies, forces, magnetic forces
@@ -71,13 +71,13 @@ def configuration(size: str, steps: int) -> TrainingConfig:
                 "fitting_net": {"neuron": shape["fitting"]},
             },
             "data": {"training": ["given"]},
-            "learning_rate": {"start_lr": 5e-3, "stop_lr": 1e-5, "decay": "cosine"},
+            "learning_rate": {"start_lr": 1e-2, "stop_lr": 1e-5, "decay": "cosine"},
             "loss": {
                 "start_pref_e": 1.0,
                 "limit_pref_e": 10.0,
-                "start_pref_fr": 10.0,
+                "start_pref_fr": 100.0,
                 "limit_pref_fr": 1.0,
-                "start_pref_fm": 10.0,
+                "start_pref_fm": 100.0,
                 "limit_pref_fm": 10.0,
                 "start_pref_v": 1.0,
                 "limit_pref_v": 1.0,
@@ -99,7 +99,7 @@ def configuration(size: str, steps: int) -> TrainingConfig:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 40, 160])
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()

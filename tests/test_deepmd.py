@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import re
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from deepspin_ase import DeepSpinCalculator
 from deepspin_ase.cli import main
 from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.potentials import (
@@ -49,7 +49,7 @@ SE_ATTEN = (
     Path(__file__).parents[2] / "shared" / "data" / "deepmd_parity" / "se_atten.pth"
 )
 Change = Callable[[Any], None]
-DP = os.environ.get("DEEPMD_DP") or shutil.which("dp")
+DP = os.environ.get("DEEPMD_DP")
 
 #: TorchScript is deprecated in PyTorch, but is what DeePMD-kit writes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -155,6 +155,44 @@ def test_files_written_by_deepmd(name: str) -> None:
     Reference(DATA / f"{path.stem}_reference.npz").compare(potential)
 
 
+def test_fewer_slots_than_neighbours() -> None:
+    potential = load_potential(DATA / "crowded.pth")
+    assert isinstance(potential, DeepSpinNetwork)
+    Reference(DATA / "crowded_reference.npz").compare(potential)
+
+
+def test_single_precision_model(changed: Callable[[Change], Path]) -> None:
+    path = changed(lambda model: model.descriptor.float())
+    potential = load_deepmd(path)
+    assert {x.dtype for x in potential.state_dict().values()} == {torch.float64}
+    REFERENCE.compare(potential, tolerance=1e-4)
+    with pytest.raises(AssertionError):
+        REFERENCE.compare(potential)
+
+
+def test_calculator_and_batch(nio: DeepSpinNetwork) -> None:
+    calculator = DeepSpinCalculator(NIO, device="cpu")
+    batch = nio.evaluate(System.cat([REFERENCE.system(c) for c in REFERENCE.cases]))
+    start = 0
+    for b, case in enumerate(REFERENCE.cases):
+        atoms = REFERENCE.atoms(case)
+        atoms.calc = calculator
+        part = slice(start, start := start + len(atoms))
+        for name, found, alone in (
+            ("energy", batch.energy[b], atoms.get_potential_energy()),
+            ("forces", batch.forces[part], atoms.get_forces()),
+            (
+                "magnetic_forces",
+                batch.magnetic_forces[part],
+                calculator.get_magnetic_forces(atoms),
+            ),
+            ("virial", batch.virial[b], calculator.get_property("virial", atoms)),
+        ):
+            np.testing.assert_allclose(found, alone, rtol=0.0, atol=1e-11)
+            expected = REFERENCE.arrays[f"{case}/{name}"]
+            np.testing.assert_allclose(alone, expected, rtol=0.0, atol=1e-9)
+
+
 def test_dropped_neighbours_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     potential = load_potential(DATA / "three_elements.yaml")
     system = Reference(DATA / "three_elements_reference.npz").system("triclinic")
@@ -206,7 +244,7 @@ def test_compressed_model_uses_its_networks(changed: Callable[[Change], Path]) -
 
 def test_converted_by_dp(nio: DeepSpinNetwork, tmp_path: Path) -> None:
     if DP is None:
-        pytest.skip("needs deepmd-kit: put dp on the PATH or set DEEPMD_DP")
+        pytest.skip("needs deepmd-kit: set DEEPMD_DP to the path of dp")
     write_deepmd(tmp_path / "model.yaml", nio)
     subprocess.run(
         [DP, "convert-backend", "model.yaml", "model.pth"], cwd=tmp_path, check=True
@@ -235,19 +273,19 @@ def test_attention_model() -> None:
     Reference(DATA / "se_atten_reference.npz").compare(load_potential(SE_ATTEN))
 
 
-def test_own_search_is_not_used_for_large_structures(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("searchable", [0, extended.SEARCHABLE])
+def test_program_keeps_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, searchable: int
 ) -> None:
-    """Given pairs, the nearest are kept as well; only ties may differ."""
-    if not SE_ATTEN.exists():
-        pytest.skip(f"{SE_ATTEN} is not there")
-    potential = load_potential(SE_ATTEN)
-    reference = Reference(DATA / "se_atten_reference.npz")
-    monkeypatch.setattr(extended, "SEARCHABLE", 0)
-    reference.cases = ["cluster"]  # no ties at the thirtieth site
-    system = reference.system("cluster")
+    """Large structures get pairs, small ones the program's own search."""
+    monkeypatch.setattr(extended, "SEARCHABLE", searchable)
+    reference = Reference(DATA / "crowded_reference.npz")
+    potential = DeepmdScript(DATA / "crowded.pth")
+    system = reference.system("triclinic")
     pairs = build_pairs(system, potential.pair_cutoff(system))
-    assert torch.bincount(pairs.i).max() > 30
+    structure = next(potential._split(system, pairs))
+    assert potential._truncation.happens(structure)
+    assert structure.can_be_searched(potential.cutoff) == (searchable > 0)
     reference.compare(potential)
 
 
