@@ -1,0 +1,12 @@
+"""Settings of the tests: set before torch is imported, and passed on to children.
+
+The tests are so small that threads wait for each other longer than they compute;
+where other programs run too, several times longer.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
