@@ -13,13 +13,12 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.data import chemical_symbols
 from ase.outputs import Properties, all_outputs
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from .neighbors import NeighborList
-from .potentials import Potential, Prediction, Sum, load_potential
+from .potentials import Potential, Sum, load_potential
 from .potentials.onsite import Zeeman
+from .results import results_of
 from .system import System
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -132,6 +131,11 @@ class DeepSpinCalculator(Calculator):
         return self._potential
 
     @property
+    def bare_potential(self) -> Potential:
+        """The Potential without the field."""
+        return self._bare
+
+    @property
     def external_field_T(self) -> tuple[float, ...] | None:
         """Uniform magnetic field in tesla; assigning one clears the results."""
         return self.parameters["external_field_T"]
@@ -200,11 +204,14 @@ class DeepSpinCalculator(Calculator):
         )
         pairs = self._neighbors.update(system, self.potential.pair_cutoff(system))
         prediction = self.potential.evaluate(system, pairs)
-        results = _results(prediction, system)
-        if not self.atoms.pbc.all():
-            del results["stress"]
+        results = results_of(prediction, system)[0]
         _check_finite(results)
         self.results = results
+
+    def take_results(self, atoms: Atoms, results: dict[str, Any]) -> None:
+        """Take results of the potential for ``atoms`` that were computed elsewhere."""
+        self.atoms = atoms.copy()
+        self.results = dict(results)
 
     def get_magnetic_forces(self, atoms: Atoms) -> np.ndarray:
         """Return -dE/dm at fixed positions and cell, (N, 3), eV/mu_B."""
@@ -228,33 +235,6 @@ def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:
 
 def _symbols(numbers: Sequence[int]) -> str:
     return ", ".join(chemical_symbols[z] for z in numbers)
-
-
-def _array(values: Tensor | None) -> np.ndarray:
-    assert values is not None  # evaluate() was asked for everything
-    return values.detach().cpu().double().numpy()
-
-
-def _results(prediction: Prediction, system: System) -> dict[str, Any]:
-    """Return the results of one structure by their ASE names."""
-    magnetic_forces = _array(prediction.magnetic_forces)
-    results: dict[str, Any] = {
-        "energy": float(prediction.energy[0]),
-        "free_energy": float(prediction.energy[0]),
-        "energies": _array(prediction.energies),
-        "forces": _array(prediction.forces),
-        "magnetic_forces": magnetic_forces,
-        "torques": np.cross(_array(system.spins), magnetic_forces),
-        "virial": _array(prediction.virial)[0],
-        "stress": full_3x3_to_voigt_6_stress(_array(prediction.stress)[0]),
-    }
-    for name, deviation in (prediction.deviations or {}).items():
-        values = _array(deviation)
-        if name == "energy":
-            results["energy_deviation"] = float(values[0])
-        else:
-            results[f"{name}_deviation"] = values[0] if name == "virial" else values
-    return results
 
 
 def _check_finite(results: dict[str, Any]) -> None:

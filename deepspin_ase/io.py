@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, overload
 
@@ -51,9 +52,17 @@ def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) 
     frames = [images] if isinstance(images, Atoms) else list(images)
     if not frames:
         raise ValueError("there are no structures to write")
-    frames = [_with_results_as_arrays(atoms) for atoms in frames]
+    text = extxyz_text(frames)
     with written_whole(path) as temporary:
-        ase.io.write(temporary, frames, format="extxyz")
+        temporary.write_text(text)
+
+
+def extxyz_text(images: Sequence[Atoms]) -> str:
+    """Return what :func:`write_extxyz` writes."""
+    text = StringIO()
+    frames = [_with_results_as_arrays(atoms) for atoms in images]
+    ase.io.write(text, frames, format="extxyz")
+    return text.getvalue()
 
 
 @overload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -200,6 +201,20 @@ class NeighborList:
             self._built = System(*(x.detach().clone() for x in vars(system).values()))
             self.n_builds += 1
         return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)
+
+    def state(self) -> dict[str, Any]:
+        """Return for which structures and cutoff the present list was built."""
+        if self._built is None or self._pairs is None:
+            return {}
+        return {"built": dict(vars(self._built)), "cutoff": self._pairs.cutoff}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Build the list again for which :meth:`state` was returned."""
+        if state:
+            self._built = System(**state["built"])
+            self._pairs = build_pairs(
+                self._built, state["cutoff"], backend=self.backend
+            )
 
     def _reusable(self, system: System, cutoff: float) -> bool:
         built, pairs = self._built, self._pairs

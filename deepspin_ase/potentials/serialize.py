@@ -39,6 +39,24 @@ def save_potential(
     ValueError
         If a part of the potential is a program of DeePMD-kit.
     """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        **plain_data(potential),
+        "card": card or {},
+    }
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def plain_data(potential: Potential) -> dict[str, Any]:
+    """Return a potential as plain data and tensors.
+
+    Raises
+    ------
+    ValueError
+        If a part of the potential is a program of DeePMD-kit.
+    """
     from .deepmd import DeepmdScript
 
     for part in potential.modules():
@@ -48,15 +66,20 @@ def save_potential(
                 "keep that file and build the potential from it"
             )
     state = {k: v.detach().cpu() for k, v in potential.state_dict().items()}
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": registry.encode(potential),
-        "state_dict": state,
-        "card": card or {},
-    }
-    with written_whole(path) as temporary:
-        torch.save(content, temporary)
+    return {"architecture": registry.encode(potential), "state_dict": state}
+
+
+def from_plain_data(content: dict[str, Any]) -> Potential:
+    """Return the potential that :func:`plain_data` took apart.
+
+    Raises
+    ------
+    KeyError, TypeError, RuntimeError
+        If the content does not describe a potential.
+    """
+    potential = registry.decode(content["architecture"])
+    potential.load_state_dict(content["state_dict"])
+    return potential.eval().requires_grad_(False)
 
 
 def shipped_models() -> list[str]:
@@ -132,11 +155,9 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
         return deepmd.load_deepmd(path)
     content = _read(path)
     try:
-        potential = registry.decode(content["architecture"])
-        potential.load_state_dict(content["state_dict"])
+        return from_plain_data(content)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not describe a potential: {error}") from error
-    return potential.eval()
 
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:

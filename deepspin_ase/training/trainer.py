@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..data import LABELS, Dataset
 from ..files import written_whole
+from ..neighbors import build_pairs
 from ..potentials import DeepSpinNetwork, Potential, Sum, load_potential, save_potential
 from .batch import Batch, collect, load_batches
 from .checkpoint import (
@@ -123,6 +124,8 @@ class Trainer:
                 batch,
                 energy=batch.energy
                 - composition(network, batch) @ self.element_energies,
+                # A baseline may reach farther than the network.
+                pairs=build_pairs(batch.system, network.pair_cutoff(batch.system)),
             ).to(self.device, dtype)
             for batch in batches
         ]

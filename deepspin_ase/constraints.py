@@ -1,0 +1,52 @@
+"""Constraints of moments, beside ASE's constraints of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints.constraint import IndexedConstraint
+
+
+class FixSpins(IndexedConstraint):
+    """Keep the moments of some atoms as they are; their positions stay free.
+
+    One of the atoms' constraints like any of ASE's, and seen by the drivers and
+    optimizers of this package:
+
+    >>> atoms.set_constraint([FixAtoms([0]), FixSpins([0, 1])])
+
+    Parameters
+    ----------
+    indices : sequence of int
+    mask : sequence of bool
+        One of the two.
+    """
+
+    def get_removed_dof(self, atoms: Atoms) -> int:
+        """Return 0: no degree of freedom of the lattice is removed."""
+        return 0
+
+    def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
+        """Leave the positions free."""
+
+    def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
+        """Leave the forces as they are."""
+
+    def todict(self) -> dict[str, Any]:
+        """Return the constraint as plain data."""
+        return {"name": "FixSpins", "kwargs": {"indices": self.index.tolist()}}
+
+
+def fixed_spins(atoms: Atoms) -> np.ndarray:
+    """Return which atoms have fixed moments, (N,) bool."""
+    fixed = np.zeros(len(atoms), dtype=bool)
+    for constraint in _spin_constraints(atoms.constraints):
+        fixed[constraint.index] = True
+    return fixed
+
+
+def _spin_constraints(constraints: Iterable[Any]) -> list[FixSpins]:
+    return [c for c in constraints if isinstance(c, FixSpins)]

@@ -1,0 +1,471 @@
+"""The common part of all drivers: state, observers, files and restart."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.md.md import MolecularDynamics
+from torch import Tensor
+from tqdm import tqdm
+
+from ..calculator import DeepSpinCalculator
+from ..potentials import Prediction
+from ..results import results_of
+from ..system import System
+from . import checkpoint as checkpoints
+from .constraints import Constraints
+from .engine import Engine, engine_of
+from .field import ExternalField, FieldT
+from .logfile import DynamicsLog
+from .replicas import as_images
+from .trajectory import open_trajectory
+
+#: A spin that turns more than this in one step is followed badly, rad.
+MAX_TURN = 0.5
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a batch of structures is.
+
+    Attributes
+    ----------
+    system : System
+        float64, on the device of the model.
+    momenta : (N, 3) tensor, ASE units
+    prediction : Prediction, optional
+        Of this very state, if it is known.
+    """
+
+    system: System
+    momenta: Tensor
+    prediction: Prediction | None = None
+
+
+class SpinLatticeDynamics(MolecularDynamics):
+    """Dynamics of atoms with vector moments: what all drivers share.
+
+    Works like ASE's :class:`~ase.md.md.MolecularDynamics`: ``run``, ``irun``,
+    ``attach``, ``trajectory``, ``logfile``. The state stays on the model's device;
+    the Atoms are brought up to date when an observer is due and at the end of a
+    run, and what an observer changes in them is taken up.
+
+    Parameters
+    ----------
+    atoms : Atoms or sequence of Atoms
+        With moments and a calculator that gives ``magnetic_forces``. Several
+        structures run as replicas in one batch, as does one structure for which a
+        parameter is given as a list; :attr:`images` holds them all.
+    timestep : float
+        In ASE units: ``1 * ase.units.fs``.
+    external_field_T : (3,) array or callable, optional
+        Uniform field in tesla, or a function of the time in fs that returns one;
+        on top of a field of the calculator.
+    zero_momentum : bool
+        Take the total momentum away at the start, and what thermostats give.
+    rng : int or numpy Generator, optional
+        Seed of the driver's own generator.
+    trajectory : path, optional
+        ``.extxyz`` (one file per replica) and ``.h5`` (one file; extra ``hdf5``)
+        hold moments, magnetic forces and momenta; a ``.traj`` file of ASE holds no
+        magnetic forces.
+    logfile : path or "-", optional
+        A line per replica: see :class:`~deepspin_ase.dynamics.logfile.DynamicsLog`.
+    loginterval : int
+        Steps between lines and frames.
+    append_trajectory : bool
+        Continue existing trajectory and log files.
+    checkpoint : path, optional
+        Written every ``checkpoint_interval`` steps, for :meth:`restore`.
+    checkpoint_interval : int
+    progress : bool, optional
+        Progress bar; by default on a terminal.
+
+    Raises
+    ------
+    ValueError
+        If moments or calculator are missing, or an argument does not fit.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> SpinLatticeDynamics:
+        """Keep the arguments: a checkpoint builds the driver again from them."""
+        self = super().__new__(cls)
+        given = inspect.signature(cls.__init__).bind(self, *args, **kwargs).arguments
+        self._arguments = {
+            name: value
+            for name, value in (given | given.pop("kwargs", {})).items()
+            if name not in ("self", "atoms")
+        }
+        return self
+
+    def __init__(
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        timestep: float,
+        *,
+        external_field_T: FieldT | None = None,
+        zero_momentum: bool = False,
+        rng: int | np.random.Generator | None = None,
+        trajectory: str | os.PathLike[str] | None = None,
+        logfile: str | os.PathLike[str] | None = None,
+        loginterval: int = 1,
+        append_trajectory: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_interval: int = 1000,
+        progress: bool | None = None,
+    ) -> None:
+        if isinstance(timestep, bool) or not isinstance(
+            timestep, int | float | np.number
+        ):
+            raise TypeError(
+                f"timestep must be a number (1 * ase.units.fs), got {timestep!r}"
+            )
+        if not np.isfinite(timestep) or timestep == 0.0:
+            raise ValueError(f"timestep must be finite and not zero, got {timestep}")
+        self.images = as_images(atoms, self._replica_values())
+        self.engine: Engine = engine_of(self.images)
+        self.external_field = ExternalField(external_field_T)
+        self.zero_momentum = zero_momentum
+        self.progress = progress
+        self.generator = torch.Generator(self.engine.device)
+        seed = np.random.default_rng(rng).integers(2**63)
+        self.generator.manual_seed(int(seed))
+        self._warned = False
+        self._published: list[dict[str, np.ndarray]] | None = None
+        for image in self.images:
+            if not image.has("momenta"):
+                image.set_momenta(np.zeros((len(image), 3)))
+        self._read_images()
+        self.engine.check(self.state.system)
+        super().__init__(self.images[0], float(timestep))
+        if zero_momentum:
+            still = self.without_total_momentum(self.state.momenta)
+            self.state = replace(self.state, momenta=still)
+        self._writers: list[Any] = []
+        if trajectory is not None:
+            writer = open_trajectory(trajectory, self, append=append_trajectory)
+            self._add_writer(writer, loginterval)
+        if logfile is not None:
+            self._add_writer(DynamicsLog(logfile, self, append_trajectory), loginterval)
+        if checkpoint is not None:
+            self.attach(self.save, checkpoint_interval, checkpoint)
+
+    def _add_writer(self, writer: Any, interval: int) -> None:
+        self._writers.append(writer)
+        self.attach(writer.write, interval)
+
+    def _replica_values(self) -> dict[str, Any]:
+        """Return the arguments that may be given per replica."""
+        return {
+            name: self._arguments.get(name)
+            for name in ("temperature_K", "spin_temperature_K")
+        }
+
+    # The state
+
+    @property
+    def n_replicas(self) -> int:
+        """Number of structures that run together."""
+        return len(self.images)
+
+    @property
+    def time_fs(self) -> float:
+        """Time since the first step, fs."""
+        return float(self.nsteps * self.dt / units.fs)
+
+    def _read_images(self) -> None:
+        """Take state, masses and constraints from the Atoms."""
+        device = self.engine.device
+        system = System.from_atoms(self.images, device=device)
+        masses = np.concatenate([image.get_masses() for image in self.images])
+        if (masses <= 0).any():
+            raise ValueError("every atom needs a mass > 0")
+        self.mass = torch.from_numpy(masses)[:, None].to(device)
+        momenta = np.concatenate([image.get_momenta() for image in self.images])
+        self.constraints = Constraints(self.images, device)
+        self.degrees_of_freedom = torch.tensor(
+            [float(i.get_number_of_degrees_of_freedom()) for i in self.images],
+            device=device,
+        )
+        if self.zero_momentum:
+            self.degrees_of_freedom -= 3.0
+        self.state = State(system, torch.from_numpy(momenta).to(device))
+        self.lengths = torch.linalg.vector_norm(system.spins, dim=1, keepdim=True)
+        if not bool((self.lengths > 0).any()):
+            raise ValueError(
+                "all moments are zero: give atoms moments with "
+                "deepspin_ase.set_spins, or use ASE's own dynamics"
+            )
+        self._state_changed()
+
+    def _state_changed(self) -> None:
+        """Forget what belongs to a state that was left by a jump."""
+
+    def per_atom(self, values: np.ndarray) -> Tensor:
+        """Return values per replica (B,) as a column (N, 1) on the device."""
+        column = torch.from_numpy(values).to(self.engine.device)
+        return column[self.state.system.index][:, None]
+
+    def normal(self) -> Tensor:
+        """Return independent standard normal numbers (N, 3)."""
+        return torch.randn(
+            self.state.momenta.shape,
+            generator=self.generator,
+            device=self.engine.device,
+            dtype=torch.float64,
+        )
+
+    def without_total_momentum(self, momenta: Tensor) -> Tensor:
+        """Take the velocity of the centre of mass off every structure."""
+        system = self.state.system
+        velocity = system.sum(momenta) / system.sum(self.mass)
+        return momenta - self.mass * velocity[system.index]
+
+    def evaluate(
+        self,
+        system: System,
+        *,
+        forces: bool = True,
+        virial: bool = False,
+        fraction: float = 1.0,
+    ) -> Prediction:
+        """Call the model, external field included.
+
+        Parameters
+        ----------
+        system : System
+        forces, virial : bool
+        fraction : float
+            Which part of the step has passed, for fields that depend on time.
+
+        Raises
+        ------
+        CalculationFailed
+            If an energy is not finite; the last good state stays.
+        """
+        prediction = self.engine.evaluate(system, forces=forces, virial=virial)
+        time_fs = self.time_fs + fraction * float(self.dt / units.fs)
+        prediction = self.external_field.add(prediction, system, time_fs)
+        finite = torch.isfinite(prediction.energy)
+        if not bool(finite.all()):
+            k = int(torch.nonzero(~finite)[0, 0])
+            raise CalculationFailed(
+                f"the energy of structure {k} is not finite at step {self.nsteps + 1}; "
+                "a shorter time step or a better model may help"
+            )
+        return prediction
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the model says of the present state, virial included."""
+        found = self.state.prediction
+        if found is None or found.virial is None or found.forces is None:
+            found = self.evaluate(self.state.system, virial=True, fraction=0.0)
+            self.state = replace(self.state, prediction=found)
+        return found
+
+    def conserved_energy(self) -> Tensor | None:
+        """Return what the equations of motion conserve, (B,), eV; None if nothing."""
+        return None
+
+    def warn_of_large_turns(self, rate: Tensor) -> None:
+        """Warn once where a turning rate (N, 3) is too large for the time step."""
+        if self._warned or self.nsteps % 100:
+            return
+        turn = float(torch.linalg.vector_norm(rate, dim=1).max()) * abs(self.dt)
+        if turn > MAX_TURN:
+            self._warned = True
+            warnings.warn(
+                f"a spin turns by {turn:.2f} rad in one step (step {self.nsteps}); "
+                f"more than {MAX_TURN} rad is inaccurate: use a time step of at most "
+                f"{self.dt / units.fs * MAX_TURN / turn:.2g} fs",
+                stacklevel=2,
+            )
+
+    # ASE's side
+
+    def todict(self) -> dict[str, Any]:
+        """Return what ASE writes into trajectory headers."""
+        return {
+            "type": "molecular-dynamics",
+            "md-type": type(self).__name__,
+            "timestep": self.dt,
+        }
+
+    def frames(self) -> list[Atoms]:
+        """Return copies of all structures as they are now, with their results."""
+        self._publish()
+        frames = []
+        for image, results in zip(self.images, self._results(), strict=True):
+            frame = image.copy()
+            frame.info["time_fs"] = self.time_fs
+            frame.calc = SinglePointCalculator(frame)
+            frame.calc.results.update(results)
+            frames.append(frame)
+        return frames
+
+    def _results(self) -> list[dict[str, Any]]:
+        return results_of(self.prediction, self.state.system)
+
+    def _publish(self) -> None:
+        """Write the state into the Atoms."""
+        system = self.state.system
+        arrays = {
+            "positions": system.positions,
+            "initial_magmoms": system.spins,
+            "momenta": self.state.momenta,
+            "cell": system.cell,
+        }
+        numpy = {name: values.cpu().numpy() for name, values in arrays.items()}
+        self._published = []
+        start = 0
+        for k, image in enumerate(self.images):
+            own = slice(start, start + len(image))
+            start += len(image)
+            part = {
+                name: values[k] if name == "cell" else values[own]
+                for name, values in numpy.items()
+            }
+            image.cell[:] = part["cell"]
+            for name in ("positions", "initial_magmoms", "momenta"):
+                # Not set_array: moments that ASE keeps as (N,) become (N, 3).
+                image.arrays[name] = part[name].copy()
+            self._published.append(part)
+
+    def _give_results_to_calculators(self) -> None:
+        """Spare calculators a second evaluation of the state."""
+        if self.external_field.field_T is not None:
+            return
+        if len({id(image.calc) for image in self.images}) < self.n_replicas:
+            return
+        for image, results in zip(self.images, self._results(), strict=True):
+            if isinstance(image.calc, DeepSpinCalculator):
+                image.calc.take_results(image, results)
+
+    def _absorb(self) -> None:
+        """Take up what was changed in the Atoms since they were written."""
+        if self._published is None:
+            return
+        for image, part in zip(self.images, self._published, strict=True):
+            same = np.array_equal(image.cell.array, part["cell"]) and all(
+                np.array_equal(image.arrays.get(name), part[name])
+                for name in ("positions", "initial_magmoms", "momenta")
+            )
+            if not same:
+                self._read_images()
+                return
+
+    def _refresh_properties(self) -> None:
+        """Do nothing: observers get what they need when they are due."""
+
+    def observers_due(self, step: int) -> bool:
+        """Return whether an observer will look at the state after ``step`` steps."""
+        return any(
+            step % interval == 0 if interval > 0 else step == -interval
+            for _, interval, _, _ in self.observers
+        )
+
+    def call_observers(self) -> None:
+        """Bring the Atoms up to date and call the observers that are due."""
+        if not self.observers_due(self.nsteps):
+            return
+        self._publish()
+        self._give_results_to_calculators()
+        super().call_observers()
+        self._absorb()
+
+    def _march(self, steps: int) -> Iterator[bool]:
+        if steps < 0:
+            raise ValueError(f"steps must not be negative, got {steps}")
+        self._absorb()
+        yield from super().irun(steps)
+
+    def irun(self, steps: int = 50) -> Iterator[bool]:
+        """Run step by step; the Atoms are up to date at every turn."""
+        for done in self._march(steps):
+            self._publish()
+            yield done
+            self._absorb()
+
+    def run(self, steps: int = 50) -> bool:
+        """Run ``steps`` steps.
+
+        Raises
+        ------
+        CalculationFailed
+            If an energy is not finite: the last good state is in the Atoms, the
+            trajectory and the checkpoint.
+        """
+        hidden = None if self.progress is None else not self.progress
+        done = steps == 0
+        with tqdm(total=steps, disable=hidden, unit="step") as bar:
+            try:
+                for done in self._march(steps):
+                    bar.update(int(bar.n < self.nsteps - self.max_steps + steps))
+            except CalculationFailed:
+                self._keep_last_good()
+                raise
+            finally:
+                self._publish()
+        return bool(done)
+
+    def _keep_last_good(self) -> None:
+        for writer in self._writers:
+            writer.write()
+        for function, _, args, _ in self.observers:
+            if function == self.save:
+                self.save(*args)
+
+    # Restart
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a subclass needs beyond :class:`State` to continue exactly."""
+        return {}
+
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`extra_state` returned."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint, whole or not at all; see :meth:`restore`."""
+        checkpoints.save(path, self)
+
+    @classmethod
+    def restore(
+        cls, path: str | os.PathLike[str], *, calculator: Any = None, **changes: Any
+    ) -> Any:
+        """Return a driver that continues from a checkpoint, bit for bit.
+
+        Trajectory and log files are cut back to where they were.
+
+        Parameters
+        ----------
+        path : path
+        calculator : Calculator, optional
+            Needed where the checkpoint could not keep the model: calculators other
+            than :class:`DeepSpinCalculator`, and TorchScript models.
+        **changes
+            Arguments to change; functions (``external_field_T``) must be given
+            again.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is damaged, of another driver, or of another version.
+        """
+        return checkpoints.restore(path, cls, calculator, changes)
+
+

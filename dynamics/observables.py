@@ -1,0 +1,84 @@
+"""What a state of atoms and spins amounts to: temperatures, order, pressure.
+
+Every function takes a batch and returns one value per structure.
+"""
+
+from __future__ import annotations
+
+import torch
+from ase import units
+from torch import Tensor
+
+from ..potentials import Prediction
+from ..system import System
+
+
+def kinetic_energy(system: System, momenta: Tensor, masses: Tensor) -> Tensor:
+    """Return sum p^2/2M, (B,), eV; momenta (N, 3) and masses (N, 1) in ASE units."""
+    return system.sum((momenta * momenta / masses).sum(1)) / 2.0
+
+
+def lattice_temperature(kinetic: Tensor, degrees_of_freedom: Tensor) -> Tensor:
+    """Return 2 E_kin / (k f), (B,), K, for f degrees of freedom (B,)."""
+    return 2.0 * kinetic / (units.kB * degrees_of_freedom.clamp_min(1.0))
+
+
+def spin_temperature(
+    system: System, field: Tensor, free: Tensor | float = 1.0
+) -> Tensor:
+    """Return the temperature of the directions of the spins, (B,), K.
+
+    k T = sum |m x B|^2 / (2 sum m.B) (W. B. Nurdin and K.-D. Schotte, Phys. Rev. E
+    61, 3579 (2000), doi:10.1103/PhysRevE.61.3579): exact in canonical equilibrium
+    for fields that do not depend on the spin they act on; with anisotropies or
+    fields that depend on their own spin an estimate.
+
+    Parameters
+    ----------
+    system : System
+    field : (N, 3) tensor, eV/mu_B
+        B = -dE/dm.
+    free : (N, 1) tensor
+        Zero for spins that do not count.
+    """
+    torque = torch.linalg.cross(system.spins, field) * free
+    above = system.sum((torque * torque).sum(1))
+    below = system.sum((system.spins * field * free).sum(1))
+    return torch.where(below != 0, above / below, 0.0) / (2.0 * units.kB)
+
+
+def magnetisation(system: System) -> Tensor:
+    """Return the mean moment per atom of each structure, (B, 3), mu_B."""
+    return system.sum(system.spins) / system.counts()[:, None]
+
+
+def sublattices(system: System) -> Tensor:
+    """Return the signs (N, 1) of the moments along their structure's main axis.
+
+    The axis is the leading eigenvector of sum m m^T: the easy way to tell the two
+    sublattices of a collinear order. Zero where there is no moment.
+    """
+    moments = system.sum(system.spins[:, :, None] * system.spins[:, None, :])
+    axis = torch.linalg.eigh(moments).eigenvectors[:, :, -1]
+    along = (system.spins * axis[system.index]).sum(1, keepdim=True)
+    return along.sign()
+
+
+def staggered_magnetisation(system: System, signs: Tensor) -> Tensor:
+    """Return the mean of signs (N, 1) times moments per atom, (B, 3), mu_B."""
+    return system.sum(signs * system.spins) / system.counts()[:, None]
+
+
+def pressure(
+    system: System, prediction: Prediction, kinetic: Tensor
+) -> Tensor:
+    """Return (2 E_kin + trace of the virial) / (3 V), (B,), eV/A^3.
+
+    The virial is taken at fixed Cartesian moments, so the moments contribute to it.
+    Zero where a direction is not periodic.
+    """
+    assert prediction.virial is not None
+    trace = prediction.virial.diagonal(dim1=1, dim2=2).sum(1)
+    periodic = system.pbc.all(dim=1)
+    volume = torch.where(periodic, system.volume, 1.0)
+    return torch.where(periodic, (2.0 * kinetic + trace) / (3.0 * volume), 0.0)

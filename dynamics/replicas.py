@@ -1,0 +1,79 @@
+"""One or many structures in one driver, and values given once or per replica."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+#: A number for all replicas, or one for each.
+PerReplica = float | Sequence[float]
+
+
+def as_images(atoms: Atoms | Sequence[Atoms], values: dict[str, Any]) -> list[Atoms]:
+    """Return the structures that run together.
+
+    Parameters
+    ----------
+    atoms : Atoms or sequence of Atoms
+        One Atoms is copied when one of ``values`` has several numbers; otherwise the
+        objects themselves are returned.
+    values : dict
+        Arguments by name, each a number or one number per replica.
+
+    Raises
+    ------
+    ValueError
+        If numbers of replicas differ.
+    """
+    given = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+    for image in given:
+        if not isinstance(image, Atoms):
+            raise TypeError(f"expected ase.Atoms, got {type(image).__name__}")
+    if not given:
+        raise ValueError("expected at least one Atoms object")
+    lengths = {
+        name: len(np.atleast_1d(np.asarray(value, dtype=float)))
+        for name, value in values.items()
+        if value is not None and np.ndim(value) > 0
+    }
+    if not isinstance(atoms, Atoms):
+        lengths["atoms"] = len(given)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            "numbers of replicas differ: "
+            + ", ".join(f"{count} in {name}" for name, count in lengths.items())
+        )
+    count = next(iter(lengths.values()), 1)
+    if count == len(given):
+        return given
+    replicas = [given[0].copy() for _ in range(count)]
+    for replica in replicas:
+        replica.calc = given[0].calc
+    return replicas
+
+
+def per_replica(
+    name: str, value: Any, count: int, *, positive: bool = False
+) -> np.ndarray:
+    """Return a checked argument as (count,) numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a number or numbers, not finite, or negative (or zero where
+        it must be ``positive``).
+    """
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if numbers.ndim > 1 or numbers.size not in (1, count):
+        raise ValueError(f"{name} must be one number or {count}, got {value!r}")
+    low = numbers <= 0 if positive else numbers < 0
+    if not np.isfinite(numbers).all() or low.any():
+        bound = "> 0" if positive else ">= 0"
+        raise ValueError(f"{name} must be finite and {bound}, got {value!r}")
+    return np.broadcast_to(numbers.reshape(-1), (count,)).copy()
