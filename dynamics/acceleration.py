@@ -19,10 +19,7 @@ def extrapolate(values: list[Tensor]) -> Tensor:
     """Continue equidistant ``values`` by the polynomial through all of them."""
     order = len(values)
     return sum(
-        (
-            (-1) ** k * comb(order, k + 1) * values[-1 - k]
-            for k in range(1, order)
-        ),
+        ((-1) ** k * comb(order, k + 1) * values[-1 - k] for k in range(1, order)),
         start=order * values[-1],
     )
 

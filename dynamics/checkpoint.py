@@ -36,7 +36,7 @@ def save(path: str | os.PathLike[str], driver: SpinLatticeDynamics) -> None:
     OSError
         If it cannot be written; an earlier checkpoint of that name stays.
     """
-    driver._publish()
+    driver.publish()
     prediction = driver.state.prediction
     content = {
         "format": FORMAT,
@@ -70,7 +70,8 @@ def restore(
 ) -> SpinLatticeDynamics:
     """Build the driver of a checkpoint again."""
     content = _read(Path(path), cls)
-    arguments = {k: _live(v) for k, v in content["arguments"].items()} | changes
+    arguments = {k: _live(v) for k, v in content["arguments"].items()}
+    arguments |= changes
     missing = [k for k, v in arguments.items() if v is _LOST]
     if missing:
         raise ValueError(

@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,29 +27,12 @@ from .constraints import Constraints
 from .engine import Engine, engine_of
 from .field import ExternalField, FieldT
 from .logfile import DynamicsLog
+from .mirror import Mirror
 from .replicas import as_images
 from .trajectory import open_trajectory
 
 #: A spin that turns more than this in one step is followed badly, rad.
 MAX_TURN = 0.5
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a batch of structures is.
-
-    Attributes
-    ----------
-    system : System
-        float64, on the device of the model.
-    momenta : (N, 3) tensor, ASE units
-    prediction : Prediction, optional
-        Of this very state, if it is known.
-    """
-
-    system: System
-    momenta: Tensor
-    prediction: Prediction | None = None
 
 
 class SpinLatticeDynamics(MolecularDynamics):
@@ -97,6 +80,12 @@ class SpinLatticeDynamics(MolecularDynamics):
         If moments or calculator are missing, or an argument does not fit.
     """
 
+    images: list[Atoms]
+    state: State
+    mass: Tensor
+    lengths: Tensor
+    constraints: Constraints
+    degrees_of_freedom: Tensor
     _arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> SpinLatticeDynamics:
@@ -143,10 +132,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         seed = np.random.default_rng(rng).integers(2**63)
         self.generator.manual_seed(int(seed))
         self._warned = False
-        self._published: list[dict[str, np.ndarray]] | None = None
-        for image in self.images:
-            if not image.has("momenta"):
-                image.set_momenta(np.zeros((len(image), 3)))
+        self._mirror = Mirror(self.images)
         self._read_images()
         self.engine.check(self.state.system)
         super().__init__(self.images[0], float(timestep))
@@ -188,12 +174,8 @@ class SpinLatticeDynamics(MolecularDynamics):
     def _read_images(self) -> None:
         """Take state, masses and constraints from the Atoms."""
         device = self.engine.device
-        system = System.from_atoms(self.images, device=device)
-        masses = np.concatenate([image.get_masses() for image in self.images])
-        if (masses <= 0).any():
-            raise ValueError("every atom needs a mass > 0")
-        self.mass = torch.from_numpy(masses)[:, None].to(device)
-        momenta = np.concatenate([image.get_momenta() for image in self.images])
+        self.state = self._mirror.read(device)
+        self.mass = torch.from_numpy(self._mirror.masses())[:, None].to(device)
         self.constraints = Constraints(self.images, device)
         self.degrees_of_freedom = torch.tensor(
             [float(i.get_number_of_degrees_of_freedom()) for i in self.images],
@@ -201,8 +183,8 @@ class SpinLatticeDynamics(MolecularDynamics):
         )
         if self.zero_momentum:
             self.degrees_of_freedom -= 3.0
-        self.state = State(system, torch.from_numpy(momenta).to(device))
-        self.lengths = torch.linalg.vector_norm(system.spins, dim=1, keepdim=True)
+        spins = self.state.system.spins
+        self.lengths = torch.linalg.vector_norm(spins, dim=1, keepdim=True)
         if not bool((self.lengths > 0).any()):
             raise ValueError(
                 "all moments are zero: give atoms moments with "
@@ -306,7 +288,7 @@ class SpinLatticeDynamics(MolecularDynamics):
 
     def frames(self) -> list[Atoms]:
         """Return copies of all structures as they are now, with their results."""
-        self._publish()
+        self.publish()
         frames = []
         for image, results in zip(self.images, self._results(), strict=True):
             frame = image.copy()
@@ -319,30 +301,9 @@ class SpinLatticeDynamics(MolecularDynamics):
     def _results(self) -> list[dict[str, Any]]:
         return results_of(self.prediction, self.state.system)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         """Write the state into the Atoms."""
-        system = self.state.system
-        arrays = {
-            "positions": system.positions,
-            "initial_magmoms": system.spins,
-            "momenta": self.state.momenta,
-            "cell": system.cell,
-        }
-        numpy = {name: values.cpu().numpy() for name, values in arrays.items()}
-        self._published = []
-        start = 0
-        for k, image in enumerate(self.images):
-            own = slice(start, start + len(image))
-            start += len(image)
-            part = {
-                name: values[k] if name == "cell" else values[own]
-                for name, values in numpy.items()
-            }
-            image.cell[:] = part["cell"]
-            for name in ("positions", "initial_magmoms", "momenta"):
-                # Not set_array: moments that ASE keeps as (N,) become (N, 3).
-                image.arrays[name] = part[name].copy()
-            self._published.append(part)
+        self._mirror.write(self.state)
 
     def _give_results_to_calculators(self) -> None:
         """Spare calculators a second evaluation of the state."""
@@ -356,16 +317,8 @@ class SpinLatticeDynamics(MolecularDynamics):
 
     def _absorb(self) -> None:
         """Take up what was changed in the Atoms since they were written."""
-        if self._published is None:
-            return
-        for image, part in zip(self.images, self._published, strict=True):
-            same = np.array_equal(image.cell.array, part["cell"]) and all(
-                np.array_equal(image.arrays.get(name), part[name])
-                for name in ("positions", "initial_magmoms", "momenta")
-            )
-            if not same:
-                self._read_images()
-                return
+        if self._mirror.changed():
+            self._read_images()
 
     def _refresh_properties(self) -> None:
         """Do nothing: observers get what they need when they are due."""
@@ -381,7 +334,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         """Bring the Atoms up to date and call the observers that are due."""
         if not self.observers_due(self.nsteps):
             return
-        self._publish()
+        self.publish()
         self._give_results_to_calculators()
         super().call_observers()
         self._absorb()
@@ -395,7 +348,7 @@ class SpinLatticeDynamics(MolecularDynamics):
     def irun(self, steps: int = 50) -> Iterator[bool]:
         """Run step by step; the Atoms are up to date at every turn."""
         for done in self._march(steps):
-            self._publish()
+            self.publish()
             yield done
             self._absorb()
 
@@ -418,7 +371,7 @@ class SpinLatticeDynamics(MolecularDynamics):
                 self._keep_last_good()
                 raise
             finally:
-                self._publish()
+                self.publish()
         return bool(done)
 
     def _keep_last_good(self) -> None:
@@ -467,5 +420,3 @@ class SpinLatticeDynamics(MolecularDynamics):
             If it is damaged, of another driver, or of another version.
         """
         return checkpoints.restore(path, cls, calculator, changes)
-
-

@@ -53,7 +53,12 @@ class PotentialEngine(Engine):
     """Evaluates a Potential on its own device with a reused pair list."""
 
     def __init__(
-        self, potential: Potential, *, dtype: torch.dtype, device: torch.device, skin: float
+        self,
+        potential: Potential,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        skin: float,
     ) -> None:
         self.potential = potential
         self.dtype = dtype
@@ -119,7 +124,7 @@ class CalculatorEngine(Engine):
             for name, value in found.items():
                 results.setdefault(name, []).append(np.asarray(value, dtype=float))
         stacked = {"energy", "virial"}
-        tensors = {
+        tensors: dict[str, Any] = {
             name: torch.from_numpy(
                 np.stack(values) if name in stacked else np.concatenate(values)
             )
@@ -143,7 +148,7 @@ def _energies(calculator: Calculator, energy: float, n_atoms: int) -> np.ndarray
 
 
 def _map(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
-    values = {
+    values: dict[str, Any] = {
         name: change(value) if isinstance(value, Tensor) else value
         for name, value in vars(prediction).items()
     }

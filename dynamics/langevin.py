@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from ..system import System
 from ..units import G_FACTOR
-from .driver import SpinLatticeDynamics, State
+from .driver import SpinLatticeDynamics
+from .mirror import State
 from .precession import Precession
 from .replicas import PerReplica, per_replica
 from .rotations import with_lengths
@@ -188,9 +188,7 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         momenta = self._kicked(system, momenta, end.forces)
         self.state = State(system, momenta, end)
 
-    def _kicked(
-        self, system: System, momenta: Tensor, forces: Tensor | None
-    ) -> Tensor:
+    def _kicked(self, system: System, momenta: Tensor, forces: Tensor | None) -> Tensor:
         assert forces is not None
         forces = self.constraints.forces(system, forces)
         return self.constraints.momenta(system, momenta + 0.5 * self.dt * forces)

@@ -9,7 +9,8 @@ from ase import Atoms
 from torch import Tensor
 
 from ..units import G_FACTOR
-from .driver import SpinLatticeDynamics, State
+from .driver import SpinLatticeDynamics
+from .mirror import State
 from .observables import kinetic_energy
 from .precession import Precession
 from .rotations import with_lengths

@@ -69,9 +69,7 @@ def staggered_magnetisation(system: System, signs: Tensor) -> Tensor:
     return system.sum(signs * system.spins) / system.counts()[:, None]
 
 
-def pressure(
-    system: System, prediction: Prediction, kinetic: Tensor
-) -> Tensor:
+def pressure(system: System, prediction: Prediction, kinetic: Tensor) -> Tensor:
     """Return (2 E_kin + trace of the virial) / (3 V), (B,), eV/A^3.
 
     The virial is taken at fixed Cartesian moments, so the moments contribute to it.

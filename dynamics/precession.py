@@ -12,8 +12,9 @@ from ..units import G_FACTOR, HBAR
 
 @dataclass(frozen=True)
 class Precession:
-    """dm/dt = omega x m, the LLG equation in Gilbert form (T. L. Gilbert, IEEE
-    Trans. Magn. 40, 3443 (2004), doi:10.1109/TMAG.2004.836740):
+    """The LLG equation in Gilbert form, dm/dt = omega x m.
+
+    T. L. Gilbert, IEEE Trans. Magn. 40, 3443 (2004), doi:10.1109/TMAG.2004.836740:
 
         omega = gamma/(1 + alpha^2) (B + alpha m/|m| x B),  gamma = g/hbar
 

@@ -9,8 +9,9 @@ from ase import Atoms
 from torch import Tensor
 
 from ..units import G_FACTOR
-from .driver import SpinLatticeDynamics, State
+from .driver import SpinLatticeDynamics
 from .langevin import SpinBath
+from .mirror import State
 from .replicas import PerReplica, per_replica
 from .spin_integrators import Midpoint, Scheme, SemiImplicitB, as_scheme
 
