@@ -27,7 +27,7 @@ from .constraints import Constraints
 from .engine import Engine, engine_of
 from .field import ExternalField, FieldT
 from .logfile import DynamicsLog
-from .mirror import Mirror
+from .mirror import Mirror, State
 from .replicas import as_images
 from .trajectory import open_trajectory
 
@@ -362,17 +362,17 @@ class SpinLatticeDynamics(MolecularDynamics):
             trajectory and the checkpoint.
         """
         hidden = None if self.progress is None else not self.progress
-        done = steps == 0
+        first = self.nsteps
         with tqdm(total=steps, disable=hidden, unit="step") as bar:
             try:
-                for done in self._march(steps):
-                    bar.update(int(bar.n < self.nsteps - self.max_steps + steps))
+                for _ in self._march(steps):
+                    bar.update(self.nsteps - first - bar.n)
             except CalculationFailed:
                 self._keep_last_good()
                 raise
             finally:
                 self.publish()
-        return bool(done)
+        return self.converged()
 
     def _keep_last_good(self) -> None:
         for writer in self._writers:
