@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,12 +25,13 @@ from ..results import results_of
 from ..system import System
 from . import checkpoint as checkpoints
 from .constraints import Constraints
-from .engine import Engine, engine_of
+from .engine import Engine, check_finite, engine_of
 from .field import ExternalField, FieldT
 from .logfile import DynamicsLog
 from .mirror import Mirror, State
 from .replicas import as_images
 from .trajectory import open_trajectory
+from .writers import Writer
 
 #: A spin that turns more than this in one step is followed badly, rad.
 MAX_TURN = 0.5
@@ -80,6 +82,9 @@ class SpinLatticeDynamics(MolecularDynamics):
         If moments or calculator are missing, or an argument does not fit.
     """
 
+    #: Whether a negative time step runs the dynamics backwards.
+    reversible = False
+
     images: list[Atoms]
     state: State
     mass: Tensor
@@ -121,8 +126,8 @@ class SpinLatticeDynamics(MolecularDynamics):
             raise TypeError(
                 f"timestep must be a number (1 * ase.units.fs), got {timestep!r}"
             )
-        if not np.isfinite(timestep) or timestep == 0.0:
-            raise ValueError(f"timestep must be finite and not zero, got {timestep}")
+        if not np.isfinite(timestep) or (timestep <= 0.0 and not self.reversible):
+            raise ValueError(f"timestep must be finite and > 0, got {timestep}")
         self.images = as_images(atoms, self._replica_values())
         self.engine: Engine = engine_of(self.images)
         self.external_field = ExternalField(external_field_T)
@@ -132,6 +137,9 @@ class SpinLatticeDynamics(MolecularDynamics):
         seed = np.random.default_rng(rng).integers(2**63)
         self.generator.manual_seed(int(seed))
         self._warned = False
+        # A checkpoint of step 0 that an observer makes is restored after them.
+        self._observing = False
+        self._observed_step: int | None = None
         self._mirror = Mirror(self.images)
         self._read_images()
         self.engine.check(self.state.system)
@@ -139,7 +147,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         if zero_momentum:
             still = self.without_total_momentum(self.state.momenta)
             self.state = replace(self.state, momenta=still)
-        self._writers: list[Any] = []
+        self._writers: list[Writer] = []
         if trajectory is not None:
             writer = open_trajectory(trajectory, self, append=append_trajectory)
             self._add_writer(writer, loginterval)
@@ -148,7 +156,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         if checkpoint is not None:
             self.attach(self.save, checkpoint_interval, checkpoint)
 
-    def _add_writer(self, writer: Any, interval: int) -> None:
+    def _add_writer(self, writer: Writer, interval: int) -> None:
         self._writers.append(writer)
         self.attach(writer.write, interval)
 
@@ -177,6 +185,8 @@ class SpinLatticeDynamics(MolecularDynamics):
         self.state = self._mirror.read(device)
         self.mass = torch.from_numpy(self._mirror.masses())[:, None].to(device)
         self.constraints = Constraints(self.images, device)
+        allowed = self.constraints.momenta(self.state.system, self.state.momenta)
+        self.state = replace(self.state, momenta=allowed)
         self.degrees_of_freedom = torch.tensor(
             [float(i.get_number_of_degrees_of_freedom()) for i in self.images],
             device=device,
@@ -235,18 +245,12 @@ class SpinLatticeDynamics(MolecularDynamics):
         Raises
         ------
         CalculationFailed
-            If an energy is not finite; the last good state stays.
+            If a result is not finite; the last good state stays.
         """
         prediction = self.engine.evaluate(system, forces=forces, virial=virial)
         time_fs = self.time_fs + fraction * float(self.dt / units.fs)
         prediction = self.external_field.add(prediction, system, time_fs)
-        finite = torch.isfinite(prediction.energy)
-        if not bool(finite.all()):
-            k = int(torch.nonzero(~finite)[0, 0])
-            raise CalculationFailed(
-                f"the energy of structure {k} is not finite at step {self.nsteps + 1}; "
-                "a shorter time step or a better model may help"
-            )
+        check_finite(prediction, system, self.nsteps + 1)
         return prediction
 
     @property
@@ -261,6 +265,10 @@ class SpinLatticeDynamics(MolecularDynamics):
     def conserved_energy(self) -> Tensor | None:
         """Return what the equations of motion conserve, (B,), eV; None if nothing."""
         return None
+
+    def log_columns(self) -> dict[str, Tensor]:
+        """Return what a subclass adds to the log, (B,) by name and unit."""
+        return {}
 
     def warn_of_large_turns(self, rate: Tensor) -> None:
         """Warn once where a turning rate (N, 3) is too large for the time step."""
@@ -334,16 +342,27 @@ class SpinLatticeDynamics(MolecularDynamics):
         """Bring the Atoms up to date and call the observers that are due."""
         if not self.observers_due(self.nsteps):
             return
+        if self.nsteps == self._observed_step:
+            return
         self.publish()
         self._give_results_to_calculators()
+        self._observing = True
         super().call_observers()
+        self._observing = False
         self._absorb()
 
     def _march(self, steps: int) -> Iterator[bool]:
         if steps < 0:
             raise ValueError(f"steps must not be negative, got {steps}")
         self._absorb()
-        yield from super().irun(steps)
+        self._recent = [(self.state, self.nsteps)]
+        try:
+            for done in super().irun(steps):
+                self._recent = [(self.state, self.nsteps), self._recent[0]]
+                yield done
+        finally:
+            for writer in self._writers:
+                writer.flush()
 
     def irun(self, steps: int = 50) -> Iterator[bool]:
         """Run step by step; the Atoms are up to date at every turn."""
@@ -359,7 +378,7 @@ class SpinLatticeDynamics(MolecularDynamics):
         ------
         CalculationFailed
             If an energy is not finite: the last good state is in the Atoms, the
-            trajectory and the checkpoint.
+            trajectory and the log; the checkpoint is an earlier one, as it was.
         """
         hidden = None if self.progress is None else not self.progress
         first = self.nsteps
@@ -375,11 +394,20 @@ class SpinLatticeDynamics(MolecularDynamics):
         return self.converged()
 
     def _keep_last_good(self) -> None:
+        """Go back to a state of finite energy; write it where it is not yet."""
+        for state, nsteps in [(self.state, self.nsteps), *self._recent]:
+            self.state, self.nsteps = state, nsteps
+            with suppress(CalculationFailed):
+                self.prediction  # noqa: B018 - fails where it is not finite
+                break
+        else:
+            return
+        ours = [writer.write for writer in self._writers]
+        for function, interval, _, _ in self.observers:
+            if function in ours and self.nsteps % interval:
+                function()
         for writer in self._writers:
-            writer.write()
-        for function, _, args, _ in self.observers:
-            if function == self.save:
-                self.save(*args)
+            writer.flush()
 
     # Restart
 
@@ -400,7 +428,8 @@ class SpinLatticeDynamics(MolecularDynamics):
     ) -> Any:
         """Return a driver that continues from a checkpoint, bit for bit.
 
-        Trajectory and log files are cut back to where they were.
+        Trajectory and log files are cut back to where they were; files of other
+        names (``trajectory="more.extxyz"``) begin anew.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ from .mirror import State
 from .precession import Precession
 from .replicas import PerReplica, per_replica
 from .rotations import with_lengths
-from .spin_integrators import Scheme, SemiImplicitB, as_scheme
+from .spin_integrators import DepondtMertens, Scheme, as_scheme
 
 
 class SpinBath:
@@ -69,9 +69,8 @@ class SpinBath:
             return found.magnetic_forces, None
 
         def rate(spins: Tensor, field: Tensor) -> Tensor:
-            turning = self.precession.rate(spins, field + noise) * free
-            driver.warn_of_large_turns(turning)
-            return turning
+            driver.warn_of_large_turns(self.precession.rate(spins, field) * free)
+            return self.precession.rate(spins, field + noise) * free
 
         spins, _ = self.scheme(system.spins, evaluate, rate, dt, start)
         return with_lengths(spins, driver.lengths)
@@ -107,7 +106,7 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         Gilbert damping alpha of the spins.
     g_factor : float
     spin_integrator : str or Scheme
-        ``"sib"`` (default), ``"depondt-mertens"`` or ``"midpoint"``.
+        ``"depondt-mertens"`` (default), ``"sib"`` or ``"midpoint"``.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         friction: PerReplica,
         damping: PerReplica,
         g_factor: float = G_FACTOR,
-        spin_integrator: str | Scheme = SemiImplicitB.name,
+        spin_integrator: str | Scheme = DepondtMertens.name,
         **kwargs: Any,
     ) -> None:
         self.scheme = as_scheme(spin_integrator)

@@ -45,6 +45,8 @@ class SpinLatticeNVE(SpinLatticeDynamics):
         ``Midpoint(max_calls=3)`` gives up reversibility for three model calls a step.
     """
 
+    reversible = True
+
     def __init__(
         self,
         atoms: Atoms | Sequence[Atoms],

@@ -1,0 +1,366 @@
+"""Atoms and spins that move together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian
+from ase.md.velocitydistribution import thermalize_momenta
+
+from deepspin_ase import (
+    DeepSpinCalculator,
+    antiferromagnetic,
+    cant_spins,
+    collinear,
+    get_spins,
+    random_directions,
+    set_spins,
+)
+from deepspin_ase.constraints import FixSpins
+from deepspin_ase.dynamics import (
+    Midpoint,
+    SpinDynamics,
+    SpinLatticeLangevin,
+    SpinLatticeNVE,
+)
+from deepspin_ase.potentials import (
+    Harmonic,
+    Heisenberg,
+    LennardJones,
+    Shells,
+    Sum,
+    TimeReversal,
+    Zeeman,
+    load_potential,
+    reference,
+)
+from deepspin_ase.units import MU_B
+
+FS = units.fs
+
+
+def iron(repeat: int = 2, *, temperature: float = 200.0, canted: float = 0.02) -> Atoms:
+    atoms = bulk("Fe", "bcc", 2.8665, cubic=True).repeat(repeat)
+    set_spins(atoms, {"Fe": 2.2}, pattern=collinear())
+    cant_spins(atoms, canted, seed=1)
+    thermalize_momenta(atoms, temperature, rng=np.random.default_rng(2))
+    atoms.calc = DeepSpinCalculator(reference.fe())
+    return atoms
+
+
+def total_energies(dyn, steps: int, every: int = 2) -> np.ndarray:
+    found = []
+    for _ in range(steps // every):
+        dyn.run(every)
+        found.append(float(dyn.conserved_energy()[0]))
+    return np.array(found)
+
+
+class TestNVE:
+    def test_energy_fluctuates_with_the_square_of_the_time_step(self):
+        def spread(timestep):
+            dyn = SpinLatticeNVE(iron(), timestep * FS)
+            dyn.run(int(8 / timestep))
+            return total_energies(dyn, int(40 / timestep)).std()
+
+        assert spread(0.5) / spread(0.25) == pytest.approx(4.0, abs=0.4)
+
+    def test_reversed_momenta_and_spins_run_back(self):
+        atoms = iron()
+        positions, spins = atoms.positions.copy(), get_spins(atoms)
+        momenta = atoms.get_momenta()
+        SpinLatticeNVE(atoms, 0.5 * FS).run(200)
+        assert np.abs(get_spins(atoms) - spins).max() > 0.1
+        atoms.set_momenta(-atoms.get_momenta())
+        set_spins(atoms, -get_spins(atoms))
+        SpinLatticeNVE(atoms, 0.5 * FS).run(200)
+        assert np.abs(atoms.positions - positions).max() < 1e-10
+        assert np.abs(atoms.get_momenta() + momenta).max() < 1e-10
+        assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+
+    @pytest.mark.slow
+    def test_a_thousand_steps_run_back_for_iron_and_the_network(self):
+        nickel_oxide = bulk("NiO", "rocksalt", 4.17).repeat(2)
+        order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.17)
+        set_spins(nickel_oxide, {"Ni": 1.7}, pattern=order)
+        cant_spins(nickel_oxide, 0.02, seed=1)
+        thermalize_momenta(nickel_oxide, 300, rng=np.random.default_rng(2))
+        nickel_oxide.calc = DeepSpinCalculator(TimeReversal(load_potential("NiO")))
+        for atoms in (iron(3), nickel_oxide):
+            positions, spins = atoms.positions.copy(), get_spins(atoms)
+            SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
+            atoms.set_momenta(-atoms.get_momenta())
+            set_spins(atoms, -get_spins(atoms))
+            SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
+            assert np.abs(atoms.positions - positions).max() < 1e-10
+            assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+
+    def test_a_negative_time_step_runs_back_without_time_reversal_symmetry(self):
+        # The network does not know that E(S) = E(-S); the integrator still is
+        # symmetric in time.
+        atoms = bulk("NiO", "rocksalt", 4.17).repeat((2, 1, 1))
+        set_spins(atoms, [[0, 0.2, 1.7], [0, 0, 0], [0.3, 0, -1.7], [0, 0, 0]])
+        thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
+        atoms.calc = DeepSpinCalculator("NiO")
+        positions, spins = atoms.positions.copy(), get_spins(atoms)
+        SpinLatticeNVE(atoms, 0.5 * FS).run(60)
+        SpinLatticeNVE(atoms, -0.5 * FS).run(60)
+        assert np.abs(atoms.positions - positions).max() < 1e-10
+        assert np.abs(get_spins(atoms) - spins).max() < 1e-10
+
+    def test_lengths_are_kept(self):
+        atoms = iron()
+        before = np.linalg.norm(get_spins(atoms), axis=1)
+        SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(50)
+        after = np.linalg.norm(get_spins(atoms), axis=1)
+        assert np.abs(after - before).max() < 1e-12
+
+    def test_three_calls_a_step_without_drift(self):
+        dyn = SpinLatticeNVE(iron(), FS, spin_integrator=Midpoint(max_calls=3))
+        dyn.run(100)
+        assert dyn.engine.n_calls <= 3 * 100 + 1
+        first = float(dyn.conserved_energy()[0])
+        dyn.run(300)
+        drift = float(dyn.conserved_energy()[0]) - first
+        assert abs(drift) / len(dyn.atoms) < 5e-5
+
+    def test_energy_flows_from_hot_spins_to_a_cold_lattice(self):
+        atoms = iron(canted=0.1, temperature=1e-3)
+        SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(300)
+        assert atoms.get_kinetic_energy() > 1e-4  # 2e-6 at the start
+
+    def test_frozen_spins_give_velocity_verlet_like_lattice_dynamics(self):
+        # ASE's own dynamics of the same forces, spins fixed.
+        from ase.md.verlet import VelocityVerlet
+
+        ours, theirs = iron(), iron()
+        ours.set_constraint(FixSpins(range(len(ours))))
+        start = get_spins(ours)
+        SpinLatticeNVE(ours, 0.1 * FS).run(100)
+        VelocityVerlet(theirs, 0.1 * FS).run(100)
+        assert np.array_equal(get_spins(ours), start)
+        assert ours.positions == pytest.approx(theirs.positions, abs=1e-5)
+
+    def test_total_momentum_is_conserved_and_zeroed_on_request(self):
+        atoms = iron()
+        before = atoms.get_momenta().sum(axis=0)
+        SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(20)
+        assert atoms.get_momenta().sum(axis=0) == pytest.approx(before, abs=1e-9)
+        SpinLatticeNVE(atoms, FS, spin_integrator="sib", zero_momentum=True).run(20)
+        assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-9
+
+    def test_a_batch_is_the_runs_one_by_one(self):
+        images = [iron(canted=c) for c in (0.01, 0.02)]
+        images.append(iron(1, canted=0.03))
+        alone = [atoms.copy() for atoms in images]
+        for atoms in alone:
+            atoms.calc = images[0].calc
+            SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(20)
+        for atoms in images:
+            atoms.calc = alone[0].calc
+        SpinLatticeNVE(images, FS, spin_integrator="sib").run(20)
+        for ours, own in zip(images, alone, strict=True):
+            assert ours.positions == pytest.approx(own.positions, abs=1e-10)
+            assert get_spins(ours) == pytest.approx(get_spins(own), abs=1e-10)
+
+    def test_any_calculator_with_magnetic_forces(self):
+        class Own(DeepSpinCalculator):
+            """Looks like a foreign calculator to the drivers."""
+
+        class Foreign:
+            def __init__(self):
+                self.inner = Own(reference.fe())
+                self.implemented_properties = self.inner.implemented_properties
+                self.results = {}
+
+            def get_property(self, name, atoms):
+                value = self.inner.get_property(name, atoms)
+                self.results = self.inner.results
+                return value
+
+        ours, theirs = iron(), iron()
+        theirs.calc = Foreign()
+        for atoms in (ours, theirs):
+            SpinLatticeNVE(atoms, 0.5 * FS).run(10)
+        assert theirs.positions == pytest.approx(ours.positions, abs=1e-11)
+        assert get_spins(theirs) == pytest.approx(get_spins(ours), abs=1e-11)
+
+    def test_a_single_precision_model_converges_as_far_as_it_can(self):
+        atoms = iron()
+        atoms.calc = DeepSpinCalculator(reference.fe(), dtype="float32")
+        dyn = SpinLatticeNVE(atoms, 0.5 * FS)
+        dyn.run(10)
+        assert dyn.engine.n_calls < 22 * 10
+
+
+class TestConstraints:
+    def test_fixed_atoms_and_coordinates(self):
+        atoms = iron()
+        atoms.set_constraint(
+            [FixAtoms([0, 3]), FixCartesian([5], mask=(True, False, True))]
+        )
+        start = atoms.positions.copy()
+        SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(20)
+        moved = np.abs(atoms.positions - start)
+        assert moved[[0, 3]].max() == 0
+        assert moved[5, [0, 2]].max() == 0
+        assert moved[5, 1] > 1e-4
+
+    def test_constraints_that_ase_must_be_asked(self):
+        atoms = iron()
+        atoms.set_constraint(FixBondLength(0, 1))
+        start = atoms.get_distance(0, 1)
+        SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(20)
+        assert atoms.get_distance(0, 1) == pytest.approx(start, abs=1e-8)
+
+    def test_fixed_spins(self):
+        atoms = iron()
+        atoms.set_constraint(FixSpins([2]))
+        start = get_spins(atoms)
+        SpinLatticeLangevin(
+            atoms, FS, temperature_K=300, friction=0.01 / FS, damping=0.1, rng=1
+        ).run(10)
+        turned = np.abs(get_spins(atoms) - start).max(axis=1)
+        assert turned[2] < 1e-14
+        assert np.delete(turned, 2).min() > 1e-3
+
+
+class TestLangevin:
+    def test_equipartition_of_a_harmonic_crystal(self):
+        atoms = bulk("Cu", "fcc", 3.6, cubic=True).repeat(2)
+        set_spins(atoms, {"Cu": 1.0})
+        atoms.calc = DeepSpinCalculator(
+            Sum([Harmonic(2.0, 3.6 / np.sqrt(2), cutoff=3.0), Zeeman((0, 0, 50.0))])
+        )
+        dyn = SpinLatticeLangevin(
+            atoms,
+            4 * FS,
+            temperature_K=[100.0] * 8 + [300.0] * 8,
+            friction=0.02 / FS,
+            damping=0.3,
+            rng=4,
+        )
+        dyn.run(150)
+        kinetic = []
+        for _ in range(50):
+            dyn.run(8)
+            kinetic.append([i.get_temperature() for i in dyn.images])
+        temperature = np.mean(kinetic, axis=0).reshape(2, 8).mean(axis=1)
+        assert temperature == pytest.approx([100, 300], rel=0.03)
+
+    def test_spins_and_lattice_at_temperatures_of_their_own(self):
+        atoms = Atoms("Fe" * 300, [(12.0 * k, 0, 0) for k in range(300)])
+        set_spins(atoms, {"Fe": 2.0}, pattern=random_directions(1))
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 300.0)))
+        dyn = SpinLatticeLangevin(
+            atoms,
+            2 * FS,
+            temperature_K=100,
+            spin_temperature_K=600,
+            friction=0.05 / FS,
+            damping=1.0,
+            rng=3,
+        )
+        dyn.run(200)
+        lattice, along = [], []
+        for _ in range(30):
+            dyn.run(10)
+            lattice.append(atoms.get_temperature())
+            along.append(get_spins(atoms)[:, 2].mean() / 2)
+        x = 2.0 * 300.0 * MU_B / (units.kB * 600)
+        assert np.mean(lattice) == pytest.approx(100, rel=0.04)
+        assert np.mean(along) == pytest.approx(1 / np.tanh(x) - 1 / x, abs=0.02)
+
+    def test_two_calls_a_step(self):
+        dyn = SpinLatticeLangevin(
+            iron(), FS, temperature_K=300, friction=0.01 / FS, damping=0.1, rng=1
+        )
+        dyn.run(20)
+        assert dyn.engine.n_calls <= 2 * 20 + 1
+
+    def test_without_baths_energy_is_conserved(self):
+        atoms = iron()
+        before = atoms.get_total_energy()
+        SpinLatticeLangevin(
+            atoms,
+            0.5 * FS,
+            temperature_K=0,
+            friction=0,
+            damping=0,
+            spin_integrator="sib",
+        ).run(100)
+        assert atoms.get_total_energy() == pytest.approx(before, abs=2e-5 * len(atoms))
+
+    def test_new_temperatures_take_effect(self):
+        dyn = SpinLatticeLangevin(
+            iron(), FS, temperature_K=0, friction=0.05 / FS, damping=0.1, rng=1
+        )
+        dyn.run(100)
+        cold = dyn.atoms.get_temperature()
+        dyn.set_temperature(500)
+        dyn.run(100)
+        assert dyn.atoms.get_temperature() > 10 * cold + 100
+
+    def test_replicas_have_random_numbers_of_their_own(self):
+        dyn = SpinLatticeLangevin(
+            iron(), FS, temperature_K=[300, 300], friction=0.05 / FS, damping=0.1, rng=1
+        )
+        dyn.run(5)
+        first, second = dyn.images
+        assert np.abs(first.get_momenta() - second.get_momenta()).max() > 0.1
+
+    def test_negative_time_step(self):
+        with pytest.raises(ValueError, match="timestep"):
+            SpinLatticeLangevin(
+                iron(1), -FS, temperature_K=300, friction=0.05 / FS, damping=0.1
+            )
+
+    def test_missing_temperature(self):
+        with pytest.raises(TypeError, match="temperature_K"):
+            SpinLatticeLangevin(iron(1), FS, friction=0.05 / FS, damping=0.1)
+
+
+class TestMeanValues:
+    @pytest.mark.slow
+    def test_spin_dynamics_and_langevin_agree_on_the_heisenberg_model(self):
+        # sc 8^3, k T/J = 1: the lattice does not matter where J does not.
+        coupling = 0.02
+        atoms = bulk("Fe", "sc", 2.5).repeat(8)
+        set_spins(atoms, {"Fe": 2.0})
+        exchange = Heisenberg(Shells([(2.5, coupling)], tolerance=0.6))
+        springs = Harmonic(5.0, 2.5, cutoff=3.0)
+        temperature = coupling / units.kB
+        means = []
+        for kind in ("frozen", "moving"):
+            atoms.calc = DeepSpinCalculator(
+                exchange if kind == "frozen" else Sum([exchange, springs])
+            )
+            copy = atoms.copy()
+            copy.calc = atoms.calc
+            bath = {"temperature_K": temperature, "damping": 0.5}
+            if kind == "frozen":
+                dyn = SpinDynamics(copy, 2 * FS, **bath, rng=1)
+            else:
+                dyn = SpinLatticeLangevin(
+                    copy, 2 * FS, **bath, friction=0.05 / FS, rng=2
+                )
+            dyn.run(300)
+            samples = []
+            for _ in range(40):
+                dyn.run(20)
+                samples.append(np.linalg.norm(get_spins(copy).mean(axis=0)) / 2)
+            means.append(np.mean(samples))
+        assert means[0] == pytest.approx(means[1], abs=0.02)
+
+
+def test_lennard_jones_lattice_is_untouched_by_free_spins():
+    atoms = bulk("Ar", "fcc", 5.3, cubic=True)
+    set_spins(atoms, {"Ar": 1.0})
+    atoms.calc = DeepSpinCalculator(LennardJones(0.0104, 3.4, cutoff=8.0))
+    thermalize_momenta(atoms, 40, rng=np.random.default_rng(1))
+    dyn = SpinLatticeNVE(atoms, 2 * FS)
+    dyn.run(20)
+    assert dyn.engine.n_calls <= 20 + 1
+    assert get_spins(atoms) == pytest.approx(np.tile([0, 0, 1.0], (4, 1)))
