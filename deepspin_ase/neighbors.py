@@ -44,8 +44,13 @@ class PairList:
         if system.n_systems == 1:
             offset = self.shift @ system.cell[0]
         else:
-            cell = system.cell[system.index[self.i]]
-            offset = torch.einsum("ek,ekl->el", self.shift, cell)
+            # Pairs are sorted by structure: one small product for each of them.
+            ends = torch.cumsum(system.counts(), 0) - 1
+            counts = torch.searchsorted(self.i, ends, right=True).tolist()
+            bounds = zip([0, *counts[:-1]], counts, strict=True)
+            offset = torch.cat(
+                [self.shift[a:b] @ system.cell[k] for k, (a, b) in enumerate(bounds)]
+            )
         positions = system.positions
         return positions[self.j] - positions[self.i] + offset
 

@@ -97,16 +97,17 @@ def find_bonds(
         One atom must be of the first element, the other of the second.
     """
     i, j = pairs.i, pairs.j
+    vectors = pairs.vectors(system)
     with torch.no_grad():
-        keep = pairs.vectors(system).square().sum(dim=1) < cutoff * cutoff
+        keep = vectors.square().sum(dim=1) < cutoff * cutoff
         if atoms is not None:
             keep &= atoms[i] & atoms[j]
         if elements is not None:
             first, second = (of_elements(system, (e,)) for e in elements)
             keep &= (first[i] & second[j]) | (second[i] & first[j])
-    kept = PairList(i[keep], j[keep], pairs.shift[keep], cutoff)
-    vectors = kept.vectors(system)
-    return Bonds(kept.i, kept.j, vectors, vectors.norm(dim=1), system.n_atoms)
+    kept = keep.nonzero()[:, 0]
+    vectors = vectors.index_select(0, kept)
+    return Bonds(i[kept], j[kept], vectors, vectors.norm(dim=1), system.n_atoms)
 
 
 class SiteTerm(Potential):

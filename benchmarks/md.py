@@ -1,0 +1,274 @@
+"""Cost of dynamics beside the model's, gain of batches, and work against precision.
+
+python benchmarks/md.py [--threads 2] [--parts cost batch precision]
+
+- cost: share of a step of the Langevin and NVE drivers that is not spent in the
+  model, 1,024 atoms of NiO with the shipped network's architecture;
+- batch: steps a second of 16 replicas of 54 atoms of Fe in one batch, against one
+  after the other;
+- precision: fluctuation and drift of the total energy of 54 atoms of Fe, of the NiO
+  network and of a Heisenberg model against model calls per picosecond, by spin
+  integrator and time step, with a figure.
+
+Prints tables and writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.build import bulk
+from ase.md.velocitydistribution import thermalize_momenta
+
+from deepspin_ase import (
+    DeepSpinCalculator,
+    antiferromagnetic,
+    cant_spins,
+    collinear,
+    set_spins,
+)
+from deepspin_ase.dynamics import Midpoint, SpinLatticeLangevin, SpinLatticeNVE
+from deepspin_ase.potentials import (
+    Harmonic,
+    Heisenberg,
+    Shells,
+    Sum,
+    load_potential,
+    reference,
+)
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+RESULTS = Path(__file__).parent / "results"
+FS = units.fs
+NETWORK = Path(__file__).parent.parent / "tests/data/deepmd/nio_early.pth"
+
+
+def warm(atoms: Atoms, temperature_K: float, seed: int = 1) -> Atoms:
+    """Give momenta and canted spins of about a temperature."""
+    thermalize_momenta(atoms, temperature_K, rng=np.random.default_rng(seed))
+    cant_spins(atoms, temperature_K / 10000.0, seed=seed)
+    return atoms
+
+
+def iron(repeat: int = 3) -> Atoms:
+    """Return bcc Fe: lattice and exchange of the reference Hamiltonian."""
+    atoms = bulk("Fe", "bcc", 2.8665, cubic=True).repeat(repeat)
+    set_spins(atoms, {"Fe": 2.2}, pattern=collinear())
+    atoms.calc = DeepSpinCalculator(reference.fe())
+    return atoms
+
+
+def nickel_oxide(shape: tuple[int, int, int], model: Any) -> Atoms:
+    """Return NiO in its antiferromagnetic order."""
+    atoms = bulk("NiO", "rocksalt", 4.17, cubic=True).repeat(shape)
+    set_spins(
+        atoms, {"Ni": 1.27}, pattern=antiferromagnetic((0.5, 0.5, 0.5), cell=4.17)
+    )
+    atoms.calc = DeepSpinCalculator(model)
+    return atoms
+
+
+def magnet() -> Atoms:
+    """Return a Heisenberg magnet on springs."""
+    atoms = bulk("Fe", "sc", 2.5).repeat(4)
+    set_spins(atoms, {"Fe": 2.0})
+    exchange = Heisenberg(Shells([(2.5, 0.02)], tolerance=0.6))
+    atoms.calc = DeepSpinCalculator(Sum([exchange, Harmonic(5.0, 2.5, cutoff=3.0)]))
+    return atoms
+
+
+def cost() -> list[dict[str, Any]]:
+    """Return how much of a step is not the model's."""
+    rows = []
+    for name in ("langevin", "nve"):
+        atoms = warm(nickel_oxide((8, 4, 4), load_potential(NETWORK)), 300)
+        if name == "langevin":
+            dyn: Any = SpinLatticeLangevin(
+                atoms, FS, temperature_K=300, friction=0.01 / FS, damping=0.1, rng=1
+            )
+        else:
+            dyn = SpinLatticeNVE(atoms, 0.5 * FS)
+        spent = [0.0]
+        evaluate = dyn.engine.evaluate
+
+        def timed(
+            *a: Any, evaluate: Any = evaluate, spent: Any = spent, **k: Any
+        ) -> Any:
+            start = time.perf_counter()
+            found = evaluate(*a, **k)
+            spent[0] += time.perf_counter() - start
+            return found
+
+        dyn.engine.evaluate = timed
+        dyn.run(3)
+        spent[0], calls = 0.0, dyn.engine.n_calls
+        start = time.perf_counter()
+        dyn.run(20)
+        total = time.perf_counter() - start
+        rows.append(
+            {
+                "driver": name,
+                "atoms": len(atoms),
+                "ms_per_step": 1e3 * total / 20,
+                "calls_per_step": (dyn.engine.n_calls - calls) / 20,
+                "driver_share": total / spent[0] - 1.0,
+            }
+        )
+        print(
+            f"{name}: {rows[-1]['ms_per_step']:.0f} ms a step, "
+            f"{rows[-1]['calls_per_step']:.2f} model calls, driver "
+            f"{100 * rows[-1]['driver_share']:.1f} % of the model's time",
+            flush=True,
+        )
+    return rows
+
+
+def batch(replicas: int = 16, steps: int = 40) -> dict[str, Any]:
+    """Return what running replicas together gains."""
+
+    def driver(count: int) -> SpinLatticeLangevin:
+        return SpinLatticeLangevin(
+            warm(iron(), 300),
+            FS,
+            temperature_K=[300.0] * count,
+            friction=0.01 / FS,
+            damping=0.1,
+            rng=1,
+        )
+
+    times = {}
+    for count in (1, replicas):
+        dyn = driver(count)
+        dyn.run(5)
+        start = time.perf_counter()
+        dyn.run(steps)
+        times[count] = (time.perf_counter() - start) / steps
+    gain = replicas * times[1] / times[replicas]
+    print(
+        f"Fe, 54 atoms: {1e3 * times[1]:.2f} ms a step alone, "
+        f"{1e3 * times[replicas]:.2f} ms for {replicas} together: {gain:.1f} times "
+        "as many steps a second",
+        flush=True,
+    )
+    return {
+        "replicas": replicas,
+        "alone_ms": 1e3 * times[1],
+        "together_ms": 1e3 * times[replicas],
+        "gain": gain,
+    }
+
+
+SCHEMES: dict[str, Any] = {
+    "midpoint": lambda: Midpoint(),
+    "midpoint, 3 calls": lambda: Midpoint(max_calls=3),
+    "midpoint, 2 calls": lambda: Midpoint(max_calls=2),
+    "sib": lambda: "sib",
+    "depondt-mertens": lambda: "depondt-mertens",
+    "rotation": lambda: "rotation",
+}
+
+SYSTEMS: dict[str, tuple[Any, float]] = {
+    "Fe, EAM + exchange, 54 atoms": (lambda: warm(iron(), 100), 2.0),
+    "NiO network, 64 atoms": (
+        lambda: warm(nickel_oxide((2, 2, 2), load_potential(NETWORK)), 300),
+        0.5,
+    ),
+    "Heisenberg on springs, 64 atoms": (lambda: warm(magnet(), 100), 2.0),
+}
+
+
+def precision(picoseconds: float) -> list[dict[str, Any]]:
+    """Return energy conservation against model calls."""
+    rows = []
+    for system, (build, length) in SYSTEMS.items():
+        for scheme, make in SCHEMES.items():
+            for timestep in (0.25, 0.5, 1.0, 2.0):
+                rows.append(
+                    {"system": system, "scheme": scheme, "timestep_fs": timestep}
+                    | conservation(build(), timestep, make(), length * picoseconds)
+                )
+                print(*rows[-1].values(), flush=True)
+    return rows
+
+
+def conservation(
+    atoms: Atoms, timestep: float, scheme: Any, picoseconds: float
+) -> dict[str, float]:
+    """Return fluctuation and drift of the total energy per atom."""
+    dyn = SpinLatticeNVE(atoms, timestep * FS, spin_integrator=scheme)
+    every = max(1, round(4 / timestep))
+    energies, calls = [], 0
+    for _ in range(round(1000 * picoseconds / timestep / every)):
+        before = dyn.engine.n_calls
+        dyn.run(every)
+        calls += dyn.engine.n_calls - before
+        energies.append(float(dyn.conserved_energy()[0]) / len(atoms))
+    times = np.arange(len(energies)) * every * timestep / 1000
+    return {
+        "calls_per_step": calls / (len(energies) * every),
+        "std_eV_per_atom": float(np.std(energies)),
+        "drift_eV_per_atom_ps": float(np.polyfit(times, energies, 1)[0]),
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the fluctuation of the energy against model calls per fs."""
+    figure, axes = plt.subplots(
+        1, len(SYSTEMS), figsize=(12, 3.6), layout="constrained", sharey=True
+    )
+    for ax, system in zip(axes, SYSTEMS, strict=True):
+        for scheme in SCHEMES:
+            own = [r for r in rows if r["system"] == system and r["scheme"] == scheme]
+            calls = [r["calls_per_step"] / r["timestep_fs"] for r in own]
+            ax.loglog(calls, [r["std_eV_per_atom"] for r in own], "o-", label=scheme)
+        ax.set_title(system, fontsize="small")
+        ax.set_xlabel("model calls per fs")
+        ax.set_ylim(1e-9, 1e-1)
+    axes[0].set_ylabel("fluctuation of the energy (eV/atom)")
+    axes[-1].legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=0, help="all by default")
+    parser.add_argument(
+        "--parts", nargs="+", default=["cost", "batch", "precision"], metavar="PART"
+    )
+    parser.add_argument(
+        "--length", type=float, default=1.0, help="scale of the runs of 'precision'"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS / "md.json")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", UserWarning)  # large turns are part of it
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    content: dict[str, Any] = (
+        json.loads(options.output.read_text()) if options.output.exists() else {}
+    )
+    content |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if "cost" in options.parts:
+        content["cost"] = cost()
+    if "batch" in options.parts:
+        content["batch"] = batch()
+    if "precision" in options.parts:
+        content["precision"] = precision(options.length)
+        draw(content["precision"], options.output.with_name("work_precision.png"))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
