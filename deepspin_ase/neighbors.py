@@ -18,6 +18,9 @@ from .system import System
 #: Two atoms closer than this (A) are one atom written twice.
 COINCIDENT = 1e-3
 
+#: Extent of a structure, in cutoffs, up to which vesin is used.
+MAX_SPAN = 1e4
+
 
 @dataclass(frozen=True)
 class PairList:
@@ -133,7 +136,6 @@ def build_pairs(
         backend = "vesin" if importlib.util.find_spec("vesin") else "scipy"
     if backend not in _BACKENDS:
         raise ValueError(f"unknown neighbour backend {backend!r}: {sorted(_BACKENDS)}")
-    search = _BACKENDS[backend]
     positions = system.positions.detach().cpu().numpy().astype(float)
     cells = system.cell.detach().cpu().numpy().astype(float)
     pbc = system.pbc.cpu().numpy()
@@ -147,6 +149,9 @@ def build_pairs(
         # for very short distances is slow.
         reach = max(cutoff, 1.0)
         cell = complete_cell(np.where(pbc[b][:, None], cells[b], 0.0))
+        # vesin stops Python where atoms are very far apart.
+        wide = np.ptp(points, axis=0).max() > MAX_SPAN * reach
+        search = _BACKENDS["scipy" if wide else backend]
         i, j, shift = search(points, cell, pbc[b], reach)
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
         start += count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ..files import written_whole
 from ..potentials import Prediction
 from ..potentials.serialize import from_plain_data, plain_data
 from .spin_integrators import Midpoint, Scheme, as_scheme
+from .writers import Writer
 
 if TYPE_CHECKING:
     from .driver import SpinLatticeDynamics
@@ -46,12 +48,13 @@ def save(path: str | os.PathLike[str], driver: SpinLatticeDynamics) -> None:
         "images": [_pack(image) for image in driver.images],
         "model": _model(driver),
         "nsteps": driver.nsteps,
+        "observed": driver._observing,
         "prediction": None if prediction is None else dict(vars(prediction)),
         "lengths": driver.lengths,
         "engine": driver.engine.state(),
         "generator": driver.generator.get_state(),
         "extra": driver.extra_state(),
-        "writers": [writer.state() for writer in driver._writers],
+        "writers": {_label(writer): writer.state() for writer in driver._writers},
     }
     try:
         with written_whole(path) as temporary:
@@ -85,18 +88,25 @@ def restore(
     single = len(images) == 1
     driver = cls(images[0] if single else images, **arguments)
     driver.nsteps = content["nsteps"]
+    driver._observed_step = driver.nsteps if content["observed"] else None
     driver.lengths = content["lengths"].to(driver.engine.device)
+    driver.state = driver._mirror.read(driver.engine.device)
     if content["prediction"] is not None:
         prediction = Prediction(**_on(content["prediction"], driver.engine.device))
-        driver.state = type(driver.state)(
-            driver.state.system, driver.state.momenta, prediction
-        )
+        driver.state = replace(driver.state, prediction=prediction)
     driver.engine.restore(_on(content["engine"], driver.engine.device))
     driver.restore_extra_state(_on(content["extra"], driver.engine.device))
     driver.generator.set_state(content["generator"])
-    for writer, state in zip(driver._writers, content["writers"], strict=True):
-        writer.restore(state)
+    written = _on(content["writers"], driver.engine.device)
+    for writer in driver._writers:
+        if _label(writer) in written:
+            writer.restore(written[_label(writer)])
     return driver
+
+
+def _label(writer: Writer) -> str:
+    """Tell a file from others, wherever its folder is now."""
+    return f"{type(writer).__name__} {writer.path.name}"
 
 
 def _read(path: Path, cls: type[SpinLatticeDynamics]) -> dict[str, Any]:
@@ -201,7 +211,7 @@ def _model(driver: SpinLatticeDynamics) -> dict[str, Any] | None:
         return None
     try:
         potential = plain_data(calculator.bare_potential)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     keys = ("device", "dtype", "skin", "external_field_T")
     return potential | {"parameters": {k: calculator.parameters[k] for k in keys}}

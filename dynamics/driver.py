@@ -29,12 +29,17 @@ from .engine import Engine, check_finite, engine_of
 from .field import ExternalField, FieldT
 from .logfile import DynamicsLog
 from .mirror import Mirror, State
+from .observables import kinetic_energy, lattice_temperature
 from .replicas import as_images
+from .spin_temperature import rotational_temperature
 from .trajectory import open_trajectory
 from .writers import Writer
 
 #: A spin that turns more than this in one step is followed badly, rad.
 MAX_TURN = 0.5
+
+#: The same for the random turns of a bath, root mean square, rad.
+MAX_RANDOM_TURN = 0.7
 
 
 class SpinLatticeDynamics(MolecularDynamics):
@@ -262,6 +267,32 @@ class SpinLatticeDynamics(MolecularDynamics):
             self.state = replace(self.state, prediction=found)
         return found
 
+    def lattice_temperature(self) -> Tensor:
+        """Return 2 E_kin / (k f) for f degrees of freedom of the atoms, (B,), K."""
+        state = self.state
+        kinetic = kinetic_energy(state.system, state.momenta, self.mass)
+        return lattice_temperature(kinetic, self.degrees_of_freedom)
+
+    def spin_temperature(self) -> Tensor:
+        """Return the temperature of the spins' directions, (B,), K.
+
+        See :func:`~deepspin_ase.dynamics.spin_temperature.rotational_temperature`;
+        takes two model calls.
+        """
+        system, known = self.state.system, self.prediction.magnetic_forces
+
+        def field(spins: Tensor) -> Tensor:
+            if known is not None and spins is system.spins:
+                return known
+            turned = system.replace(spins=spins)
+            found = self.evaluate(turned, forces=False, fraction=0.0).magnetic_forces
+            assert found is not None
+            return found
+
+        return rotational_temperature(
+            system, field, free=self.constraints.free_spins, seed=self.nsteps
+        )
+
     def conserved_energy(self) -> Tensor | None:
         """Return what the equations of motion conserve, (B,), eV; None if nothing."""
         return None
@@ -281,6 +312,18 @@ class SpinLatticeDynamics(MolecularDynamics):
                 f"a spin turns by {turn:.2f} rad in one step (step {self.nsteps}); "
                 f"more than {MAX_TURN} rad is inaccurate: use a time step of at most "
                 f"{self.dt / units.fs * MAX_TURN / turn:.2g} fs",
+                stacklevel=2,
+            )
+
+    def warn_of_random_turns(self, turn: float) -> None:
+        """Warn where the baths turn spins by too much in one step, rad (rms)."""
+        if turn > MAX_RANDOM_TURN:
+            warnings.warn(
+                f"the heat bath turns a spin by {turn:.2f} rad (rms) in one step; more "
+                f"than {MAX_RANDOM_TURN} rad shifts averages by percents: use a time "
+                "step of at most "
+                f"{self.dt / units.fs * (MAX_RANDOM_TURN / turn) ** 2:.2g} fs, or less "
+                "damping",
                 stacklevel=2,
             )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import CalculationFailed, Calculator
 from torch import Tensor
 
 from ..calculator import DeepSpinCalculator
@@ -153,6 +153,24 @@ def _map(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Predicti
         for name, value in vars(prediction).items()
     }
     return Prediction(**values)
+
+
+def check_finite(prediction: Prediction, system: System, step: int) -> None:
+    """Raise CalculationFailed if energies, forces or fields are not finite."""
+    names = ("energy", "forces", "magnetic_forces")
+    found = {n: v for n in names if (v := getattr(prediction, n)) is not None}
+    # Sums of finite numbers are finite: one look instead of three.
+    if bool(torch.isfinite(torch.stack([v.sum() for v in found.values()]).sum())):
+        return
+    for name, values in found.items():
+        bad = torch.nonzero(~torch.isfinite(values))
+        if len(bad):
+            first = int(bad[0, 0])
+            k = first if name == "energy" else int(system.index[first])
+            raise CalculationFailed(
+                f"the {name.replace('_', ' ')} of structure {k} is not finite at step "
+                f"{step}; a shorter time step or a better model may help"
+            )
 
 
 def engine_of(images: Sequence[Atoms]) -> Engine:

@@ -5,75 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from ase import Atoms, units
-from torch import Tensor
 
-from ..system import System
 from ..units import G_FACTOR
 from .driver import SpinLatticeDynamics
+from .lattice_bath import LatticeBath
 from .mirror import State
-from .precession import Precession
 from .replicas import PerReplica, per_replica
-from .rotations import with_lengths
-from .spin_integrators import DepondtMertens, Scheme, as_scheme
-
-
-class SpinBath:
-    """The stochastic LLG equation at given dampings and temperatures.
-
-    Parameters
-    ----------
-    driver : SpinLatticeDynamics
-    damping : (B,) array
-        alpha.
-    temperature_K : (B,) array
-    g_factor : float
-    scheme : Scheme
-    """
-
-    def __init__(
-        self,
-        driver: SpinLatticeDynamics,
-        *,
-        damping: np.ndarray,
-        temperature_K: np.ndarray,
-        g_factor: float,
-        scheme: Scheme,
-    ) -> None:
-        self.driver = driver
-        self.precession = Precession(
-            damping=driver.per_atom(damping) if damping.any() else 0.0,
-            g_factor=g_factor,
-        )
-        self.kT = driver.per_atom(units.kB * temperature_K)
-        self.scheme = scheme
-
-    def turn(self, system: System, dt: float, start: Tensor | None = None) -> Tensor:
-        """Return the spins (N, 3) after ``dt`` at the lattice of ``system``.
-
-        ``start`` is the field at the spins of ``system``, if it is known.
-        """
-        driver, free = self.driver, self.driver.constraints.free_spins
-        noise: Tensor | float = 0.0
-        if bool((self.kT > 0).any()) and not isinstance(self.precession.damping, float):
-            amplitude = self.precession.noise_amplitude(driver.lengths, self.kT, dt)
-            noise = amplitude * driver.normal()
-
-        def evaluate(spins: Tensor) -> tuple[Tensor, None]:
-            found = driver.evaluate(
-                system.replace(spins=spins), forces=False, fraction=0.5
-            )
-            assert found.magnetic_forces is not None
-            return found.magnetic_forces, None
-
-        def rate(spins: Tensor, field: Tensor) -> Tensor:
-            driver.warn_of_large_turns(self.precession.rate(spins, field) * free)
-            return self.precession.rate(spins, field + noise) * free
-
-        spins, _ = self.scheme(system.spins, evaluate, rate, dt, start)
-        return with_lengths(spins, driver.lengths)
+from .spin_bath import SpinBath
+from .spin_integrators import Scheme, SemiImplicitB, as_scheme
 
 
 class SpinLatticeLangevin(SpinLatticeDynamics):
@@ -106,7 +46,7 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         Gilbert damping alpha of the spins.
     g_factor : float
     spin_integrator : str or Scheme
-        ``"depondt-mertens"`` (default), ``"sib"`` or ``"midpoint"``.
+        ``"sib"`` (default), ``"depondt-mertens"`` or ``"midpoint"``.
     """
 
     def __init__(
@@ -119,7 +59,7 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         friction: PerReplica,
         damping: PerReplica,
         g_factor: float = G_FACTOR,
-        spin_integrator: str | Scheme = DepondtMertens.name,
+        spin_integrator: str | Scheme = SemiImplicitB.name,
         **kwargs: Any,
     ) -> None:
         self.scheme = as_scheme(spin_integrator)
@@ -148,10 +88,9 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
 
     def _prepare(self) -> None:
         """Bring parameters to the shape of the atoms."""
-        self._decay = torch.exp(-self.per_atom(self._friction) * abs(self.dt))
-        kT = self.per_atom(units.kB * self.temperature_K)
-        self._kick = ((1.0 - self._decay**2) * self.mass * kT).sqrt()
-        self._bath = SpinBath(
+        self._kT = self.per_atom(units.kB * self.temperature_K)
+        self._lattice = LatticeBath(self, friction=self._friction)
+        self._spins = SpinBath(
             self,
             damping=self._damping,
             temperature_K=self.spin_temperature_K,
@@ -161,36 +100,23 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
 
     def _state_changed(self) -> None:
         self.scheme.reset()
-        if hasattr(self, "_bath"):
+        if hasattr(self, "_spins"):
             self._prepare()
 
     def step(self) -> None:
         """Advance by one time step."""
-        dt, constraints = self.dt, self.constraints
+        lattice, system = self._lattice, self.state.system
         start = self.state.prediction
         if start is None or start.forces is None:
-            start = self.evaluate(self.state.system, fraction=0.0)
-        system = self.state.system
-        momenta = self._kicked(system, self.state.momenta, start.forces)
-        positions, momenta = constraints.drift(system, momenta, self.mass, dt / 2.0)
-        momenta = self._decay * momenta + self._kick * self.normal()
-        if self.zero_momentum:
-            momenta = self.without_total_momentum(momenta)
-        system = system.replace(positions=positions)
-        momenta = constraints.momenta(system, momenta)
-        system = system.replace(
-            spins=self._bath.turn(system, dt, start.magnetic_forces)
-        )
-        positions, momenta = constraints.drift(system, momenta, self.mass, dt / 2.0)
-        system = system.replace(positions=positions)
+            start = self.evaluate(system, fraction=0.0)
+        momenta = lattice.kick(system, self.state.momenta, start.forces)
+        system, momenta = lattice.drift(system, momenta)
+        momenta = lattice.exchange(system, momenta, self._kT)
+        spins = self._spins.turn(system, self.dt, start.magnetic_forces)
+        system, momenta = lattice.drift(system.replace(spins=spins), momenta)
         end = self.evaluate(system, virial=self.observers_due(self.nsteps + 1))
-        momenta = self._kicked(system, momenta, end.forces)
+        momenta = lattice.kick(system, momenta, end.forces)
         self.state = State(system, momenta, end)
-
-    def _kicked(self, system: System, momenta: Tensor, forces: Tensor | None) -> Tensor:
-        assert forces is not None
-        forces = self.constraints.forces(system, forces)
-        return self.constraints.momenta(system, momenta + 0.5 * self.dt * forces)
 
     def extra_state(self) -> dict[str, Any]:
         """Return the memory of the spin integrator and the temperatures."""

@@ -15,30 +15,30 @@ from .observables import (
     lattice_temperature,
     magnetisation,
     pressure,
-    spin_temperature,
     staggered_magnetisation,
     sublattices,
 )
+from .writers import Writer, append_text, cut_back
 
 if TYPE_CHECKING:
     from .driver import SpinLatticeDynamics
 
-_COLUMNS = (
-    ("time_fs", "12.3f"),
-    ("replica", "8.0f"),
-    ("total_eV", "16.8f"),
-    ("potential_eV", "16.8f"),
-    ("kinetic_eV", "14.8f"),
-    ("T_lattice_K", "12.2f"),
-    ("T_spin_K", "12.2f"),
-    ("m_muB", "10.6f"),
-    ("staggered_muB", "14.6f"),
-    ("pressure_GPa", "13.5f"),
-    ("drift_eV", "12.3e"),
-)
+_FORMATS = {
+    "time_fs": "12.3f",
+    "replica": "8.0f",
+    "total_eV": "16.8f",
+    "potential_eV": "16.8f",
+    "kinetic_eV": "14.8f",
+    "T_lattice_K": "12.2f",
+    "T_spin_K": "12.2f",
+    "m_muB": "10.6f",
+    "staggered_muB": "14.6f",
+    "pressure_GPa": "13.5f",
+    "drift_eV": "12.3e",
+}
 
 
-class DynamicsLog:
+class DynamicsLog(Writer):
     """Writes the columns below, one line per replica, every time it is called.
 
     ============== =============================================================
@@ -48,13 +48,16 @@ class DynamicsLog:
     potential_eV   energy of the model, external field included
     kinetic_eV     of the atoms
     T_lattice_K    2 E_kin / (k f)
-    T_spin_K       sum |m x B|^2 / (2 k sum m.B)
+    T_spin_K       of the spins' directions, at two more model calls a line: see
+                   :func:`~deepspin_ase.dynamics.spin_temperature.rotational_temperature`
     m_muB          length of the mean moment per atom
     staggered_muB  the same with the signs of the first state's sublattices
     pressure_GPa   kinetic and virial, the moments' part included
     drift_eV       change of the conserved energy per atom since the first line;
                    nan where nothing is conserved
     ============== =============================================================
+
+    Drivers may add columns (``log_columns``).
 
     Parameters
     ----------
@@ -68,9 +71,9 @@ class DynamicsLog:
     def __init__(
         self, path: str | os.PathLike[str], driver: SpinLatticeDynamics, append: bool
     ) -> None:
-        self.path = None if path == "-" else Path(path)
-        self.driver = driver
-        self._started = append and self.path is not None and self.path.exists()
+        super().__init__(Path(path), driver)
+        self._to_screen = path == "-"
+        self._started = append and not self._to_screen and self.path.exists()
         self._signs = sublattices(driver.state.system)
         self._reference: torch.Tensor | None = None
 
@@ -94,37 +97,37 @@ class DynamicsLog:
             "potential_eV": found.energy,
             "kinetic_eV": kinetic,
             "T_lattice_K": lattice_temperature(kinetic, driver.degrees_of_freedom),
-            "T_spin_K": spin_temperature(
-                system, found.magnetic_forces, driver.constraints.free_spins
-            ),
+            "T_spin_K": driver.spin_temperature(),
             "m_muB": magnetisation(system).norm(dim=1),
             "staggered_muB": staggered_magnetisation(system, self._signs).norm(dim=1),
             "pressure_GPa": pressure(system, found, kinetic) / units.GPa,
             "drift_eV": drift,
-        }
+        } | {name: x.to(kinetic) for name, x in driver.log_columns().items()}
 
     def write(self) -> None:
         """Write the lines of the present state."""
-        rows = torch.stack(list(self.values().values()), dim=1).tolist()
-        formats = [form for _, form in _COLUMNS]
+        values = self.values()
+        rows = torch.stack(list(values.values()), dim=1).tolist()
+        formats = [_FORMATS.get(name, f"{len(name) + 2}.6g") for name in values]
         text = "".join(
             " ".join(f"{x:{f}}" for x, f in zip(row, formats, strict=True)) + "\n"
             for row in rows
         )
         if not self._started:
-            names = (f"{name:>{int(f.split('.')[0])}}" for name, f in _COLUMNS)
+            widths = (int(form.split(".")[0]) for form in formats)
+            names = (f"{n:>{w}}" for n, w in zip(values, widths, strict=True))
             text = "#" + " ".join(names)[1:] + "\n" + text
-        if self.path is None:
+        if self._to_screen:
             sys.stdout.write(text)
             sys.stdout.flush()
         else:
-            with self.path.open("a" if self._started else "w") as file:
-                file.write(text)
+            append_text(self.path, text, anew=not self._started)
         self._started = True
 
     def state(self) -> dict[str, Any]:
         """Return how far the file has come, and what drift refers to."""
-        size = self.path.stat().st_size if self.path and self._started else 0
+        in_file = self._started and not self._to_screen
+        size = self.path.stat().st_size if in_file else 0
         return {
             "started": self._started,
             "size": size,
@@ -136,21 +139,5 @@ class DynamicsLog:
         """Cut the file back to where it was."""
         self._started = state["started"]
         self._signs, self._reference = state["signs"], state["reference"]
-        if self.path is not None and self._started:
+        if self._started and not self._to_screen:
             cut_back(self.path, state["size"])
-
-
-def cut_back(path: Path, size: int) -> None:
-    """Shorten a file to ``size`` bytes.
-
-    Raises
-    ------
-    ValueError
-        If it is missing or shorter than that.
-    """
-    if not path.exists() or path.stat().st_size < size:
-        raise ValueError(
-            f"{path} is missing or shorter than when the checkpoint was written; "
-            "put it back, or restore with another file name"
-        )
-    os.truncate(path, size)

@@ -23,30 +23,6 @@ def lattice_temperature(kinetic: Tensor, degrees_of_freedom: Tensor) -> Tensor:
     return 2.0 * kinetic / (units.kB * degrees_of_freedom.clamp_min(1.0))
 
 
-def spin_temperature(
-    system: System, field: Tensor, free: Tensor | float = 1.0
-) -> Tensor:
-    """Return the temperature of the directions of the spins, (B,), K.
-
-    k T = sum |m x B|^2 / (2 sum m.B) (W. B. Nurdin and K.-D. Schotte, Phys. Rev. E
-    61, 3579 (2000), doi:10.1103/PhysRevE.61.3579): exact in canonical equilibrium
-    for fields that do not depend on the spin they act on; with anisotropies or
-    fields that depend on their own spin an estimate.
-
-    Parameters
-    ----------
-    system : System
-    field : (N, 3) tensor, eV/mu_B
-        B = -dE/dm.
-    free : (N, 1) tensor
-        Zero for spins that do not count.
-    """
-    torque = torch.linalg.cross(system.spins, field) * free
-    above = system.sum((torque * torque).sum(1))
-    below = system.sum((system.spins * field * free).sum(1))
-    return torch.where(below != 0, above / below, 0.0) / (2.0 * units.kB)
-
-
 def magnetisation(system: System) -> Tensor:
     """Return the mean moment per atom of each structure, (B, 3), mu_B."""
     return system.sum(system.spins) / system.counts()[:, None]

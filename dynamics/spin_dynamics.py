@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..units import G_FACTOR
 from .driver import SpinLatticeDynamics
-from .langevin import SpinBath
 from .mirror import State
 from .replicas import PerReplica, per_replica
-from .spin_integrators import DepondtMertens, Midpoint, Scheme, as_scheme
+from .spin_bath import SpinBath
+from .spin_integrators import Midpoint, Scheme, SemiImplicitB, as_scheme
 
 
 class SpinDynamics(SpinLatticeDynamics):
@@ -34,8 +34,8 @@ class SpinDynamics(SpinLatticeDynamics):
         Gilbert damping alpha.
     g_factor : float
     spin_integrator : str or Scheme, optional
-        By default ``"midpoint"`` without noise and ``"depondt-mertens"`` (two model
-        calls a step) with it.
+        By default ``"midpoint"`` without noise and ``"sib"`` (two model calls a
+        step) with it.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SpinDynamics(SpinLatticeDynamics):
         )
         noisy = bool((self._damping * self.temperature_K).any())
         if spin_integrator is None:
-            spin_integrator = DepondtMertens.name if noisy else Midpoint.name
+            spin_integrator = SemiImplicitB.name if noisy else Midpoint.name
         self.scheme = as_scheme(spin_integrator)
         self.g_factor = g_factor
         self._prepare()

@@ -83,11 +83,10 @@ class Rotation(Scheme):
 
 
 class DepondtMertens(Scheme):
-    """Heun's scheme with rotations: second order, two model calls.
+    """Heun's scheme with rotations: second order, two model calls, one with start.
 
-    One if start is known. The most accurate of the schemes under strong random fields (Ph. Depondt and
-    F. G. Mertens, J. Phys.: Condens. Matter 21, 336005 (2009),
-    doi:10.1088/0953-8984/21/33/336005).
+    Ph. Depondt and F. G. Mertens, J. Phys.: Condens. Matter 21, 336005 (2009),
+    doi:10.1088/0953-8984/21/33/336005.
     """
 
     name = "depondt-mertens"
@@ -114,11 +113,11 @@ class DepondtMertens(Scheme):
 class SemiImplicitB(Scheme):
     """Semi-implicit scheme B: second order, two model calls, one if start is known.
 
-    Both stages are midpoint rules, the first with the field of the beginning, the
-    second with the field at the middle that the first predicts (J. H. Mentink et
-    al., J. Phys.: Condens. Matter 22, 176001 (2010),
-    doi:10.1088/0953-8984/22/17/176001). Random turns of more than about 0.3 rad a
-    step come out too small: prefer Depondt-Mertens for strong baths.
+    The field at the middle, which a midpoint step with the field of the beginning
+    predicts, turns the spins (J. H. Mentink et al., J. Phys.: Condens. Matter 22,
+    176001 (2010), doi:10.1088/0953-8984/22/17/176001). The last turn is an exact
+    rotation: their rational one comes out too small where random fields are strong,
+    and spins too cold.
     """
 
     name = "sib"
@@ -136,7 +135,7 @@ class SemiImplicitB(Scheme):
         predicted = cayley(spins, dt * rate(spins, field))
         middle = 0.5 * (spins + predicted)
         field, forces = evaluate(middle)
-        return cayley(spins, dt * rate(middle, field)), forces
+        return rotate(spins, dt * rate(middle, field)), forces
 
 
 class Midpoint(Scheme):

@@ -11,34 +11,15 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ..constraints import FixSpins
+from ..files import written_whole
 from ..io import extxyz_text
-from .logfile import cut_back
+from .writers import Writer, append_text, cut_back, too_short
 
 if TYPE_CHECKING:
     from .driver import SpinLatticeDynamics
 
 
-class Trajectory:
-    """Where frames go; one per driver and file."""
-
-    def __init__(self, path: Path, driver: SpinLatticeDynamics) -> None:
-        self.path = path
-        self.driver = driver
-
-    def write(self) -> None:
-        """Append the present state."""
-        raise NotImplementedError
-
-    def state(self) -> dict[str, Any]:
-        """Return how far the file has come."""
-        raise NotImplementedError
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Cut the file back to where it was."""
-        raise NotImplementedError
-
-
-class ExtxyzTrajectory(Trajectory):
+class ExtxyzTrajectory(Writer):
     """Extended XYZ: moments, magnetic forces, momenta and results, text.
 
     Replicas go to files of their own: run.0.extxyz, run.1.extxyz, ...
@@ -58,17 +39,7 @@ class ExtxyzTrajectory(Trajectory):
         """Append the present state of every replica."""
         texts = [extxyz_text([_plain(frame)]) for frame in self.driver.frames()]
         for path, text in zip(self._paths, texts, strict=True):
-            with path.open("a" if self._started else "w") as file:
-                whole = file.tell()
-                try:
-                    file.write(text)
-                    file.flush()
-                except OSError as error:
-                    os.truncate(path, whole)  # no half frame is left
-                    raise OSError(
-                        f"cannot write to {path} ({error.strerror}); the frames "
-                        "before this one are complete"
-                    ) from error
+            append_text(path, text, anew=not self._started)
         self._started = True
 
     def state(self) -> dict[str, Any]:
@@ -83,8 +54,8 @@ class ExtxyzTrajectory(Trajectory):
             cut_back(path, size)
 
 
-class AseTrajectory(Trajectory):
-    """Any format of ASE that can be appended to, ``.traj`` for one: no cutting back."""
+class AseTrajectory(Writer):
+    """A ``.traj`` file of ASE, without magnetic forces."""
 
     def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
         super().__init__(path, driver)
@@ -92,24 +63,41 @@ class AseTrajectory(Trajectory):
             raise ValueError(
                 f"{path.name}: replicas are written to .extxyz or .h5 trajectories"
             )
-        self._append = append
+        self._frames = 0
+        if append and path.exists():
+            with ase.io.Trajectory(str(path)) as file:
+                self._frames = len(file)
 
     def write(self) -> None:
         """Append the present state."""
         frame = _plain(self.driver.frames()[0])
-        kept = {"energy", "free_energy", "forces", "stress", "energies"}
-        results = {k: v for k, v in frame.calc.results.items() if k in kept}
+        known = {"energy", "free_energy", "forces", "stress", "energies"}
+        results = {k: v for k, v in frame.calc.results.items() if k in known}
         frame.calc = SinglePointCalculator(frame, **results)
-        ase.io.write(self.path, frame, append=self._append)
-        self._append = True
+        with ase.io.Trajectory(str(self.path), "a" if self._frames else "w") as file:
+            file.write(frame)
+        self._frames += 1
 
     def state(self) -> dict[str, Any]:
-        """Return nothing: frames after the checkpoint stay."""
-        return {}
+        """Return how many frames the file has."""
+        return {"frames": self._frames}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on at the end of the file."""
-        self._append = True
+        """Cut the file back to where it was."""
+        self._frames = state["frames"]
+        if not self._frames:
+            return
+        if not self.path.exists():
+            raise too_short(self.path)
+        with ase.io.Trajectory(str(self.path)) as old:
+            if len(old) < self._frames:
+                raise too_short(self.path)
+            with (
+                written_whole(self.path) as temporary,
+                ase.io.Trajectory(str(temporary), "w") as new,
+            ):
+                for k in range(self._frames):
+                    new.write(old[k])
 
 
 def _plain(frame: Atoms) -> Atoms:
@@ -120,13 +108,13 @@ def _plain(frame: Atoms) -> Atoms:
 
 def open_trajectory(
     path: str | os.PathLike[str], driver: SpinLatticeDynamics, *, append: bool
-) -> Trajectory:
+) -> Writer:
     """Return the trajectory for a path, by its suffix.
 
     Raises
     ------
     ValueError
-        If the folder does not exist.
+        If the folder does not exist, or the suffix is unknown.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -137,4 +125,6 @@ def open_trajectory(
         from .hdf5 import HDF5Trajectory
 
         return HDF5Trajectory(path, driver, append)
-    return AseTrajectory(path, driver, append)
+    if path.suffix == ".traj":
+        return AseTrajectory(path, driver, append)
+    raise ValueError(f"trajectories are .extxyz, .h5 or .traj files, not {path.name}")

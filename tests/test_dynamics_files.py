@@ -704,7 +704,7 @@ def assert_resumed_equals(folder: Path, whole: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("suffix", "limit"),
     # Of bytes in a file: the trajectory meets it in the middle, or at a checkpoint.
-    [("extxyz", 100_000), ("h5", 400_000), ("h5", 700_000)],
+    [("extxyz", 100_000), ("h5", 470_000)],
 )
 def test_full_disk(tmp_path: Path, whole_run: Path, suffix: str, limit: int) -> None:
     """A limit of the size of files stands for the disk: the run stops cleanly."""
@@ -748,7 +748,7 @@ def test_full_disk_under_the_log(tmp_path: Path) -> None:
         SpinDynamics(iron(), FS, logfile="/dev/full", append_trajectory=True).run(1)
 
 
-@pytest.mark.parametrize("flush", [14, 25, 36, 39])
+@pytest.mark.parametrize("flush", [14, 50])
 def test_killed_while_hdf5_writes(tmp_path: Path, whole_run: Path, flush: int) -> None:
     """SIGKILL within a group of datasets: the file stays readable and is mended."""
     done = run_script(tmp_path, "h5", "kill", flush)

@@ -193,3 +193,10 @@ def test_values_that_are_not_finite(name: str) -> None:
 def test_unknown_backend() -> None:
     with pytest.raises(ValueError, match="unknown neighbour backend 'verlet'"):
         build_pairs(system_of(random_atoms(0)), 3.0, backend="verlet")
+
+
+def test_atoms_very_far_apart() -> None:
+    atoms = Atoms("H20000", np.arange(20000)[:, None] * [10.0, 0, 0])
+    system = System.from_atoms(atoms, require_spins=False)
+    assert len(build_pairs(system, 1.0).i) == 0
+    assert len(build_pairs(system, 10.5).i) == 2 * 19999

@@ -153,7 +153,6 @@ class TestEnergy:
 
     def test_total_energy_is_conserved_to_second_order(self):
         coarse, fine = self.drift(0.5), self.drift(0.25)
-        print(coarse, fine)
         assert coarse < 1e-4
         assert 3.0 < coarse / fine < 5.5
 
@@ -170,7 +169,7 @@ class TestEnergy:
 
     def test_electrons_pay_for_the_lattice(self):
         atoms = iron(temperature_K=100.0)
-        dyn = driver(atoms, friction=0.1 / FS, damping=0.0)
+        dyn = driver(atoms, friction=0.1 / FS, damping=0.0, spin_integrator="midpoint")
         before, electrons = dyn.conserved_energy(), dyn.electron_energy
         dyn.run(50)
         assert float((electrons - dyn.electron_energy)[0]) > 0.1
@@ -178,15 +177,28 @@ class TestEnergy:
 
     def test_electrons_without_energy_take_and_do_not_give(self):
         dyn = driver(iron(), electron_temperature_K=0.0, damping=0.3)
-        before = dyn.conserved_energy()
+        before, found = dyn.conserved_energy(), []
+        dyn.attach(lambda: found.append(float(dyn.electron_temperature_K[0])))
         dyn.run(50)
-        assert float(dyn.electron_temperature_K[0]) > 50.0
+        assert found[0] == min(found) == 0.0
+        assert max(found) > 100.0
         assert float(abs(dyn.conserved_energy() - before)[0]) < 16 * 1e-4
 
     def test_a_field_that_changes_conserves_nothing(self):
         dyn = driver(iron(), external_field_T=lambda t: (0, 0, t))
         dyn.run(2)
         assert dyn.conserved_energy() is None
+
+    def test_work_of_a_field_that_changes_is_no_heat(self):
+        # Spins along a growing field stand still at T_e = 0: no heat is exchanged.
+        dyn = driver(
+            springs(2),
+            electron_temperature_K=0.0,
+            friction=0.0,
+            external_field_T=lambda t: (0, 0, 100 + t),
+        )
+        dyn.run(5)
+        assert float(dyn.electron_energy[0]) == pytest.approx(0.0, abs=1e-12)
 
     def test_heat_is_the_same_in_a_constant_field_of_driver_or_model(self):
         inside, outside = springs(2, field_T=100.0), springs(2)
@@ -202,23 +214,23 @@ class TestEquilibrium:
     def test_all_three_reach_one_temperature(self):
         # Hot electrons, cold lattice and spins; a large electronic heat capacity so
         # that the common temperature is known well.
-        atoms = springs(2, field_T=500.0)
+        atoms = springs(3, field_T=1500.0)
         thermalize_momenta(atoms, temperature_K=100, rng=np.random.default_rng(2))
         dyn = driver(
             atoms,
-            electron_temperature_K=[900.0] * 8,
+            electron_temperature_K=[500.0] * 3,
             heat_capacity=lambda T: 20 * KB,
             friction=0.1 / FS,
             damping=0.3,
         )
-        dyn.run(300)
+        dyn.run(200)
         found: dict[str, list[float]] = {}
-        for _ in range(40):
+        for _ in range(30):
             dyn.run(10)
             for name, values in dyn.temperatures().items():
                 found.setdefault(name, []).append(float(values.mean()))
         means = {name: np.mean(values) for name, values in found.items()}
-        assert means["electrons"] < 850.0
+        assert 300.0 < means["electrons"] < 470.0
         assert means["lattice"] == pytest.approx(means["electrons"], rel=0.03)
         assert means["spins"] == pytest.approx(means["electrons"], rel=0.04)
 
@@ -232,18 +244,18 @@ class TestEquilibrium:
             electron_temperature_K=500.0,
             heat_capacity=lambda T: 1e6,
             friction=0.1 / FS,
-            damping=0.5,
-            step_fs=1.0,
+            damping=0.3,
         )
-        dyn.run(150)
+        dyn.run(350)
         heights, kinetic = [], []
-        for _ in range(12):
-            dyn.run(25)
+        for _ in range(20):
+            dyn.run(35)
             heights.append(float(dyn.state.system.spins[:, 2].mean()) / 2.0)
             kinetic.append(float((dyn.state.momenta**2 / dyn.mass).mean()) / KB)
         x = 2.0 * 400.0 * MU_B / (KB * 500.0)
+        # Some 12 independent states of 4000 spins: a standard error of 0.8 %.
         assert float(dyn.electron_temperature_K[0]) == pytest.approx(500.0, rel=1e-7)
-        assert np.mean(heights) == pytest.approx(1 / np.tanh(x) - 1 / x, rel=0.015)
+        assert np.mean(heights) == pytest.approx(1 / np.tanh(x) - 1 / x, rel=0.03)
         assert np.mean(kinetic) == pytest.approx(500.0, rel=0.02)
 
     def test_lattice_heats_at_the_rate_of_the_friction(self):
