@@ -73,7 +73,7 @@ def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) 
     # Built in memory: a full disk must never be met by HDF5 itself, which then
     # leaves damaged files.
     with h5py_module().File(
-        "new", "w", driver="core", backing_store=False, libver=_VERSIONS
+        path, "w", driver="core", backing_store=False, libver=_VERSIONS
     ) as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION

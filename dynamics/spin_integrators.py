@@ -113,11 +113,11 @@ class DepondtMertens(Scheme):
 class SemiImplicitB(Scheme):
     """Semi-implicit scheme B: second order, two model calls, one if start is known.
 
-    The field at the middle, which a midpoint step with the field of the beginning
+    The field at the middle, which a first turn in the field of the beginning
     predicts, turns the spins (J. H. Mentink et al., J. Phys.: Condens. Matter 22,
-    176001 (2010), doi:10.1088/0953-8984/22/17/176001). The last turn is an exact
-    rotation: their rational one comes out too small where random fields are strong,
-    and spins too cold.
+    176001 (2010), doi:10.1088/0953-8984/22/17/176001). Turns are exact rotations:
+    rational ones come out too small where random fields are strong, and spins too
+    cold.
     """
 
     name = "sib"
@@ -132,7 +132,7 @@ class SemiImplicitB(Scheme):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the spins after ``dt`` and the forces during the step."""
         field = evaluate(spins)[0] if start is None else start
-        predicted = cayley(spins, dt * rate(spins, field))
+        predicted = rotate(spins, dt * rate(spins, field))
         middle = 0.5 * (spins + predicted)
         field, forces = evaluate(middle)
         return rotate(spins, dt * rate(middle, field)), forces

@@ -42,8 +42,8 @@ class TSPIN(SpinLatticeDynamics):
     :class:`~deepspin_ase.dynamics.SpinLatticeLangevin` for those.
 
     One step is velocity Verlet and takes one model call: chains dt/2, momenta dt/2,
-    positions and moments (and cell) dt, momenta dt/2, chains dt/2. It is reversible
-    and of second order. Moments keep their lengths and move on great circles, with 2
+    positions and moments (and cell) dt, momenta dt/2, chains dt/2: reversible and of
+    second order. Moments keep their lengths and move on great circles, with 2
     degrees of freedom each; with ``magnitudes`` the vectors are free, with 3.
 
     A chain acts on all momenta alike. By itself it does not change the direction of
@@ -67,8 +67,8 @@ class TSPIN(SpinLatticeDynamics):
     spin_mass : float
         mu, eV (ASE time)^2/mu_B^2. Averages do not depend on it. The default, 3
         eV fs^2/mu_B^2, lets a moment of 2 mu_B in an exchange field worth 0.3 eV
-        swing with a period of 40 fs: as fast as the fastest phonons, so that
-        energy passes from one to the other and a step of 1 fs serves both.
+        swing with a period of 40 fs: little faster than the fastest phonons, so
+        that energy passes between them and a step of 1 fs serves both.
     tdamp, spin_tdamp : float, ASE time
         Times on which the chains of lattice and moments answer. By default 100
         fs, a few periods of either, and the same for both.
@@ -115,18 +115,8 @@ class TSPIN(SpinLatticeDynamics):
         zero_momentum: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        if ensemble not in ENSEMBLES:
-            raise ValueError(
-                f"ensemble must be one of {', '.join(ENSEMBLES)}, got {ensemble!r}"
-            )
-        if ensemble != "nve" and temperature_K is None:
-            raise ValueError(f"ensemble {ensemble!r} needs temperature_K")
         still = pressure_GPa is stress_GPa is mask is None and cell == "isotropic"
-        if ensemble != "npt" and not still:
-            raise ValueError(
-                "pressure_GPa, stress_GPa, cell and mask need a cell that changes: "
-                "ensemble='npt'"
-            )
+        _check_ensemble(ensemble, heated=temperature_K is not None, still=still)
         self.ensemble = ensemble
         if zero_momentum is None:
             zero_momentum = ensemble != "nve" and not _constrained(atoms)
@@ -367,6 +357,21 @@ class TSPIN(SpinLatticeDynamics):
         self.set_temperature(state["temperature_K"])
         self.spin_momenta, self._heat = state["spin_momenta"], state["heat"]
         self._restore_baths(state["baths"])
+
+
+def _check_ensemble(ensemble: str, *, heated: bool, still: bool) -> None:
+    """Check that temperature and cell fit the ensemble."""
+    if ensemble not in ENSEMBLES:
+        raise ValueError(
+            f"ensemble must be one of {', '.join(ENSEMBLES)}, got {ensemble!r}"
+        )
+    if ensemble != "nve" and not heated:
+        raise ValueError(f"ensemble {ensemble!r} needs temperature_K")
+    if ensemble != "npt" and not still:
+        raise ValueError(
+            "pressure_GPa, stress_GPa, cell and mask need a cell that changes: "
+            "ensemble='npt'"
+        )
 
 
 def _positive(name: str, value: float) -> float:

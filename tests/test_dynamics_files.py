@@ -639,20 +639,32 @@ driver = SpinDynamics(
     iron(2), FS, trajectory=folder / ("run." + suffix), logfile=folder / "run.log",
     checkpoint=folder / "run.ckpt", checkpoint_interval=5,
 )
-if what == "kill":  # in the midst of the n-th time that frames go into the file
-    left, flush = int(sys.argv[4]), h5py.Dataset.flush
+left = int(sys.argv[4])
 
-    def stop(self):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        flush(self)
+def count():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    h5py.Dataset.flush = stop
+if what == "open":  # kill when the file has just been opened for appending
+    original = hdf5_file._opened_for_appending
+    hdf5_file._opened_for_appending = lambda path: (original(path), count())[0]
+elif what == "flush":  # when only some of the datasets have grown
+    original = h5py.Dataset.flush
+    h5py.Dataset.flush = lambda self: (count(), original(self))[1]
+elif what == "close":  # when all have grown, and the file is not yet closed
+    original = h5py.File.close
+
+    def close(self):
+        path = driver._writers[0].path
+        if path.exists() and path.read_bytes()[11]:
+            count()
+        original(self)
+
+    h5py.File.close = close
 else:
-    limit = int(sys.argv[4])
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, left))
 try:
     driver.run(40)
 except OSError as error:
@@ -748,10 +760,14 @@ def test_full_disk_under_the_log(tmp_path: Path) -> None:
         SpinDynamics(iron(), FS, logfile="/dev/full", append_trajectory=True).run(1)
 
 
-@pytest.mark.parametrize("flush", [14, 50])
-def test_killed_while_hdf5_writes(tmp_path: Path, whole_run: Path, flush: int) -> None:
-    """SIGKILL within a group of datasets: the file stays readable and is mended."""
-    done = run_script(tmp_path, "h5", "kill", flush)
+@pytest.mark.parametrize(
+    ("moment", "n"), [("open", 2), ("flush", 14), ("flush", 50), ("close", 4)]
+)
+def test_killed_while_hdf5_writes(
+    tmp_path: Path, whole_run: Path, moment: str, n: int
+) -> None:
+    """SIGKILL while the file is open: it stays readable and is mended."""
+    done = run_script(tmp_path, "h5", moment, n)
     assert done.returncode == -signal.SIGKILL, done.stderr
     path = tmp_path / "run.h5"
     with pytest.raises(OSError, match="already open for write"):
@@ -767,7 +783,7 @@ def test_killed_while_hdf5_writes(tmp_path: Path, whole_run: Path, flush: int) -
 
 def test_killed_file_is_appended_to(tmp_path: Path) -> None:
     """Without a checkpoint: append_trajectory mends the file, too."""
-    run_script(tmp_path, "h5", "kill", 25)
+    run_script(tmp_path, "h5", "close", 2)
     path = tmp_path / "run.h5"
     before = len(read_hdf5(path))
     driver = SpinDynamics(iron(2), FS, trajectory=path, append_trajectory=True)

@@ -227,7 +227,7 @@ class TestEnsembles:
         # An open chain of classical spins: <e_i.e_i+1> = coth x - 1/x exactly.
         count, size, x = 20, 100, 3.0
         atoms = isolated(1, Heisenberg(Shells([(2.5, x * KT)])), size=size)
-        dyn = TSPIN([atoms.copy() for _ in range(count)], FS, temperature_K=300, rng=3)
+        dyn = TSPIN(atoms, FS, temperature_K=[300.0] * count, rng=3)
         dyn.run(5000)
 
         def alignment(d: TSPIN) -> torch.Tensor:
