@@ -8,6 +8,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from ase.md.velocitydistribution import thermalize_momenta
+from ase.neighborlist import neighbor_list
 
 from deepspin_ase import (
     DeepSpinCalculator,
@@ -20,9 +21,12 @@ from deepspin_ase import (
 )
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.dynamics import (
+    TSPIN,
     Midpoint,
+    MonteCarlo,
     SpinDynamics,
     SpinLatticeLangevin,
+    SpinLatticeNPT,
     SpinLatticeNVE,
 )
 from deepspin_ase.potentials import (
@@ -323,36 +327,59 @@ class TestLangevin:
 
 
 class TestMeanValues:
-    @pytest.mark.slow
-    def test_spin_dynamics_and_langevin_agree_on_the_heisenberg_model(self):
-        # sc 8^3, k T/J = 1: the lattice does not matter where J does not.
-        coupling = 0.02
-        atoms = bulk("Fe", "sc", 2.5).repeat(8)
+    """All ways to sample give the same averages: fcc Heisenberg magnet, kT/J = 2."""
+
+    coupling = 0.02
+    distance = 2.5
+
+    def magnet(self) -> Atoms:
+        atoms = bulk("Fe", "fcc", self.distance * np.sqrt(2)).repeat(6)
         set_spins(atoms, {"Fe": 2.0})
-        exchange = Heisenberg(Shells([(2.5, coupling)], tolerance=0.6))
-        springs = Harmonic(5.0, 2.5, cutoff=3.0)
-        temperature = coupling / units.kB
-        means = []
-        for kind in ("frozen", "moving"):
-            atoms.calc = DeepSpinCalculator(
-                exchange if kind == "frozen" else Sum([exchange, springs])
+        # J does not change within the shell, so the lattice does not matter.
+        exchange = Heisenberg(Shells([(self.distance, self.coupling)], tolerance=0.5))
+        springs = Harmonic(5.0, self.distance, cutoff=3.0)
+        atoms.calc = DeepSpinCalculator(Sum([exchange, springs]))
+        return atoms
+
+    def correlation(self, dyn, *, start: int, samples: int, every: int):
+        """Return the mean cosine between neighbours, and its standard error."""
+        i, j = neighbor_list("ij", self.magnet(), self.distance + 0.1)
+        dyn.run(start)
+        found = []
+        for _ in range(samples):
+            dyn.run(every)
+            directions = get_spins(dyn.atoms) / 2.0
+            found.append((directions[i] * directions[j]).sum(axis=1).mean())
+        blocks = np.reshape(found, (10, -1)).mean(axis=1)
+        return blocks.mean(), blocks.std(ddof=1) / np.sqrt(10)
+
+    @pytest.mark.slow
+    def test_drivers_agree(self):
+        heat = {"temperature_K": 2.0 * self.coupling / units.kB}
+        bath = heat | {"damping": 0.2}
+        drivers = {
+            "Monte Carlo": MonteCarlo(
+                self.magnet(), **heat, adaptation_steps=100, rng=1
+            ),
+            "frozen": SpinDynamics(self.magnet(), FS, **bath, rng=2),
+            "Langevin": SpinLatticeLangevin(
+                self.magnet(), FS, **bath, friction=0.02 / FS, rng=3
+            ),
+            "NPT": SpinLatticeNPT(self.magnet(), FS, **bath, pressure_GPa=0, rng=4),
+            "TSPIN": TSPIN(self.magnet(), FS, **heat, rng=5),
+        }
+        found = {
+            name: self.correlation(
+                dyn,
+                start=200 if name == "Monte Carlo" else 1000,
+                samples=100,
+                every=5 if name == "Monte Carlo" else 40,
             )
-            copy = atoms.copy()
-            copy.calc = atoms.calc
-            bath = {"temperature_K": temperature, "damping": 0.5}
-            if kind == "frozen":
-                dyn = SpinDynamics(copy, 2 * FS, **bath, rng=1)
-            else:
-                dyn = SpinLatticeLangevin(
-                    copy, 2 * FS, **bath, friction=0.05 / FS, rng=2
-                )
-            dyn.run(300)
-            samples = []
-            for _ in range(40):
-                dyn.run(20)
-                samples.append(np.linalg.norm(get_spins(copy).mean(axis=0)) / 2)
-            means.append(np.mean(samples))
-        assert means[0] == pytest.approx(means[1], abs=0.02)
+            for name, dyn in drivers.items()
+        }
+        mean, error = found.pop("Monte Carlo")
+        for name, (other, its_error) in found.items():
+            assert abs(other - mean) < 3 * np.hypot(error, its_error) + 0.003, name
 
 
 def test_lennard_jones_lattice_is_untouched_by_free_spins():
