@@ -171,8 +171,7 @@ def batch(replicas: int = 16, steps: int = 40) -> dict[str, Any]:
 
 SCHEMES: dict[str, Any] = {
     "midpoint": lambda: Midpoint(),
-    "midpoint, 3 calls": lambda: Midpoint(max_calls=3),
-    "midpoint, 2 calls": lambda: Midpoint(max_calls=2),
+    "midpoint, 1e-6 rad": lambda: Midpoint(tolerance=1e-6),
     "sib": lambda: "sib",
     "depondt-mertens": lambda: "depondt-mertens",
     "rotation": lambda: "rotation",
@@ -193,7 +192,7 @@ def precision(picoseconds: float) -> list[dict[str, Any]]:
     rows = []
     for system, (build, length) in SYSTEMS.items():
         for scheme, make in SCHEMES.items():
-            for timestep in (0.25, 0.5, 1.0, 2.0):
+            for timestep in (0.2, 0.5, 1.0, 2.0):
                 rows.append(
                     {"system": system, "scheme": scheme, "timestep_fs": timestep}
                     | conservation(build(), timestep, make(), length * picoseconds)

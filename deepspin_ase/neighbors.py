@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,20 @@ class PairList:
     j: Tensor
     shift: Tensor
     cutoff: float
+    _seen: list[tuple[System, Tensor]] = field(
+        default_factory=list, repr=False, compare=False
+    )
 
     def vectors(self, system: System) -> Tensor:
-        """Return R_j + shift - R_i, (E, 3), A; differentiable."""
+        """Return R_j + shift - R_i, (E, 3), A; differentiable.
+
+        Those of the last System are kept: the terms of a sum share them.
+        """
+        if not (self._seen and self._seen[0][0] is system):
+            self._seen[:] = [(system, self._vectors(system))]
+        return self._seen[0][1]
+
+    def _vectors(self, system: System) -> Tensor:
         if system.n_systems == 1:
             offset = self.shift @ system.cell[0]
         else:

@@ -36,6 +36,7 @@ _IN_FS = {
     "tdamp": ("tdamp_fs", units.fs),
     "spin_tdamp": ("spin_tdamp_fs", units.fs),
     "pdamp": ("pdamp_fs", units.fs),
+    "collision_time": ("collision_time_fs", units.fs),
     "lattice_timestep": ("lattice_timestep_fs", units.fs),
     "spin_mass": ("spin_mass_fs2", units.fs**2),
 }
@@ -166,10 +167,12 @@ def driver_arguments(config: RunConfig) -> dict[str, Any]:
     ValueError
         If one is unknown, missing, or given without its unit.
     """
-    known = _signature(driver_class(config.driver))
+    cls = driver_class(config.driver)
+    known = _signature(cls)
     arguments = {}
-    if ("timestep" in known) != (config.timestep_fs is not None):
-        verb = "needs" if "timestep" in known else "has no"
+    has_timestep = "timestep" in inspect.signature(cls.__init__).parameters
+    if has_timestep != (config.timestep_fs is not None):
+        verb = "needs" if has_timestep else "has no"
         raise ValueError(f"the driver {config.driver} {verb} timestep_fs")
     if config.timestep_fs is not None:
         arguments["timestep"] = config.timestep_fs * units.fs
@@ -226,10 +229,14 @@ def _signature(cls: type[SpinLatticeDynamics]) -> dict[str, inspect.Parameter]:
         if constructor is None:
             continue
         parameters = list(inspect.signature(constructor).parameters.values())[1:]
+        own: dict[str, inspect.Parameter] = {}
         passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
         for parameter in parameters:
-            if parameter.kind is not parameter.VAR_KEYWORD:
-                found.setdefault(parameter.name, parameter)
+            # What is given by position to a base is the driver's own business.
+            by_name = parameter.kind is parameter.KEYWORD_ONLY
+            if by_name or (not found and parameter.kind is not parameter.VAR_KEYWORD):
+                own[parameter.name] = parameter
+        found = own | found
         if not passes_on:
             break
     return found

@@ -76,7 +76,8 @@ class SpinLatticeDynamics(MolecularDynamics):
     append_trajectory : bool
         Continue existing trajectory and log files.
     checkpoint : path, optional
-        Written every ``checkpoint_interval`` steps, for :meth:`restore`.
+        Written every ``checkpoint_interval`` steps and at the end of a run, for
+        :meth:`restore`.
     checkpoint_interval : int
     progress : bool, optional
         Progress bar; by default on a terminal.
@@ -158,6 +159,8 @@ class SpinLatticeDynamics(MolecularDynamics):
             self._add_writer(writer, loginterval)
         if logfile is not None:
             self._add_writer(DynamicsLog(logfile, self, append_trajectory), loginterval)
+        self._checkpoint = checkpoint
+        self._checkpoint_interval = checkpoint_interval
         if checkpoint is not None:
             self.attach(self.save, checkpoint_interval, checkpoint)
 
@@ -434,6 +437,8 @@ class SpinLatticeDynamics(MolecularDynamics):
                 raise
             finally:
                 self.publish()
+        if self._checkpoint is not None and self.nsteps % self._checkpoint_interval:
+            self.save(self._checkpoint)
         return self.converged()
 
     def _keep_last_good(self) -> None:

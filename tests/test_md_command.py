@@ -204,6 +204,39 @@ def test_continued_run_equals_one_in_one_go(
     assert_same_run(folder / "md", folder / "whole")
 
 
+#: Parameters with which every driver runs.
+PARAMETERS: dict[str, Values] = {
+    "nve": {},
+    "langevin": {"temperature_K": 300, "friction_per_fs": 0.02, "damping": 0.05},
+    "npt": {"temperature_K": 300, "damping": 0.05, "pressure_GPa": 1.0},
+    "spin": {"temperature_K": 300, "damping": 0.05},
+    "longitudinal": {
+        "temperature_K": [300, 400],
+        "friction_per_fs": 0.02,
+        "gamma_L_per_fs": 0.2,
+    },
+    "tspin": {"temperature_K": 300, "tdamp_fs": 50.0},
+    "three-temperature": {
+        "electron_temperature_K": 1000,
+        "heat_capacity": 5.2e-8,
+        "friction_per_fs": 0.02,
+        "damping": 0.05,
+    },
+    "monte-carlo": {"temperature_K": [300, 400], "exchange_interval": 2},
+}
+
+
+@pytest.mark.parametrize("driver", sorted(DRIVERS))
+def test_every_driver_continues_exactly(folder: Path, driver: str) -> None:
+    options: Values = {"driver": driver, "parameters": PARAMETERS[driver]}
+    options |= {"timestep_fs": None} if driver == "monte-carlo" else {}
+    options |= {"trajectory": "run.h5", "loginterval": 2}
+    assert run(write_config(folder, **options, output="whole", steps=12)) == 0
+    assert run(write_config(folder, **options, steps=5)) == 0
+    assert run(write_config(folder, **options, steps=12, resume=True)) == 0
+    assert_same_run(folder / "md", folder / "whole")
+
+
 def test_resuming(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_config(folder)
     assert run(path, "--resume") == 0  # from the beginning: there is nothing yet
@@ -344,7 +377,7 @@ def test_drivers_by_name(name: str) -> None:
         driver_arguments(config)
     known = str(error.value).split("known: ")[1].split(", ")
     assert "zero_momentum" in known
-    assert not {"friction", "tdamp", "pdamp", "rng", "checkpoint"} & {*known}
+    assert not {"friction", "tdamp", "pdamp", "rng", "checkpoint", "atoms"} & {*known}
 
 
 @registry.register

@@ -68,8 +68,6 @@ def _run(arguments: argparse.Namespace) -> None:
         raise FloatingPointError(
             f"{error}; the trajectory ends with the last good state"
         ) from error
-    if "checkpoint" in files and config.steps % config.checkpoint_interval:
-        driver.save(files["checkpoint"])
     print(f"{driver.nsteps} steps done; output is in {folder / config.output}")
 
 

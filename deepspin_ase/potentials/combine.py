@@ -85,8 +85,11 @@ class Sum(_Members):
     ) -> Prediction:
         """Add the members' predictions; see :meth:`Potential.evaluate`.
 
-        Deviations of committees among the members add in quadrature.
+        Deviations of committees among the members add in quadrature. Members that
+        leave their derivatives to autograd are differentiated together.
         """
+        if _by_autograd(self):
+            return Potential.evaluate(self, system, pairs, **options)
         parts = self._evaluate_members(system, pairs, **options)
         names = [n for n in _QUANTITIES if getattr(parts[0], n) is not None]
         sums = {n: torch.stack([getattr(p, n) for p in parts]).sum(0) for n in names}
@@ -95,6 +98,13 @@ class Sum(_Members):
             n: torch.stack([d[n] for d in found]).norm(dim=0) for n in names if found
         }
         return replace(parts[0], **sums, deviations=deviations or None)
+
+
+def _by_autograd(potential: Potential) -> bool:
+    """Tell whether a potential, or every term of it, has no derivatives of its own."""
+    if isinstance(potential, Sum):
+        return all(_by_autograd(member) for member in potential._each)
+    return type(potential).evaluate is Potential.evaluate
 
 
 @register

@@ -98,16 +98,18 @@ def find_bonds(
     """
     i, j = pairs.i, pairs.j
     vectors = pairs.vectors(system)
+    distances = torch.linalg.vector_norm(vectors, dim=1)
     with torch.no_grad():
-        keep = vectors.square().sum(dim=1) < cutoff * cutoff
+        keep = distances < cutoff
         if atoms is not None:
             keep &= atoms[i] & atoms[j]
         if elements is not None:
             first, second = (of_elements(system, (e,)) for e in elements)
             keep &= (first[i] & second[j]) | (second[i] & first[j])
     kept = keep.nonzero()[:, 0]
-    vectors = vectors.index_select(0, kept)
-    return Bonds(i[kept], j[kept], vectors, vectors.norm(dim=1), system.n_atoms)
+    return Bonds(
+        i[kept], j[kept], vectors[kept], distances[kept], system.n_atoms
+    )
 
 
 class SiteTerm(Potential):
