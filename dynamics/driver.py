@@ -5,31 +5,25 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.calculators.calculator import CalculationFailed
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.md.md import MolecularDynamics
 from torch import Tensor
-from tqdm import tqdm
 
-from ..calculator import DeepSpinCalculator
 from ..potentials import Prediction
-from ..results import results_of
 from ..system import System
 from . import checkpoint as checkpoints
 from .constraints import Constraints
 from .engine import Engine, check_finite, engine_of
 from .field import ExternalField, FieldT
 from .logfile import DynamicsLog
-from .mirror import Mirror, State
+from .mirror import Mirror
 from .observables import kinetic_energy, lattice_temperature
+from .observed import ObservedDynamics
 from .replicas import as_images
 from .spin_temperature import rotational_temperature
 from .trajectory import open_trajectory
@@ -42,7 +36,7 @@ MAX_TURN = 0.5
 MAX_RANDOM_TURN = 0.7
 
 
-class SpinLatticeDynamics(MolecularDynamics):
+class SpinLatticeDynamics(ObservedDynamics):
     """Dynamics of atoms with vector moments: what all drivers share.
 
     Works like ASE's :class:`~ase.md.md.MolecularDynamics`: ``run``, ``irun``,
@@ -91,8 +85,6 @@ class SpinLatticeDynamics(MolecularDynamics):
     #: Whether a negative time step runs the dynamics backwards.
     reversible = False
 
-    images: list[Atoms]
-    state: State
     mass: Tensor
     lengths: Tensor
     constraints: Constraints
@@ -144,8 +136,6 @@ class SpinLatticeDynamics(MolecularDynamics):
         self.generator.manual_seed(int(seed))
         self._warned = False
         # A checkpoint of step 0 that an observer makes is restored after them.
-        self._observing = False
-        self._observed_step: int | None = None
         self._mirror = Mirror(self.images)
         self._read_images()
         self.engine.check(self.state.system)
@@ -329,133 +319,6 @@ class SpinLatticeDynamics(MolecularDynamics):
                 "damping",
                 stacklevel=2,
             )
-
-    # ASE's side
-
-    def todict(self) -> dict[str, Any]:
-        """Return what ASE writes into trajectory headers."""
-        return {
-            "type": "molecular-dynamics",
-            "md-type": type(self).__name__,
-            "timestep": self.dt,
-        }
-
-    def frames(self) -> list[Atoms]:
-        """Return copies of all structures as they are now, with their results."""
-        self.publish()
-        frames = []
-        for image, results in zip(self.images, self._results(), strict=True):
-            frame = image.copy()
-            frame.info["time_fs"] = self.time_fs
-            frame.calc = SinglePointCalculator(frame)
-            frame.calc.results.update(results)
-            frames.append(frame)
-        return frames
-
-    def _results(self) -> list[dict[str, Any]]:
-        return results_of(self.prediction, self.state.system)
-
-    def publish(self) -> None:
-        """Write the state into the Atoms."""
-        self._mirror.write(self.state)
-
-    def _give_results_to_calculators(self) -> None:
-        """Spare calculators a second evaluation of the state."""
-        if self.external_field.field_T is not None:
-            return
-        if len({id(image.calc) for image in self.images}) < self.n_replicas:
-            return
-        for image, results in zip(self.images, self._results(), strict=True):
-            if isinstance(image.calc, DeepSpinCalculator):
-                image.calc.take_results(image, results)
-
-    def _absorb(self) -> None:
-        """Take up what was changed in the Atoms since they were written."""
-        if self._mirror.changed():
-            self._read_images()
-
-    def _refresh_properties(self) -> None:
-        """Do nothing: observers get what they need when they are due."""
-
-    def observers_due(self, step: int) -> bool:
-        """Return whether an observer will look at the state after ``step`` steps."""
-        return any(
-            step % interval == 0 if interval > 0 else step == -interval
-            for _, interval, _, _ in self.observers
-        )
-
-    def call_observers(self) -> None:
-        """Bring the Atoms up to date and call the observers that are due."""
-        if not self.observers_due(self.nsteps):
-            return
-        if self.nsteps == self._observed_step:
-            return
-        self.publish()
-        self._give_results_to_calculators()
-        self._observing = True
-        super().call_observers()
-        self._observing = False
-        self._absorb()
-
-    def _march(self, steps: int) -> Iterator[bool]:
-        if steps < 0:
-            raise ValueError(f"steps must not be negative, got {steps}")
-        self._absorb()
-        self._recent = [(self.state, self.nsteps)]
-        try:
-            for done in super().irun(steps):
-                self._recent = [(self.state, self.nsteps), self._recent[0]]
-                yield done
-        finally:
-            for writer in self._writers:
-                writer.flush()
-
-    def irun(self, steps: int = 50) -> Iterator[bool]:
-        """Run step by step; the Atoms are up to date at every turn."""
-        for done in self._march(steps):
-            self.publish()
-            yield done
-            self._absorb()
-
-    def run(self, steps: int = 50) -> bool:
-        """Run ``steps`` steps.
-
-        Raises
-        ------
-        CalculationFailed
-            If an energy is not finite: the last good state is in the Atoms, the
-            trajectory and the log; the checkpoint is an earlier one, as it was.
-        """
-        hidden = None if self.progress is None else not self.progress
-        first = self.nsteps
-        with tqdm(total=steps, disable=hidden, unit="step") as bar:
-            try:
-                for _ in self._march(steps):
-                    bar.update(self.nsteps - first - bar.n)
-            except CalculationFailed:
-                self._keep_last_good()
-                raise
-            finally:
-                self.publish()
-        if self._checkpoint is not None and self.nsteps % self._checkpoint_interval:
-            self.save(self._checkpoint)
-        return self.converged()
-
-    def _keep_last_good(self) -> None:
-        """Go back to a state of finite energy; write it where it is not yet."""
-        for state, nsteps in [(self.state, self.nsteps), *self._recent]:
-            self.state, self.nsteps = state, nsteps
-            with suppress(CalculationFailed):
-                self.prediction  # noqa: B018 - fails where it is not finite
-                break
-        else:
-            return
-        ours = [writer.write for writer in self._writers]
-        for function, interval, _, _ in self.observers:
-            if function in ours and self.nsteps % interval:
-                function()
-        for writer in self._writers:
-            writer.flush()
 
     # Restart
 
