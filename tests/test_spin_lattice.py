@@ -122,7 +122,7 @@ class TestNVE:
         assert np.abs(after - before).max() < 1e-12
 
     def test_three_calls_a_step_without_drift(self):
-        dyn = SpinLatticeNVE(iron(), FS, spin_integrator=Midpoint(max_calls=3))
+        dyn = SpinLatticeNVE(iron(), 0.5 * FS, spin_integrator=Midpoint(max_calls=3))
         dyn.run(100)
         assert dyn.engine.n_calls <= 3 * 100 + 1
         first = float(dyn.conserved_energy()[0])
