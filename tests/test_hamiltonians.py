@@ -41,7 +41,7 @@ from deepspin_ase.potentials import (
     save_potential,
 )
 from deepspin_ase.potentials.embedded_atom import CubicKnots, FinnisSinclairDensity
-from deepspin_ase.potentials.radial import Blend, ScreenedNuclear
+from deepspin_ase.potentials.short_range import Blend, ScreenedNuclear
 from deepspin_ase.system import System
 from deepspin_ase.units import MU_B
 

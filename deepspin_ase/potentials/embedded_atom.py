@@ -13,8 +13,9 @@ from ..neighbors import PairList
 from ..system import System
 from . import _arguments
 from .base import Potential
-from .radial import Blend, Radial, ScreenedNuclear, checked
+from .radial import Radial, checked
 from .registry import register
+from .short_range import Blend, ScreenedNuclear
 from .sites import find_bonds, of_elements
 
 Embedding = Callable[[Tensor], Tensor]

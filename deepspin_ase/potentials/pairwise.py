@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..system import System
 from . import _arguments
-from .radial import screened_nuclear, smooth_step
+from .radial import smooth_step
 from .registry import register
+from .short_range import screened_nuclear
 from .sites import Bonds, PairTerm, RadialTerm
 
 

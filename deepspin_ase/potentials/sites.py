@@ -107,9 +107,7 @@ def find_bonds(
             first, second = (of_elements(system, (e,)) for e in elements)
             keep &= (first[i] & second[j]) | (second[i] & first[j])
     kept = keep.nonzero()[:, 0]
-    return Bonds(
-        i[kept], j[kept], vectors[kept], distances[kept], system.n_atoms
-    )
+    return Bonds(i[kept], j[kept], vectors[kept], distances[kept], system.n_atoms)
 
 
 class SiteTerm(Potential):
