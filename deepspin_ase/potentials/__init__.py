@@ -24,18 +24,17 @@ from .onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
 from .pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from .radial import (
     BetheSlater,
-    Blend,
     CubicCut,
     DampedCoulomb,
     Exponential,
     Mixture,
     Radial,
-    ScreenedNuclear,
     Shells,
     SmoothShells,
     Switched,
 )
 from .serialize import load_card, load_potential, save_potential, shipped_models
+from .short_range import Blend, ScreenedNuclear
 from .symmetry import SymmetryViolations, symmetry_violations
 
 __all__ = [
