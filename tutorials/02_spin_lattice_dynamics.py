@@ -120,12 +120,13 @@ print(f"lattice {lattice[0]:.0f} -> {lattice[-5:].mean():.0f} K,", end=" ")
 print(f"spins {spin[0]:.0f} -> {spin[-5:].mean():.0f} K;", end=" ")
 print(f"total energy within {np.ptp(energy) / len(atoms) * 1e6:.0f} ueV/atom")
 
-fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-ax.plot(time_fs / 1000, spin, label="spins")
-ax.plot(time_fs / 1000, lattice, label="lattice")
-ax.set_xlabel("time (ps)")
-ax.set_ylabel("temperature (K)")
-ax.legend(frameon=False)
+fig, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+axes[0].plot(time_fs / 1000, spin)
+axes[0].set(ylim=(0, None), ylabel="temperature of the spins (K)")
+axes[1].plot(time_fs / 1000, lattice, "C1")
+axes[1].set(ylim=(0, None), ylabel="temperature of the lattice (K)")
+for ax in axes:
+    ax.set_xlabel("time (ps)")
 fig.savefig("exchange_of_energy.png", dpi=120)
 
 # %% [markdown]
