@@ -69,11 +69,13 @@ def iron(repeat: int = 3) -> Atoms:
     return atoms
 
 
-def nickel_oxide(shape: tuple[int, int, int], model: Any) -> Atoms:
+def nickel_oxide(
+    shape: tuple[int, int, int], model: Any, constant: float = 4.17
+) -> Atoms:
     """Return NiO in its antiferromagnetic order."""
-    atoms = bulk("NiO", "rocksalt", 4.17, cubic=True).repeat(shape)
+    atoms = bulk("NiO", "rocksalt", constant, cubic=True).repeat(shape)
     set_spins(
-        atoms, {"Ni": 1.27}, pattern=antiferromagnetic((0.5, 0.5, 0.5), cell=4.17)
+        atoms, {"Ni": 1.277}, pattern=antiferromagnetic((0.5, 0.5, 0.5), cell=constant)
     )
     atoms.calc = DeepSpinCalculator(model)
     return atoms
@@ -179,8 +181,8 @@ SCHEMES: dict[str, Any] = {
 
 SYSTEMS: dict[str, tuple[Any, float]] = {
     "Fe, EAM + exchange, 54 atoms": (lambda: warm(iron(), 100), 2.0),
-    "NiO network, 64 atoms": (
-        lambda: warm(nickel_oxide((2, 2, 2), load_potential(NETWORK)), 300),
+    "NiO, shipped network, 64 atoms": (
+        lambda: warm(nickel_oxide((2, 2, 2), "NiO", 4.2166), 100),
         0.5,
     ),
     "Heisenberg on springs, 64 atoms": (lambda: warm(magnet(), 100), 2.0),
