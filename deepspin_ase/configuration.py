@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
 
@@ -40,6 +43,24 @@ class Configuration(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain data, the inverse of :meth:`from_dict`."""
         return self.model_dump()
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Read nested plain data from a YAML file, or a JSON file by its suffix.
+
+    Raises
+    ------
+    ValueError
+        If the file is neither, or holds no keys.
+    """
+    try:
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is not a YAML or JSON file: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} does not hold a configuration")
+    return values
 
 
 def _explain(cls: type[BaseModel], problem: Any, where: str) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from ase import units
 from pydantic import Field
 
-from ..configuration import Configuration
+from ..configuration import Configuration, read_mapping
 from .driver import SpinLatticeDynamics
 
 #: Drivers by their names in files: classes of :mod:`deepspin_ase.dynamics`.
@@ -133,14 +131,7 @@ def read_run_config(path: str | os.PathLike[str]) -> RunConfig:
     ValueError
         If the file is not YAML, a key is unknown or missing, or a value unfit.
     """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file: {error}") from None
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path} does not hold the configuration of a run")
-    return RunConfig.from_dict(values)
+    return RunConfig.from_dict(read_mapping(Path(path)))
 
 
 def driver_class(name: str) -> type[SpinLatticeDynamics]:

@@ -297,6 +297,7 @@ class TestBadInput:
             ({"temperature_K": np.nan, "damping": 0.1}, "temperature_K"),
             ({"damping": -0.1}, "damping"),
             ({"spin_integrator": "euler"}, "spin_integrator"),
+            ({"g_factor": np.inf}, "g_factor"),
             ({"external_field_T": (1, 2)}, "external_field_T"),
             ({"temperature_K": [1, 2], "damping": [0.1, 0.2, 0.3]}, "damping"),
         ],

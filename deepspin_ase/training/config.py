@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ..configuration import Configuration
+from ..configuration import Configuration, read_mapping
 from ..potentials.config import DeepSpinConfig
 from .deepmd_input import from_deepmd_input
 
@@ -175,13 +173,7 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
         If the file is not YAML, a key is unknown or missing, or a value unfit.
     """
     path = Path(path)
-    try:
-        text = path.read_text()
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path} is not a YAML or JSON file: {error}") from None
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path} does not hold a training configuration")
+    values = read_mapping(path)
     training = values.get("training")
     if isinstance(training, Mapping) and "training_data" in training:
         values = from_deepmd_input(values)
