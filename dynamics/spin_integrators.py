@@ -164,7 +164,7 @@ class Midpoint(Scheme):
     name = "midpoint"
 
     #: Earlier rates from which the first guess is extrapolated.
-    ORDER = 4
+    ORDER = 6
 
     def __init__(self, tolerance: float = 1e-12, max_calls: int = 60) -> None:
         if not tolerance > 0 or max_calls < 1:
