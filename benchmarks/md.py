@@ -82,10 +82,11 @@ def nickel_oxide(
 
 
 def magnet() -> Atoms:
-    """Return a Heisenberg magnet on springs."""
-    atoms = bulk("Fe", "sc", 2.5).repeat(4)
+    """Return a Heisenberg magnet on springs: fcc, nearest neighbours."""
+    atoms = bulk("Fe", "fcc", 2.5 * np.sqrt(2)).repeat(4)
     set_spins(atoms, {"Fe": 2.0})
-    exchange = Heisenberg(Shells([(2.5, 0.02)], tolerance=0.6))
+    # J is the same all over the shell, which no distance leaves.
+    exchange = Heisenberg(Shells([(2.5, 0.02)], tolerance=0.5))
     atoms.calc = DeepSpinCalculator(Sum([exchange, Harmonic(5.0, 2.5, cutoff=3.0)]))
     return atoms
 
