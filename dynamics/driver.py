@@ -126,6 +126,12 @@ class SpinLatticeDynamics(ObservedDynamics):
             )
         if not np.isfinite(timestep) or (timestep <= 0.0 and not self.reversible):
             raise ValueError(f"timestep must be finite and > 0, got {timestep}")
+        for name, interval in (
+            ("loginterval", loginterval),
+            ("checkpoint_interval", checkpoint_interval),
+        ):
+            if not isinstance(interval, int | np.integer) or interval < 1:
+                raise ValueError(f"{name} must be a number of steps, got {interval!r}")
         self.images = as_images(atoms, self._replica_values())
         self.engine: Engine = engine_of(self.images)
         self.external_field = ExternalField(external_field_T)

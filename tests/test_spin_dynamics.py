@@ -298,6 +298,8 @@ class TestBadInput:
             ({"damping": -0.1}, "damping"),
             ({"spin_integrator": "euler"}, "spin_integrator"),
             ({"g_factor": np.inf}, "g_factor"),
+            ({"loginterval": 0}, "loginterval"),
+            ({"checkpoint_interval": 2.5}, "checkpoint_interval"),
             ({"external_field_T": (1, 2)}, "external_field_T"),
             ({"temperature_K": [1, 2], "damping": [0.1, 0.2, 0.3]}, "damping"),
         ],
