@@ -4,12 +4,13 @@
 >>> neb = SpinLatticeNEB(images)
 >>> FIRE(neb).run(fmax=0.05)
 >>> neb.climb = True
->>> LBFGS(neb).run(fmax=0.01)
+>>> neb.run(fmax=0.01, torque_max=1e-5)
 >>> neb.path().barrier_forward
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,23 +18,27 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ase import Atoms
 from ase.utils.abc import Optimizable
+from tqdm import tqdm
 
 from deepspin_ase.io import write_extxyz
 
 from .band import Band, constrain
 from .joint_space import SPIN_SCALE, Metric, lengths_of, move, steps_between, tangents
-from .neb_path import NEBPath
+from .neb_path import NEBPath, warn_of_folds
 from .neb_plot import plot_path
+from .neb_run import BandLBFGS
 from .paths import interpolate
 from .string import redistribute
 
 __all__ = ["NEBPath", "SpinLatticeNEB", "interpolate", "plot_path"]
 
+logger = logging.getLogger(__name__)
+
 _METHODS = ("neb", "string")
 
 
 class SpinLatticeNEB(Optimizable):
-    r"""A band of images between two minima, for ASE's optimizers.
+    r"""A band of images between two minima, for ASE's optimizers and :meth:`run`.
 
     Positions, directions of moments and, with ``cell``, strains move together in the
     rows and the metric of :mod:`~.joint_space`; moments keep their lengths, and those
@@ -56,7 +61,7 @@ class SpinLatticeNEB(Optimizable):
         The same atoms with moments and calculators that give ``magnetic_forces``;
         :func:`interpolate` makes them. The first and the last, which should be
         minima, stay; the others are changed in place. Constraints hold:
-        ASE's for positions, :class:`~deepspin_ase.FixSpins` for moments.
+        ASE's for positions, :class:`~deepspin_ase.constraints.FixSpins` for moments.
     spring : float or (float, float)
         Spring constant, eV/A^2; or those of low and of high images, with linear
         weights above the higher end.
@@ -192,6 +197,49 @@ class SpinLatticeNEB(Optimizable):
             and largest.get("stress", 0.0) < self.stress_max
         )
 
+    def run(
+        self,
+        *,
+        fmax: float = 0.01,
+        torque_max: float | None = None,
+        stress_max: float | None = None,
+        steps: int = 500,
+    ) -> bool:
+        """Optimise the band with :class:`~.neb_run.BandLBFGS`.
+
+        Parameters
+        ----------
+        fmax : float
+            eV/A.
+        torque_max, stress_max : float, optional
+            eV and eV/A^3; those of the band by default, which they become.
+        steps : int
+            Largest number of steps.
+
+        Returns
+        -------
+        bool
+            Whether the band converged.
+        """
+        self.torque_max = self.torque_max if torque_max is None else torque_max
+        self.stress_max = self.stress_max if stress_max is None else stress_max
+        optimizer = BandLBFGS([*self.metric.parts(len(self.images[0])).values()])
+        with tqdm(total=steps, desc="band", unit="step", disable=None) as progress:
+            for _ in range(steps):
+                forces = self.get_forces()
+                self._report(forces, progress)
+                if self.converged(-forces.ravel(), fmax):
+                    return True
+                self.set_x(self._x.ravel() + optimizer.step(forces).ravel())
+                progress.update()
+        return self.converged(self.get_gradient(), fmax)
+
+    def _report(self, forces: np.ndarray, progress: tqdm) -> None:
+        shown = {k: f"{x:.1e}" for k, x in self.residuals(forces).items()}
+        top = self.get_value() - self.energies[0]
+        progress.set_postfix({"top_meV": f"{1e3 * top:.3f}", **shown})
+        logger.info("step %d: top %.6f eV, %s", progress.n, top, shown)
+
     # The band
 
     @property
@@ -258,7 +306,7 @@ class SpinLatticeNEB(Optimizable):
             metric=self.metric,
             climbing=self._climbing(),
         )
-        _warn_of_folds(path)
+        warn_of_folds(path)
         return path
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -347,24 +395,3 @@ def _springs(spring: float | tuple[float, float]) -> tuple[float, float]:
             f"eV/A^2, got {spring}"
         )
     return float(constants[0]), float(constants[-1])
-
-
-def _warn_of_folds(path: NEBPath) -> None:
-    folded = 1 + np.flatnonzero(path.bends > 0.5 * np.pi)
-    if len(folded):
-        warnings.warn(
-            f"the path folds back at image {folded[0]} (its length is "
-            f"{path.detour:.2f} times the distance of the ends): give a stronger "
-            "spring, more images, or another first guess",
-            stacklevel=3,
-        )
-    energies = path.energies
-    noise = 1e-9 + 1e-6 * float(np.ptp(energies))
-    for name, end, next_one in (("first", 0, 1), ("last", -1, -2)):
-        if energies[next_one] < energies[end] - noise:
-            warnings.warn(
-                f"the path leads down from the {name} image, by "
-                f"{1e3 * (energies[end] - energies[next_one]):.3g} meV: it is not a "
-                "minimum, or there is another beside it, and barriers count from there",
-                stacklevel=3,
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -264,3 +265,25 @@ def _stretching(
     pulls = np.sum(along, axis=2) / np.where(lengths > 0.0, lengths, 1.0)
     directions = _directions(np.diff(lengths, axis=0)[:, :, None], gaps)[:, :, 0]
     return -np.sum(pulls * directions, axis=1)
+
+
+def warn_of_folds(path: NEBPath) -> None:
+    """Warn where a path folds back on itself, and where it leads down from an end."""
+    folded = 1 + np.flatnonzero(path.bends > 0.5 * np.pi)
+    if len(folded):
+        warnings.warn(
+            f"the path folds back at image {folded[0]} (its length is "
+            f"{path.detour:.2f} times the distance of the ends): give a stronger "
+            "spring, more images, or another first guess",
+            stacklevel=3,
+        )
+    energies = path.energies
+    noise = 1e-9 + 1e-6 * float(np.ptp(energies))
+    for name, end, next_one in (("first", 0, 1), ("last", -1, -2)):
+        if energies[next_one] < energies[end] - noise:
+            warnings.warn(
+                f"the path leads down from the {name} image, by "
+                f"{1e3 * (energies[end] - energies[next_one]):.3g} meV: it is not a "
+                "minimum, or there is another beside it, and barriers count from there",
+                stacklevel=3,
+            )
