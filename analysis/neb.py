@@ -230,7 +230,7 @@ class SpinLatticeNEB(Optimizable):
                 self._report(forces, progress)
                 if self.converged(-forces.ravel(), fmax):
                     return True
-                self.set_x(self._x.ravel() + optimizer.step(forces).ravel())
+                self.set_x(optimizer.next(self._x, forces))
                 progress.update()
         return self.converged(self.get_gradient(), fmax)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.interpolate import CubicHermiteSpline, CubicSpline
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
 from deepspin_ase.files import written_whole
 from deepspin_ase.spins import get_spins
@@ -36,8 +36,8 @@ class NEBPath:
     work : dict of (P,) arrays, eV
         What each part, and ``magnitudes`` where moments change their lengths, has
         done to the energy up to each image: the integral of minus its force along the
-        path, by cubic splines. The sum is the energy above the first image, to their
-        accuracy.
+        path, by monotone cubics. The sum is the energy above the first image, as far
+        as the images are dense.
     bends : (P - 2,) array, rad
         Angles between the ways to and from the inner images.
     straight : float, A
@@ -101,7 +101,7 @@ class NEBPath:
             slopes=sum(slopes.values(), np.zeros(len(coordinate))),
             lengths={name: lengths_of(rows[:, own]) for name, own in parts.items()},
             work={
-                name: CubicSpline(coordinate, slope).antiderivative()(coordinate) + 0.0
+                name: PchipInterpolator(coordinate, slope).antiderivative()(coordinate)
                 for name, slope in slopes.items()
             },
             bends=_bends(rows, gaps),

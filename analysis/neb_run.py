@@ -13,6 +13,9 @@ MEMORY = 20
 #: No row of the coordinates of an image changes by more than this in one step, A.
 MAX_STEP = 0.15
 
+#: A step taken back is never made shorter than this, A.
+MIN_STEP = 1e-3
+
 #: The step before anything is known, per force, A^2/eV.
 FIRST = 0.02
 
@@ -43,21 +46,18 @@ class BandLBFGS:
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._trust = MAX_STEP
 
-    def step(self, forces: np.ndarray) -> np.ndarray:
-        """Return the next step (P - 2, R, 3), A, by the forces there, eV/A."""
+    def next(self, x: np.ndarray, forces: np.ndarray) -> np.ndarray:
+        """Return where to go from ``x`` (P - 2, R, 3), A, by the forces there, eV/A."""
         if self._last is not None:
-            step, before = self._last
+            start, before = self._last
             if self._norm(forces) > GROWTH * self._norm(before):
                 self._history.clear()
-                self._trust = max(0.25 * self._trust, 1e-3)
-                shorter = self._limited(0.25 * step)
-                self._last = shorter, before
-                return shorter - step
+                self._trust = max(0.25 * self._trust, MIN_STEP)
+                return start + self._limited(0.25 * (x - start))
             self._trust = min(1.5 * self._trust, MAX_STEP)
-            self._learn(step, before - forces)
-        step = self._limited(self._newton(forces))
-        self._last = step, forces
-        return step
+            self._learn(x - start, before - forces)
+        self._last = x.copy(), forces
+        return x + self._limited(self._newton(forces))
 
     def _norm(self, forces: np.ndarray) -> float:
         squares = [np.sum(forces[:, rows] ** 2) for rows in self._parts]
