@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ase import Atoms
 from ase.utils.abc import Optimizable
-from tqdm import tqdm
 
 from deepspin_ase.io import write_extxyz
 
@@ -26,13 +24,11 @@ from .band import Band, constrain
 from .joint_space import SPIN_SCALE, Metric, lengths_of, move, steps_between, tangents
 from .neb_path import NEBPath, warn_of_folds
 from .neb_plot import plot_path
-from .neb_run import BandLBFGS
+from .neb_run import run_band
 from .paths import interpolate
 from .string import redistribute
 
 __all__ = ["NEBPath", "SpinLatticeNEB", "interpolate", "plot_path"]
-
-logger = logging.getLogger(__name__)
 
 _METHODS = ("neb", "string")
 
@@ -204,6 +200,7 @@ class SpinLatticeNEB(Optimizable):
         torque_max: float | None = None,
         stress_max: float | None = None,
         steps: int = 500,
+        output: str | os.PathLike[str] | None = None,
     ) -> bool:
         """Optimise the band with :class:`~.neb_run.BandLBFGS`.
 
@@ -215,6 +212,8 @@ class SpinLatticeNEB(Optimizable):
             eV and eV/A^3; those of the band by default, which they become.
         steps : int
             Largest number of steps.
+        output : path, optional
+            extxyz file to which the band is written every few steps and at the end.
 
         Returns
         -------
@@ -223,22 +222,7 @@ class SpinLatticeNEB(Optimizable):
         """
         self.torque_max = self.torque_max if torque_max is None else torque_max
         self.stress_max = self.stress_max if stress_max is None else stress_max
-        optimizer = BandLBFGS([*self.metric.parts(len(self.images[0])).values()])
-        with tqdm(total=steps, desc="band", unit="step", disable=None) as progress:
-            for _ in range(steps):
-                forces = self.get_forces()
-                self._report(forces, progress)
-                if self.converged(-forces.ravel(), fmax):
-                    return True
-                self.set_x(optimizer.next(self._x, forces))
-                progress.update()
-        return self.converged(self.get_gradient(), fmax)
-
-    def _report(self, forces: np.ndarray, progress: tqdm) -> None:
-        shown = {k: f"{x:.1e}" for k, x in self.residuals(forces).items()}
-        top = self.get_value() - self.energies[0]
-        progress.set_postfix({"top_meV": f"{1e3 * top:.3f}", **shown})
-        logger.info("step %d: top %.6f eV, %s", progress.n, top, shown)
+        return run_band(self, fmax=fmax, steps=steps, output=output)
 
     # The band
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from .neb import SpinLatticeNEB
+
+logger = logging.getLogger(__name__)
 
 #: Steps and changes of the forces from which curvatures are estimated.
 MEMORY = 20
@@ -18,6 +27,9 @@ MIN_STEP = 1e-3
 
 #: The step before anything is known, per force, A^2/eV.
 FIRST = 0.02
+
+#: A band is written to its file every so many steps.
+SAVE_EVERY = 10
 
 #: A step that makes the forces larger than this, in units of those before, is bad.
 GROWTH = 3.0
@@ -101,3 +113,32 @@ class BandLBFGS:
             lower = sum(float(np.sum(y * y)) for _, y in pairs)
             if upper > 0.0 and lower > 0.0:
                 self._scales[k] = upper / lower
+
+
+def run_band(
+    neb: SpinLatticeNEB,
+    *,
+    fmax: float,
+    steps: int,
+    output: str | os.PathLike[str] | None = None,
+) -> bool:
+    """Do what :meth:`.neb.SpinLatticeNEB.run` says."""
+    parts = neb.metric.parts(len(neb.images[0]))
+    optimizer = BandLBFGS([*parts.values()])
+    with tqdm(total=steps, desc="band", unit="step", disable=None) as progress:
+        for step in range(steps + 1):
+            forces = neb.get_forces()
+            largest = {k: f"{x:.1e}" for k, x in neb.residuals(forces).items()}
+            top = 1e3 * (neb.get_value() - neb.energies[0])
+            progress.set_postfix({"top_meV": f"{top:.3f}", **largest})
+            logger.info("step %d: top %.3f meV, %s", step, top, largest)
+            converged = neb.converged(-forces.ravel(), fmax)
+            last = converged or step == steps
+            if output is not None and (last or step % SAVE_EVERY == 0):
+                neb.write(output)
+            if last:
+                break
+            x = neb.get_x().reshape(forces.shape)
+            neb.set_x(optimizer.next(x, forces))
+            progress.update()
+    return converged
