@@ -30,6 +30,9 @@ from .string import redistribute
 
 __all__ = ["NEBPath", "SpinLatticeNEB", "interpolate", "plot_path"]
 
+#: Largest torque (eV) and stress (eV/A^3) of a converged band by default.
+TORQUE_MAX, STRESS_MAX = 1e-4, 5e-4
+
 _METHODS = ("neb", "string")
 
 
@@ -72,12 +75,14 @@ class SpinLatticeNEB(Optimizable):
     spin_scale : float
         Length of a turn by one radian, A: it sets how turns count beside
         displacements in distances along the path. Saddle points do not depend on it.
-    torque_max : float
-        Converged when, beside ``fmax`` of the optimizer for atoms, no torque on a
-        spin exceeds this, eV ...
-    stress_max : float
-        ... and, with ``cell``, no stress exceeds this, eV/A^3. All three are those
-        that act on the band: across the path but for springs and climbing images.
+    torque_max : float, optional
+        Converged when, beside ``fmax`` (eV/A) of the optimizer for atoms, no torque on
+        a spin exceeds this, eV; by default 1e-4, or ``fmax`` times ``spin_scale`` where
+        that is less ...
+    stress_max : float, optional
+        ... and, with ``cell``, no stress exceeds this, eV/A^3; by default 5e-4, or what
+        ``fmax`` means for the rows of the strain. All three act on the
+        band: across the path but for springs and climbing images.
 
     Raises
     ------
@@ -106,19 +111,17 @@ class SpinLatticeNEB(Optimizable):
         cell: bool = False,
         method: str = "neb",
         spin_scale: float = SPIN_SCALE,
-        torque_max: float = 1e-4,
-        stress_max: float = 5e-4,
+        torque_max: float | None = None,
+        stress_max: float | None = None,
     ) -> None:
         if method not in _METHODS:
             raise ValueError(f"method must be one of {_METHODS}, got {method!r}")
-        for name, value in (
-            ("spin_scale", spin_scale),
-            ("torque_max", torque_max),
-            ("stress_max", stress_max),
-        ):
-            if not (np.isfinite(value) and value > 0.0):
+        sizes = {"torque_max": torque_max, "stress_max": stress_max}
+        for name, value in {"spin_scale": spin_scale, **sizes}.items():
+            if value is not None and not (np.isfinite(value) and value > 0.0):
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.spring = _springs(spring)
+        _springs(spring)
+        self.spring = spring
         self.climb = climb
         self.fall = fall
         self.method = method
@@ -134,6 +137,8 @@ class SpinLatticeNEB(Optimizable):
             )
         self._x = np.zeros((len(gaps) - 1, *self._rows().shape[1:]))
         self._ends_checked = False
+        self._known: tuple[int, str] | None = None
+        self._forces = np.zeros_like(self._x)
 
     @property
     def images(self) -> list[Atoms]:
@@ -187,11 +192,18 @@ class SpinLatticeNEB(Optimizable):
         if not self._ends_checked:
             self._check_ends(fmax)
         largest = self.residuals(-gradient.reshape(self._x.shape))
-        return (
-            largest["force"] < fmax
-            and largest["torque"] < self.torque_max
-            and largest.get("stress", 0.0) < self.stress_max
-        )
+        limits = self._limits(fmax)
+        return all(value < limits[part] for part, value in largest.items())
+
+    def _limits(self, fmax: float) -> dict[str, float]:
+        """Return the thresholds of force (eV/A), torque (eV) and stress (eV/A^3)."""
+        torque = min(TORQUE_MAX, fmax * self.metric.spin_scale)
+        stress = min(STRESS_MAX, fmax * self._stress_per_force())
+        return {
+            "force": fmax,
+            "torque": torque if self.torque_max is None else self.torque_max,
+            "stress": stress if self.stress_max is None else self.stress_max,
+        }
 
     def run(
         self,
@@ -209,7 +221,7 @@ class SpinLatticeNEB(Optimizable):
         fmax : float
             eV/A.
         torque_max, stress_max : float, optional
-            eV and eV/A^3; those of the band by default, which they become.
+            eV and eV/A^3, from now on; by default as they are.
         steps : int
             Largest number of steps.
         output : path, optional
@@ -220,8 +232,8 @@ class SpinLatticeNEB(Optimizable):
         bool
             Whether the band converged.
         """
-        self.torque_max = self.torque_max if torque_max is None else torque_max
-        self.stress_max = self.stress_max if stress_max is None else stress_max
+        self.torque_max = torque_max or self.torque_max
+        self.stress_max = stress_max or self.stress_max
         return run_band(self, fmax=fmax, steps=steps, output=output)
 
     # The band
@@ -234,7 +246,15 @@ class SpinLatticeNEB(Optimizable):
 
     def get_forces(self) -> np.ndarray:
         """Return the forces on the moving images in rows (P - 2, R, 3), eV/A."""
-        energies = self.energies
+        self.band.evaluate()
+        settings = repr((self.climb, self.fall, self.spring))
+        known = (self.band.n_evaluated, settings)
+        if self._known != known:
+            self._known, self._forces = known, self._new_forces()
+        return self._forces.copy()
+
+    def _new_forces(self) -> np.ndarray:
+        energies = self.band.energies()
         rows = self._rows()
         gaps = lengths_of(rows)
         tangent = tangents(rows, energies)[1:-1]
@@ -245,10 +265,9 @@ class SpinLatticeNEB(Optimizable):
             pulls = self._spring_constants(energies) * gaps
             pull = pulls[1:] - pulls[:-1]
         keep = np.zeros_like(along)
-        for k in self._climbing():
-            keep[k - 1], pull[k - 1] = -1.0, 0.0
-        for k in self._falling():
-            keep[k - 1], pull[k - 1] = 1.0, 0.0
+        for images, sign in ((self._climbing(), -1.0), (self._falling(), 1.0)):
+            for k in images:
+                keep[k - 1], pull[k - 1] = sign, 0.0
         forces = real + ((keep - 1.0) * along + pull)[:, None, None] * tangent
         for image, own in zip(self.images[1:-1], forces, strict=True):
             constrain(image, own, potentials=False)
@@ -271,10 +290,14 @@ class SpinLatticeNEB(Optimizable):
             "torque": float(norms[:, parts["spins"]].max()) * self.metric.spin_scale,
         }
         if self.metric.strain_scale is not None:
-            volume = min(abs(np.linalg.det(i.cell.complete())) for i in self.images)
-            virial = np.abs(forces[:, parts["cell"]]).max() * self.metric.strain_scale
-            largest["stress"] = float(virial / volume)
+            virial = float(np.abs(forces[:, parts["cell"]]).max())
+            largest["stress"] = virial * self._stress_per_force()
         return largest
+
+    def _stress_per_force(self) -> float:
+        """Return the stress (eV/A^3) that a force (eV/A) on a row of the strain is."""
+        volume = min(abs(np.linalg.det(i.cell.complete())) for i in self.images)
+        return float((self.metric.strain_scale or 0.0) / volume)
 
     def path(self) -> NEBPath:
         """Return energies, barriers and lengths of the path as it is.
@@ -312,7 +335,7 @@ class SpinLatticeNEB(Optimizable):
 
     def _spring_constants(self, energies: np.ndarray) -> np.ndarray:
         """Return the spring constants (P - 1,), eV/A^2."""
-        low, high = self.spring
+        low, high = _springs(self.spring)
         base = max(energies[0], energies[-1])
         upper = np.maximum(energies[:-1], energies[1:])
         if upper.max() <= base:
@@ -349,14 +372,10 @@ class SpinLatticeNEB(Optimizable):
     def _check_ends(self, fmax: float) -> None:
         """Warn where the ends are relaxed less well than the band shall be."""
         self._ends_checked = True
-        forces = self.band.forces(self.metric)
+        forces, limits = self.band.forces(self.metric), self._limits(fmax)
         for name, k in (("first", 0), ("last", -1)):
             found = self.residuals(forces[[k]])
-            if (
-                found["force"] > 2.0 * fmax
-                or found["torque"] > 2.0 * self.torque_max
-                or found.get("stress", 0.0) > 2.0 * self.stress_max
-            ):
+            if any(value > 2.0 * limits[part] for part, value in found.items()):
                 shown = ", ".join(f"{p} {x:.2g} {_UNITS[p]}" for p, x in found.items())
                 warnings.warn(
                     f"the {name} image is not a minimum ({shown}); it stays as it is, "

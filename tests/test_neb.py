@@ -32,8 +32,10 @@ from deepspin_ase.analysis.neb import (
 )
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.neighbors import PairList
+from deepspin_ase.optimize import relax_spins
 from deepspin_ase.potentials import (
     CubicAnisotropy,
+    DzyaloshinskiiMoriya,
     Heisenberg,
     LennardJones,
     Potential,
@@ -468,3 +470,56 @@ def test_energies_that_are_not_finite() -> None:
         image.calc = calculator
     with pytest.raises(CalculationFailed, match="image 2"):
         SpinLatticeNEB(images).get_forces()
+
+
+def skyrmion_images(side: int, n_images: int) -> list[Atoms]:
+    """Return the collapse of a skyrmion on a square lattice of spins.
+
+    J = 1 meV, D = 0.48 J, and a field of mu B = D^2 / 2J against the core's moment.
+    """
+    exchange = 1e-3
+    twist = 0.48 * exchange
+    first = bulk("Fe", "sc", a=2.5).repeat((side, side, 1))
+    first.pbc = (True, True, False)
+    first.set_constraint(FixAtoms(range(len(first))))
+    near = Shells([(2.5, exchange)])
+    chiral = Shells([(2.5, twist)])
+    terms = [
+        Heisenberg(near),
+        DzyaloshinskiiMoriya(chiral, direction="interfacial", axis=(0, 0, 1)),
+        Zeeman((0.0, 0.0, -0.5 * twist**2 / exchange / MU_B)),
+    ]
+    first.calc = DeepSpinCalculator(Sum(terms))
+    places = (first.positions - first.positions.mean(axis=0)) / 2.5
+    distance = np.linalg.norm(places[:, :2], axis=1)
+    outward = places / distance[:, None]
+
+    def order(radius: float) -> np.ndarray:
+        angle = 2 * np.arctan(np.sinh(radius / 1.5) / np.sinh(distance / 1.5))
+        up = np.array([0.0, 0.0, 1.0])
+        return np.sin(angle)[:, None] * outward - np.cos(angle)[:, None] * up
+
+    set_spins(first, order(3.0))
+    assert relax_spins(first, torque_max=1e-9, steps=3000)[0]
+    last = first.copy()
+    set_spins(last, -np.ones(len(last)))
+    orders = [order(radius) for radius in np.linspace(3.5, 0.1, 8)]
+    return interpolate(first, last, n_images, via=orders, axis="x")
+
+
+@pytest.mark.slow
+def test_collapse_of_a_skyrmion_does_not_depend_on_the_number_of_images() -> None:
+    from deepspin_ase.analysis.saddle import find_saddle
+
+    barriers, refined = [], []
+    for n_images in (8, 11):
+        images = skyrmion_images(20, n_images)
+        neb = SpinLatticeNEB(images, climb=True, spring=0.05)
+        assert neb.run(fmax=1e-3, torque_max=1e-6, steps=400)
+        path = neb.path()
+        barriers.append(path.barrier_forward)
+        saddle = find_saddle(images[path.highest], torque_max=1e-9)
+        assert saddle.is_saddle
+        refined.append(saddle.energy - path.energies[0])
+    assert np.ptp(refined) < 1e-9
+    np.testing.assert_allclose(barriers, refined, atol=1e-7)

@@ -73,11 +73,9 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--fmax", type=float, default=0.01, help="eV/A (default: 0.01)")
     group.add_argument(
-        "--torque-max", type=float, default=1e-4, help="eV (default: 1e-4)"
+        "--torque-max", type=float, help="eV (default: 1e-4, or fmax x spin scale)"
     )
-    group.add_argument(
-        "--stress-max", type=float, default=5e-4, help="eV/A^3 (default: 5e-4)"
-    )
+    group.add_argument("--stress-max", type=float, help="eV/A^3 (default: 5e-4)")
     group.add_argument("--steps", type=int, default=500, help="at most (default: 500)")
     group.add_argument("--dtype", choices=("float64", "float32"), default="float64")
 
