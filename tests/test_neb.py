@@ -252,6 +252,25 @@ def test_path_of_the_cell_between_two_fcc_variants() -> None:
     assert neb.residuals()["stress"] < 1e-5
 
 
+def test_layers_are_strained_in_their_plane() -> None:
+    calculator = DeepSpinCalculator(LennardJones(0.1, 2.3, cutoff=6.0))
+    ends = []
+    for sides in ((3.3, 2.1), (2.1, 3.3)):
+        cell = [*sides, 0.0]
+        ends.append(Atoms("Ar2", cell=cell, pbc=(True, True, False)))
+        ends[-1].positions[1] = [0.5 * sides[0], 0.5 * sides[1], 1.9]
+        set_spins(ends[-1], [0.0, 0.0])
+        ends[-1].calc = calculator
+    neb = SpinLatticeNEB(interpolate(*ends, 5), cell=True, spring=0.5)
+    with pytest.warns(UserWarning, match="not a minimum"):
+        neb.run(steps=5)
+    assert neb.energies[2] < neb.energies[0]
+    for image in neb.images:
+        np.testing.assert_array_equal(image.cell.array[2], 0.0)
+        np.testing.assert_array_equal(image.cell.array[:, 2], 0.0)
+        assert abs(image.positions[1, 2] - image.positions[0, 2]) > 1.0
+
+
 class Counting(Potential):
     """Heisenberg-free anisotropy that remembers every spin it was asked about."""
 
