@@ -158,8 +158,8 @@ def wall() -> tuple[list[Atoms], dict[str, float]]:
 
 
 def vacancy() -> tuple[list[Atoms], dict[str, float]]:
-    """Return the hop of a vacancy among 53 atoms of iron, and its thresholds."""
-    first = bulk("Fe", a=2.8665, cubic=True).repeat(3)
+    """Return the hop of a vacancy among 15 atoms of iron, and its thresholds."""
+    first = bulk("Fe", a=2.8665, cubic=True).repeat(2)
     last = first.copy()
     near = int(np.argsort(first.get_all_distances(mic=True)[0])[1])
     last.positions[near] = first.positions[0]
