@@ -89,6 +89,23 @@ class SecondDerivatives:
         shape = next(iter(given.values())).shape
         zero = np.zeros(shape)
         directions = np.stack([given.get(k, zero) for k in parts], axis=-3)
+        first, second = np.moveaxis(self.multiply(directions), -3, 0)
+        return (
+            first if self.positions else first[..., :0, :],
+            second if self.spins else second[..., :0, :],
+        )
+
+    def multiply(self, directions: np.ndarray) -> np.ndarray:
+        """Return products with directions (..., 2, N, 3): [displacements, moments].
+
+        As :meth:`product`, in one array; rows of positions or spins that the
+        Hessian was made without are zero, and such directions count for nothing.
+
+        Raises
+        ------
+        CalculationFailed
+            If a product is not finite.
+        """
         flat = directions.reshape(-1, 2, self.n_atoms, 3)
         found = np.empty_like(flat)
         for k, direction in enumerate(flat):
@@ -96,11 +113,7 @@ class SecondDerivatives:
         self.n_products += len(flat)
         if not np.isfinite(found).all():
             raise CalculationFailed("a second derivative of the energy is not finite")
-        first, second = np.moveaxis(found.reshape(directions.shape), -3, 0)
-        return (
-            first if self.positions else first[..., :0, :],
-            second if self.spins else second[..., :0, :],
-        )
+        return found.reshape(directions.shape)
 
     def _check(self, given: dict[str, np.ndarray]) -> None:
         if not given:
