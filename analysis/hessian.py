@@ -328,7 +328,7 @@ class DifferenceHessian(SecondDerivatives):
             raise ValueError(f"the step must be a positive number, got {step}")
         self.n_atoms = len(atoms)
         self.positions, self.spins = positions, spins
-        self.accuracy = 1e-5
+        self.accuracy = 1e-4
         self.n_products = 0
         self.step = step
         self._atoms = atoms.copy()

@@ -145,7 +145,7 @@ class JointHessian(LinearOperator):
     @cached_property
     def zero_modes(self) -> ZeroModes:
         """Translations and rotations along which the energy is constant."""
-        tolerance = self._cartesian.accuracy * float(self.stiffness.max())
+        tolerance = self._cartesian.accuracy * self.stiffness
         return find_zero_modes(
             self.space,
             self._atoms,

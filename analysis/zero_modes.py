@@ -45,7 +45,7 @@ def find_zero_modes(
     atoms: Atoms,
     gradients: np.ndarray,
     multiply: Callable[[np.ndarray], np.ndarray],
-    tolerance: float,
+    tolerance: np.ndarray,
 ) -> ZeroModes:
     """Find the translations and rotations that are symmetries of an energy.
 
@@ -64,8 +64,9 @@ def find_zero_modes(
         dE/dR, eV/A, and dE/dm, eV/mu_B.
     multiply : callable
         Cartesian second derivatives times directions (K, 2, N, 3).
-    tolerance : float
-        Largest deviation from the two equations for a step of length 1 A, eV/A.
+    tolerance : (D,) array, eV/A
+        Largest deviation from the two equations for a step of length 1 A; that of
+        the stiffest coordinate that moves counts.
     """
     kinds, flows, changes = _generators(space, atoms, gradients)
     steps = space.step(flows[:, 0], flows[:, 1])
@@ -91,7 +92,8 @@ def find_zero_modes(
             continue
         free = _free_combinations(blocked[chosen])
         moves, errors = steps[chosen].T @ free, residual[chosen].T @ free
-        found = _kept(moves, errors, tolerance)
+        moving = moves.any(axis=1)
+        found = _kept(moves, errors, tolerance[moving].max(initial=0.0))
         found = _kept(found - vectors @ (vectors.T @ found))
         vectors = np.column_stack([vectors, found])
         names += [name] * found.shape[1]
