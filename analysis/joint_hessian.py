@@ -80,20 +80,12 @@ class JointHessian(LinearOperator):
             atoms, positions=positions, spins=spins, step=step
         )
         self._atoms = atoms.copy()
-        self._read_gradient(atoms)
+        self._read_gradient()
         self._matrix: np.ndarray | None = None
 
-    def _read_gradient(self, atoms: Atoms) -> None:
-        part, space, zero = self._cartesian, self.space, np.zeros((len(atoms), 3))
-        self.energy = float(_property(atoms, "energy"))
-        gradients = [
-            -_property(atoms, name) if on else zero
-            for name, on in (
-                ("forces", part.positions),
-                ("magnetic_forces", part.spins),
-            )
-        ]
-        self._gradients = np.stack(gradients)
+    def _read_gradient(self) -> None:
+        space, gradients = self.space, self._cartesian.gradients
+        self.energy = self._cartesian.energy
         self.gradient = space.gradient(*gradients)
         free, _ = space.directions(self.gradient)
         self.force = float(np.linalg.norm(free, axis=1).max())
@@ -149,13 +141,18 @@ class JointHessian(LinearOperator):
         return find_zero_modes(
             self.space,
             self._atoms,
-            self._gradients,
+            self._cartesian.gradients,
             self._cartesian.multiply,
             tolerance,
         )
 
     def lowest(
-        self, n: int = 1, *, start: np.ndarray | None = None, tolerance: float = 1e-3
+        self,
+        n: int = 1,
+        *,
+        start: np.ndarray | None = None,
+        tolerance: float = 1e-3,
+        iterations: int = 200,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the n lowest modes across the zero modes.
 
@@ -172,6 +169,8 @@ class JointHessian(LinearOperator):
         tolerance : float
             Largest residual |H v - c v| of LOBPCG, relative to the smallest
             stiffness of atoms or moments of an element.
+        iterations : int
+            Largest number of LOBPCG, of n products each.
 
         Returns
         -------
@@ -199,13 +198,8 @@ class JointHessian(LinearOperator):
                 M=lambda block: block / self.stiffness[:, None],
                 Y=zero.vectors if len(zero) else None,
                 tol=tolerance * float(self.stiffness.min()),
-                maxiter=200,
+                maxiter=iterations,
                 largest=False,
             )
         order = np.argsort(values)
         return values[order], modes[:, order]
-
-
-def _property(atoms: Atoms, name: str) -> np.ndarray:
-    assert atoms.calc is not None
-    return np.asarray(atoms.calc.get_property(name, atoms))
