@@ -32,7 +32,7 @@ BLOCK = 4
 CONVEX = 1e-3
 
 #: Trust radii, A: the largest step of any one atom or moment, first and smallest.
-FIRST_RADIUS, SMALLEST_RADIUS = 0.05, 1e-6
+FIRST_RADIUS, SMALLEST_RADIUS = 0.05, 5e-3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,8 +193,7 @@ def find_saddle(
             search.follow()
             if search.converged(fmax, torque_max):
                 break
-            if not search.step():
-                break
+            search.step()
             progress.set_postfix(force=search.hessian.force, refresh=False)
             progress.update()
     return search.result(fmax, torque_max)
@@ -318,14 +317,14 @@ class _Search:
             )
         return bool(self.curvature < 0)
 
-    def step(self) -> bool:
-        """Take a step; False where none is short enough to be trusted.
+    def step(self) -> None:
+        """Take a step.
 
         The trust radius follows how well the Hessian foretells the change of the
-        gradient.
+        gradient; the shortest steps are taken in any case, over kinks of the energy.
         """
         here = self.hessian
-        while self.radius > SMALLEST_RADIUS:
+        while True:
             q = self._choose()
             length = self._largest_row(q)
             expected = here @ q
@@ -333,19 +332,17 @@ class _Search:
             back = -here.space.carried(q, q, there.space)
             gradient = there.space.carried(there.gradient, back, here.space)
             error = np.linalg.norm(gradient - here.gradient - expected)
-            error /= np.linalg.norm(expected)
-            if error < 1.0:
-                self._accept(q, there)
-                self.n_steps += 1
-                if error > 0.4:
-                    self.radius = 0.5 * length
-                elif error < 0.1:
-                    self.radius = min(2.0 * self.radius, self.largest)
-                return True
+            error /= max(np.linalg.norm(expected), np.finfo(float).tiny)
+            if error < 1.0 or length < 1.01 * SMALLEST_RADIUS:
+                break
             self.n_products += there.n_products
-            self.radius = 0.25 * length
-        self._moved(np.zeros(here.shape[0]))
-        return False
+            self.radius = max(0.25 * length, SMALLEST_RADIUS)
+        if error > 0.4:
+            self.radius = max(0.5 * length, SMALLEST_RADIUS)
+        elif error < 0.1:
+            self.radius = min(2.0 * self.radius, self.largest)
+        self._accept(q, there)
+        self.n_steps += 1
 
     def _choose(self) -> np.ndarray:
         """Return a step (D,): up along the lowest mode, down across it."""
