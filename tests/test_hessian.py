@@ -359,6 +359,23 @@ def there_step(here: JointHessian, there: JointHessian, q: np.ndarray) -> np.nda
     return here.space.carried(q, q, there.space)
 
 
+def test_carrying_over_a_long_way_keeps_lengths_and_angles():
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    here = JointHessian(atoms).space
+    rng = np.random.default_rng(5)
+    q, vectors = 0.4 * rng.normal(size=20), rng.normal(size=(2, 20))
+    atoms.positions[:], spins = here.moved(q)
+    set_spins(atoms, spins)
+    there = JointHessian(atoms).space
+    carried = here.carried(vectors, q, there)
+    assert carried @ carried.T == pytest.approx(vectors @ vectors.T, rel=1e-12)
+    # Along the way itself, and there and back again.
+    way = here.carried(q, q, there)
+    assert there.turns(way) == pytest.approx(here.turns(q), rel=1e-10)
+    assert there.carried(carried, -way, here) == pytest.approx(vectors, rel=1e-10)
+
+
 def test_constraints_take_coordinates_away():
     atoms = cluster()
     atoms.calc = DeepSpinCalculator(coupled())
