@@ -96,6 +96,30 @@ def test_macrospin_climbs_to_the_known_barrier(h):
     assert "1 negative" in str(saddle)
 
 
+def test_a_maximum_of_two_moments_is_left_downwards():
+    """Both moments on top is stationary, but has two ways down."""
+    atoms = macrospin(0.3)
+    calc = atoms.calc
+    atoms = atoms + Atoms("Fe", positions=[[9.0, 0, 0]])
+    atoms.calc = calc
+    sine = MOMENT * np.sqrt(1 - 0.3**2)
+    set_spins(atoms, [[sine, 0, 0.3 * MOMENT], [-sine, 0, 0.3 * MOMENT]])
+    top = atoms.get_potential_energy()
+    saddle = find_saddle(atoms, positions=False)
+    assert saddle.is_saddle
+    low = K * np.array([(1 - 0.3) ** 2, (1 + 0.3) ** 2])
+    assert np.min(abs(top - saddle.energy - low)) < 1e-9
+
+
+def test_single_precision_is_enough_to_see_a_saddle():
+    atoms = macrospin(0.3)
+    atoms.calc = DeepSpinCalculator(atoms.calc.potential, dtype="float32")
+    start = atoms.get_potential_energy()
+    saddle = find_saddle(atoms, kick=0.02, positions=False, seed=1)
+    assert saddle.is_saddle
+    assert saddle.energy - start == pytest.approx(K * 0.49, rel=1e-3)
+
+
 A, STIFF, COUPLING, EASY = 0.02, 1.0, 0.015, 0.004
 
 
