@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixCartesian
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
+from deepspin_ase.analysis.joint_hessian import JointHessian
 from deepspin_ase.analysis.rates import transition_rate
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.potentials import (
@@ -67,6 +69,55 @@ def test_lattice_hop_is_vineyard_over_known_frequencies():
     slow = transition_rate(minimum, saddle, spins=False, friction=friction)
     expected = np.sqrt(4 * A / mass + friction**2 / 4) - friction / 2
     assert slow.growth_rate == pytest.approx(expected, rel=1e-10)
+
+
+def test_many_atoms_of_two_masses_give_the_ratio_of_frequencies():
+    """Vineyard's products of frequencies, from finite differences of the forces.
+
+    Two atoms, each in a double well, and bound to each other. The masses count in
+    each frequency, and in the rate through that of the unstable mode only.
+    """
+
+    class Bound(Potential):
+        uses_spins = False
+
+        def forward(self, system, pairs):
+            x = system.positions
+            well = 0.1 * (x[:, 0] ** 2 - 1) ** 2 + 1.5 * x[:, 1:].square().sum(1)
+            return (
+                well
+                + 0.1 * (x[0] - x[1] - torch.tensor([0.0, 2.0, 0.0])).square().sum()
+            )
+
+    def make(x: list[float]) -> Atoms:
+        atoms = Atoms("FeO", positions=[[x[0], 0.1, 0], [x[1], -0.1, 0]])
+        atoms.calc = DeepSpinCalculator(Bound())
+        for _ in range(30):  # Newton
+            hessian = JointHessian(atoms, spins=False)
+            step = np.linalg.solve(hessian.matrix(), -hessian.gradient)
+            atoms.positions[:] += step.reshape(2, 3)
+        return atoms
+
+    def frequencies(atoms: Atoms) -> np.ndarray:
+        columns = []
+        for k in range(6):
+            forces = []
+            for h in (1e-4, -1e-4):
+                moved = atoms.copy()
+                moved.calc = atoms.calc
+                moved.positions.flat[k] += h
+                forces.append(moved.get_forces().ravel())
+            columns.append((forces[1] - forces[0]) / 2e-4)
+        weights = np.repeat(atoms.get_masses(), 3) ** -0.5
+        squares = np.linalg.eigvalsh(columns * np.outer(weights, weights))
+        return np.sqrt(squares.astype(complex))
+
+    minimum, saddle = make([1.0, 1.0]), make([0.05, 0.1])
+    rate = transition_rate(minimum, saddle, spins=False)
+    below, above = frequencies(minimum), frequencies(saddle)
+    vineyard = np.prod(below.real) / np.prod(above.real[above.real > 1e-6])
+    expected = vineyard / (2 * np.pi) * units.second
+    assert rate.attempt_frequency_per_s() == pytest.approx(expected, rel=1e-5)
 
 
 def macrospin(theta: float, *, hard: float = HARD, field: float = 0.0) -> Atoms:
