@@ -46,7 +46,9 @@ class Bonds:
         self.i, self.j, self.vectors = i[keep], j[keep], vectors[keep]
         distance = distance[keep]
         self.normals = self.vectors / distance[:, None]
-        steps = np.clip((distance / nearest - NODES[0]) / (NODES[1] - NODES[0]), 0, None)
+        steps = np.clip(
+            (distance / nearest - NODES[0]) / (NODES[1] - NODES[0]), 0, None
+        )
         places = steps[:, None] - np.arange(len(NODES))
         self.hats = np.clip(1.0 - abs(places), 0.0, None)
         pairs = np.arange(len(self.i))

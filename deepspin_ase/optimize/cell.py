@@ -70,9 +70,7 @@ class Deformation:
         """Return -dE/dU, (3, 3), eV."""
         atoms, calc = self.atoms, self.atoms.calc
         volume = atoms.get_volume()
-        virial = -volume * (
-            atoms.get_stress(voigt=False) + self.pressure * np.eye(3)
-        )
+        virial = -volume * (atoms.get_stress(voigt=False) + self.pressure * np.eye(3))
         if isinstance(calc, DeepSpinCalculator):
             full = calc.get_property("virial", atoms)
             virial += 0.5 * (full - full.T)
@@ -85,7 +83,8 @@ def _mask(mask: Sequence[Any] | np.ndarray | None) -> np.ndarray:
     free = np.ones(6) if mask is None else np.asarray(mask, dtype=float)
     if free.shape == (6,):
         free = voigt_6_to_full_3x3_stress(free)
-    if free.shape != (3, 3) or not np.isin(free, (0, 1)).all() or (free != free.T).any():
+    fits = free.shape == (3, 3) and np.isin(free, (0, 1)).all()
+    if not fits or (free != free.T).any():
         raise ValueError(
             "cell_mask must be six booleans (xx, yy, zz, yz, xz, xy) or a symmetric "
             f"(3, 3) array of them, got {mask}"

@@ -122,7 +122,8 @@ class SpinLatticeFilter(Filter):
 
     def _layout(self) -> dict[str, slice]:
         """Return the rows of each part."""
-        blocks, start = {}, 0
+        blocks: dict[str, slice] = {}
+        start = 0
         for name in ("positions", "cell", "spins", "magnitudes"):
             if name in self.parts:
                 stop = start + (3 if name == "cell" else len(self.atoms))
@@ -164,17 +165,17 @@ class SpinLatticeFilter(Filter):
                 rows[block, 0] = self.spin_scale * self._log_lengths
         return rows
 
-    def set_positions(self, new: np.ndarray, **kwargs: Any) -> None:
-        """Move atoms, cell and moments to the coordinates ``new``, (rows, 3), A."""
+    def set_positions(self, positions: np.ndarray, **kwargs: Any) -> None:
+        """Move atoms, cell and moments to the coordinates (rows, 3), A."""
         if self.deformation:
-            self.deformation.set(new[self.blocks["cell"]] / self.cell_scale)
+            self.deformation.set(positions[self.blocks["cell"]] / self.cell_scale)
         if "positions" in self.parts:
-            positions = new[self.blocks["positions"]]
+            own = positions[self.blocks["positions"]]
             if self.deformation:
-                positions = positions @ self.deformation.gradient()
-            self.atoms.set_positions(positions, **kwargs)
+                own = own @ self.deformation.gradient()
+            self.atoms.set_positions(own, **kwargs)
         if self.moving_moments:
-            self._set_moments(new)
+            self._set_moments(positions)
 
     def _positions(self) -> np.ndarray:
         """Return the positions as they would be in the first cell, (N, 3), A."""
@@ -250,7 +251,7 @@ class SpinLatticeFilter(Filter):
         energy = self.atoms.get_potential_energy(force_consistent=known)
         if self.deformation:
             energy += self.pressure * self.atoms.get_volume()
-        return energy
+        return float(energy)
 
     def magnetic_forces(self) -> np.ndarray:
         """Return -dE/dm of the moments that may move, zero elsewhere, (N, 3)."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from ase import Atoms
@@ -20,7 +19,7 @@ from .filter import SpinLatticeFilter
 
 logger = logging.getLogger(__name__)
 
-_Path = str | os.PathLike[str]
+_Path = str | Path
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class SpinLatticeLBFGS(Optimizer):
         self._descent = Descent(joint)
         as_text = trajectory is not None and Path(trajectory).suffix in _TEXT
         super().__init__(
-            joint,
+            cast(Atoms, joint),
             logfile=logfile,
             trajectory=None if as_text else trajectory,
             **options,
@@ -182,8 +181,10 @@ class SpinLatticeLBFGS(Optimizer):
         bool
             Whether forces, torques and stress are all below their thresholds.
         """
-        limits = {"torque_max": torque_max, "stress_max": stress_max, "steps": steps}
-        return [*self.irun(fmax, **limits)][-1]
+        states = self.irun(
+            fmax, torque_max=torque_max, stress_max=stress_max, steps=steps
+        )
+        return [*states][-1]
 
     def irun(  # type: ignore[override]
         self,
@@ -219,7 +220,8 @@ class SpinLatticeLBFGS(Optimizer):
             self.logfile.write(_HEADER)
         left = self.filter.residuals()
         columns = "".join(
-            f" {left[name]:13.6f}" if name in left else f" {'-':>13}" for name in _COLUMNS
+            f" {left[name]:13.6f}" if name in left else f" {'-':>13}"
+            for name in _COLUMNS
         )
         clock = time.strftime("%H:%M:%S")
         energy = self._descent.energy

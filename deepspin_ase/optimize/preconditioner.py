@@ -137,9 +137,7 @@ def _blocks(joint: SpinLatticeFilter) -> list[_Block]:
     lattice = [places[parts[n]].ravel() for n in ("positions", "cell") if n in parts]
     if lattice:
         mask = joint.deformation.mask if joint.deformation else None
-        model = LatticeStiffness(
-            atoms, positions="positions" in parts, cell_mask=mask
-        )
+        model = LatticeStiffness(atoms, positions="positions" in parts, cell_mask=mask)
         scale = [np.ones(3 * len(atoms))] if "positions" in parts else []
         scale += [np.full(9, joint.cell_scale)] if "cell" in parts else []
         found.append(_Block(model, np.concatenate(lattice), np.concatenate(scale)))

@@ -18,6 +18,8 @@ doi:10.1038/s41598-018-32105-x).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from ase import Atoms
@@ -140,7 +142,7 @@ class LatticeStiffness(Stiffness):
         outer = np.einsum("pa,pb->pab", bonds.normals, bonds.normals)
         springs = across[:, None, None] * np.eye(3)
         springs += (along - across)[:, None, None] * outer
-        blocks = [[None, None], [None, None]]
+        blocks: list[list[Any]] = [[None, None], [None, None]]
         if self._positions:
             sites = np.zeros(self._n_atoms)
             for site, value in zip(
@@ -161,12 +163,10 @@ class LatticeStiffness(Stiffness):
         return _joined_blocks(blocks)
 
 
-def _joined_blocks(blocks: list[list[np.ndarray | sp.csr_array | None]]) -> sp.csr_array:
+def _joined_blocks(blocks: list[list[Any]]) -> sp.csr_array:
     present = [row for row in range(2) if blocks[row][row] is not None]
     return sp.csr_array(
-        sp.block_array(
-            [[sp.csr_array(blocks[a][b]) for b in present] for a in present]
-        )
+        sp.block_array([[sp.csr_array(blocks[a][b]) for b in present] for a in present])
     )
 
 
@@ -196,9 +196,7 @@ class _MomentStiffness(Stiffness):
     def _pair_weights(self, kinds: list[np.ndarray]) -> list[np.ndarray]:
         return [kind.astype(float) for kind in kinds]
 
-    def _split(
-        self, coefficients: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _split(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return J of all pairs (E,) and a of all atoms (N,)."""
         count = len(self._weights) * len(NODES)
         exchange = np.zeros(len(self._bonds.i))
