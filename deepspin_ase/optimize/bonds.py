@@ -67,15 +67,20 @@ class Bonds:
             (weights, (self.i, self.j)), shape=(n_atoms, n_atoms)
         )
 
-    def block_laplacian(self, blocks: np.ndarray) -> sp.csr_array:
-        """Return the (3N, 3N) matrix of 1/2 sum over pairs of d.block.d."""
+    def block_matrix(self, own: np.ndarray, pairs: np.ndarray) -> sp.csr_array:
+        """Return the (3N, 3N) matrix of blocks (N, 3, 3) of atoms and (E, 3, 3)."""
         n_atoms = self.add.shape[0]
         starts = np.searchsorted(self.i, np.arange(n_atoms + 1))
         shape = (3 * n_atoms, 3 * n_atoms)
-        own = (self.add @ blocks.reshape(-1, 9)).reshape(-1, 3, 3)
-        return sp.csr_array(block_diagonal(own)) - sp.csr_array(
-            sp.bsr_array((blocks, self.j, starts), shape=shape)
-        )
+        everyone = np.arange(n_atoms + 1)
+        return sp.csr_array(
+            sp.bsr_array((own, everyone[:-1], everyone), shape=shape)
+        ) + sp.csr_array(sp.bsr_array((pairs, self.j, starts), shape=shape))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums (N, ...) over the pairs of each atom of (E, ...) values."""
+        flat = self.add @ values.reshape(len(values), -1)
+        return flat.reshape(-1, *values.shape[1:])
 
     def kinds(self, numbers: np.ndarray, elements: np.ndarray) -> list[np.ndarray]:
         """Return (E,) masks, one for each unordered pair of the elements."""
@@ -86,14 +91,6 @@ class Bonds:
             for k, a in enumerate(elements)
             for b in elements[k:]
         ]
-
-
-def block_diagonal(blocks: np.ndarray) -> sp.bsr_array:
-    """Return (N, 3, 3) blocks as a (3N, 3N) matrix."""
-    count = len(blocks)
-    return sp.bsr_array(
-        (blocks, np.arange(count), np.arange(count + 1)), shape=(3 * count, 3 * count)
-    )
 
 
 def nearest_distance(atoms: Atoms, sites: np.ndarray) -> float:

@@ -170,19 +170,21 @@ class Descent:
         return sizes
 
     def _carried(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows at the start of the step carried to its end."""
+        """Return (..., rows, 3) at the start of the step carried to its end."""
         if "spins" not in self.filter.blocks:
             return rows
         block = self.filter.blocks["spins"]
         rows = rows.copy()
-        rows[block] = turned(rows[block], self._step[block] / self.filter.spin_scale)
+        turn = self._step[block] / self.filter.spin_scale
+        rows[..., block, :] = turned(rows[..., block, :], turn)
         return rows
 
     def _learn(self, gain: np.ndarray) -> None:
         """Carry the history along and add the step with its gain."""
-        carried = [(self._carried(s), self._carried(y)) for s, y in self._history]
-        self._history.clear()
-        self._history.extend(carried)
+        if self._history:
+            carried = self._carried(np.array(self._history))
+            self._history.clear()
+            self._history.extend((pair[0], pair[1]) for pair in carried)
         step = self._step
         if np.sum(step * gain) > 1e-8 * np.linalg.norm(step) * np.linalg.norm(gain):
             self._history.append((step, gain))

@@ -6,10 +6,10 @@ import numpy as np
 
 
 def turned(vectors: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Rotate (N, 3) ``vectors`` by rotation vectors (N, 3), rad (Rodrigues)."""
-    angle = np.linalg.norm(turn, axis=1, keepdims=True)
+    """Rotate (..., N, 3) ``vectors`` by rotation vectors (N, 3), rad (Rodrigues)."""
+    angle = np.linalg.norm(turn, axis=-1, keepdims=True)
     axis = turn / np.where(angle > 0, angle, 1.0)
-    along = axis * np.sum(axis * vectors, axis=1, keepdims=True)
+    along = axis * np.sum(axis * vectors, axis=-1, keepdims=True)
     across = vectors - along
     return along + across * np.cos(angle) + np.cross(axis, vectors) * np.sin(angle)
 

@@ -25,7 +25,7 @@ import scipy.sparse as sp
 from ase import Atoms
 
 from ..spins import get_spins
-from .bonds import NODES, Bonds, block_diagonal, nearest_distance
+from .bonds import NODES, Bonds, nearest_distance
 
 #: Coefficients of the first guess: of the nearest bond and of an atom, eV/A^2, ...
 _SPRING, _ATOM = 5.0, 0.02
@@ -53,6 +53,16 @@ class Stiffness:
     """
 
     guess: np.ndarray
+    _nearest: float
+    _bonds: Bonds
+    _at: tuple[np.ndarray, np.ndarray] | None = None
+
+    def _bonds_of(self, atoms: Atoms, sites: np.ndarray) -> Bonds:
+        """Return the bonds, the last ones where no atom has moved."""
+        at = (atoms.positions.copy(), atoms.cell.array.copy())
+        if self._at is None or not all(map(np.array_equal, at, self._at)):
+            self._at, self._bonds = at, Bonds(atoms, sites, self._nearest)
+        return self._bonds
 
     def update(self, atoms: Atoms) -> None:
         """Take up the present positions and moments."""
@@ -92,7 +102,7 @@ class LatticeStiffness(Stiffness):
         """Take up the present positions."""
         self._n_atoms = len(atoms)
         every = np.ones(len(atoms), dtype=bool)
-        self._bonds = Bonds(atoms, every, self._nearest)
+        self._bonds = self._bonds_of(atoms, every)
         self._kinds = self._bonds.kinds(atoms.numbers, np.unique(atoms.numbers))
 
     def columns(self, step: np.ndarray) -> np.ndarray:
@@ -149,12 +159,11 @@ class LatticeStiffness(Stiffness):
                 self._sites, coefficients[len(pair_terms) :], strict=True
             ):
                 sites[site] = value
-            blocks[0][0] = bonds.block_laplacian(springs) + sp.diags_array(
-                np.repeat(sites, 3)
-            )
+            own = bonds.sums(springs) + sites[:, None, None] * np.eye(3)
+            blocks[0][0] = bonds.block_matrix(own, -springs)
         if self._strain:
             pulled = np.einsum("pac,pb->pacb", springs, bonds.vectors)
-            mixed = -(bonds.add @ pulled.reshape(-1, 27)).reshape(-1, 9) @ self._free
+            mixed = -bonds.sums(pulled).reshape(-1, 9) @ self._free
             pure = 0.5 * np.einsum("pb,pacd->abcd", bonds.vectors, pulled)
             pure = self._free @ pure.reshape(9, 9) @ self._free
             blocks[1][1] = pure + np.trace(pure) / 9 * (np.eye(9) - self._free)
@@ -186,7 +195,7 @@ class _MomentStiffness(Stiffness):
 
     def update(self, atoms: Atoms) -> None:
         """Take up the present positions and moments."""
-        self._bonds = Bonds(atoms, self._magnetic, self._nearest)
+        self._bonds = self._bonds_of(atoms, self._magnetic)
         spins = get_spins(atoms)
         lengths = np.linalg.norm(spins, axis=1, keepdims=True)
         self._directions = spins / np.where(lengths > 0, lengths, 1.0)
@@ -244,14 +253,14 @@ class TurnStiffness(_MomentStiffness):
     def matrix(self, coefficients: np.ndarray) -> sp.csr_array:
         """Return the (n, n) sum of the terms; along the moments it is the mean."""
         exchange, sites = self._split(coefficients)
-        e = self._directions
+        e, bonds = self._directions, self._bonds
         along = np.einsum("na,nb->nab", e, e)
-        across = sp.csr_array(block_diagonal(np.eye(3) - along))
-        laplacian = self._bonds.laplacian(exchange) + sp.diags_array(sites)
-        mean = max(float(laplacian.diagonal().mean()), 1e-12)
-        full = sp.kron(laplacian, sp.eye_array(3), format="csr")
-        rest = sp.csr_array(block_diagonal(mean * along))
-        return sp.csr_array(across @ full @ across + rest)
+        across = np.eye(3) - along
+        stiffness = bonds.sums(exchange) + sites
+        mean = max(float(stiffness.mean()), 1e-12)
+        own = stiffness[:, None, None] * across + mean * along
+        pairs = exchange[:, None, None] * across[bonds.i] @ across[bonds.j]
+        return bonds.block_matrix(own, -pairs)
 
 
 class LengthStiffness(_MomentStiffness):
