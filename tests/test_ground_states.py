@@ -66,7 +66,7 @@ def test_triangular_lattice() -> None:
     assert lowest.energy / 9 == pytest.approx(-1.5 * 0.01, abs=1e-9)
     assert lowest.start.startswith("random")
     assert lowest.count == 4
-    assert lowest.net_moment == pytest.approx(0.0, abs=1e-12)
+    assert lowest.net_moment == pytest.approx(0.0, abs=1e-6)
     e = get_spins(lowest.atoms) / 3.0
     distances = lowest.atoms.get_all_distances(mic=True)
     near = np.isclose(distances, A)
@@ -81,7 +81,7 @@ def test_nickel_oxide() -> None:
         atoms, moments={"Ni": 1.277}, supercell=2, n_random=0, steps=1
     )
     lowest = found[0]
-    assert lowest.net_moment == pytest.approx(0.0, abs=1e-12)
+    assert lowest.net_moment == pytest.approx(0.0, abs=1e-6)
     e = get_spins(lowest.atoms)[:, 2] / 1.277
     nickel = lowest.atoms.numbers == 28
     distances = lowest.atoms.get_all_distances(mic=True)
