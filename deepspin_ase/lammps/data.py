@@ -81,8 +81,7 @@ def write_lammps_data(
     ]
     types = [names.index(symbol) + 1 for symbol in symbols]
     positions = atoms.positions @ box.rotation
-    directions, lengths = _polar(spins @ box.rotation)
-    columns = np.column_stack([positions, directions, lengths])
+    columns = np.column_stack([positions, polar(spins @ box.rotation)])
     for k, (kind, values) in enumerate(zip(types, columns, strict=True), 1):
         lines.append(f"{k} {kind} {_numbers(values)}")
     if atoms.has("momenta"):
@@ -145,6 +144,18 @@ def read_lammps_data(
     return atoms
 
 
+def polar(spins: np.ndarray) -> np.ndarray:
+    """Return spx, spy, spz, sp (N, 4) of moments (N, 3): unit vectors and lengths.
+
+    Unit vectors are along z where there is no moment, since LAMMPS divides
+    directions by their lengths.
+    """
+    lengths = np.linalg.norm(spins, axis=1, keepdims=True)
+    along_z = np.broadcast_to([0.0, 0.0, 1.0], spins.shape)
+    directions = np.where(lengths > 0.0, spins / np.where(lengths, lengths, 1), along_z)
+    return np.concatenate([directions, lengths], axis=1)
+
+
 def _box_lines(box: LammpsBox) -> Iterator[str]:
     for axis, low, length in zip("xyz", box.low, box.lengths, strict=True):
         yield f"{_numbers([low, low + length])} {axis}lo {axis}hi"
@@ -166,18 +177,6 @@ def _mass(atoms: Atoms, symbol: str) -> float:
             f"{masses.max()} u, but LAMMPS has one mass for each atom type"
         )
     return float(masses[0])
-
-
-def _polar(spins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return unit vectors (N, 3) and lengths (N,), along z where there is no moment.
-
-    LAMMPS divides the directions that it reads by their lengths.
-    """
-    lengths = np.linalg.norm(spins, axis=1)
-    directions = np.broadcast_to([0.0, 0.0, 1.0], spins.shape).copy()
-    magnetic = lengths > 0.0
-    directions[magnetic] = spins[magnetic] / lengths[magnetic, None]
-    return directions, lengths
 
 
 def _words(line: str) -> list[str]:

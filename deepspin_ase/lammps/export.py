@@ -12,6 +12,9 @@ from ..potentials import Potential, load_potential
 from ..potentials.deepmd import write_deepmd
 from .process import environment_python
 
+#: Of frozen models: DeePMD-kit knows them by it.
+SUFFIX = ".pth"
+
 
 def export_lammps_model(
     path: str | os.PathLike[str],
@@ -44,8 +47,8 @@ def export_lammps_model(
         If the environment has no DeePMD-kit that can do it: says why.
     """
     path = Path(path)
-    if path.suffix != ".pth":
-        raise ValueError(f"{path} must end in .pth, the suffix of frozen models")
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path} must end in {SUFFIX}, the suffix of frozen models")
     python = environment_python(python)
     potential = model if isinstance(model, Potential) else load_potential(model)
     with (

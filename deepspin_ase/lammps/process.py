@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from .worker import Message, receive, send

@@ -33,8 +33,8 @@ Message = dict[str, np.ndarray]
 #: hbar in eV ps as pair_style deepspin has it: fm = |S| (-dE/dS) / hbar.
 _HBAR = 6.5821191e-4
 
-#: LAMMPS' numbers in its library interface: global data; a scalar, a vector.
-_GLOBAL, _SCALAR, _VECTOR = 0, 0, 1
+#: LAMMPS' numbers in its library interface for what a compute gives.
+_GLOBAL, _PER_ATOM, _SCALAR, _VECTOR, _ARRAY = 0, 1, 0, 1, 2
 
 
 def send(stream: BinaryIO, message: Message) -> None:
@@ -84,16 +84,18 @@ class Lammps:
         ----------
         request : dict
             ``boundary`` such as "p p f"; ``low``, ``lengths``, ``tilts`` (3,) of the
-            box, A; ``types`` (N,) from 1; ``positions`` (N, 3), A; ``spins``
-            (N, 3), mu_B; ``skin``, A, at least the longest pseudo-atom arm:
-            LAMMPS would lose neighbours without a word.
+            box, A; ``types`` (N,) from 1; ``positions`` (N, 3), A; ``moments``
+            (N, 4), their directions, not zero, and lengths in mu_B; ``skin``, A,
+            at least the longest pseudo-atom arm: LAMMPS would lose neighbours
+            without a word.
 
         Returns
         -------
         dict
             On rank 0: ``energy``, eV; ``forces`` (N, 3), eV/A;
-            ``magnetic_forces`` (N, 3), eV/mu_B; ``virial`` (6,), eV: xx, yy, zz,
-            yx, zx, zy of -dE/dstrain. Nothing on other ranks.
+            ``magnetic_forces`` (N, 3), eV/mu_B, zero where the moment is: LAMMPS
+            keeps its product with the length; ``virial`` (6,), eV: xx, yy, zz, yx,
+            zx, zy of -dE/dstrain. Nothing on other ranks.
         """
         built = (str(request["boundary"]), request["types"].tobytes())
         if self._built != built:
@@ -101,7 +103,7 @@ class Lammps:
             self._built = built
         self._place(request)
         self._lammps.command("run 0 pre yes post no")
-        return self._gather(len(request["types"]))
+        return self._gather(request["moments"][:, 3])
 
     def close(self) -> None:
         """End LAMMPS; the next structure starts it anew."""
@@ -136,6 +138,10 @@ class Lammps:
                 f"region whole prism {prism} units box",
                 f"create_box {len(self._elements)} whole",
                 "mass * 1.0",
+                # The library interface reaches no spins: they go through these.
+                "fix moments all property/atom d2_moment 4 ghost no",
+                *(f"variable m{k} atom d2_moment[{k}]" for k in (1, 2, 3, 4)),
+                "compute fields all property/atom fmx fmy fmz",
                 f'pair_style deepspin "{self._model}"',
                 f"pair_coeff * * {' '.join(self._elements)}",
                 "neigh_modify delay 0 every 1 check no one 20000 page 400000",
@@ -153,51 +159,54 @@ class Lammps:
             raise RuntimeError(f"LAMMPS took {made} of {n_atoms} atoms")
 
     def _place(self, request: Message) -> None:
-        """Give LAMMPS positions, moments and box; atoms go to the ranks they belong to.
-
-        A moment is handed over as a vector of "length 1" that is the whole moment,
-        since the model sees their product. So the magnetic force of a moment of
-        length zero is not lost: LAMMPS keeps |S| times it.
-        """
-        lammps = self._lammps
-        local = lammps.numpy.extract_atom("id") - 1
-        lammps.numpy.extract_atom("x")[: len(local)] = request["positions"][local]
-        spins = lammps.numpy.extract_atom("sp")[: len(local)]
-        spins[:, :3], spins[:, 3] = request["spins"][local], 1.0
-        lammps.command(f"neighbor {float(request['skin'])!r} bin")
-        sides = " ".join(
-            f"{axis} final {low!r} {high!r}"
-            for axis, low, high in zip(
-                "xyz",
-                request["low"].tolist(),
-                (request["low"] + request["lengths"]).tolist(),
-            )
-        )
+        """Give LAMMPS positions, moments and box; atoms go to where they belong."""
+        command = self._lammps.command
+        low, high = request["low"], request["low"] + request["lengths"]
         xy, xz, yz = request["tilts"].tolist()
-        # Atoms that moved far are sent to their ranks here; a run sends them no
-        # farther than to the next.
-        lammps.command(
+        sides = " ".join(
+            f"{axis} final {float(low[k])!r} {float(high[k])!r}"
+            for k, axis in enumerate("xyz")
+        )
+        # The box first: changing it moves atoms with it.
+        command(
             f"change_box all {sides} xy final {xy!r} xz final {xz!r} yz final {yz!r} "
             "units box"
         )
+        owned = self._owned()
+        self._array("x")[:] = request["positions"][owned]
+        self._array("d2_moment")[:] = request["moments"][owned]
+        command("set group all spin/atom v_m4 v_m1 v_m2 v_m3")
+        # A run sends atoms no farther than to the next rank; this does.
+        command("displace_atoms all move 0.0 0.0 0.0 units box")
+        command(f"neighbor {float(request['skin'])!r} bin")
 
-    def _gather(self, n_atoms: int) -> Message:
+    def _array(self, name: str) -> np.ndarray:
+        """Return LAMMPS' own array of the atoms of this rank, without ghosts."""
+        n_local = self._lammps.extract_setting("nlocal")
+        return self._lammps.numpy.extract_atom(name)[:n_local]
+
+    def _owned(self) -> np.ndarray:
+        """Return the indices of the atoms of this rank."""
+        return self._array("id") - 1
+
+    def _gather(self, lengths: np.ndarray) -> Message:
         """Return the results, those of the atoms in the order of their numbers."""
         lammps = self._lammps
         energy = lammps.extract_compute("thermo_pe", _GLOBAL, _SCALAR)
         stress = lammps.numpy.extract_compute("stress", _GLOBAL, _VECTOR)
         volume = lammps.get_thermo("vol")
-        local = lammps.numpy.extract_atom("id").copy() - 1
-        mine = [
-            lammps.numpy.extract_atom(name)[: len(local)].copy() for name in ("f", "fm")
-        ]
-        parts = self._communicator.gather((local, *mine))
+        owned = self._owned()
+        fields = lammps.numpy.extract_compute("fields", _PER_ATOM, _ARRAY)
+        parts = self._communicator.gather(
+            (owned, self._array("f"), fields[: len(owned)])
+        )
         if parts is None:
             return {}
-        forces, magnetic_forces = np.full((2, n_atoms, 3), np.nan)
-        for where, force, field in parts:
-            forces[where] = force
-            magnetic_forces[where] = _HBAR * field
+        forces, magnetic_forces = np.full((2, len(lengths), 3), np.nan)
+        for owned, force, field in parts:
+            length = lengths[owned, None]
+            forces[owned] = force
+            magnetic_forces[owned] = _HBAR * field / np.where(length > 0, length, 1.0)
         return {
             "energy": np.array(energy),
             "forces": forces,
