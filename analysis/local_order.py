@@ -19,7 +19,7 @@ from deepspin_ase.magnetic_order import antiferromagnetic
 from deepspin_ase.spins import get_spins, set_spins, unit_vector
 
 from .shells import pairs_within
-from .trajectories import Frames, frames_of, spins_of
+from .trajectories import Frames, directions_of, frames_of, spins_of
 
 #: Atoms this part of the cell below an edge count as on it.
 _ON_EDGE = 1e-8
@@ -117,12 +117,10 @@ def neighbor_order(
     total: np.ndarray | float = 0.0
     count: np.ndarray | float = 0.0
     for frame in frames_of(source):
-        moments = spins_of(frame)
-        lengths = np.linalg.norm(moments, axis=1)
-        e = moments / np.where(lengths > 0, lengths, 1.0)[:, None]
+        e, magnetic = directions_of(frame)
         i, j, vectors = pairs_within(frame, cutoff)
         far = np.einsum("ij,ij->i", vectors, vectors) >= min_distance**2
-        chosen = far & (lengths[i] > 0) & (lengths[j] > 0)
+        chosen = far & magnetic[i] & magnetic[j]
         i, j = i[chosen], j[chosen]
         cosines = np.einsum("ij,ij->i", e[i], e[j])
         total = total + np.bincount(i, cosines, minlength=len(frame))

@@ -39,7 +39,7 @@ class OrderSeries:
     energy : (F,) array, eV
         Potential energy of the frames; NaN where a frame has none.
     time_fs : (F,) array, fs
-        From the frames' ``info["time_fs"]``, otherwise their number.
+        From the frames' ``info["time_fs"]``; NaN where a frame has none.
     n_magnetic : int
         Number M of magnetic atoms.
     """
@@ -113,7 +113,7 @@ def order_series(
                 fourier_sums(sites, turns, own)[0] / len(magnetic),
                 np.linalg.norm(own, axis=1).mean(),
                 _energy(frame),
-                frame.info.get("time_fs", float(len(rows))),
+                frame.info.get("time_fs", np.nan),
             )
         )
     m, amplitude, length, energy, time = (np.array(x) for x in zip(*rows, strict=True))
@@ -128,11 +128,15 @@ def plot_order(result: OrderSeries, ax: Any = None) -> Any:
         _, ax = plt.subplots(layout="constrained")
     magnetisation = np.linalg.norm(result.magnetisation, axis=1)
     name = ", ".join(f"{x:.4g}" for x in result.q + 0.0)
-    ax.plot(result.time_fs, magnetisation, label="magnetisation")
+    timed = bool(np.isfinite(result.time_fs).all())
+    x = result.time_fs if timed else np.arange(len(magnetisation))
+    ax.plot(x, magnetisation, label="magnetisation")
     if result.q.any():
-        ax.plot(result.time_fs, result.staggered, label=f"order at q = ({name})")
-    ax.plot(result.time_fs, result.length, "k:", linewidth=1, label="moment length")
-    ax.set(xlabel="time (fs)", ylabel=r"per magnetic atom ($\mu_B$)")
+        ax.plot(x, result.staggered, label=f"order at q = ({name})")
+    ax.plot(x, result.length, "k:", linewidth=1, label="moment length")
+    ax.set(
+        xlabel="time (fs)" if timed else "frame", ylabel=r"per magnetic atom ($\mu_B$)"
+    )
     ax.set_ylim(bottom=0.0)
     ax.legend()
     return ax

@@ -71,6 +71,20 @@ def spins_of(atoms: Atoms) -> np.ndarray:
     return spins
 
 
+def directions_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    """Return directions (N, 3), zero without moment, and who carries one (N,).
+
+    Raises
+    ------
+    ValueError
+        If moments are missing or all zero.
+    """
+    moments = spins_of(atoms)
+    lengths = np.linalg.norm(moments, axis=1)
+    magnetic = lengths > 0
+    return moments / np.where(magnetic, lengths, 1.0)[:, None], magnetic
+
+
 def _opened(source: Frames, replica: int) -> Iterable[Atoms]:
     if isinstance(source, Atoms):
         return [source]
