@@ -11,6 +11,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from .structure_factor import structure_factor
+from .time_series import time_of
 from .trajectories import Frames, frames_of, spins_of
 from .wavevectors import commensurate, fourier_sums, reciprocal_units
 
@@ -113,7 +114,7 @@ def order_series(
                 fourier_sums(sites, turns, own)[0] / len(magnetic),
                 np.linalg.norm(own, axis=1).mean(),
                 _energy(frame),
-                frame.info.get("time_fs", np.nan),
+                time_of(frame),
             )
         )
     m, amplitude, length, energy, time = (np.array(x) for x in zip(*rows, strict=True))

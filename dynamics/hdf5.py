@@ -39,6 +39,10 @@ _PER_ATOM = ("positions", "spins", "momenta", "energies", "forces", "magnetic_fo
 
 _RESULTS_PER_ATOM = ("energies", "forces", "magnetic_forces")
 
+#: Bytes that are read at once where frames are taken one by one: they take ten times
+#: more as Atoms.
+_READ_BLOCK = BLOCK // 16
+
 #: Results that follow from the others.
 _DERIVED = ("free_energy", "torques")
 
@@ -178,7 +182,7 @@ def read_hdf5(
 def iread_hdf5(
     path: str | os.PathLike[str], *, replica: int = 0, results: bool = True
 ) -> Iterator[Atoms]:
-    """Yield the frames of an HDF5 trajectory, a few megabytes of them in memory.
+    """Yield the frames of an HDF5 trajectory, with a few megabytes of them in memory.
 
     Parameters
     ----------
@@ -199,7 +203,7 @@ def iread_hdf5(
         left_out = () if results else _RESULTS_PER_ATOM
         names = [n for n in hdf5_file.changing(file) if _base(n) not in left_out]
         sizes = [int(np.prod(file[n].shape[1:], dtype=int)) for n in names]
-        step = max(BLOCK // (8 * sum(sizes)), 1)
+        step = max(_READ_BLOCK // (8 * sum(sizes)), 1)
         n_frames = hdf5_file.n_frames_of(file)
         for start in range(0, n_frames, step):
             rows = range(start, min(start + step, n_frames))
@@ -219,9 +223,7 @@ def _one(rows: range, number: int) -> range:
     return rows[number:][:1] if -len(rows) <= number else range(0)
 
 
-def _frames(
-    file: Any, rows: range, replica: int, names: Sequence[str]
-) -> list[Atoms]:
+def _frames(file: Any, rows: range, replica: int, names: Sequence[str]) -> list[Atoms]:
     """Return the frames of one replica at ``rows``, with the datasets ``names``."""
     atoms_of = np.flatnonzero(file["structure"][:] == replica)
     own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)

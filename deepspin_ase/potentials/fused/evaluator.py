@@ -83,7 +83,7 @@ def evaluate(
     geometry = _geometry(network, system, pairs, virtual)
     call = _Call(frozen.model, geometry, torch.get_num_threads())
     energies = torch.zeros(system.n_atoms, dtype=torch.float64)
-    types = torch.from_numpy(geometry.types)
+    types = network.types(system)
     for a, fitting in enumerate(frozen.fittings):
         for centres in (types == a).nonzero().flatten().split(CHUNK):
             found = call.add(a, centres, fitting, derivatives)
@@ -117,7 +117,7 @@ class _Call:
         model, n = self.model, len(centres)
         products = np.empty((n, 4, model.tables.shape[-1]), model.tables.dtype)
         features = torch.empty(n, model.width * model.axis, dtype=self.real)
-        common = (centres.numpy(), a, self.geometry, model, products)
+        common = (_indices(centres), a, self.geometry, model, products)
         fits: list[bool] = []
 
         def describe(worker: int, begin: int, end: int) -> None:
@@ -151,20 +151,24 @@ def _geometry(
 
     first = torch.searchsorted(pairs.i, torch.arange(system.n_atoms + 1))
     return Geometry(
-        positions=_array(system.positions),
-        virtual=_array(virtual),
-        types=network.types(system).numpy(),
-        structure=system.index.contiguous().numpy(),
-        cells=_array(system.cell),
-        first=first.numpy(),
-        neighbours=pairs.j.contiguous().numpy(),
-        shifts=_array(pairs.shift),
+        positions=_numbers(system.positions),
+        virtual=_numbers(virtual),
+        types=_indices(network.types(system)),
+        structure=_indices(system.index),
+        cells=_numbers(system.cell),
+        first=_indices(first),
+        neighbours=_indices(pairs.j),
+        shifts=_numbers(pairs.shift),
         widest=int(first.diff().max()),
     )
 
 
-def _array(values: Tensor) -> np.ndarray:
+def _numbers(values: Tensor) -> np.ndarray:
     return values.detach().double().contiguous().numpy()
+
+
+def _indices(values: Tensor) -> np.ndarray:
+    return values.contiguous().numpy().view(np.uint64)
 
 
 @torch.no_grad()
@@ -217,7 +221,7 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     return Model(
         **constants,
         magnetic=np.array(magnetic),
-        slots=np.array(descriptor.sel * 2),
+        slots=np.array(descriptor.sel * 2, dtype=np.uint64),
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),
