@@ -159,8 +159,7 @@ class BilinearEnergies(TrialEnergies):
     def _model(self, field: Tensor | None) -> Model:
         c = self.couplings
         fields = c.fields if field is None else c.fields + field
-        pairs = c.pairs.reshape(len(c.neighbours), -1)
-        arrays = (c.first, c.neighbours, pairs, fields, c.sites)
+        arrays = (c.first, c.neighbours, c.pairs, fields, c.sites)
         first, neighbours, tensor, b, a = (x.contiguous().numpy() for x in arrays)
         return first, neighbours, tensor, b, a
 

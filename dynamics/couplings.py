@@ -36,8 +36,8 @@ class Couplings:
     first : (N + 1,) int64 tensor
         Where the neighbours of each atom begin.
     neighbours : (E,) int64 tensor
-    pairs : (E,) or (E, 3, 3) tensor, eV/mu_B^2
-        K_ij, of (E,) where all are multiples of one.
+    pairs : (E, 1) or (E, 9) tensor, eV/mu_B^2
+        K_ij by rows; one number each where all are multiples of unity.
     fields : (N, 3) tensor, eV/mu_B
     sites : (N, 3, 3) tensor, eV/mu_B^2
         A_i, symmetric.
@@ -92,9 +92,9 @@ def couplings(
     atoms = torch.arange(system.n_atoms + 1, device=system.device)
     scalars = tensor[:, 0, 0]
     identity = torch.eye(3, dtype=tensor.dtype, device=tensor.device)
-    if torch.equal(tensor, scalars[:, None, None] * identity):
-        tensor = scalars.clone()
-    return Couplings(torch.searchsorted(rows, atoms), columns, tensor, fields, sites)
+    isotropic = torch.equal(tensor, scalars[:, None, None] * identity)
+    flat = scalars[:, None].clone() if isotropic else tensor.flatten(1)
+    return Couplings(torch.searchsorted(rows, atoms), columns, flat, fields, sites)
 
 
 def _terms(potential: Potential) -> Iterator[Potential]:
