@@ -158,9 +158,9 @@ class BilinearEnergies(TrialEnergies):
 
     def _model(self, field: Tensor | None) -> Model:
         c = self.couplings
-        fields = c.fields if field is None else c.fields + field
+        fields = c.fields if field is None or not field.any() else c.fields + field
         arrays = (c.first, c.neighbours, c.pairs, fields, c.sites)
-        first, neighbours, tensor, b, a = (x.contiguous().numpy() for x in arrays)
+        first, neighbours, tensor, b, a = (x.numpy() for x in arrays)
         return first, neighbours, tensor, b, a
 
 

@@ -93,7 +93,7 @@ def couplings(
     scalars = tensor[:, 0, 0]
     identity = torch.eye(3, dtype=tensor.dtype, device=tensor.device)
     isotropic = torch.equal(tensor, scalars[:, None, None] * identity)
-    flat = scalars[:, None].clone() if isotropic else tensor.flatten(1)
+    flat = scalars[:, None].clone() if isotropic else tensor.flatten(1).contiguous()
     return Couplings(torch.searchsorted(rows, atoms), columns, flat, fields, sites)
 
 

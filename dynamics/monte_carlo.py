@@ -120,7 +120,7 @@ class MonteCarlo(SpinLatticeDynamics):
             self.engine,
             self.state.system,
             simultaneous,
-            fixed_lattice=self._move_lattice is None,
+            fixed_lattice=self.fixed_lattice,
         )
         if overrelaxation:
             _check_linear(self._energies)
@@ -143,6 +143,11 @@ class MonteCarlo(SpinLatticeDynamics):
             )
         value = per_replica("lattice_timestep", timestep, 1, positive=True)
         return LatticeMove(self, steps=steps, timestep=float(value[0]))
+
+    @property
+    def fixed_lattice(self) -> bool:
+        """Whether the atoms stand still."""
+        return self._move_lattice is None
 
     def _find_free(self) -> None:
         """Find the moments that may turn."""
