@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.polynomial import Polynomial
+from numpy.polynomial.polynomial import polyvander
 from numpy.typing import ArrayLike
 
 from .statistics import Estimate
@@ -14,7 +15,7 @@ from .statistics import Estimate
 _DEGREE = 3
 
 #: Curves drawn within the errors.
-_DRAWS = 400
+_DRAWS = 200
 
 
 def crossing(
@@ -39,8 +40,10 @@ def crossing(
     points = _ascending(x)
     first, second = ([np.asarray(c, float) for c in curve] for curve in curves)
 
+    fits = [_fit(points, curve[1], _DEGREE) for curve in (first, second)]
+
     def cross(a: np.ndarray, b: np.ndarray) -> float:
-        difference = _smooth(points, a, first[1]) - _smooth(points, b, second[1])
+        difference = _polynomial(points, fits[0] @ a - fits[1] @ b)
         roots = difference.roots()
         real = roots.real[abs(roots.imag) < 1e-9 * np.ptp(points)]
         inside = real[(real >= points[0]) & (real <= points[-1])]
@@ -78,7 +81,8 @@ def peak(
         if k in (0, len(y) - 1):
             return np.nan
         near = slice(max(0, k - 2), k + 3)
-        parabola = _smooth(points[near], y[near], errors[near], degree=2)
+        fit = _fit(points[near], errors[near], 2)
+        parabola = _polynomial(points[near], fit @ y[near])
         (found,) = parabola.deriv().roots().real
         return float(found) if points[0] < found < points[-1] else np.nan
 
@@ -92,14 +96,21 @@ def _ascending(x: ArrayLike) -> np.ndarray:
     return points
 
 
-def _smooth(
-    x: np.ndarray, y: np.ndarray, errors: np.ndarray, *, degree: int = _DEGREE
-) -> Polynomial:
+def _fit(x: np.ndarray, errors: np.ndarray, degree: int) -> np.ndarray:
+    """Return what gives the coefficients of a weighted fit, (degree + 1, T)."""
     least = max(1e-12, 0.1 * float(np.nanmedian(errors)))
-    fitted = Polynomial.fit(
-        x, y, min(degree, len(x) - 1), w=1.0 / np.maximum(errors, least)
-    )
-    return fitted.convert()
+    weights = 1.0 / np.maximum(errors, least)
+    table = polyvander(_scaled(x, x), min(degree, len(x) - 1))
+    return np.linalg.pinv(weights[:, None] * table) * weights
+
+
+def _scaled(x: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return (2.0 * x - points[0] - points[-1]) / (points[-1] - points[0])
+
+
+def _polynomial(points: np.ndarray, coefficients: np.ndarray) -> Polynomial:
+    ends = [points[0], points[-1]]
+    return Polynomial(coefficients, domain=ends, window=[-1.0, 1.0])
 
 
 def _estimate(

@@ -46,11 +46,7 @@ def map_tasks(
     hidden = None if progress is None else not progress
     if client is None:
         return [function(item) for item in tqdm(items, description, disable=hidden)]
-    if not hasattr(client, "submit"):
-        raise TypeError(
-            "client must be a dask.distributed.Client (pip install "
-            f"'deepspin-ase[distributed]'), got {type(client).__name__}"
-        )
+    n_threads(client)
     # Impure: two equal tasks of random numbers are two.
     futures = [client.submit(function, item, pure=False) for item in items]
     try:
@@ -58,3 +54,21 @@ def map_tasks(
     except BaseException:
         client.cancel(futures)
         raise
+
+
+def n_threads(client: Any) -> int:
+    """Return how many tasks run at a time: the threads of all workers, 1 without.
+
+    Raises
+    ------
+    TypeError
+        If the client is not one of Dask's.
+    """
+    if client is None:
+        return 1
+    if not (hasattr(client, "submit") and hasattr(client, "nthreads")):
+        raise TypeError(
+            "client must be a dask.distributed.Client (pip install "
+            f"'deepspin-ase[distributed]'), got {type(client).__name__}"
+        )
+    return max(1, sum(client.nthreads().values()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ from deepspin_ase.calculator import DeepSpinCalculator
 from deepspin_ase.dynamics import MonteCarlo, SpinLatticeLangevin
 from deepspin_ase.dynamics.driver import SpinLatticeDynamics
 from deepspin_ase.files import written_whole
-from deepspin_ase.potentials.serialize import from_plain_data
+from deepspin_ase.potentials import Potential, load_potential
+from deepspin_ase.potentials.serialize import from_plain_data, plain_data
 from deepspin_ase.spins import get_spins
 
 from .wavevectors import commensurate
 
 #: Samples between checkpoints.
 _BLOCK = 500
+
+#: Overrelaxation of Monte Carlo, where the energy allows it.
+_OVERRELAXATION = 3
 
 METHODS = ("monte-carlo", "langevin")
 
@@ -93,6 +98,19 @@ class ThermalSamples:
     n_atoms: int
 
 
+def model_data(
+    potential: Potential | DeepSpinCalculator | str | os.PathLike[str],
+) -> dict[str, Any]:
+    """Return the ``model`` of a task, from what a DeepSpinCalculator is made of.
+
+    Or from such a calculator; its field is kept.
+    """
+    if isinstance(potential, DeepSpinCalculator):
+        return plain_data(potential.potential)
+    known = isinstance(potential, Potential)
+    return plain_data(potential if known else load_potential(potential))
+
+
 def sample(task: SamplingTask) -> ThermalSamples:
     """Run a task, or what is left of it.
 
@@ -134,6 +152,9 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     }
     if task.method == "monte-carlo":
         options.setdefault("adaptation_steps", max(1, task.equilibration // 2))
+        if "overrelaxation" not in options:
+            with suppress(ValueError):
+                return MonteCarlo(atoms, overrelaxation=_OVERRELAXATION, **options)
         return MonteCarlo(atoms, **options)
     timestep = options.pop("timestep_fs", 1.0) * units.fs
     options.setdefault("friction", 0.01 / units.fs)

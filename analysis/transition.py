@@ -21,22 +21,18 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from deepspin_ase.calculator import DeepSpinCalculator
-from deepspin_ase.potentials import Potential, load_potential
-from deepspin_ase.potentials.serialize import plain_data
+from deepspin_ase.potentials import Potential
 
 from .crossing import crossing, peak
-from .distributed import map_tasks
+from .distributed import map_tasks, n_threads
 from .fluctuations import binder_cumulant, heat_capacity, susceptibility
 from .statistics import Estimate, mean_with_error
-from .thermal_sampling import METHODS, SamplingTask, ThermalSamples, sample
+from .thermal_sampling import METHODS, SamplingTask, ThermalSamples, model_data, sample
 
 logger = logging.getLogger(__name__)
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
-
-#: Overrelaxation sweeps of Monte Carlo, where the energy allows them.
-_OVERRELAXATION = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +186,9 @@ def curie_temperature(
         )
     if equilibration is None:
         equilibration = steps // 5
-    model = plain_data(_potential(potential))
-    groups = _groups(temperatures, client)
+    model = model_data(potential)
+    count = min(n_threads(client), len(temperatures))
+    groups = np.array_split(temperatures, count)
     tasks = [
         SamplingTask(
             model,
@@ -203,7 +200,7 @@ def curie_temperature(
             equilibration,
             interval,
             method,
-            options={**_defaults(model, atoms, method, options), **(options or {})},
+            options=dict(options or {}),
             seed=seed + 1000 * k + n,
             checkpoint=_name(checkpoint, size, n),
         )
@@ -393,47 +390,6 @@ def _sizes(sizes: Sequence[int | Sequence[int]]) -> list[tuple[int, int, int]]:
     if len(ordered) < 2 or len(set(volumes)) < len(volumes):
         raise ValueError(f"a crossing needs two or more different sizes, got {sizes}")
     return ordered
-
-
-def _potential(
-    given: Potential | DeepSpinCalculator | str | os.PathLike[str],
-) -> Potential:
-    if isinstance(given, DeepSpinCalculator):
-        return given.potential
-    return given if isinstance(given, Potential) else load_potential(given)
-
-
-def _groups(temperatures: np.ndarray, client: Any) -> list[np.ndarray]:
-    """Return groups of temperatures for the threads of all workers."""
-    if client is None:
-        return [temperatures]
-    threads = max(1, sum(client.nthreads().values()))
-    return np.array_split(temperatures, min(threads, len(temperatures)))
-
-
-def _defaults(
-    model: Mapping[str, Any],
-    atoms: Atoms,
-    method: str,
-    options: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return options for Monte Carlo that shorten correlations where they apply."""
-    if method != "monte-carlo" or (options and "overrelaxation" in options):
-        return {}
-    from deepspin_ase.dynamics import MonteCarlo
-    from deepspin_ase.potentials.serialize import from_plain_data
-
-    probe = atoms.copy()
-    probe.calc = DeepSpinCalculator(from_plain_data(dict(model)))
-    reach = probe.calc.potential.cutoff
-    probe = probe.repeat(
-        [max(1, int(np.ceil(2 * reach / x))) if x else 1 for x in probe.cell.lengths()]
-    )
-    try:
-        MonteCarlo(probe, temperature_K=1.0, overrelaxation=1, **(options or {}))
-    except ValueError:
-        return {}
-    return {"overrelaxation": _OVERRELAXATION}
 
 
 def _name(

@@ -29,7 +29,8 @@ class BilinearEnergies(TrialEnergies):
 
     Couplings are read off the potential once for a lattice; afterwards a trial costs
     a sum over the neighbours of its spin and no model call. Spins that do not couple
-    to each other are tried together. There are no ``values`` to keep.
+    to each other are tried together. The ``values`` that a restart needs are the
+    lengths (N,) of the moments, mu_B, for which the couplings were read.
 
     Parameters
     ----------
@@ -63,15 +64,20 @@ class BilinearEnergies(TrialEnergies):
     def prepare(self, system: System, free: Tensor) -> None:
         """Make ready for ``system``, whose spins may turn where ``free`` (N,) says."""
         if not self._stands(system):
-            self._settle(system, free)
+            self.restore(system, free, system.spins.norm(dim=1))
 
-    def state(self, system: System) -> None:
-        """Return None: there is nothing to keep."""
+    def restore(self, system: System, free: Tensor, values: Tensor) -> None:
+        """Make ready for ``system``, whose moments have the lengths ``values``."""
+        self.values = values
+        self._settle(system, free)
 
     def exchange(self, permutation: Tensor) -> None:
         """Do nothing: no energies are kept."""
 
     def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
+        # Round-off of the present lengths must not change a run that is continued.
+        along_x = torch.nn.functional.pad(self.values[:, None], (0, 2))
+        system = system.replace(spins=along_x)
         pairs = model_pairs(self._engine, self.potential, system)
         found = couplings(self.potential, system, pairs)
         if found is None:
