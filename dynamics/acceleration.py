@@ -144,12 +144,12 @@ class SecantMemory:
         change, gain = x - self._last[0], residual - self._last[1]
         # Secants of unit length: old ones count as much as recent, tiny ones.
         size = torch.linalg.vector_norm(gain)
-        if float(size) > 0.0:
-            self._changes = [*self._changes, change / size][-MEMORY:]
-            self._gains = [*self._gains, gain / size][-MEMORY:]
-            if other is not None and self._last[2] is not None:
-                moved = (other - self._last[2]) / size
-                self._others = [*self._others, moved][-MEMORY:]
+        size = torch.where(size > 0.0, size, 1.0)
+        self._changes = [*self._changes, change / size][-MEMORY:]
+        self._gains = [*self._gains, gain / size][-MEMORY:]
+        if other is not None and self._last[2] is not None:
+            moved = (other - self._last[2]) / size
+            self._others = [*self._others, moved][-MEMORY:]
 
     def state(self) -> dict[str, Any]:
         """Return what a restart needs."""
