@@ -14,7 +14,7 @@ from .filter import SpinLatticeFilter
 from .stiffness import LatticeStiffness, LengthStiffness, Stiffness, TurnStiffness
 
 #: What a step has taught fades by this factor with the next one.
-_FADE = 0.7
+_FADE = 0.9
 
 #: Weight of the last coefficients against one step's lesson: what later steps say
 #: nothing about, such as stiff bonds once soft modes are left, is not forgotten.
