@@ -108,7 +108,10 @@ class _Block:
         weight = _PRIOR * max(float(normal.diagonal().max()), 1e-300)
         lower = cholesky(normal + weight * np.eye(len(unit)), lower=True)
         right = unit * self._right + weight * self.coefficients / unit
-        return unit * nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
+        try:
+            return unit * nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
+        except RuntimeError:  # no convergence: go on with what is known
+            return self.coefficients
 
     def solve(self, free: np.ndarray, right: np.ndarray) -> np.ndarray:
         if self._inverse is None:
