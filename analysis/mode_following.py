@@ -129,9 +129,9 @@ class ModeFollowing:
     def follow(self) -> None:
         """Find the lowest modes, and choose where to climb.
 
-        Along the mode most like the last direction (eigenvector following). If none
-        is like it, along one of negative curvature, or where the energy is convex
-        on in that direction (activation-relaxation).
+        Along a mode of negative curvature: the one most like the last direction.
+        Where the energy is convex, along the mode most like it (eigenvector
+        following), or if none is, on in that direction (activation-relaxation).
         """
         hessian = self.hessian
         values, self.modes = hessian.lowest(
@@ -144,8 +144,9 @@ class ModeFollowing:
             )
         alike = abs(self.modes.T @ last)
         clearly = values < -CONVEX * hessian.stiffness.min()
-        if clearly.any() or alike.max() > 0.5:
-            choice = alike if alike.max() > 0.5 else np.where(clearly, alike, -1.0)
+        eligible = (values < 0.0) & (clearly | (alike > 0.5))
+        if eligible.any() or alike.max() > 0.5:
+            choice = np.where(eligible, alike, 0.0) if eligible.any() else alike
             chosen = int(np.argmax(choice))
             mode, self.curvature = self.modes[:, chosen], values[chosen]
             self.direction = mode if mode @ last >= 0 else -mode
