@@ -198,7 +198,13 @@ class Control:
         self.tolerance = tolerance
         self._gain = 1.0
         self._unchecked = 0
+        self._floor = 0.0
         self.begin()
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the last correction was more than round-off."""
+        return self._last is None or self._last > 10.0 * self._floor
 
     def begin(self) -> None:
         """Begin another problem."""
@@ -215,7 +221,10 @@ class Control:
         # Corrections shrink until the round-off of f is reached.
         self._idle = self._idle + 1 if size > 0.5 * self._smallest else 0
         self._smallest = min(size, self._smallest)
-        if size <= self.tolerance or (self._idle >= 2 and size < self.ROUND_OFF):
+        if self._idle >= 2 and size < self.ROUND_OFF:
+            self._floor = max(self._floor, size)
+            return True
+        if size <= self.tolerance:
             return True
         if first:
             self._unchecked += 1
@@ -225,9 +234,14 @@ class Control:
 
     def state(self) -> dict[str, Any]:
         """Return what a restart needs."""
-        return {"gain": self._gain, "unchecked": self._unchecked}
+        return {
+            "gain": self._gain,
+            "unchecked": self._unchecked,
+            "floor": self._floor,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`state` returned."""
         self._gain, self._unchecked = state["gain"], state["unchecked"]
+        self._floor = state["floor"]
         self.begin()

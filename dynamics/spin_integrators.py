@@ -219,6 +219,8 @@ class Midpoint(Scheme):
             cosine = torch.where(lengths > 0, cosine / lengths, 1.0)
             correction = (rate(middle, field) / cosine - turning) * (lengths > 0)
             solved = self._control.solved(float(abs(dt) * correction.abs().max()))
+            if not self._control.teaches:
+                self._memory.end_step()
             turning, forces = self._memory.next(turning, correction, forces)
             if solved:
                 break
