@@ -117,7 +117,7 @@ def read_extxyz(
     return [_with_results_from_arrays(atoms) for atoms in images]
 
 
-def _current_results(atoms: Atoms) -> dict[str, Any]:
+def current_results(atoms: Atoms) -> dict[str, Any]:
     """Return the results that the calculator has for the atoms as they are."""
     calculator = atoms.calc
     if calculator is None or calculator.check_state(atoms):
@@ -132,7 +132,7 @@ def _with_results_as_arrays(atoms: Atoms) -> Atoms:
         set_spins(frame, get_spins(frame))
     if atoms.calc is None:
         return frame
-    results = _current_results(atoms)
+    results = current_results(atoms)
     # Results replace what was read from a file once, or remove it as outdated.
     for name in (*_PER_ATOM, *_PER_FRAME, *results):
         frame.arrays.pop(name, None)
