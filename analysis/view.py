@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
@@ -112,6 +111,8 @@ def _dataset(
     name: str,
 ) -> dict[str, Any]:
     """Return what chemiscope shows."""
+    from matplotlib.colors import to_hex
+
     first = spins_of(frames[0])
     if scale is None:
         scale = arrow_scale(frames[0], first)
