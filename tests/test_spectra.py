@@ -216,18 +216,18 @@ def test_vibrations_of_a_chain_are_its_normal_modes(salt):
 
 
 def test_positions_alone_give_the_same_vibrations(salt):
-    with_momenta = vibrational_density_of_states(salt, segment=500)
+    coarse = salt[::8]  # steps in which the correction is 12 % at the top
+    with_momenta = vibrational_density_of_states(coarse, segment=60)
     bare = []
-    for frame in salt:
+    for frame in coarse:
         plain = frame.copy()
         del plain.arrays["momenta"]
-        plain.translate([0, 0, 0.002 * len(bare)])  # the crystal as a whole drifts
+        plain.translate([0, 0, 0.016 * len(bare)])  # the crystal as a whole drifts
         plain.wrap()
         bare.append(plain)
-    found = vibrational_density_of_states(iter(bare), segment=500)
-    assert found.total == pytest.approx(
-        with_momenta.total, abs=0.02 * with_momenta.total.max()
-    )
+    found = vibrational_density_of_states(iter(bare), segment=60)
+    top = with_momenta.total.max()
+    assert found.total == pytest.approx(with_momenta.total, abs=0.04 * top)
 
 
 def test_phonons_at_a_wave_vector(salt):
