@@ -24,7 +24,7 @@ from deepspin_ase.analysis.spectra import (
 from deepspin_ase.analysis.structure_factor import structure_factor
 from deepspin_ase.analysis.time_series import TimeSeries
 from deepspin_ase.analysis.wavevectors import commensurate_path
-from deepspin_ase.dynamics import SpinDynamics
+from deepspin_ase.dynamics import Midpoint, SpinDynamics
 from deepspin_ase.dynamics.hdf5_file import append, create
 from deepspin_ase.potentials import Heisenberg, Shells
 from deepspin_ase.units import G_FACTOR, HBAR
@@ -372,7 +372,8 @@ def test_magnons_of_the_package_own_dynamics(sign, tmp_path):
     cant_spins(atoms, 1e-4, seed=1)
     atoms.calc = DeepSpinCalculator(Heisenberg(Shells([(A, sign * J)])))
     path = tmp_path / "run.h5"
-    dyn = SpinDynamics(atoms, 4 * units.fs, trajectory=path)
+    midpoint = Midpoint(tolerance=1e-6)
+    dyn = SpinDynamics(atoms, 4 * units.fs, trajectory=path, spin_integrator=midpoint)
     dyn.run(750)
     q = np.outer(np.arange(1, 4) / 8, [1, 0, 0])
     found = spin_spectrum(path, q, cell=CELL)
