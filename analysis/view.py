@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from html import escape
+from importlib.metadata import files as files_of
 from importlib.resources import files
 from itertools import islice
 from typing import Any
@@ -76,9 +77,10 @@ def write_html(
     frames = list(islice(frames_of(source, replica=replica), 0, None, every))
     name = title or f"{frames[0].get_chemical_formula(empirical=True)} with moments"
     data = _dataset(frames, scale, axis, name)
+    # Nothing may end a script element early.
     page = _PAGE.format(
         title=escape(name),
-        # Nothing may end the script element early.
+        licences=_licences().replace("</", "<\\/"),
         viewer=_viewer().replace("</script", "<\\/script"),
         data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
     )
@@ -102,6 +104,14 @@ def _viewer() -> str:
     _chemiscope()
     script = files("chemiscope") / "sphinx" / "static" / "chemiscope.min.js"
     return script.read_text(encoding="utf-8")
+
+
+def _licences() -> str:
+    """Return the licences of chemiscope and of what its script holds."""
+    own = [file for file in files_of("chemiscope") or [] if file.name == "LICENSE"]
+    bundled = files("chemiscope") / "static" / "chemiscope-widget.mjs.LICENSE.txt"
+    texts = [file.read_text(encoding="utf-8") for file in own]
+    return "\n".join([*texts, bundled.read_text(encoding="utf-8")])
 
 
 def _dataset(
@@ -226,6 +236,7 @@ _PAGE = """<!DOCTYPE html>
 <div id="problem"></div>
 <div id="structure"></div>
 <div id="info"></div>
+<script type="text/plain" id="licences">{licences}</script>
 <script>{viewer}</script>
 <script>
   const problem = document.getElementById("problem");

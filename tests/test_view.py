@@ -148,6 +148,7 @@ def test_page_holds_everything(tmp_path):
     for part in (head, tail):
         assert not re.search(r"(src|href)\s*=|url\(|@import", part)
     assert text.count("<script") - text.count('"<script') >= 2
+    assert "BSD" in text and "chemiscope" in text.lower()
     data = data_of(page)
     assert len(data["structures"]) == 5
     arrows = data["shapes"]["moments"]["parameters"]["atom"]
