@@ -109,8 +109,8 @@ def plot_spins(
     ax : Axes, optional
         Three-dimensional unless ``view`` is given. Made here by default.
     view : (3,) array or str, optional
-        Draw the projection as seen along this direction, from above: moments that
-        point out of the plane are dots, those that point into it crosses.
+        Draw the projection that is seen from this direction: moments that point out
+        of the plane, to the viewer, are dots, those that point into it crosses.
     axis : (3,) array or str, optional
         Of the colours, see :func:`direction_colors`.
     scale : float, A/mu_B, optional

@@ -38,14 +38,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--scale", type=float, metavar="L", help="length of the arrows, A/mu_B"
     )
-    parser.add_argument(
-        "--axis", help="x, y, z, -x, ...: red along it and blue against it"
-    )
+    parser.add_argument("--axis", help="x, y or z: red along it and blue against it")
     parser.add_argument(
         "--projection",
         metavar="AXIS",
-        help="draw a figure as seen along x, y, z, -x, ...; in three dimensions by "
-        "default",
+        help="draw a figure as seen from x, y, z, or --projection=-x, ...; in three "
+        "dimensions by default",
     )
     parser.add_argument(
         "--replica", type=int, default=0, help="of an HDF5 file with several"
