@@ -24,7 +24,7 @@ from deepspin_ase.analysis.spectra import (
 from deepspin_ase.analysis.structure_factor import structure_factor
 from deepspin_ase.analysis.time_series import TimeSeries
 from deepspin_ase.analysis.wavevectors import commensurate_path
-from deepspin_ase.dynamics import SpinDynamics
+from deepspin_ase.dynamics import Midpoint, SpinDynamics
 from deepspin_ase.dynamics.hdf5_file import append, create
 from deepspin_ase.potentials import Heisenberg, Shells
 from deepspin_ase.units import G_FACTOR, HBAR
@@ -216,18 +216,18 @@ def test_vibrations_of_a_chain_are_its_normal_modes(salt):
 
 
 def test_positions_alone_give_the_same_vibrations(salt):
-    with_momenta = vibrational_density_of_states(salt, segment=500)
+    coarse = salt[::8]  # steps in which the correction is 12 % at the top
+    with_momenta = vibrational_density_of_states(coarse, segment=60)
     bare = []
-    for frame in salt:
+    for frame in coarse:
         plain = frame.copy()
         del plain.arrays["momenta"]
-        plain.translate([0, 0, 0.002 * len(bare)])  # the crystal as a whole drifts
+        plain.translate([0, 0, 0.016 * len(bare)])  # the crystal as a whole drifts
         plain.wrap()
         bare.append(plain)
-    found = vibrational_density_of_states(iter(bare), segment=500)
-    assert found.total == pytest.approx(
-        with_momenta.total, abs=0.02 * with_momenta.total.max()
-    )
+    found = vibrational_density_of_states(iter(bare), segment=60)
+    top = with_momenta.total.max()
+    assert found.total == pytest.approx(with_momenta.total, abs=0.04 * top)
 
 
 def test_phonons_at_a_wave_vector(salt):
@@ -372,7 +372,8 @@ def test_magnons_of_the_package_own_dynamics(sign, tmp_path):
     cant_spins(atoms, 1e-4, seed=1)
     atoms.calc = DeepSpinCalculator(Heisenberg(Shells([(A, sign * J)])))
     path = tmp_path / "run.h5"
-    dyn = SpinDynamics(atoms, 4 * units.fs, trajectory=path)
+    midpoint = Midpoint(tolerance=1e-6)
+    dyn = SpinDynamics(atoms, 4 * units.fs, trajectory=path, spin_integrator=midpoint)
     dyn.run(750)
     q = np.outer(np.arange(1, 4) / 8, [1, 0, 0])
     found = spin_spectrum(path, q, cell=CELL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.sparse as sp
 from ase import Atoms
@@ -79,8 +81,9 @@ class Bonds:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return the sums (N, ...) over the pairs of each atom of (E, ...) values."""
-        flat = self.add @ values.reshape(len(values), -1)
-        return flat.reshape(-1, *values.shape[1:])
+        shape = values.shape[1:]
+        flat = self.add @ values.reshape(len(values), math.prod(shape))
+        return flat.reshape(-1, *shape)
 
     def kinds(self, numbers: np.ndarray, elements: np.ndarray) -> list[np.ndarray]:
         """Return (E,) masks, one for each unordered pair of the elements."""

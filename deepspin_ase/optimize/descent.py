@@ -101,7 +101,10 @@ class Descent:
         self.calls += 1
         x, before, forces = self._x, self.energy, self._forces
         joint.recentre()
-        energy, end = joint.get_potential_energy(), joint.get_forces()
+        try:
+            energy, end = joint.get_potential_energy(), joint.get_forces()
+        except CalculationFailed:
+            energy, end = np.nan, np.full_like(forces, np.nan)
         finite = bool(np.isfinite(energy) and np.isfinite(end).all())
         slope = float(np.sum(step * forces))
         fine = finite and (

@@ -105,8 +105,8 @@ class SpinLatticeFilter(Filter):
             volume = atoms.get_volume() if cell else 1.0
             cell_scale = float(np.sqrt(_MODULUS * volume / 10.0))
         self.set_limits(torque_max=torque_max, stress_max=stress_max)
-        self.spin_scale = _positive("spin_scale", spin_scale)
-        self.cell_scale = _positive("cell_scale", cell_scale)
+        self.spin_scale = positive("spin_scale", spin_scale)
+        self.cell_scale = positive("cell_scale", cell_scale)
         self.pressure = pressure_GPa * units.GPa
         self.deformation = (
             Deformation(atoms, mask=cell_mask, pressure=self.pressure) if cell else None
@@ -185,7 +185,6 @@ class SpinLatticeFilter(Filter):
         return positions
 
     def _set_moments(self, new: np.ndarray) -> None:
-        self._follow(_FOLLOW)
         if "spins" in self.parts:
             angles = new[self.blocks["spins"]] / self.spin_scale
             self._angles = np.where(self._free[:, None], angles, 0.0)
@@ -195,6 +194,8 @@ class SpinLatticeFilter(Filter):
         spins = turned(self._reference, self._angles - self._reference_angles)
         growth = np.exp(self._log_lengths - self._reference_log_lengths)
         set_spins(self.atoms, spins * growth[:, None])
+        # Now, not before the next move: gradients hold where the next move starts.
+        self._follow(_FOLLOW)
 
     def recentre(self) -> None:
         """Take the present moments for the reference: J = 1 here."""
@@ -287,9 +288,9 @@ class SpinLatticeFilter(Filter):
     ) -> None:
         """Change the thresholds of convergence that are given, eV and eV/A^3."""
         if torque_max is not None:
-            self.torque_max = _positive("torque_max", torque_max)
+            self.torque_max = positive("torque_max", torque_max)
         if stress_max is not None:
-            self.stress_max = _positive("stress_max", stress_max)
+            self.stress_max = positive("stress_max", stress_max)
 
     def converged(self, fmax: float) -> bool:
         """Whether forces, torques and stress are all below their thresholds."""
@@ -354,7 +355,8 @@ def _check(atoms: Atoms, parts: frozenset[str]) -> None:
         )
 
 
-def _positive(name: str, value: float) -> float:
+def positive(name: str, value: float) -> float:
+    """Return ``value``, or raise ValueError if it is not a finite number > 0."""
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value}")
     return float(value)

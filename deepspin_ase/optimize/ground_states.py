@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.build import make_supercell
 from numpy.typing import ArrayLike
@@ -15,7 +14,8 @@ from numpy.typing import ArrayLike
 from ..magnetic_order import random_directions
 from ..spins import get_spins, set_spins, unit_vector
 from .bonds import Bonds, nearest_distance
-from .patterns import collinear_patterns, in_vacuum
+from .patterns import collinear_patterns
+from .symmetry import magnetic_group
 from .together import relax_together
 
 
@@ -149,6 +149,7 @@ def search_magnetic_orders(
     **options
         Of :func:`~.together.relax_together` (``torque_max``, ``fmax``, ``steps``,
         ``progress``) and of :class:`SpinLatticeFilter` (``cell``, ``magnitudes``).
+        ``steps=1`` ranks the starts as they are.
 
     Returns
     -------
@@ -277,30 +278,3 @@ def _fingerprint(atoms: Atoms, magnetic: np.ndarray, nearest: float) -> np.ndarr
     return np.concatenate(
         [np.sort(local[magnetic & (atoms.numbers == z)], axis=0) for z in elements]
     )
-
-
-def magnetic_group(atoms: Atoms, *, symprec: float = 1e-3) -> tuple[int, str]:
-    """Return the magnetic space group of atoms with moments.
-
-    Returns
-    -------
-    int, str
-        UNI number and BNS number, such as (115, "15.90"); 0 and "-" where none is
-        found. Directions that are not periodic count as vacuum.
-    """
-    cell, scaled = in_vacuum(atoms)
-    dataset = spglib.get_magnetic_symmetry_dataset(
-        (cell.tolist(), scaled.tolist(), atoms.numbers, get_spins(atoms).tolist()),
-        symprec=symprec,
-        mag_symprec=_MOMENT_TOLERANCE,
-    )
-    if dataset is None:
-        return 0, "-"
-    kind = spglib.get_magnetic_spacegroup_type(dataset.uni_number)
-    if kind is None:
-        return 0, "-"
-    return int(dataset.uni_number), str(kind.bns_number)
-
-
-#: Moments that differ by less are the same to a symmetry, mu_B.
-_MOMENT_TOLERANCE = 0.02

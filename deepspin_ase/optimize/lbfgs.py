@@ -15,7 +15,7 @@ from ase.optimize.optimize import Optimizer
 
 from ..io import extxyz_text
 from .descent import Descent
-from .filter import SpinLatticeFilter
+from .filter import SpinLatticeFilter, positive
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +111,6 @@ class SpinLatticeLBFGS(Optimizer):
     trajectory : path, optional
         Every structure: extended XYZ with all results, or ASE's ``.traj``, which
         keeps the moments but neither magnetic forces nor torques.
-    **options
-        Of :class:`ase.optimize.optimize.Optimizer`.
 
     Attributes
     ----------
@@ -134,7 +132,6 @@ class SpinLatticeLBFGS(Optimizer):
         *,
         logfile: IO[str] | _Path | None = None,
         trajectory: _Path | None = None,
-        **options: Any,
     ) -> None:
         joint = (
             atoms if isinstance(atoms, SpinLatticeFilter) else SpinLatticeFilter(atoms)
@@ -146,7 +143,6 @@ class SpinLatticeLBFGS(Optimizer):
             cast(Atoms, joint),
             logfile=logfile,
             trajectory=None if as_text else trajectory,
-            **options,
         )
         if as_text and trajectory is not None:
             Path(trajectory).write_text("")
@@ -195,6 +191,7 @@ class SpinLatticeLBFGS(Optimizer):
         steps: int = 1000,
     ) -> Iterator[bool]:
         """Minimise step by step: yield after each whether it has converged."""
+        positive("fmax", fmax)
         self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
         self._descent.begin()
         for converged in super().irun(fmax, steps):

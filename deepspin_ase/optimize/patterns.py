@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import spglib
 from ase import Atoms
-from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
+
+from .symmetry import crystal_symmetry
 
 #: Magnetic atoms up to which all patterns of signs are tried.
 MAX_ENUMERATED = 16
-
-#: Distance between copies in directions that are not periodic, A.
-_VACUUM = 10.0
 
 
 def collinear_patterns(
@@ -40,7 +37,7 @@ def collinear_patterns(
     Returns
     -------
     list of (M,) arrays
-        +1 or -1; those with the fewest equivalents first, such as the ferromagnet.
+        +1 or -1; those with the fewest equivalents first, the ferromagnet at the head.
     """
     permutations = site_permutations(atoms, sites, symprec=symprec)
     candidates = (
@@ -56,7 +53,7 @@ def collinear_patterns(
         orbit = {image.tobytes() for image in images}
         seen |= orbit
         found.append((len(orbit), signs))
-    found.sort(key=lambda entry: entry[0])  # stable: ties stay as they came
+    found.sort(key=lambda entry: (entry[0], -abs(int(entry[1].sum()))))
     return [signs for _, signs in found[:most]]
 
 
@@ -65,35 +62,18 @@ def site_permutations(
 ) -> np.ndarray:
     """Return how the crystal's symmetries permute the sites, (P, M) integers.
 
-    Only the identity where no symmetry is found.
+    Only the identity where no other symmetry is found.
     """
-    identity = np.arange(len(sites))[None]
-    cell, scaled = in_vacuum(atoms)
-    symmetry = spglib.get_symmetry((cell, scaled, atoms.numbers), symprec=symprec)
-    if symmetry is None:
-        return identity
+    identity = np.arange(len(sites))
+    scaled, rotations, shifts = crystal_symmetry(atoms, symprec=symprec)
     own = scaled[sites] % 1.0 % 1.0
     tree = cKDTree(own, boxsize=1.0)
-    permutations = {tuple(identity[0].tolist())}
-    for rotation, shift in zip(
-        symmetry["rotations"], symmetry["translations"], strict=True
-    ):
+    permutations = {tuple(identity.tolist())}
+    for rotation, shift in zip(rotations, shifts, strict=True):
         _, places = tree.query((own @ rotation.T + shift) % 1.0 % 1.0)
         if len(set(places.tolist())) == len(sites):
             permutations.add(tuple(places.tolist()))
     return np.array(sorted(permutations))
-
-
-def in_vacuum(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """Return a cell (3, 3), A, and scaled positions (N, 3) for symmetry searches.
-
-    Directions that are not periodic get vacuum enough to keep the copies apart.
-    """
-    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
-    for axis in np.flatnonzero(~atoms.pbc):
-        extent = np.ptp(atoms.positions @ cell[axis])  # the new vectors are unit ones
-        cell[axis] *= extent + _VACUUM
-    return cell, np.linalg.solve(cell.T, atoms.positions.T).T
 
 
 def _all_signs(count: int) -> Iterator[np.ndarray]:
@@ -103,7 +83,7 @@ def _all_signs(count: int) -> Iterator[np.ndarray]:
 
 
 def _waves(atoms: Atoms, sites: np.ndarray) -> Iterator[np.ndarray]:
-    scaled = in_vacuum(atoms)[1][sites]
+    scaled = crystal_symmetry(atoms)[0][sites]
     scaled = scaled - scaled[0]
     harmonics = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), axis=-1)
     for harmonic in harmonics.reshape(-1, 3):

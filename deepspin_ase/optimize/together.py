@@ -16,7 +16,7 @@ from ..neighbors import NeighborList
 from ..results import results_of
 from ..system import System
 from .descent import Descent
-from .filter import SpinLatticeFilter
+from .filter import SpinLatticeFilter, positive
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,13 @@ def relax_together(
     -------
     list of bool
         Which structures converged.
+
+    Raises
+    ------
+    ValueError
+        As :class:`SpinLatticeFilter`; or if the structures have several calculators.
     """
+    positive("fmax", fmax)
     calculator = images[0].calc
     for image in images:
         if image.calc is not calculator:
