@@ -99,7 +99,7 @@ def hysteresis(
         raise ValueError("hysteresis needs atoms with a DeepSpinCalculator")
     fields = np.asarray(fields_T, dtype=float)
     if fields.ndim != 1 or len(fields) == 0 or not np.isfinite(fields).all():
-        raise ValueError(f"fields_T must be finite numbers (F,), got {fields_T}")
+        raise ValueError(f"fields_T must be finite numbers (F,), got {fields}")
     if temperature_K < 0 or sweeps < 2:
         raise ValueError(
             f"temperature_K must not be negative and sweeps at least 2, got "

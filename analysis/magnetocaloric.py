@@ -166,18 +166,18 @@ def _slopes(
     for t, m, energy in zip(samples.temperatures_K, along, samples.energy, strict=True):
         total = energy - MU_B * field * samples.n_magnetic * m
         a, b = m - m.mean(), total - total.mean()
-        scale = MU_B / (units.kB * t) ** 2
-        rows.append(
-            bootstrap(
-                np.stack([a, b, a * b], axis=1),
-                lambda x, scale=scale: scale * (x[..., 2] - x[..., 0] * x[..., 1]),
-            )
-        )
-    return np.array(rows, dtype=float), along.mean(axis=1)
+        found = bootstrap(np.stack([a, b, a * b], axis=1), _covariance)
+        rows.append(np.array(found) * MU_B / (units.kB * t) ** 2)
+    return np.array(rows), along.mean(axis=1)
+
+
+def _covariance(means: np.ndarray) -> np.ndarray:
+    """Return <a b> - <a><b> from means (..., 3) of a, b and a b."""
+    return np.asarray(means[..., 2] - means[..., 0] * means[..., 1])
 
 
 def _positive(name: str, values: ArrayLike) -> np.ndarray:
     array = np.atleast_1d(np.asarray(values, dtype=float))
     if array.ndim != 1 or not (np.isfinite(array).all() and (array > 0).all()):
-        raise ValueError(f"{name} must be positive numbers, got {values}")
+        raise ValueError(f"{name} must be positive numbers, got {array}")
     return array

@@ -148,6 +148,35 @@ class BilinearEnergies(TrialEnergies):
         sites, model, every = trial.sites.numpy(), self._model(field), spins.numpy()
         _in_parts(lambda a, b: overrelax(sites[a:b], model, every), len(sites))
 
+    def turn_clusters(
+        self, system: System, spins: Tensor, kT: Tensor, axes: Tensor, seeds: Tensor
+    ) -> None:
+        """Reflect Wolff's clusters across planes with normals ``axes``, in place.
+
+        Parameters
+        ----------
+        system : System
+        spins : (N, 3) tensor, mu_B
+        kT : (B,) tensor, eV
+        axes : (B, C, 3) tensor
+            Unit vectors, of C clusters in each structure.
+        seeds : (B,) int64 tensor
+        """
+        from .compiled_sweeps import turn_clusters
+
+        sites = (self.values > 0).nonzero().flatten()
+        counts = torch.bincount(system.index[sites], minlength=system.n_systems)
+        bounds = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        turn_clusters(
+            sites.numpy(),
+            bounds.numpy(),
+            self._model(None),
+            spins.numpy(),
+            kT.numpy(),
+            axes.numpy(),
+            seeds.numpy().astype(np.uint64),
+        )
+
     def total(self, system: System) -> Tensor:
         """Return the energies (B,) of the spins but for a constant, eV."""
         from .compiled_sweeps import local_fields

@@ -123,3 +123,80 @@ def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
         # Lengths are kept against round-off.
         scale = math.sqrt((a * a + b * b + c * c) / (x * x + y * y + z * z))
         spins[i] = (scale * x, scale * y, scale * z)
+
+
+@njit(cache=True, nogil=True)
+def _uniform(state: np.ndarray) -> float:
+    """Return the next number in [0, 1) of a counter ``state`` (1,) of uint64.
+
+    SplitMix64: G. L. Steele, D. Lea, C. H. Flood, OOPSLA 2014, 453,
+    doi:10.1145/2660193.2660195.
+    """
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return float(z >> np.uint64(11)) * 2.0**-53
+
+
+@njit(cache=True, nogil=True)
+def turn_clusters(
+    sites: np.ndarray,
+    bounds: np.ndarray,
+    model: Model,
+    spins: np.ndarray,
+    kT: np.ndarray,
+    axes: np.ndarray,
+    seeds: np.ndarray,
+) -> int:
+    """Reflect clusters of moments, m -> m - 2 (m.r) r, in place; return their size.
+
+    Parameters
+    ----------
+    sites : (n,) array
+        Magnetic atoms, those of each structure together.
+    bounds : (B + 1,) array
+        Where the sites of each structure begin.
+    model : Model
+        Couplings are numbers; there are no fields and no anisotropies.
+    spins : (N, 3) array
+    kT : (B,) array, eV
+    axes : (B, C, 3) array
+        Unit vectors r of C clusters in each structure.
+    seeds : (B,) array of uint64
+        Of the random numbers; moved on.
+    """
+    first, neighbours, pairs, _, _ = model
+    stack = np.empty(len(spins), np.int64)
+    inside = np.zeros(len(spins), np.bool_)
+    turned = 0
+    for b in range(len(kT)):
+        state = seeds[b : b + 1]
+        for c in range(axes.shape[1]):
+            x, y, z = axes[b, c]
+            n = bounds[b + 1] - bounds[b]
+            start = sites[bounds[b] + int(_uniform(state) * n)]
+            stack[0], inside[start] = start, True
+            size, done = 1, 0
+            while done < size:
+                i = stack[done]
+                done += 1
+                along = x * spins[i, 0] + y * spins[i, 1] + z * spins[i, 2]
+                spins[i, 0] -= 2.0 * along * x
+                spins[i, 1] -= 2.0 * along * y
+                spins[i, 2] -= 2.0 * along * z
+                for e in range(first[i], first[i + 1]):
+                    j = neighbours[e]
+                    if inside[j]:
+                        continue
+                    other = x * spins[j, 0] + y * spins[j, 1] + z * spins[j, 2]
+                    # What it would cost to turn only one of the two.
+                    cost = -2.0 * pairs[e, 0] * along * other
+                    if cost > 0.0 and kT[b] * -math.log(1 - _uniform(state)) < cost:
+                        inside[j], stack[size] = True, j
+                        size += 1
+            for k in range(size):
+                inside[stack[k]] = False
+            turned += size
+    return turned

@@ -54,6 +54,11 @@ class Couplings:
         """Whether the energy is linear in every moment."""
         return not bool(self.sites.any())
 
+    @property
+    def isotropic(self) -> bool:
+        """Whether there is nothing but isotropic exchange."""
+        return self.linear and self.pairs.shape[1] == 1 and not bool(self.fields.any())
+
 
 def couplings(
     potential: Potential, system: System, pairs: PairList

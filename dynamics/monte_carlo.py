@@ -66,6 +66,11 @@ class MonteCarlo(SpinLatticeDynamics):
         turn about its field: far, at the same energy (F. R. Brown and T. J. Woch,
         Phys. Rev. Lett. 58, 2394 (1987), doi:10.1103/PhysRevLett.58.2394). Shortens
         correlations; for energies that are linear in every moment.
+    clusters : int
+        Number of Wolff's clusters that each replica turns after each sweep (U. Wolff,
+        Phys. Rev. Lett. 62, 361 (1989), doi:10.1103/PhysRevLett.62.361): near a
+        transition they lose memory many times faster than single spins. For isotropic
+        exchange without fields, all moments free.
     simultaneous : bool, optional
         Whether to try independent spins together. By default it is done where it is
         known to be right; True says so of a potential of your own: the energy of
@@ -97,6 +102,7 @@ class MonteCarlo(SpinLatticeDynamics):
         lattice_timestep: float | None = None,
         exchange_interval: int = 0,
         overrelaxation: int = 0,
+        clusters: int = 0,
         simultaneous: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -107,12 +113,13 @@ class MonteCarlo(SpinLatticeDynamics):
             ("lattice_steps", lattice_steps),
             ("exchange_interval", exchange_interval),
             ("overrelaxation", overrelaxation),
+            ("clusters", clusters),
         ):
             _check_count(name, value)
         self._energies: TrialEnergies | None = None
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
-        self.overrelaxation = overrelaxation
+        self.overrelaxation, self.clusters = overrelaxation, clusters
         self.moves = TrialMoves(move, count, adaptation_steps, device)
         self._move_lattice = self._lattice_move(lattice_steps, lattice_timestep)
         self._lattice_counts = Acceptance(count, device)
@@ -125,6 +132,8 @@ class MonteCarlo(SpinLatticeDynamics):
         if overrelaxation:
             _check_linear(self._energies)
         self._find_free()
+        if clusters:
+            self._check_isotropic(self._energies)
         self.exchange: ReplicaExchange | None = None
         self.set_temperature(temperature_K)
         self.exchange_interval = exchange_interval
@@ -162,6 +171,15 @@ class MonteCarlo(SpinLatticeDynamics):
         if self._energies is not None:
             self._energies.forget()
             self._find_free()
+
+    def _check_isotropic(self, energies: TrialEnergies) -> None:
+        known = isinstance(energies, BilinearEnergies) and energies.couplings.isotropic
+        held = bool(((self.lengths > 0)[:, 0] & ~self._free).any())
+        if not known or held or self.external_field.field_T is not None:
+            raise ValueError(
+                "clusters need isotropic exchange alone (no field, no anisotropy, no "
+                "network) on a fixed lattice, and all moments free; leave it out"
+            )
 
     def set_temperature(self, temperature_K: PerReplica) -> None:
         """Change the temperatures from the next sweep on; cones adapt again."""
@@ -240,6 +258,17 @@ class MonteCarlo(SpinLatticeDynamics):
         for _ in range(self.overrelaxation):
             for trial in self._shuffled(energies.sets):
                 energies.overrelax(spins, trial, field)
+        if self.clusters:
+            axes = torch.randn(
+                (self.n_replicas, self.clusters, 3),
+                generator=self.generator,
+                dtype=spins.dtype,
+            )
+            seeds = torch.randint(
+                2**63 - 1, (self.n_replicas,), generator=self.generator
+            )
+            axes = axes / axes.norm(dim=2, keepdim=True)
+            energies.turn_clusters(system, spins, self._kT, axes, seeds)
         return system.replace(spins=spins)
 
     def _field(self) -> Tensor:

@@ -187,3 +187,50 @@ def test_overrelaxation_where_it_does_not_hold(
     atoms.calc = DeepSpinCalculator(potential)
     with pytest.raises(ValueError, match="linear in every moment"):
         MonteCarlo(atoms, temperature_K=1.0, overrelaxation=1, **options)
+
+
+def test_clusters_of_two_spins_follow_the_langevin_function() -> None:
+    """<e1.e2> of pairs with E = -J e1.e2, by clusters and hardly anything else."""
+    n, x = 200, 1.7
+    kT = units.kB * 300.0
+    positions = 20.0 * np.arange(n)[:, None] * [1, 0, 0]
+    pairs = np.concatenate([positions, positions + np.array([0, 0, 2.5])])
+    atoms = Atoms(f"Fe{2 * n}", positions=pairs)
+    rng = np.random.default_rng(0)
+    spins = rng.normal(size=(2 * n, 3))
+    set_spins(atoms, 2.0 * spins / np.linalg.norm(spins, axis=1, keepdims=True))
+    atoms.calc = DeepSpinCalculator(Heisenberg(Shells([(2.5, x * kT)])))
+    dyn = MonteCarlo(
+        atoms, temperature_K=300.0, clusters=200, adaptation_steps=0, rng=3
+    )
+    dyn.moves.widths[:] = 1e-4
+    sample = []
+    dyn.run(20)
+    for _ in dyn.irun(200):
+        e = dyn.state.system.spins.reshape(2, n, 3) / 2.0
+        sample.append(float((e[0] * e[1]).sum(-1).mean()))
+    expected = 1 / np.tanh(x) - 1 / x
+    error = np.std(sample) / np.sqrt(len(sample) / 8)
+    assert abs(np.mean(sample) - expected) < 4 * error
+    assert error < 0.01
+    lengths = dyn.state.system.spins.norm(dim=1)
+    np.testing.assert_allclose(lengths, 2.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "potential",
+    [
+        Sum([Heisenberg(NEAR), Zeeman((0, 0, 1.0))]),
+        Sum([Heisenberg(NEAR), DzyaloshinskiiMoriya(NEAR)]),
+        Sum([Heisenberg(NEAR), UniaxialAnisotropy(1e-3, (0, 0, 1))]),
+        Biquadratic(NEAR),
+    ],
+)
+def test_clusters_where_they_do_not_hold(potential: Potential) -> None:
+    atoms = iron()
+    atoms.calc = DeepSpinCalculator(potential)
+    with pytest.raises(ValueError, match="isotropic exchange alone"):
+        MonteCarlo(atoms, temperature_K=1.0, clusters=1)
+    atoms.calc = DeepSpinCalculator(Heisenberg(NEAR))
+    with pytest.raises(ValueError, match="isotropic exchange alone"):
+        MonteCarlo(atoms, temperature_K=1.0, clusters=1, external_field_T=(0, 0, 1))

@@ -235,18 +235,19 @@ def heat_bath_energy(size: int, K: float, *, copies: int, sweeps: int) -> np.nda
 def test_all_kinds_of_sweeps_agree_with_heat_bath(sweeps: int) -> None:
     J, size, copies = KT, 4, 10
     expected = heat_bath_energy(size, 1.0, copies=copies, sweeps=2 * sweeps)
-    for simultaneous, kind, overrelaxation in (
-        (None, BilinearEnergies, 0),
-        (None, BilinearEnergies, 2),
-        (True, LocalEnergies, 0),
-        (False, TotalEnergies, 0),
+    for simultaneous, kind, options in (
+        (None, BilinearEnergies, {}),
+        (None, BilinearEnergies, {"overrelaxation": 2}),
+        (None, BilinearEnergies, {"clusters": 3}),
+        (True, LocalEnergies, {}),
+        (False, TotalEnergies, {}),
     ):
         dyn = MonteCarlo(
             simple_cubic(size, J),
             temperature_K=[T] * copies,
             simultaneous=simultaneous,
             adaptation_steps=sweeps // 4,
-            overrelaxation=overrelaxation,
+            **options,
             rng=6,
         )
         assert isinstance(dyn._energies, kind)
