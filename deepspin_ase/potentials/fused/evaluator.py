@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...neighbors import PairList
 from ...system import System
 from ..neighborhood import Derivatives
-from .tables import NotTabulable, tabulate
+from .tables import SECTIONS, NotTabulable, tabulate
 from .threads import share
 
 if TYPE_CHECKING:
@@ -201,12 +201,13 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     n_types = len(magnetic)
     sites = [b for b in range(2 * n_types) if b < n_types or magnetic[b - n_types]]
     keys = [(a, b) for a in range(n_types) for b in sites]
-    tables, steps = tabulate(network, keys, real)
-    table_of = np.full((n_types, 2 * n_types), -1)
+    tables = tabulate(network, keys, real)
+    shape = (n_types, 2 * n_types, tables.first.shape[1])
+    first, cells = np.zeros(shape, np.uint64), np.zeros(shape)
     for k, key in enumerate(keys):
-        table_of[key] = k
+        first[key], cells[key] = tables.first[k], tables.cells[k]
     mean, scale = network.mean.double(), 1.0 / network.std.double()
-    empty = torch.zeros(n_types, 2 * n_types, tables.shape[-1], dtype=torch.float64)
+    empty = torch.zeros(n_types, 2 * n_types, tables.coefficients.shape[-1]).double()
     for a in range(n_types):
         row = (-mean[a] * scale[a])[None, :1].to(network.mean)
         for b in range(2 * n_types):
@@ -225,7 +226,8 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),
-        table_of=table_of,
-        tables=tables,
-        steps=steps,
+        tables=tables.coefficients,
+        first=first,
+        cells=cells,
+        sections=SECTIONS,
     )

@@ -65,13 +65,13 @@ class Model(NamedTuple):
         Rows are normalised as (row - mean) * scale, by the type of the centre.
     empty : (n_types, 2 n_types, M)
         Embedding of an empty slot.
-    table_of : (n_types, 2 n_types) int64
-        Which table serves which centre and site type.
-    tables : (n_tables, cells, 6, M)
-        See :mod:`deepspin_ase.potentials.fused.tables`. M is the width of the
-        embedding, filled up.
-    steps : int
-        Cells between s = 0 and 1.
+    tables : (cells, 6, M)
+        Polynomials, see :class:`deepspin_ase.potentials.fused.tables.Tables`. M is
+        the width of the embedding, filled up.
+    first, cells : (n_types, 2 n_types, n_sections) uint64 and float64
+        First cell and number of cells of each section.
+    sections : int
+        Of s between 0 and 1.
     width, axis : int
         Rows and columns of the descriptor.
     """
@@ -84,9 +84,10 @@ class Model(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     empty: np.ndarray
-    table_of: np.ndarray
     tables: np.ndarray
-    steps: int
+    first: np.ndarray
+    cells: np.ndarray
+    sections: int
     width: int
     axis: int
 
@@ -232,8 +233,8 @@ def _radial(r, model):
 
 
 @compiled
-def _rows(a, n, table, model, vector, site):
-    """Fill in what is needed of n sites of one type around a centre of type a."""
+def _rows(a, b, n, model, vector, site):
+    """Fill in what is needed of n sites of type b around a centre of type a."""
     mean, scale = model.mean[a], model.scale[a]
     row, radial = site.row, site.radial
     for e in range(n):
@@ -245,26 +246,29 @@ def _rows(a, n, table, model, vector, site):
         row[1, e] = (q * s * x - mean[1]) * scale[1]
         row[2, e] = (q * s * y - mean[2]) * scale[2]
         row[3, e] = (q * s * z - mean[3]) * scale[3]
+    first, cells = model.first[a, b], model.cells[a, b]
     for e in range(n):
-        cell, fraction, inverse = _locate(radial[e], model.steps, len(table))
-        site.cell[e] = cell
-        site.fraction[e] = fraction
-        site.inverse[e] = inverse
+        section, fraction, inverse = _locate(radial[e], model.sections, len(first))
+        x = fraction * cells[section]
+        k = min(max(int(x), 0), int(cells[section]) - 1)
+        site.cell[e] = first[section] + np.uint64(k)
+        site.fraction[e] = x - k
+        site.inverse[e] = inverse * cells[section]
 
 
 @compiled
-def _locate(s, steps, n_cells):
-    """Return the cell of s, where s is in it (0 to 1), and 1/length of the cell."""
+def _locate(s, sections, n):
+    """Return the section of s, where s is in it (0 to 1), and 1/length of it."""
     if s < 1.0:
-        x, inverse, start = s * steps, float(steps), 0
+        start, inverse = 0, float(sections)
+        x = s * inverse
     else:
-        coarse = steps // 4
+        coarse = sections // 4
         octave = int(math.log2(s))
-        inverse = coarse / 2.0**octave
+        start, inverse = sections + coarse * octave, coarse / 2.0**octave
         x = s * inverse - coarse
-        start = steps + coarse * octave
-    # Round-off may put s beyond the last cell; anything else is NaN.
-    k = min(max(int(x), 0), n_cells - 1 - start)
+    # Round-off may put s beyond the last section; what is not a number is in one.
+    k = min(max(int(x), 0), n - 1 - start)
     return start + k, x - k, inverse
 
 
@@ -286,9 +290,8 @@ def describe(begin, end, centres, a, geometry, model, products, features):
         for b in range(len(count)):
             n = count[b]
             if n > 0:
-                table = model.tables[model.table_of[a, b]]
-                _rows(a, n, table, model, vector[b], site)
-                _add_sites(n, table, site, A)
+                _rows(a, b, n, model, vector[b], site)
+                _add_sites(n, model.tables, site, A)
         A /= model.slots.sum()
         _contract(A, model.width, model.axis, features[c])
     return True
@@ -376,9 +379,8 @@ def differentiate(
         for b in range(len(count)):
             n = count[b]
             if n > 0:
-                table = model.tables[model.table_of[a, b]]
-                _rows(a, n, table, model, vector[b], site)
-                _row_slopes(n, table, model.scale[a], B, site)
+                _rows(a, b, n, model, vector[b], site)
+                _row_slopes(n, model.tables, model.scale[a], B, site)
                 _pull_back(n, model, vector[b], site.slope)
                 _add_slopes(
                     i,

@@ -2,17 +2,18 @@
 
 The embedding of a site depends on one number, s = w(r)/(r + p) (see
 :mod:`deepspin_ase.potentials.environment`), which runs from 0 at the cutoff to 1/p
-at distance zero. That interval is divided as floating-point numbers are: [0, 1] in
-``steps`` cells, every octave [2^k, 2^(k+1)] above it in ``steps // 4``. In each cell,
+at distance zero. That range is divided as floating-point numbers are: [0, 1] in
+:data:`SECTIONS` sections, every octave [2^k, 2^(k+1)] above it in a quarter as many.
+Each section is divided into as many equal cells as it takes to be exact. In a cell,
 value and first two derivatives at both ends fix a polynomial of degree five, so that
-the tabulated embedding has two continuous derivatives. The cells are halved until
-the derivative is as exact as asked for.
+the tabulated embedding has two continuous derivatives.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,12 +25,15 @@ from ..layers import DenseLayer
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
 
-#: Largest error of the tabulated derivative, in units of the largest derivative.
+#: Largest error of the tabulated derivative dG/ds, in units of the largest G or of
+#: the largest derivative around, and less where s changes fast with distance.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 3e-7}
 
-#: Cells of [0, 1] that are tried: enough for rapidly varying networks; those that
-#: need more have kinks.
-STEPS = tuple(64 * 2**k for k in range(7))
+#: Sections of [0, 1].
+SECTIONS = 32
+
+#: Most cells of a section: what needs more has kinks.
+MOST_CELLS = 1024
 
 #: Widths are filled up to a multiple of this, for whole vectors of the processor.
 ALIGNMENT = 8
@@ -84,20 +88,36 @@ def _activation_jet(layer: DenseLayer, x: Tensor) -> Jet:
     return value.detach(), first.detach(), second
 
 
-def octaves(protection: float) -> int:
-    """Return how many octaves lie between s = 1 and s = 1/protection."""
-    return max(0, math.ceil(-math.log2(protection)))
+def _sections(protection: float) -> tuple[Tensor, Tensor]:
+    """Return the lower ends and the lengths of all sections."""
+    n_octaves = max(0, math.ceil(-math.log2(protection)))
+    fine = torch.arange(SECTIONS, dtype=torch.float64) / SECTIONS
+    coarse = 1.0 + torch.arange(SECTIONS // 4, dtype=torch.float64) * 4 / SECTIONS
+    scales = 2.0 ** torch.arange(n_octaves, dtype=torch.float64)
+    low = torch.cat([fine, (scales[:, None] * coarse).flatten()])
+    lengths = torch.cat([torch.ones(1), scales]) / torch.tensor(
+        [1.0, *[0.25] * n_octaves]
+    )
+    counts = torch.tensor([SECTIONS, *[SECTIONS // 4] * n_octaves])
+    return low, torch.repeat_interleave(lengths / SECTIONS, counts)
 
 
-def _cells(steps: int, n_octaves: int) -> tuple[Tensor, Tensor]:
-    """Return the lower ends and the lengths of all cells."""
-    low = [torch.arange(steps, dtype=torch.float64) / steps]
-    length = [torch.full((steps,), 1.0 / steps, dtype=torch.float64)]
-    coarse = steps // 4
-    for k in range(n_octaves):
-        low.append(2.0**k * (1.0 + torch.arange(coarse, dtype=torch.float64) / coarse))
-        length.append(torch.full((coarse,), 2.0**k / coarse, dtype=torch.float64))
-    return torch.cat(low), torch.cat(length)
+@dataclass(frozen=True)
+class Tables:
+    """The embeddings of several pairs of centre and site type.
+
+    Attributes
+    ----------
+    coefficients : (cells, 6, width) array
+        Polynomials by rising power of a variable that runs from 0 to 1 through each
+        cell. Widths are filled up with zeros.
+    first, cells : (n_tables, n_sections) uint64 and float64 arrays
+        First cell of each section, and number of cells.
+    """
+
+    coefficients: np.ndarray
+    first: np.ndarray
+    cells: np.ndarray
 
 
 class _Embedding:
@@ -112,12 +132,8 @@ class _Embedding:
     def jet(self, s: Tensor) -> Jet:
         return embedding_jet(self.layers, (s - self.mean) * self.slope, self.slope)
 
-    def coefficients(self, steps: int, n_octaves: int) -> Tensor:
-        """Return the polynomials of all cells, (cells, 6, width), by rising power.
-
-        Their variable runs from 0 to 1 through the cell.
-        """
-        low, length = _cells(steps, n_octaves)
+    def coefficients(self, low: Tensor, length: Tensor) -> Tensor:
+        """Return the polynomials (n, 6, width) of cells."""
         h = length[:, None]
         f0, d0, c0 = self.jet(low)
         f1, d1, c1 = self.jet(low + length)
@@ -134,56 +150,71 @@ class _Embedding:
             dim=1,
         )
 
-    def error(self, coefficients: Tensor, steps: int, n_octaves: int) -> float:
-        """Return the largest error of the derivative, relative to its largest value.
+    def errors(self, coefficients: Tensor, low: Tensor, length: Tensor) -> Tensor:
+        """Return the errors (n,) of the derivatives in cells, in natural units.
 
-        Looked for in a quarter of each cell, near the extremum of the error.
+        These are the largest G or the largest derivative around, whichever is
+        larger, over the change of s with distance, s^2 at short distances. Looked
+        for in a quarter of each cell, near the extremum of the error.
         """
         t = 0.25
-        low, length = _cells(steps, n_octaves)
-        exact = self.jet(low + t * length)[1] * length[:, None]
-        powers = torch.tensor([k * t ** (k - 1) for k in range(1, 6)])
-        found = torch.einsum("k,nkm->nm", powers.double(), coefficients[:, 1:])
-        scale = (exact / length[:, None]).abs().max()
-        error = ((found - exact) / length[:, None]).abs().max()
-        return float(error / scale) if scale > 0 else 0.0
+        _, exact, _ = self.jet(low + t * length)
+        powers = torch.tensor([k * t ** (k - 1) for k in range(1, 6)]).double()
+        found = torch.einsum("k,nkm->nm", powers, coefficients[:, 1:]) / length[:, None]
+        size = exact.abs().amax(1).clamp_min(float(coefficients[:, 0].abs().max()))
+        return (found - exact).abs().amax(1) / size * low.clamp_min(1.0).square()
+
+    def tabulate(
+        self, low: Tensor, length: Tensor, tolerance: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return coefficients, section by section, and the cells of each section.
+
+        None if a section needs too many cells, or values are not finite.
+        """
+        count = torch.ones(len(low), dtype=torch.int64)
+        found: list[Tensor] = [low] * len(low)
+        left = torch.arange(len(low))
+        while len(left):
+            n = int(count[left[0]])
+            ends = low[left, None] + length[left, None] * torch.arange(n) / n
+            cells = ends.flatten(), (length[left] / n).repeat_interleave(n)
+            table = self.coefficients(*cells)
+            rough = self.errors(table, *cells).view(-1, n).amax(1)
+            for section, part in zip(left.tolist(), table.split(n), strict=True):
+                found[section] = part
+            left = left[~(rough <= tolerance)]
+            if n == MOST_CELLS and len(left):
+                return None
+            count[left] = 2 * n
+        return torch.cat(found), count
 
 
 def tabulate(
     network: DeepSpinNetwork, keys: Sequence[tuple[int, int]], dtype: torch.dtype
-) -> tuple[np.ndarray, int]:
+) -> Tables:
     """Tabulate the embeddings of (centre type, site type) pairs.
-
-    Returns
-    -------
-    (len(keys), cells, 6, width) array
-        Widths are filled up with zeros.
-    int
-        Number of cells of [0, 1].
 
     Raises
     ------
     NotTabulable
         If an embedding is not smooth, or not finite.
     """
-    n_octaves = octaves(network.environment.protection)
-    embeddings = [_Embedding(network, *key) for key in keys]
-    tolerance = TOLERANCES[dtype]
-    steps = STEPS[0]
-    tables: list[Tensor] = []
-    while len(tables) < len(embeddings):
-        embedding = embeddings[len(tables)]
-        table = embedding.coefficients(steps, n_octaves)
-        if embedding.error(table, steps, n_octaves) <= tolerance:
-            tables.append(table)
-        elif steps == STEPS[-1]:
+    sections = _sections(network.environment.protection)
+    parts, counts = [], []
+    for key in keys:
+        made = _Embedding(network, *key).tabulate(*sections, TOLERANCES[dtype])
+        if made is None:
             raise NotTabulable(
-                "the embedding of site type "
-                f"{keys[len(tables)][1]} around centre type {keys[len(tables)][0]} "
-                "is not smooth enough for a table"
+                f"the embedding of site type {key[1]} around centre type {key[0]} is "
+                "not smooth enough for a table"
             )
-        else:
-            steps, tables = 2 * steps, []
-    stacked = torch.stack(tables).to(dtype)
-    filling = -stacked.shape[-1] % ALIGNMENT
-    return torch.nn.functional.pad(stacked, (0, filling)).numpy(), steps
+        parts.append(made[0])
+        counts.append(made[1])
+    coefficients, cells = torch.cat(parts).to(dtype), torch.stack(counts)
+    filling = -coefficients.shape[-1] % ALIGNMENT
+    first = cells.flatten().cumsum(0).view_as(cells) - cells
+    return Tables(
+        torch.nn.functional.pad(coefficients, (0, filling)).numpy(),
+        first.numpy().astype(np.uint64),
+        cells.double().numpy(),
+    )
