@@ -25,8 +25,7 @@ from ..layers import DenseLayer
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
 
-#: Largest error of the tabulated derivative dG/ds, in units of the largest G or of
-#: the largest derivative around, and less where s changes fast with distance.
+#: Largest error of the tabulated derivative dG/ds, see :meth:`_Embedding.errors`.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 3e-7}
 
 #: Sections of [0, 1].
@@ -153,15 +152,15 @@ class _Embedding:
     def errors(self, coefficients: Tensor, low: Tensor, length: Tensor) -> Tensor:
         """Return the errors (n,) of the derivatives in cells, in natural units.
 
-        These are the largest G or the largest derivative around, whichever is
-        larger, over the change of s with distance, s^2 at short distances. Looked
-        for in a quarter of each cell, near the extremum of the error.
+        These are the largest G or derivative there, whichever is larger, over the
+        change of s with distance, s^2 at short distances. Looked for in a quarter
+        of each cell, near the extremum of the error.
         """
         t = 0.25
         _, exact, _ = self.jet(low + t * length)
         powers = torch.tensor([k * t ** (k - 1) for k in range(1, 6)]).double()
         found = torch.einsum("k,nkm->nm", powers, coefficients[:, 1:]) / length[:, None]
-        size = exact.abs().amax(1).clamp_min(float(coefficients[:, 0].abs().max()))
+        size = torch.maximum(exact.abs().amax(1), coefficients[:, 0].abs().amax(1))
         return (found - exact).abs().amax(1) / size * low.clamp_min(1.0).square()
 
     def tabulate(
