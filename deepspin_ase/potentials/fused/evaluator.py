@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ...neighbors import PairList
 from ...system import System
 from ..neighborhood import Derivatives
-from .tables import SECTIONS, NotTabulable, tabulate
+from .embedding import SECTIONS, tabulate
+from .tables import NotTabulable, joined
 from .threads import share
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 #: Centres evaluated at a time.
 CHUNK = 1024
+
+#: Widths are filled up to a multiple of this, for whole vectors of the processor.
+ALIGNMENT = 8
 
 #: Fewest centres that are worth a thread.
 LEAST = 32
@@ -175,8 +179,11 @@ def _indices(values: Tensor) -> np.ndarray:
 def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
     """Return tables for the present weights; made anew where a weight has changed."""
     own = network.mean.dtype == real
-    modules = (network.embeddings, *(() if own else (network.fittings,)))
-    parts = [p.detach().flatten() for m in modules for p in m.parameters()]
+    networks = [*network.embeddings.values(), *(() if own else network.fittings)]
+    layers = [layer for part in networks for layer in part]
+    parts = [
+        x.flatten() for y in layers for x in (y.matrix, y.bias, y.idt) if x is not None
+    ]
     weights = torch.cat([*parts, network.mean.flatten(), network.std.flatten()])
     known = _frozen.setdefault(network, {})
     found = known.get(real)
@@ -201,13 +208,13 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     n_types = len(magnetic)
     sites = [b for b in range(2 * n_types) if b < n_types or magnetic[b - n_types]]
     keys = [(a, b) for a in range(n_types) for b in sites]
-    tables = tabulate(network, keys, real)
-    shape = (n_types, 2 * n_types, tables.first.shape[1])
+    tables, *where = joined(tabulate(network, keys, real), real, ALIGNMENT)
+    shape = (n_types, 2 * n_types, where[0].shape[1])
     first, cells = np.zeros(shape, np.uint64), np.zeros(shape)
     for k, key in enumerate(keys):
-        first[key], cells[key] = tables.first[k], tables.cells[k]
+        first[key], cells[key] = where[0][k], where[1][k]
     mean, scale = network.mean.double(), 1.0 / network.std.double()
-    empty = torch.zeros(n_types, 2 * n_types, tables.coefficients.shape[-1]).double()
+    empty = torch.zeros(n_types, 2 * n_types, tables.shape[-1]).double()
     for a in range(n_types):
         row = (-mean[a] * scale[a])[None, :1].to(network.mean)
         for b in range(2 * n_types):
@@ -226,7 +233,7 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),
-        tables=tables.coefficients,
+        tables=tables,
         first=first,
         cells=cells,
         sections=SECTIONS,
