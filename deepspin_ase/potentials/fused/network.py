@@ -1,7 +1,7 @@
 """Evaluation of a frozen network in compiled kernels.
 
-Descriptors and their derivatives come from :mod:`.kernels`, fitting networks are
-torch's. Some centres of one type at a time, so that memory does not grow with the
+Descriptors and their derivatives come from :mod:`.network_kernels`, fitting networks
+are torch's. Some centres of one type at a time, so that memory does not grow with the
 system beyond what the results take.
 """
 
@@ -21,12 +21,13 @@ from ...neighbors import PairList
 from ...system import System
 from ..neighborhood import Derivatives
 from .embedding import SECTIONS, tabulate
+from .geometry import Geometry, indices, numbers
 from .tables import NotTabulable, joined
 from .threads import share
 
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
-    from .kernels import Geometry, Model
+    from .network_kernels import Model
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class _Frozen:
 _frozen: WeakKeyDictionary[nn.Module, dict[torch.dtype, _Frozen]] = WeakKeyDictionary()
 
 
-def evaluate(
+def evaluate_network(
     network: DeepSpinNetwork,
     system: System,
     pairs: PairList,
@@ -84,10 +85,9 @@ def evaluate(
     finite = torch.isfinite(virtual.sum() + system.positions.sum() + system.cell.sum())
     if frozen.model is None or not finite:
         return None
-    geometry = _geometry(network, system, pairs, virtual)
-    call = _Call(frozen.model, geometry, torch.get_num_threads())
-    energies = torch.zeros(system.n_atoms, dtype=torch.float64)
     types = network.types(system)
+    call = _Call(frozen.model, Geometry.of(system, pairs, types), virtual)
+    energies = torch.zeros(system.n_atoms, dtype=torch.float64)
     for a, fitting in enumerate(frozen.fittings):
         for centres in (types == a).nonzero().flatten().split(CHUNK):
             found = call.add(a, centres, fitting, derivatives)
@@ -101,14 +101,15 @@ def evaluate(
 class _Call:
     """One evaluation: what its threads share, and a set of sums for each of them."""
 
-    def __init__(self, model: Model, geometry: Geometry, workers: int) -> None:
+    def __init__(self, model: Model, geometry: Geometry, virtual: Tensor) -> None:
         self.model = model
         self.geometry = geometry
-        self.workers = workers
+        self.virtual = numbers(virtual)
+        self.workers = torch.get_num_threads()
         self.real = torch.from_numpy(model.tables[:0]).dtype
         n_atoms, n_systems = len(geometry.positions), len(geometry.cells)
         self.sums = [
-            torch.zeros(workers, *shape, dtype=torch.float64)
+            torch.zeros(self.workers, *shape, dtype=torch.float64)
             for shape in ((n_atoms, 3), (n_atoms, 3), (n_systems, 3, 3))
         ]
 
@@ -116,12 +117,12 @@ class _Call:
         self, a: int, centres: Tensor, fitting: nn.Module, derivatives: bool
     ) -> Tensor | None:
         """Add what centres of type a contribute; return their energies (n,)."""
-        from . import kernels
+        from . import network_kernels as kernels
 
         model, n = self.model, len(centres)
         products = np.empty((n, 4, model.tables.shape[-1]), model.tables.dtype)
         features = torch.empty(n, model.width * model.axis, dtype=self.real)
-        common = (_indices(centres), a, self.geometry, model, products)
+        common = (indices(centres), a, self.geometry, self.virtual, model, products)
         fits: list[bool] = []
 
         def describe(worker: int, begin: int, end: int) -> None:
@@ -146,33 +147,6 @@ class _Call:
         if derivatives:
             share(differentiate, n, least=LEAST, workers=self.workers)
         return energies.detach().double()
-
-
-def _geometry(
-    network: DeepSpinNetwork, system: System, pairs: PairList, virtual: Tensor
-) -> Geometry:
-    from .kernels import Geometry
-
-    first = torch.searchsorted(pairs.i, torch.arange(system.n_atoms + 1))
-    return Geometry(
-        positions=_numbers(system.positions),
-        virtual=_numbers(virtual),
-        types=_indices(network.types(system)),
-        structure=_indices(system.index),
-        cells=_numbers(system.cell),
-        first=_indices(first),
-        neighbours=_indices(pairs.j),
-        shifts=_numbers(pairs.shift),
-        widest=int(first.diff().max()),
-    )
-
-
-def _numbers(values: Tensor) -> np.ndarray:
-    return values.detach().double().contiguous().numpy()
-
-
-def _indices(values: Tensor) -> np.ndarray:
-    return values.contiguous().numpy().view(np.uint64)
 
 
 @torch.no_grad()
@@ -201,7 +175,7 @@ def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
 
 
 def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
-    from .kernels import Model
+    from .network_kernels import Model
 
     config, descriptor = network.config, network.config.descriptor
     magnetic = config.spin.use_spin

@@ -21,34 +21,15 @@ the type of the tables. Compiled code is kept on disk where a folder can be writ
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
-logger = logging.getLogger(__name__)
+from .compile import compiled
 
 #: Sites that go through the product together.
 BLOCK = 4
-
-#: Rounding may be reordered, but infinities and NaN keep their meaning.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; from the disk where that was done before."""
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder can be written
-        logger.info("no folder for compiled code: set NUMBA_CACHE_DIR to keep it")
-        return numba.njit(**_OPTIONS)(function)
 
 
 class Model(NamedTuple):
@@ -90,37 +71,6 @@ class Model(NamedTuple):
     sections: int
     width: int
     axis: int
-
-
-class Geometry(NamedTuple):
-    """Where the atoms are and who is near whom.
-
-    Attributes
-    ----------
-    positions, virtual : (N, 3) float64, A
-        Atoms, and from each atom to its pseudo-atom.
-    types, structure : (N,) uint64
-        Element in the type map, and place in the batch.
-    cells : (B, 3, 3) float64, A
-    first : (N + 1,) uint64
-        Pairs of atom i are ``first[i]`` to ``first[i + 1]``.
-    neighbours : (E,) uint64
-        Indices are unsigned: compiled code need not look out for negative ones.
-    shifts : (E, 3) float64
-        Lattice translations of the neighbours.
-    widest : int
-        Most pairs that an atom has.
-    """
-
-    positions: np.ndarray
-    virtual: np.ndarray
-    types: np.ndarray
-    structure: np.ndarray
-    cells: np.ndarray
-    first: np.ndarray
-    neighbours: np.ndarray
-    shifts: np.ndarray
-    widest: int
 
 
 class _Site(NamedTuple):
@@ -169,7 +119,7 @@ def _work_space(n_sites, capacity, A):
 
 
 @compiled
-def _collect(i, geometry, model, count, atom, vector):
+def _collect(i, geometry, virtual, model, count, atom, vector):
     """Sort the sites of centre i by type.
 
     ``vector[b, :, e]`` is the vector to the e-th site of type b, ``atom[b, e]`` the
@@ -177,8 +127,7 @@ def _collect(i, geometry, model, count, atom, vector):
     """
     n_types = np.uint64(len(model.magnetic))
     square = model.cutoff * model.cutoff
-    positions, virtual = geometry.positions, geometry.virtual
-    shifts, types = geometry.shifts, geometry.types
+    positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
     cell = geometry.cells[geometry.structure[i]]
     ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
     bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
@@ -273,17 +222,18 @@ def _locate(s, sections, n):
 
 
 @compiled
-def describe(begin, end, centres, a, geometry, model, products, features):
+def describe(begin, end, centres, a, geometry, virtual, model, products, features):
     """Compute the descriptors of ``centres[begin:end]``, atoms of type a.
 
-    Fills ``products`` (n, 4, M) and ``features`` (n, width * axis). Returns False,
-    with the work undone, where an atom has more sites than slots.
+    ``virtual`` (N, 3), A, leads from each atom to its pseudo-atom. Fills ``products``
+    (n, 4, M) and ``features`` (n, width * axis). Returns False, with the work undone,
+    where an atom has more sites than slots.
     """
     capacity = geometry.widest + 1 + BLOCK
     work = _work_space(len(model.slots), capacity, products[0])
     count, atom, vector, site = work
     for c in range(begin, end):
-        if not _collect(centres[c], geometry, model, count, atom, vector):
+        if not _collect(centres[c], geometry, virtual, model, count, atom, vector):
             return False
         A = products[c]
         _fill_empty_slots(a, count, model, A)
@@ -349,11 +299,12 @@ def differentiate(
     centres,
     a,
     geometry,
+    virtual,
     model,
     products,
     gradients,
     forces,
-    virtual,
+    arms,
     virial,
 ):
     """Bring dE/dD of ``centres[begin:end]``, atoms of type a, back to the atoms.
@@ -363,8 +314,8 @@ def differentiate(
     products : (n, 4, M), from :func:`describe`
     gradients : (n, width * axis)
         dE/dD, eV.
-    forces, virtual : (N, 3) float64
-        -dE/dR, eV/A, and dE/d(vector to the pseudo-atom), eV/A; added to.
+    forces, arms : (N, 3) float64
+        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
     virial : (B, 3, 3) float64, eV
         Added to.
     """
@@ -373,7 +324,7 @@ def differentiate(
     B = np.zeros_like(products[0])
     for c in range(begin, end):
         i = centres[c]
-        _collect(i, geometry, model, count, atom, vector)
+        _collect(i, geometry, virtual, model, count, atom, vector)
         _expand(products[c], model.width, model.axis, gradients[c], B)
         B /= model.slots.sum()
         for b in range(len(count)):
@@ -386,12 +337,12 @@ def differentiate(
                     i,
                     n,
                     b >= len(model.magnetic),
-                    geometry,
+                    virtual,
                     atom[b],
                     vector[b],
                     site.slope,
                     forces,
-                    virtual,
+                    arms,
                     virial[geometry.structure[i]],
                 )
 
@@ -463,7 +414,7 @@ def _pull_back(n, model, vector, slope):
 
 
 @compiled
-def _add_slopes(i, n, pseudo, geometry, atom, vector, slope, forces, virtual, virial):
+def _add_slopes(i, n, pseudo, virtual, atom, vector, slope, forces, arms, virial):
     """Add derivatives by the vectors of n sites to those by the atoms.
 
     An atom exerts no force on itself or its images, but they add to the virial,
@@ -474,12 +425,12 @@ def _add_slopes(i, n, pseudo, geometry, atom, vector, slope, forces, virtual, vi
         gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         if pseudo:
-            virtual[j, 0] += gx
-            virtual[j, 1] += gy
-            virtual[j, 2] += gz
-            x -= geometry.virtual[j, 0]
-            y -= geometry.virtual[j, 1]
-            z -= geometry.virtual[j, 2]
+            arms[j, 0] += gx
+            arms[j, 1] += gy
+            arms[j, 2] += gz
+            x -= virtual[j, 0]
+            y -= virtual[j, 1]
+            z -= virtual[j, 2]
         if i != j:
             forces[i, 0] += gx
             forces[i, 1] += gy
