@@ -31,16 +31,17 @@ class PairModel(NamedTuple):
     edges : (n_sections + 1,) float64, A
         Where the sections of the tables begin and end.
     tables : (cells, 6, 6) float64
-        Polynomials of the six functions, see
+        Polynomials of each of the six functions by rising power, see
         :class:`deepspin_ase.potentials.fused.tables.Table`.
-    first, cells : (n_types, n_types, n_sections) uint64 and float64
-        First cell and number of cells of each section.
+    first, cells, inverse : (n_types, n_types, n_sections) uint64 and float64
+        First cell and number of cells of each section, and 1/length of the cells.
     """
 
     edges: np.ndarray
     tables: np.ndarray
     first: np.ndarray
     cells: np.ndarray
+    inverse: np.ndarray
 
 
 class Moments(NamedTuple):
@@ -60,27 +61,18 @@ class Moments(NamedTuple):
 @compiled
 def _functions(r, n, a, b, model, value, slope):
     """Set the first n functions at distance r, and their derivatives."""
-    edges = model.edges
-    section = np.uint64(len(edges) - 2)
-    while r < edges[section]:
+    section = np.uint64(len(model.edges) - 2)
+    while r < model.edges[section]:
         section -= np.uint64(1)
-    low, high = edges[section], edges[section + np.uint64(1)]
-    cells = model.cells[a, b, section]
-    inverse = cells / (high - low)
-    x = (r - low) * inverse
-    k = min(max(int(x), 0), int(cells) - 1)
+    inverse = model.inverse[a, b, section]
+    x = (r - model.edges[section]) * inverse
+    k = np.uint64(min(max(int(x), 0), int(model.cells[a, b, section]) - 1))
     t = x - k
-    c = model.tables[model.first[a, b, section] + np.uint64(k)]
+    c = model.tables[model.first[a, b, section] + k]
     for m in range(n):
-        g = c[4, m] + t * c[5, m]
-        d = g + t * c[5, m]
-        g = c[3, m] + t * g
-        d = g + t * d
-        g = c[2, m] + t * g
-        d = g + t * d
-        g = c[1, m] + t * g
-        d = g + t * d
-        value[m] = c[0, m] + t * g
+        c1, c2, c3, c4, c5 = c[m, 1], c[m, 2], c[m, 3], c[m, 4], c[m, 5]
+        value[m] = c[m, 0] + t * (c1 + t * (c2 + t * (c3 + t * (c4 + t * c5))))
+        d = c1 + t * (2.0 * c2 + t * (3.0 * c3 + t * (4.0 * c4 + t * 5.0 * c5)))
         slope[m] = d * inverse
 
 
@@ -94,7 +86,7 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
     forces, fields : (N, 3) float64
         -dE/dR, eV/A, and dE/dm, eV/mu_B.
     virial : (B, 3, 3) float64, eV
-        -dE/dstrain; its upper half, as central forces make it symmetric.
+        -dE/dstrain.
 
     Returns
     -------
@@ -111,8 +103,8 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
         cx, cy, cz = cell[2, 0], cell[2, 1], cell[2, 2]
         xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
         carries = moments.lengths[i] > 0.0
-        W = virial[geometry.structure[i]]
         energy = fx = fy = fz = 0.0
+        xx = yy = zz = xy = xz = yz = 0.0
         for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
             j = geometry.neighbours[pair]
             u, v, w = shifts[pair, 0], shifts[pair, 1], shifts[pair, 2]
@@ -133,21 +125,31 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
                 e += spin_e
                 de += spin_de
             energy += 0.5 * e
-            px, py, pz = de * x / r, de * y / r, de * z / r
-            fx += px
-            fy += py
-            fz += pz
-            W[0, 0] -= 0.5 * px * x
-            W[0, 1] -= 0.5 * px * y
-            W[0, 2] -= 0.5 * px * z
-            W[1, 1] -= 0.5 * py * y
-            W[1, 2] -= 0.5 * py * z
-            W[2, 2] -= 0.5 * pz * z
+            de /= r
+            fx += de * x
+            fy += de * y
+            fz += de * z
+            xx += de * x * x
+            yy += de * y * y
+            zz += de * z * z
+            xy += de * x * y
+            xz += de * x * z
+            yz += de * y * z
         energies[i] += energy
-        forces[i, 0] += fx
-        forces[i, 1] += fy
-        forces[i, 2] += fz
+        _add_vector(forces[i], fx, fy, fz)
+        W = virial[geometry.structure[i]]
+        _add_vector(W[0], -0.5 * xx, -0.5 * xy, -0.5 * xz)
+        _add_vector(W[1], -0.5 * xy, -0.5 * yy, -0.5 * yz)
+        _add_vector(W[2], -0.5 * xz, -0.5 * yz, -0.5 * zz)
     return True
+
+
+@compiled
+def _add_vector(total, x, y, z):
+    """Add x, y, z to ``total`` (3,)."""
+    total[0] += x
+    total[1] += y
+    total[2] += z
 
 
 @compiled

@@ -167,10 +167,7 @@ def _sums(
         done.append(add_pairs(begin, end, geometry, moments, model, *own))
 
     share(work, n, least=LEAST, workers=workers)
-    if not all(done):
-        return None
-    upper = sums[3].sum(0)
-    return (*sums[:3], upper + upper.triu(1).transpose(1, 2))
+    return (*sums[:3], sums[3].sum(0)) if all(done) else None
 
 
 def _described(term: Any) -> _Term:
@@ -232,7 +229,8 @@ def _model(terms: tuple[_Term, ...], species: tuple[int, ...]) -> PairModel | No
     for k, (a, b) in enumerate(keys):
         first[a, b] = first[b, a] = starts[k]
         cells[a, b] = cells[b, a] = counts[k]
-    return PairModel(edges.numpy(), tables, first, cells)
+    by_function = np.ascontiguousarray(tables.transpose(0, 2, 1))
+    return PairModel(edges.numpy(), by_function, first, cells, cells / length.numpy())
 
 
 def _edges(radials: Sequence[Radial]) -> Tensor:
