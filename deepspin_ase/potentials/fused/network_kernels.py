@@ -1,4 +1,4 @@
-"""Compiled kernels: from pair lists to descriptors, and back to forces.
+"""Compiled kernels of the network: from pair lists to descriptors, and back.
 
 With the rows R (4 numbers) and embeddings G (M numbers) of the sites of an atom,
 
@@ -27,9 +27,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .compile import compiled
+from .fitting_kernels import fit
 
 #: Sites that go through the product together.
 BLOCK = 4
+
+#: Atoms that go through the fitting network together; even.
+ROWS = 32
 
 
 class Model(NamedTuple):
@@ -90,6 +94,8 @@ class _Site(NamedTuple):
         G(s).
     slope : (4, n) float64
         Derivatives of the energy by the row before it was normalised.
+    gradient : (4, M)
+        dE/dA of the atom.
     """
 
     row: np.ndarray
@@ -99,6 +105,7 @@ class _Site(NamedTuple):
     inverse: np.ndarray
     embedding: np.ndarray
     slope: np.ndarray
+    gradient: np.ndarray
 
 
 @compiled
@@ -112,6 +119,7 @@ def _work_space(n_sites, capacity, A):
         np.empty(capacity),
         np.empty((capacity, A.shape[1]), A.dtype),
         np.empty((4, capacity)),
+        np.zeros((4, A.shape[1]), A.dtype),
     )
     count = np.zeros(n_sites, np.uint64)
     atom = np.empty((n_sites, capacity), np.uint64)
@@ -119,12 +127,13 @@ def _work_space(n_sites, capacity, A):
 
 
 @compiled
-def _collect(i, geometry, virtual, model, count, atom, vector):
+def _collect(i, geometry, virtual, model, work):
     """Sort the sites of centre i by type.
 
     ``vector[b, :, e]`` is the vector to the e-th site of type b, ``atom[b, e]`` the
     atom that it belongs to. Returns False where there are more sites than slots.
     """
+    count, atom, vector, _ = work
     n_types = np.uint64(len(model.magnetic))
     square = model.cutoff * model.cutoff
     positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
@@ -222,29 +231,88 @@ def _locate(s, sections, n):
 
 
 @compiled
-def describe(begin, end, centres, a, geometry, virtual, model, products, features):
-    """Compute the descriptors of ``centres[begin:end]``, atoms of type a.
+def evaluate(
+    begin,
+    end,
+    centres,
+    a,
+    geometry,
+    virtual,
+    model,
+    fitting,
+    derivatives,
+    energies,
+    forces,
+    arms,
+    virial,
+):
+    """Add the energies of ``centres[begin:end]``, atoms of type a, and derivatives.
 
-    ``virtual`` (N, 3), A, leads from each atom to its pseudo-atom. Fills ``products``
-    (n, 4, M) and ``features`` (n, width * axis). Returns False, with the work undone,
-    where an atom has more sites than slots.
+    Parameters
+    ----------
+    virtual : (N, 3) float64, A
+        From each atom to its pseudo-atom.
+    derivatives : bool
+        Compute more than energies.
+    energies : (N,) float64, eV
+    forces, arms : (N, 3) float64
+        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
+    virial : (B, 3, 3) float64, eV
+        Added to.
+
+    Returns
+    -------
+    bool
+        False, with the work undone, where an atom has more sites than slots.
     """
-    capacity = geometry.widest + 1 + BLOCK
-    work = _work_space(len(model.slots), capacity, products[0])
-    count, atom, vector, site = work
-    for c in range(begin, end):
-        if not _collect(centres[c], geometry, virtual, model, count, atom, vector):
-            return False
-        A = products[c]
-        _fill_empty_slots(a, count, model, A)
-        for b in range(len(count)):
-            n = count[b]
-            if n > 0:
-                _rows(a, b, n, model, vector[b], site)
-                _add_sites(n, model.tables, site, A)
-        A /= model.slots.sum()
-        _contract(A, model.width, model.axis, features[c])
+    real = model.tables.dtype
+    work = _work_space(len(model.slots), geometry.widest + 1 + BLOCK, model.tables[0])
+    products = np.empty((ROWS, 4, model.tables.shape[2]), real)
+    features = np.zeros((ROWS, model.width * model.axis), real)
+    gradients = np.empty_like(features)
+    layers, widest = len(fitting.copies), fitting.widths[1:].max()
+    values = np.zeros((layers, ROWS, widest), real)
+    slopes = np.zeros_like(values)
+    for start in range(begin, end, ROWS):
+        n = min(ROWS, end - start)
+        for c in range(n):
+            i = centres[start + c]
+            if not _collect(i, geometry, virtual, model, work):
+                return False
+            _describe(a, model, work, products[c])
+            _contract(products[c], model.width, model.axis, features[c])
+        fit(n, fitting, features, values, slopes, gradients)
+        for c in range(n):
+            i = centres[start + c]
+            energies[i] += values[layers - 1, c, 0]
+            if derivatives:
+                _collect(i, geometry, virtual, model, work)
+                W = virial[geometry.structure[i]]
+                _differentiate(
+                    i,
+                    a,
+                    virtual,
+                    model,
+                    work,
+                    products[c],
+                    gradients[c],
+                    forces,
+                    arms,
+                    W,
+                )
     return True
+
+
+@compiled
+def _describe(a, model, work, A):
+    """Compute the product of an atom of type a whose sites were collected."""
+    count, _, vector, site = work
+    _fill_empty_slots(a, count, model, A)
+    for b in range(len(count)):
+        if count[b] > 0:
+            _rows(a, b, count[b], model, vector[b], site)
+            _add_sites(count[b], model.tables, site, A)
+    A /= model.slots.sum()
 
 
 @compiled
@@ -293,58 +361,31 @@ def _contract(A, width, axis, D):
 
 
 @compiled
-def differentiate(
-    begin,
-    end,
-    centres,
-    a,
-    geometry,
-    virtual,
-    model,
-    products,
-    gradients,
-    forces,
-    arms,
-    virial,
-):
-    """Bring dE/dD of ``centres[begin:end]``, atoms of type a, back to the atoms.
-
-    Parameters
-    ----------
-    products : (n, 4, M), from :func:`describe`
-    gradients : (n, width * axis)
-        dE/dD, eV.
-    forces, arms : (N, 3) float64
-        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
-    virial : (B, 3, 3) float64, eV
-        Added to.
-    """
-    work = _work_space(len(model.slots), geometry.widest + 1, products[0])
+def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial):
+    """Bring dE/dD of atom i, of type a, back to the atoms."""
     count, atom, vector, site = work
-    B = np.zeros_like(products[0])
-    for c in range(begin, end):
-        i = centres[c]
-        _collect(i, geometry, virtual, model, count, atom, vector)
-        _expand(products[c], model.width, model.axis, gradients[c], B)
-        B /= model.slots.sum()
-        for b in range(len(count)):
-            n = count[b]
-            if n > 0:
-                _rows(a, b, n, model, vector[b], site)
-                _row_slopes(n, model.tables, model.scale[a], B, site)
-                _pull_back(n, model, vector[b], site.slope)
-                _add_slopes(
-                    i,
-                    n,
-                    b >= len(model.magnetic),
-                    virtual,
-                    atom[b],
-                    vector[b],
-                    site.slope,
-                    forces,
-                    arms,
-                    virial[geometry.structure[i]],
-                )
+    B = site.gradient
+    _expand(A, model.width, model.axis, gradient, B)
+    B /= model.slots.sum()
+    for b in range(len(count)):
+        n = count[b]
+        if n > 0:
+            _rows(a, b, n, model, vector[b], site)
+            _row_slopes(n, model.tables, model.scale[a], B, site)
+            _pull_back(n, model, vector[b], site.slope)
+            pseudo = b >= len(model.magnetic)
+            _add_slopes(
+                i,
+                n,
+                pseudo,
+                virtual,
+                atom[b],
+                vector[b],
+                site.slope,
+                forces,
+                arms,
+                virial,
+            )
 
 
 @compiled
