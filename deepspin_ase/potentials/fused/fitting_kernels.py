@@ -49,7 +49,7 @@ class Fitting(NamedTuple):
 
 
 @compiled
-def fit(n, fitting, features, values, slopes, gradients):
+def fit(n, fitting, derivatives, features, values, slopes, gradients):
     """Compute energies of n atoms and their derivatives by the descriptors.
 
     Parameters
@@ -58,7 +58,7 @@ def fit(n, fitting, features, values, slopes, gradients):
     values, slopes : (n_layers, n, widest)
         Work space. Energies are in ``values[-1, :, 0]``, eV.
     gradients : (n, inputs)
-        dE/dD, eV.
+        dE/dD, eV, if ``derivatives``.
     """
     last = len(fitting.copies) - 1
     offset = 0
@@ -67,6 +67,8 @@ def fit(n, fitting, features, values, slopes, gradients):
         code = fitting.activation if layer < last else _LINEAR
         _forward(n, layer, offset, code, fitting, x, values[layer], slopes[layer])
         offset += _size(layer, fitting)
+    if not derivatives:
+        return
     gradient, other = np.ones_like(values[0]), np.empty_like(values[0])
     for layer in range(last, -1, -1):
         offset -= _size(layer, fitting)

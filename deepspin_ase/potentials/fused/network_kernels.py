@@ -281,7 +281,7 @@ def evaluate(
                 return False
             _describe(a, model, work, products[c])
             _contract(products[c], model.width, model.axis, features[c])
-        fit(n, fitting, features, values, slopes, gradients)
+        fit(n, fitting, derivatives, features, values, slopes, gradients)
         for c in range(n):
             i = centres[start + c]
             energies[i] += values[layers - 1, c, 0]
