@@ -1,4 +1,4 @@
-"""Compiled kernels: from pair lists to descriptors, and back to forces.
+"""Compiled kernels of the network: from pair lists to descriptors, and back.
 
 With the rows R (4 numbers) and embeddings G (M numbers) of the sites of an atom,
 
@@ -21,34 +21,19 @@ the type of the tables. Compiled code is kept on disk where a folder can be writ
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
-logger = logging.getLogger(__name__)
+from .compile import compiled
+from .fitting_kernels import fit
 
 #: Sites that go through the product together.
 BLOCK = 4
 
-#: Rounding may be reordered, but infinities and NaN keep their meaning.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; from the disk where that was done before."""
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder can be written
-        logger.info("no folder for compiled code: set NUMBA_CACHE_DIR to keep it")
-        return numba.njit(**_OPTIONS)(function)
+#: Atoms that go through the fitting network together; even.
+ROWS = 32
 
 
 class Model(NamedTuple):
@@ -65,13 +50,13 @@ class Model(NamedTuple):
         Rows are normalised as (row - mean) * scale, by the type of the centre.
     empty : (n_types, 2 n_types, M)
         Embedding of an empty slot.
-    table_of : (n_types, 2 n_types) int64
-        Which table serves which centre and site type.
-    tables : (n_tables, cells, 6, M)
-        See :mod:`deepspin_ase.potentials.fused.tables`. M is the width of the
-        embedding, filled up.
-    steps : int
-        Cells between s = 0 and 1.
+    tables : (cells, 6, M)
+        Polynomials, see :class:`deepspin_ase.potentials.fused.tables.Tables`. M is
+        the width of the embedding, filled up.
+    first, cells : (n_types, 2 n_types, n_sections) uint64 and float64
+        First cell and number of cells of each section.
+    sections : int
+        Of s between 0 and 1.
     width, axis : int
         Rows and columns of the descriptor.
     """
@@ -84,42 +69,12 @@ class Model(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     empty: np.ndarray
-    table_of: np.ndarray
     tables: np.ndarray
-    steps: int
+    first: np.ndarray
+    cells: np.ndarray
+    sections: int
     width: int
     axis: int
-
-
-class Geometry(NamedTuple):
-    """Where the atoms are and who is near whom.
-
-    Attributes
-    ----------
-    positions, virtual : (N, 3) float64, A
-        Atoms, and from each atom to its pseudo-atom.
-    types, structure : (N,) uint64
-        Element in the type map, and place in the batch.
-    cells : (B, 3, 3) float64, A
-    first : (N + 1,) uint64
-        Pairs of atom i are ``first[i]`` to ``first[i + 1]``.
-    neighbours : (E,) uint64
-        Indices are unsigned: compiled code need not look out for negative ones.
-    shifts : (E, 3) float64
-        Lattice translations of the neighbours.
-    widest : int
-        Most pairs that an atom has.
-    """
-
-    positions: np.ndarray
-    virtual: np.ndarray
-    types: np.ndarray
-    structure: np.ndarray
-    cells: np.ndarray
-    first: np.ndarray
-    neighbours: np.ndarray
-    shifts: np.ndarray
-    widest: int
 
 
 class _Site(NamedTuple):
@@ -139,6 +94,8 @@ class _Site(NamedTuple):
         G(s).
     slope : (4, n) float64
         Derivatives of the energy by the row before it was normalised.
+    gradient : (4, M)
+        dE/dA of the atom.
     """
 
     row: np.ndarray
@@ -148,6 +105,7 @@ class _Site(NamedTuple):
     inverse: np.ndarray
     embedding: np.ndarray
     slope: np.ndarray
+    gradient: np.ndarray
 
 
 @compiled
@@ -161,6 +119,7 @@ def _work_space(n_sites, capacity, A):
         np.empty(capacity),
         np.empty((capacity, A.shape[1]), A.dtype),
         np.empty((4, capacity)),
+        np.zeros((4, A.shape[1]), A.dtype),
     )
     count = np.zeros(n_sites, np.uint64)
     atom = np.empty((n_sites, capacity), np.uint64)
@@ -168,16 +127,16 @@ def _work_space(n_sites, capacity, A):
 
 
 @compiled
-def _collect(i, geometry, model, count, atom, vector):
+def _collect(i, geometry, virtual, model, work):
     """Sort the sites of centre i by type.
 
     ``vector[b, :, e]`` is the vector to the e-th site of type b, ``atom[b, e]`` the
     atom that it belongs to. Returns False where there are more sites than slots.
     """
+    count, atom, vector, _ = work
     n_types = np.uint64(len(model.magnetic))
     square = model.cutoff * model.cutoff
-    positions, virtual = geometry.positions, geometry.virtual
-    shifts, types = geometry.shifts, geometry.types
+    positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
     cell = geometry.cells[geometry.structure[i]]
     ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
     bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
@@ -232,8 +191,8 @@ def _radial(r, model):
 
 
 @compiled
-def _rows(a, n, table, model, vector, site):
-    """Fill in what is needed of n sites of one type around a centre of type a."""
+def _rows(a, b, n, model, vector, site):
+    """Fill in what is needed of n sites of type b around a centre of type a."""
     mean, scale = model.mean[a], model.scale[a]
     row, radial = site.row, site.radial
     for e in range(n):
@@ -245,53 +204,115 @@ def _rows(a, n, table, model, vector, site):
         row[1, e] = (q * s * x - mean[1]) * scale[1]
         row[2, e] = (q * s * y - mean[2]) * scale[2]
         row[3, e] = (q * s * z - mean[3]) * scale[3]
+    first, cells = model.first[a, b], model.cells[a, b]
     for e in range(n):
-        cell, fraction, inverse = _locate(radial[e], model.steps, len(table))
-        site.cell[e] = cell
-        site.fraction[e] = fraction
-        site.inverse[e] = inverse
+        section, fraction, inverse = _locate(radial[e], model.sections, len(first))
+        x = fraction * cells[section]
+        k = min(max(int(x), 0), int(cells[section]) - 1)
+        site.cell[e] = first[section] + np.uint64(k)
+        site.fraction[e] = x - k
+        site.inverse[e] = inverse * cells[section]
 
 
 @compiled
-def _locate(s, steps, n_cells):
-    """Return the cell of s, where s is in it (0 to 1), and 1/length of the cell."""
+def _locate(s, sections, n):
+    """Return the section of s, where s is in it (0 to 1), and 1/length of it."""
     if s < 1.0:
-        x, inverse, start = s * steps, float(steps), 0
+        start, inverse = 0, float(sections)
+        x = s * inverse
     else:
-        coarse = steps // 4
+        coarse = sections // 4
         octave = int(math.log2(s))
-        inverse = coarse / 2.0**octave
+        start, inverse = sections + coarse * octave, coarse / 2.0**octave
         x = s * inverse - coarse
-        start = steps + coarse * octave
-    # Round-off may put s beyond the last cell; anything else is NaN.
-    k = min(max(int(x), 0), n_cells - 1 - start)
+    # Round-off may put s beyond the last section; what is not a number is in one.
+    k = min(max(int(x), 0), n - 1 - start)
     return start + k, x - k, inverse
 
 
 @compiled
-def describe(begin, end, centres, a, geometry, model, products, features):
-    """Compute the descriptors of ``centres[begin:end]``, atoms of type a.
+def evaluate(
+    begin,
+    end,
+    centres,
+    a,
+    geometry,
+    virtual,
+    model,
+    fitting,
+    derivatives,
+    energies,
+    forces,
+    arms,
+    virial,
+):
+    """Add the energies of ``centres[begin:end]``, atoms of type a, and derivatives.
 
-    Fills ``products`` (n, 4, M) and ``features`` (n, width * axis). Returns False,
-    with the work undone, where an atom has more sites than slots.
+    Parameters
+    ----------
+    virtual : (N, 3) float64, A
+        From each atom to its pseudo-atom.
+    derivatives : bool
+        Compute more than energies.
+    energies : (N,) float64, eV
+    forces, arms : (N, 3) float64
+        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
+    virial : (B, 3, 3) float64, eV
+        Added to.
+
+    Returns
+    -------
+    bool
+        False, with the work undone, where an atom has more sites than slots.
     """
-    capacity = geometry.widest + 1 + BLOCK
-    work = _work_space(len(model.slots), capacity, products[0])
-    count, atom, vector, site = work
-    for c in range(begin, end):
-        if not _collect(centres[c], geometry, model, count, atom, vector):
-            return False
-        A = products[c]
-        _fill_empty_slots(a, count, model, A)
-        for b in range(len(count)):
-            n = count[b]
-            if n > 0:
-                table = model.tables[model.table_of[a, b]]
-                _rows(a, n, table, model, vector[b], site)
-                _add_sites(n, table, site, A)
-        A /= model.slots.sum()
-        _contract(A, model.width, model.axis, features[c])
+    real = model.tables.dtype
+    work = _work_space(len(model.slots), geometry.widest + 1 + BLOCK, model.tables[0])
+    products = np.empty((ROWS, 4, model.tables.shape[2]), real)
+    features = np.zeros((ROWS, model.width * model.axis), real)
+    gradients = np.empty_like(features)
+    layers, widest = len(fitting.copies), fitting.widths[1:].max()
+    values = np.zeros((layers, ROWS, widest), real)
+    slopes = np.zeros_like(values)
+    for start in range(begin, end, ROWS):
+        n = min(ROWS, end - start)
+        for c in range(n):
+            i = centres[start + c]
+            if not _collect(i, geometry, virtual, model, work):
+                return False
+            _describe(a, model, work, products[c])
+            _contract(products[c], model.width, model.axis, features[c])
+        fit(n, fitting, derivatives, features, values, slopes, gradients)
+        for c in range(n):
+            i = centres[start + c]
+            energies[i] += values[layers - 1, c, 0]
+            if derivatives:
+                _collect(i, geometry, virtual, model, work)
+                W = virial[geometry.structure[i]]
+                _differentiate(
+                    i,
+                    a,
+                    virtual,
+                    model,
+                    work,
+                    products[c],
+                    gradients[c],
+                    forces,
+                    arms,
+                    W,
+                )
     return True
+
+
+@compiled
+def _describe(a, model, work, A):
+    """Compute the product of an atom of type a whose sites were collected."""
+    count, _, vector, site = work
+    _fill_empty_slots(a, count, model, A)
+    for b in range(len(count)):
+        if count[b] > 0:
+            _rows(a, b, count[b], model, vector[b], site)
+            _add_sites(count[b], model.tables, site, A)
+    A /= model.slots.sum()
 
 
 @compiled
@@ -340,58 +361,31 @@ def _contract(A, width, axis, D):
 
 
 @compiled
-def differentiate(
-    begin,
-    end,
-    centres,
-    a,
-    geometry,
-    model,
-    products,
-    gradients,
-    forces,
-    virtual,
-    virial,
-):
-    """Bring dE/dD of ``centres[begin:end]``, atoms of type a, back to the atoms.
-
-    Parameters
-    ----------
-    products : (n, 4, M), from :func:`describe`
-    gradients : (n, width * axis)
-        dE/dD, eV.
-    forces, virtual : (N, 3) float64
-        -dE/dR, eV/A, and dE/d(vector to the pseudo-atom), eV/A; added to.
-    virial : (B, 3, 3) float64, eV
-        Added to.
-    """
-    work = _work_space(len(model.slots), geometry.widest + 1, products[0])
+def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial):
+    """Bring dE/dD of atom i, of type a, back to the atoms."""
     count, atom, vector, site = work
-    B = np.zeros_like(products[0])
-    for c in range(begin, end):
-        i = centres[c]
-        _collect(i, geometry, model, count, atom, vector)
-        _expand(products[c], model.width, model.axis, gradients[c], B)
-        B /= model.slots.sum()
-        for b in range(len(count)):
-            n = count[b]
-            if n > 0:
-                table = model.tables[model.table_of[a, b]]
-                _rows(a, n, table, model, vector[b], site)
-                _row_slopes(n, table, model.scale[a], B, site)
-                _pull_back(n, model, vector[b], site.slope)
-                _add_slopes(
-                    i,
-                    n,
-                    b >= len(model.magnetic),
-                    geometry,
-                    atom[b],
-                    vector[b],
-                    site.slope,
-                    forces,
-                    virtual,
-                    virial[geometry.structure[i]],
-                )
+    B = site.gradient
+    _expand(A, model.width, model.axis, gradient, B)
+    B /= model.slots.sum()
+    for b in range(len(count)):
+        n = count[b]
+        if n > 0:
+            _rows(a, b, n, model, vector[b], site)
+            _row_slopes(n, model.tables, model.scale[a], B, site)
+            _pull_back(n, model, vector[b], site.slope)
+            pseudo = b >= len(model.magnetic)
+            _add_slopes(
+                i,
+                n,
+                pseudo,
+                virtual,
+                atom[b],
+                vector[b],
+                site.slope,
+                forces,
+                arms,
+                virial,
+            )
 
 
 @compiled
@@ -461,7 +455,7 @@ def _pull_back(n, model, vector, slope):
 
 
 @compiled
-def _add_slopes(i, n, pseudo, geometry, atom, vector, slope, forces, virtual, virial):
+def _add_slopes(i, n, pseudo, virtual, atom, vector, slope, forces, arms, virial):
     """Add derivatives by the vectors of n sites to those by the atoms.
 
     An atom exerts no force on itself or its images, but they add to the virial,
@@ -472,12 +466,12 @@ def _add_slopes(i, n, pseudo, geometry, atom, vector, slope, forces, virtual, vi
         gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         if pseudo:
-            virtual[j, 0] += gx
-            virtual[j, 1] += gy
-            virtual[j, 2] += gz
-            x -= geometry.virtual[j, 0]
-            y -= geometry.virtual[j, 1]
-            z -= geometry.virtual[j, 2]
+            arms[j, 0] += gx
+            arms[j, 1] += gy
+            arms[j, 2] += gz
+            x -= virtual[j, 0]
+            y -= virtual[j, 1]
+            z -= virtual[j, 2]
         if i != j:
             forces[i, 0] += gx
             forces[i, 1] += gy
