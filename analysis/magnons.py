@@ -1,0 +1,390 @@
+"""Linear spin waves of any commensurate order.
+
+>>> waves = SpinWaves.from_atoms(atoms)  # relaxed moments, atoms.calc set
+>>> bands = waves.bands(k_path(atoms, "GXG"))
+>>> plot_magnon_bands(bands)
+
+Moments turn at fixed lengths on a frozen lattice. With transverse deviations
+q = (q1, q2) of every unit vector, e -> e + q1 t1 + q2 t2, the energy to second order
+is q h q / 2 and the Landau-Lifshitz equation gives
+
+    |m| / (gamma) dq/dt = J h q,   J = [[0, -1], [1, 0]],   gamma = g / hbar,
+
+so that hbar omega are the eigenvalues of sigma_y w h w with w = sqrt(g / |m|): the
+frequencies of :class:`deepspin_ase.dynamics.SpinDynamics` without damping. For
+spins S = |m|/g these are the energies of linear spin-wave theory (Toth and Lake, J.
+Phys.: Condens. Matter 27, 166002 (2015), doi:10.1088/0953-8984/27/16/166002). Waves
+go as exp(i (k.r - omega t)). Spins are opposite to the moments: codes that write the
+same energy for spins along the moments give the energies of -k where Dzyaloshinskii-
+Moriya exchange tells k from -k.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+from deepspin_ase.units import G_FACTOR
+
+from .bloch import Blocks, fold
+from .bogoliubov import Modes, normal_modes
+from .exchange import ExchangeTensors
+from .kpath import KPath
+from .response import STATIONARY, Crystal, frames
+
+#: Negative curvatures up to this share of the largest are round-off.
+TOLERANCE = 1e-9
+
+
+class UnstableReferenceWarning(UserWarning):
+    """The reference state is no minimum of the energy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instability:
+    """A deviation that lowers the energy of the reference state.
+
+    Attributes
+    ----------
+    k : (3,) array
+        Wave vector in reciprocal lattice units of the magnetic cell.
+    curvature : float, eV
+        Second derivative of the energy along the mode (per g/|m|); negative.
+    deviations : (n, 3) complex array
+        Change of the unit vector of each magnetic site of the cell, at its
+        position r_i; multiply by exp(i k.R) in the other cells. Normalised.
+    growth : float, eV
+        hbar times the fastest growth rate at this k; zero where the state
+        precesses instead of falling.
+    """
+
+    k: np.ndarray
+    curvature: float
+    deviations: np.ndarray
+    growth: float
+
+
+@dataclass(frozen=True, eq=False)
+class MagnonBands:
+    """Magnons along a path or at any list of wave vectors.
+
+    Attributes
+    ----------
+    kpts : (K, 3) array
+        Reciprocal lattice units of the magnetic cell.
+    energies : (K, n) array, eV
+        hbar omega, ascending; negative where the mode lowers the energy.
+    growth : (K, n) array, eV
+        hbar times the growth rate of modes that do not oscillate about the
+        reference state; zero where it is stable.
+    vectors : (K, 2n, n) complex array
+        Transverse deviations (q1, q2 of site 1, ...) / sqrt(g/|m|) of each mode.
+    instability : Instability or None
+        The worst of all wave vectors.
+    path : KPath, optional
+    """
+
+    kpts: np.ndarray
+    energies: np.ndarray
+    growth: np.ndarray
+    vectors: np.ndarray
+    instability: Instability | None
+    path: KPath | None = None
+
+    @property
+    def stable(self) -> bool:
+        """Whether no deviation lowers the energy at any of the wave vectors."""
+        return self.instability is None
+
+
+class SpinWaves:
+    """Linear spin-wave theory about a reference state.
+
+    Use :meth:`from_atoms` or :meth:`from_exchange`.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        The magnetic cell.
+    sites : (n,) integer array
+        Its magnetic atoms.
+    lengths : (n,) array, mu_B
+        Lengths of their moments.
+    directions : (n, 3) array
+        Unit vectors along them.
+    blocks : Blocks, eV
+        Second derivatives h of the energy by the transverse deviations, 2 x 2,
+        along :func:`~deepspin_ase.analysis.response.frames` of the directions.
+    g_factor : float
+    tolerance : float
+        Negative curvatures up to this share of the largest are round-off.
+
+    Attributes
+    ----------
+    weights : (2n,) array
+        w = sqrt(g/|m|) of every deviation.
+    sigma : (2n, 2n) array
+    tolerance : float, eV
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        sites: np.ndarray,
+        lengths: np.ndarray,
+        directions: np.ndarray,
+        blocks: Blocks,
+        *,
+        g_factor: float = G_FACTOR,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self.atoms = atoms
+        self.sites = sites
+        self.lengths = lengths
+        self.directions = directions
+        self.blocks = blocks
+        self.g_factor = g_factor
+        self.weights = np.repeat(np.sqrt(g_factor / lengths), 2)
+        n = len(sites)
+        # No curvature at any k is larger than this.
+        rows = np.zeros(n)
+        np.add.at(rows, blocks.i, np.linalg.norm(blocks.values, axis=(1, 2)))
+        self.tolerance = tolerance * float(np.max(rows * g_factor / lengths))
+        self.sigma = np.kron(np.eye(n), np.array([[0.0, -1j], [1j, 0.0]]))
+
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: Atoms,
+        *,
+        repeat: int | Sequence[int] | None = None,
+        g_factor: float = G_FACTOR,
+        check: bool = True,
+    ) -> SpinWaves:
+        """Take the second derivatives from the atoms' calculator.
+
+        No form of the energy is assumed: biquadratic terms, networks and
+        anisotropies of any order count as they are at the reference state.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            The magnetic cell in its (relaxed) magnetic order, with a calculator
+            that gives ``magnetic_forces``.
+        repeat : int or three ints, optional
+            Cells of the supercell in which derivatives are taken. By default
+            enough for the interaction to end within it.
+        g_factor : float
+        check : bool
+            Refuse states on which torques act.
+
+        Raises
+        ------
+        ValueError
+            If there is no calculator or moment, torques act, or the range of
+            the calculator is not known and ``repeat`` not given.
+        """
+        crystal = Crystal(atoms, repeat=repeat)
+        if check:
+            crystal.check_stationary()
+        rows, accuracy = spin_rows(crystal)
+        blocks = fold(crystal.images(crystal.sites, crystal.sites), rows, crystal.sites)
+        return cls(
+            crystal.home,
+            crystal.sites,
+            crystal.lengths,
+            crystal.directions,
+            blocks,
+            g_factor=g_factor,
+            tolerance=max(TOLERANCE, accuracy),
+        )
+
+    @classmethod
+    def from_exchange(
+        cls,
+        exchange: ExchangeTensors,
+        *,
+        directions: ArrayLike | None = None,
+        g_factor: float = G_FACTOR,
+    ) -> SpinWaves:
+        """Use exchange tensors, on-site anisotropies and fields.
+
+        Parameters
+        ----------
+        exchange : ExchangeTensors
+        directions : (n, 3) array, optional
+            The order: directions of the magnetic sites. By default that of the
+            reference state of ``exchange``.
+        g_factor : float
+
+        Raises
+        ------
+        ValueError
+            If torques act in this order.
+        """
+        e = exchange.directions if directions is None else _unit(directions, exchange)
+        fields, curvature = _site_terms(exchange, e)
+        torques = np.linalg.norm(np.cross(e, fields), axis=1)
+        along = np.einsum("ia,ia->i", e, fields)
+        if torques.max() > STATIONARY * np.abs(along).max() + 1e-9:
+            raise ValueError(
+                "the magnetic order is not stationary: a torque of "
+                f"{1000 * torques.max():.3g} meV acts on atom "
+                f"{exchange.sites[torques.argmax()]}; relax the moments first"
+            )
+        t = frames(e)
+        pairs = exchange.blocks
+        values = -np.einsum("pxa,pab,pyb->pxy", t[pairs.i], pairs.values, t[pairs.j])
+        own = np.einsum("ixa,iab,iyb->ixy", t, curvature, t) + (
+            along[:, None, None] * np.eye(2)
+        )
+        n = len(e)
+        zero = np.zeros((n, 3))
+        blocks = Blocks(
+            np.append(pairs.i, np.arange(n)),
+            np.append(pairs.j, np.arange(n)),
+            np.concatenate([pairs.shift, zero.astype(int)]),
+            np.concatenate([pairs.vectors, zero]),
+            np.concatenate([values, own]),
+            (n, n),
+        )
+        return cls(
+            exchange.atoms,
+            exchange.sites,
+            exchange.lengths,
+            e,
+            blocks,
+            g_factor=g_factor,
+            tolerance=max(TOLERANCE, exchange.accuracy),
+        )
+
+    def hamiltonian(self, kpts: ArrayLike) -> np.ndarray:
+        """Return M(k) = w h(k) w, (K, 2n, 2n), eV; Hermitian."""
+        M = self.blocks.at(self.cartesian(kpts)) * np.outer(self.weights, self.weights)
+        return 0.5 * (M + M.conj().transpose(0, 2, 1))
+
+    def cartesian(self, kpts: ArrayLike) -> np.ndarray:
+        """Return wave vectors (K, 3), 1/A, of ``kpts`` (K, 3) or (3,)."""
+        k = np.atleast_2d(np.asarray(kpts, dtype=float))
+        if k.ndim != 2 or k.shape[1] != 3 or not np.isfinite(k).all():
+            raise ValueError(f"wave vectors must be finite, (K, 3), got {k.shape}")
+        return 2.0 * np.pi * k @ self.atoms.cell.reciprocal().array
+
+    def modes(self, kpts: ArrayLike) -> Modes:
+        """Return the normal modes at wave vectors (K, 3), without any warning."""
+        return normal_modes(
+            self.hamiltonian(kpts), self.sigma, tolerance=self.tolerance
+        )
+
+    def bands(self, kpts: ArrayLike | KPath) -> MagnonBands:
+        """Return the magnons at wave vectors or along a path.
+
+        Parameters
+        ----------
+        kpts : (K, 3) array or KPath
+            Reciprocal lattice units of the magnetic cell.
+
+        Warns
+        -----
+        UnstableReferenceWarning
+            If the reference state is no minimum; the mode is in the result.
+        """
+        path = kpts if isinstance(kpts, KPath) else None
+        points = np.atleast_2d(kpts.kpts if isinstance(kpts, KPath) else kpts)
+        modes = self.modes(points)
+        instability = self._instability(points, modes)
+        if instability is not None:
+            warnings.warn(
+                "the reference state is unstable: at k = "
+                f"({', '.join(f'{x:.4g}' for x in instability.k)}) a deviation lowers "
+                f"the energy (curvature {1000 * instability.curvature:.3g} meV, growth "
+                f"{1000 * instability.growth:.3g} meV); see bands.instability",
+                UnstableReferenceWarning,
+                stacklevel=2,
+            )
+        return MagnonBands(
+            points, modes.energies, modes.growth, modes.vectors, instability, path
+        )
+
+    def _instability(self, kpts: np.ndarray, modes: Modes) -> Instability | None:
+        if modes.stable.all():
+            return None
+        worst = int(np.where(modes.stable, np.inf, modes.curvature).argmin())
+        q = (modes.softest[worst] * self.weights).reshape(-1, 2)
+        e = np.einsum("ix,ixa->ia", q, frames(self.directions))
+        return Instability(
+            kpts[worst],
+            float(modes.curvature[worst]),
+            e / np.linalg.norm(e),
+            float(modes.growth[worst].max()),
+        )
+
+    def require_stable(self, modes: Modes, kpts: np.ndarray, what: str) -> None:
+        """Raise ValueError where modes of an unstable state are no use."""
+        found = self._instability(kpts, modes)
+        if found is not None:
+            raise ValueError(
+                f"{what} needs a stable reference state; this one is unstable at k = "
+                f"({', '.join(f'{x:.4g}' for x in found.k)}), curvature "
+                f"{1000 * found.curvature:.3g} meV. Relax the moments, or see "
+                "SpinWaves.bands for the mode"
+            )
+
+
+def spin_rows(crystal: Crystal) -> tuple[np.ndarray, float]:
+    """Return second derivatives by the transverse deviations of a reference state.
+
+    On the spheres on which the moments move, d2E = |m_i||m_j| t_i H_ij t_j -
+    |m_i| (e_i.dE/dm_i) delta_ij.
+
+    Returns
+    -------
+    (n, N, 2, 2) array, eV
+        Between the n sites of the cell and all N atoms of the supercell.
+    float
+        Their relative accuracy.
+    """
+    hessian = crystal.hessian()
+    t, sites, lengths = frames(crystal.directions), crystal.sites, crystal.lengths
+    columns = crystal.columns
+    rows = np.zeros((len(sites), hessian.n_atoms, 2, 2))
+    scale, across = (np.concatenate([x] * crystal.n_cells) for x in (lengths, t))
+    for k, site in enumerate(sites):
+        for x in range(2):
+            direction = np.zeros((hessian.n_atoms, 3))
+            direction[site] = lengths[k] * t[k, x]
+            _, found = hessian.product(moments=direction)
+            rows[k, columns, x] = scale[:, None] * np.einsum(
+                "jyb,jb->jy", across, found[columns]
+            )
+    along = np.einsum("ia,ia->i", crystal.directions, crystal.gradients()) * lengths
+    rows[np.arange(len(sites)), sites] -= along[:, None, None] * np.eye(2)
+    return rows, hessian.accuracy
+
+
+def _site_terms(
+    exchange: ExchangeTensors, e: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return -dE/de (n, 3) and the on-site d2E/de2 (n, 3, 3), eV."""
+    pairs = exchange.blocks
+    fields = exchange.fields + 2.0 * np.einsum("iab,ib->ia", exchange.onsite, e)
+    np.add.at(fields, pairs.i, np.einsum("pab,pb->pa", pairs.values, e[pairs.j]))
+    return fields, -2.0 * exchange.onsite
+
+
+def _unit(directions: ArrayLike, exchange: ExchangeTensors) -> np.ndarray:
+    e = np.asarray(directions, dtype=float)
+    if e.shape != (len(exchange.sites), 3) or not np.isfinite(e).all():
+        raise ValueError(
+            f"directions must be finite, ({len(exchange.sites)}, 3), one for each "
+            f"magnetic site; got {e.shape}"
+        )
+    lengths = np.linalg.norm(e, axis=1, keepdims=True)
+    if not lengths.all():
+        raise ValueError("a direction has no length")
+    return e / lengths

@@ -1,0 +1,192 @@
+"""How the cell of a crystal and the atoms around it respond to each other.
+
+A :class:`Crystal` is the magnetic cell and a supercell of it with a calculator, in
+which second derivatives are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+from deepspin_ase.calculator import DeepSpinCalculator
+from deepspin_ase.potentials import Potential, Sum
+from deepspin_ase.potentials.combine import Committee
+from deepspin_ase.potentials.sites import PairTerm, SiteTerm
+from deepspin_ase.spins import get_spins, perpendicular, set_spins
+from deepspin_ase.system import System
+
+from .bloch import Images, nearest_images, repeats, repeats_for
+from .hessian import SecondDerivatives, cartesian_hessian
+
+#: Torques up to this share of the largest exchange field times moment are none.
+STATIONARY = 1e-3
+
+
+class Crystal:
+    """A periodic cell with moments, and a supercell with its calculator.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        The magnetic cell, with a calculator that gives ``magnetic_forces``.
+    repeat : int or three ints, optional
+        Cells in the supercell. By default enough for the range of the interaction
+        to end within it.
+    positions : bool
+        Whether the range of forces between atoms counts for the default.
+    spins : bool
+        Whether some atom must carry a moment.
+
+    Attributes
+    ----------
+    home, large : Atoms
+        The cell, without calculator, and the supercell, with it.
+    repeat : (int, int, int)
+    spins : (N, 3) array, mu_B
+        Moments of the cell.
+    sites : (n,) integer array
+        Its magnetic atoms.
+    lengths : (n,) array, mu_B
+        Lengths of their moments.
+    directions : (n, 3) array
+        Unit vectors along them.
+
+    Raises
+    ------
+    ValueError
+        If there is no calculator, no moment, or no way to tell the range.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        *,
+        repeat: int | Sequence[int] | None = None,
+        positions: bool = False,
+        spins: bool = True,
+    ) -> None:
+        if not isinstance(atoms, Atoms):
+            raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
+        if atoms.calc is None:
+            raise ValueError(
+                "the atoms have no calculator: set atoms.calc = "
+                "DeepSpinCalculator(model)"
+            )
+        self.spins = get_spins(atoms)
+        lengths = np.linalg.norm(self.spins, axis=1)
+        self.sites = np.flatnonzero(lengths > 0)
+        if spins and not len(self.sites):
+            raise ValueError(
+                "no atom carries a moment; set the magnetic order with "
+                "deepspin_ase.set_spins"
+            )
+        self.lengths = lengths[self.sites]
+        self.directions = self.spins[self.sites] / self.lengths[:, None]
+        if repeat is None:
+            repeat = repeats_for(atoms, interaction_reach(atoms, positions=positions))
+        self.repeat = repeats(repeat, atoms.pbc)
+        self.home = Atoms(
+            numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell
+        )
+        self.home.pbc = atoms.pbc
+        self.home.set_masses(atoms.get_masses())
+        set_spins(self.home, self.spins)
+        self.large = self.home.repeat(self.repeat)
+        self.large.calc = atoms.calc
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells in the supercell."""
+        return int(np.prod(self.repeat))
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Magnetic atoms of the supercell, those of the first cell first."""
+        cells = len(self.home) * np.arange(self.n_cells)
+        return (cells[:, None] + self.sites).ravel()
+
+    def images(self, rows: ArrayLike, columns: ArrayLike) -> Images:
+        """Return the nearest images of pairs of the supercell."""
+        return nearest_images(self.home, self.repeat, rows, columns)
+
+    def gradients(self) -> np.ndarray:
+        """Return dE/dm of the sites in the cell, (n, 3), eV/mu_B."""
+        found = self.large.calc.get_property("magnetic_forces", self.large)
+        return -np.asarray(found, dtype=float)[self.sites]
+
+    def hessian(
+        self, *, positions: bool = False, spins: bool = True
+    ) -> SecondDerivatives:
+        """Return the second derivatives of the supercell as it is."""
+        return cartesian_hessian(self.large, positions=positions, spins=spins)
+
+    def turn(self, rotation: np.ndarray) -> None:
+        """Set the moments of the supercell to the cell's, rotated."""
+        set_spins(self.large, np.tile(self.spins @ rotation.T, (self.n_cells, 1)))
+
+    def check_stationary(self) -> None:
+        """Raise ValueError if torques act on the moments.
+
+        Raises
+        ------
+        ValueError
+            The largest torque is above :data:`STATIONARY` of the exchange fields.
+        """
+        fields = -self.gradients() * self.lengths[:, None]
+        along = np.einsum("ia,ia->i", self.directions, fields)
+        torques = np.linalg.norm(np.cross(self.directions, fields), axis=1)
+        if torques.max() > STATIONARY * np.abs(along).max() + 1e-9:
+            worst = int(torques.argmax())
+            raise ValueError(
+                f"the magnetic order is not stationary: a torque of "
+                f"{1000 * torques[worst]:.3g} meV acts on atom {self.sites[worst]} "
+                f"(exchange fields reach {1000 * np.abs(along).max():.3g} meV); relax "
+                "the moments first, with deepspin_ase.optimize.relax_spins"
+            )
+
+
+def frames(directions: np.ndarray) -> np.ndarray:
+    """Return (n, 2, 3) unit vectors t1, t2 with (t1, t2, e) right-handed."""
+    first = perpendicular(directions)
+    return np.stack([first, np.cross(directions, first)], axis=1)
+
+
+def interaction_reach(atoms: Atoms, *, positions: bool = False) -> float:
+    """Return the distance at which the potential ceases to couple two moments, A.
+
+    Pair terms end at their cutoff; per-atom energies that depend on the
+    surroundings, as in a network, couple moments on either side of an atom. Sums
+    over all distances (dipoles, charges) have no end, their cutoff is taken.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    positions : bool
+        Count terms that couple atoms, not only moments.
+
+    Raises
+    ------
+    ValueError
+        If the calculator does not tell its cutoff.
+    """
+    if not isinstance(atoms.calc, DeepSpinCalculator):
+        raise ValueError(
+            f"the range of {type(atoms.calc).__name__} is not known: give repeat, the "
+            "numbers of cells of a supercell in which the interaction ends"
+        )
+    system = System.from_atoms(atoms, require_spins=False)
+    return _reach(atoms.calc.bare_potential, system, positions)
+
+
+def _reach(potential: Potential, system: System, positions: bool) -> float:
+    if isinstance(potential, Sum | Committee):
+        parts = [m for m in potential.members if isinstance(m, Potential)]
+        return max(_reach(part, system, positions) for part in parts)
+    if not (positions or potential.uses_spins):
+        return 0.0
+    reach = potential.pair_cutoff(system)
+    return reach if isinstance(potential, PairTerm | SiteTerm) else 2.0 * reach
