@@ -9,6 +9,7 @@ vectors if it ends within the supercell.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ from numpy.typing import ArrayLike
 
 #: Images of a pair whose distances differ by less than this (A) share it.
 SAME_DISTANCE = 1e-3
+
+
+#: Couplings at the edge of a supercell up to this share of the largest are small.
+ALIASING = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,16 @@ class Blocks:
         arrays = (self.i, self.j, self.shift, self.vectors, self.values)
         i, j, shift, vectors, values = (x[keep] for x in arrays)
         return Blocks(i, j, shift, vectors, values, self.shape)
+
+    def share_beyond(self, radius: float) -> float:
+        """Return the largest matrix at ``radius`` (A) and beyond over that of all.
+
+        Of pairs only: a site with itself does not count.
+        """
+        norms = np.linalg.norm(self.values, axis=(1, 2))
+        distances = np.linalg.norm(self.vectors, axis=1)
+        pairs, edge = distances > SAME_DISTANCE, distances > radius - SAME_DISTANCE
+        return float(norms[edge].max() / norms[pairs].max()) if edge.any() else 0.0
 
     def at(self, k: ArrayLike) -> np.ndarray:
         """Return sum_R values exp(i k.(r_j + R - r_i)).
@@ -200,6 +215,16 @@ def nearest_images(
         weights,
         radius,
     )
+
+
+def warn_of_aliasing(share: float) -> None:
+    """Warn where :meth:`Blocks.share_beyond` the supercell's radius is not small."""
+    if share > ALIASING:
+        warnings.warn(
+            f"{share:.2g} of the strongest coupling reaches the edge of the supercell, "
+            "where pairs cannot be told from their periodic images; increase repeat",
+            stacklevel=3,
+        )
 
 
 def fold(images: Images, rows: np.ndarray, sites: ArrayLike) -> Blocks:

@@ -25,7 +25,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from .bloch import SAME_DISTANCE, Blocks, fold
+from .bloch import Blocks, fold, warn_of_aliasing
 from .exchange_fit import RawExchange, fit_exchange
 from .response import Crystal
 
@@ -172,9 +172,7 @@ class ExchangeTensors:
         Where it is not small, the interaction does not end within the supercell
         that was used, and tensors at ``radius`` and beyond are sums over images.
         """
-        norms = np.linalg.norm(self.tensors, axis=(1, 2))
-        edge = self.distances > self.radius - SAME_DISTANCE
-        return float(norms[edge].max() / norms.max()) if edge.any() else 0.0
+        return self.blocks.share_beyond(self.radius)
 
     def within(self, cutoff: float) -> ExchangeTensors:
         """Return a copy with the pairs up to ``cutoff`` (A) only."""
@@ -266,20 +264,18 @@ def exchange_tensors(
     ------
     ValueError
         If there is no calculator or no moment, the range of the calculator is not
-        known and ``repeat`` not given, or the supercell holds no pair within
-        ``radius``.
+        known and ``repeat`` not given, or the supercell is too small for nearest
+        neighbours.
+
+    Warns
+    -----
+    UserWarning
+        If more than a twentieth of the exchange reaches the edge of the supercell.
     """
     crystal = Crystal(atoms, repeat=repeat)
-    images = crystal.images(crystal.sites, crystal.sites)
-    raw = fit_exchange(crystal)
-    result = assembled(crystal, raw)
-    if len(result.distances) and result.distances.min() > images.radius:
-        raise ValueError(
-            "the supercell is too small: even the nearest moments are farther apart "
-            f"({result.distances.min():.3g} A) than half its period "
-            f"({images.radius:.3g} A), so that J cannot be told from that of the "
-            "images; increase repeat"
-        )
+    crystal.check_size()
+    result = assembled(crystal, fit_exchange(crystal))
+    warn_of_aliasing(result.aliasing)
     return result if cutoff is None else result.within(cutoff)
 
 

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike
 
 from deepspin_ase.units import G_FACTOR
 
-from .bloch import Blocks, fold
+from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
 from .exchange import ExchangeTensors
 from .kpath import KPath
@@ -193,7 +193,9 @@ class SpinWaves:
         if check:
             crystal.check_stationary()
         rows, accuracy = spin_rows(crystal)
-        blocks = fold(crystal.images(crystal.sites, crystal.sites), rows, crystal.sites)
+        images = crystal.images(crystal.sites, crystal.sites)
+        blocks = fold(images, rows, crystal.sites)
+        warn_of_aliasing(blocks.share_beyond(images.radius))
         return cls(
             crystal.home,
             crystal.sites,

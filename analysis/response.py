@@ -19,7 +19,7 @@ from deepspin_ase.potentials.sites import PairTerm, SiteTerm
 from deepspin_ase.spins import get_spins, perpendicular, set_spins
 from deepspin_ase.system import System
 
-from .bloch import Images, nearest_images, repeats, repeats_for
+from .bloch import SAME_DISTANCE, Images, nearest_images, repeats, repeats_for
 from .hessian import SecondDerivatives, cartesian_hessian
 
 #: Torques up to this share of the largest exchange field times moment are none.
@@ -127,6 +127,19 @@ class Crystal:
     def turn(self, rotation: np.ndarray) -> None:
         """Set the moments of the supercell to the cell's, rotated."""
         set_spins(self.large, np.tile(self.spins @ rotation.T, (self.n_cells, 1)))
+
+    def check_size(self) -> None:
+        """Raise ValueError if nearest moments meet their images first."""
+        images = self.images(self.sites, self.sites)
+        distances = np.linalg.norm(images.vectors, axis=1)
+        own_image = 2.0 * images.radius
+        nearest = distances[distances > SAME_DISTANCE].min(initial=own_image)
+        if np.isfinite(images.radius) and nearest > images.radius + SAME_DISTANCE:
+            raise ValueError(
+                f"the supercell is too small: nearest moments are {nearest:.3g} A "
+                f"apart, its half period is {images.radius:.3g} A, so that they "
+                "cannot be told from their images; increase repeat"
+            )
 
     def check_stationary(self) -> None:
         """Raise ValueError if torques act on the moments.
