@@ -91,11 +91,23 @@ def test_versions_agree(metadata):
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def parsed(text: str) -> list[Requirement]:
+    return [Requirement(line) for line in text.splitlines() if line]
+
+
+def required(metadata: configparser.ConfigParser) -> list[Requirement]:
+    return parsed(metadata["options"]["install_requires"])
+
+
+def extra_of(metadata: configparser.ConfigParser, extra: str) -> list[Requirement]:
+    return parsed(metadata["options.extras_require"][extra])
+
+
 def requirements(metadata: configparser.ConfigParser) -> list[Requirement]:
-    lines = metadata["options"]["install_requires"].splitlines()
-    for text in metadata["options.extras_require"].values():
-        lines += text.splitlines()
-    return [Requirement(line) for line in lines if line]
+    extras = metadata["options.extras_require"]
+    return required(metadata) + [
+        r for extra in extras for r in extra_of(metadata, extra)
+    ]
 
 
 def test_constraints_pin_what_is_required(metadata):
@@ -114,10 +126,9 @@ def test_constraints_pin_what_is_required(metadata):
 def test_imports_are_required(metadata):
     """Whatever the library imports is installed with it, or optional."""
     names = {"pyyaml": "yaml"}
-    text = metadata["options"]["install_requires"].splitlines()
-    installed = {Requirement(line).name.lower() for line in text if line}
-    installed = {names.get(name, name) for name in installed}
-    optional = {"h5py"}
+    installed = {names.get(r.name.lower(), r.name.lower()) for r in required(metadata)}
+    extras = metadata["options.extras_require"].keys() - {"test"}
+    optional = {r.name.lower() for extra in extras for r in extra_of(metadata, extra)}
     for folder in FOLDERS:
         for path in modules(ROOT / folder):
             for name in imported(path):
