@@ -65,7 +65,8 @@ class Blocks:
         norms = np.linalg.norm(self.values, axis=(1, 2))
         distances = np.linalg.norm(self.vectors, axis=1)
         pairs, edge = distances > SAME_DISTANCE, distances > radius - SAME_DISTANCE
-        return float(norms[edge].max() / norms[pairs].max()) if edge.any() else 0.0
+        largest = norms[pairs].max(initial=0.0)
+        return float(norms[edge].max(initial=0.0) / largest) if largest else 0.0
 
     def at(self, k: ArrayLike) -> np.ndarray:
         """Return sum_R values exp(i k.(r_j + R - r_i)).

@@ -35,7 +35,7 @@ from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
 from .exchange import ExchangeTensors
 from .kpath import KPath
-from .response import STATIONARY, Crystal, frames
+from .response import STATIONARY, Crystal, frames, spin_rows
 
 #: Negative curvatures up to this share of the largest are round-off.
 TOLERANCE = 1e-9
@@ -56,8 +56,8 @@ class Instability:
     curvature : float, eV
         Second derivative of the energy along the mode (per g/|m|); negative.
     deviations : (n, 3) complex array
-        Change of the unit vector of each magnetic site of the cell, at its
-        position r_i; multiply by exp(i k.R) in the other cells. Normalised.
+        Change of the unit vector of each magnetic site of the cell; times
+        exp(i k.R) in other cells. Normalised.
     growth : float, eV
         hbar times the fastest growth rate at this k; zero where the state
         precesses instead of falling.
@@ -83,7 +83,7 @@ class MagnonBands:
         hbar times the growth rate of modes that do not oscillate about the
         reference state; zero where it is stable.
     vectors : (K, 2n, n) complex array
-        Transverse deviations (q1, q2 of site 1, ...) / sqrt(g/|m|) of each mode.
+        X of each mode; :meth:`SpinWaves.pattern` shows it.
     instability : Instability or None
         The worst of all wave vectors.
     path : KPath, optional
@@ -129,6 +129,8 @@ class SpinWaves:
     weights : (2n,) array
         w = sqrt(g/|m|) of every deviation.
     sigma : (2n, 2n) array
+    top : float, eV
+        No magnon has more energy than this.
     tolerance : float, eV
     """
 
@@ -154,7 +156,8 @@ class SpinWaves:
         # No curvature at any k is larger than this.
         rows = np.zeros(n)
         np.add.at(rows, blocks.i, np.linalg.norm(blocks.values, axis=(1, 2)))
-        self.tolerance = tolerance * float(np.max(rows * g_factor / lengths))
+        self.top = float(np.max(rows * g_factor / lengths))
+        self.tolerance = tolerance * self.top
         self.sigma = np.kron(np.eye(n), np.array([[0.0, -1j], [1j, 0.0]]))
 
     @classmethod
@@ -283,6 +286,25 @@ class SpinWaves:
             self.hamiltonian(kpts), self.sigma, tolerance=self.tolerance
         )
 
+    def pattern(self, vector: np.ndarray, k: ArrayLike) -> np.ndarray:
+        """Return the deviations of a mode; their real part is what is seen.
+
+        Parameters
+        ----------
+        vector : (2n,) complex array
+            A column of ``vectors`` at k; its phase turns as exp(-i omega t).
+        k : (3,) array
+            Reciprocal lattice units.
+
+        Returns
+        -------
+        (n, 3) complex array
+            Of the unit vectors of the sites; times exp(i k.R) in other cells.
+        """
+        q = (vector * self.weights).reshape(-1, 2)
+        phases = np.exp(1j * self.atoms.positions[self.sites] @ self.cartesian(k)[0])
+        return phases[:, None] * np.einsum("ix,ixa->ia", q, frames(self.directions))
+
     def bands(self, kpts: ArrayLike | KPath) -> MagnonBands:
         """Return the magnons at wave vectors or along a path.
 
@@ -317,8 +339,7 @@ class SpinWaves:
         if modes.stable.all():
             return None
         worst = int(np.where(modes.stable, np.inf, modes.curvature).argmin())
-        q = (modes.softest[worst] * self.weights).reshape(-1, 2)
-        e = np.einsum("ix,ixa->ia", q, frames(self.directions))
+        e = self.pattern(modes.softest[worst], kpts[worst])
         return Instability(
             kpts[worst],
             float(modes.curvature[worst]),
@@ -336,37 +357,6 @@ class SpinWaves:
                 f"{1000 * found.curvature:.3g} meV. Relax the moments, or see "
                 "SpinWaves.bands for the mode"
             )
-
-
-def spin_rows(crystal: Crystal) -> tuple[np.ndarray, float]:
-    """Return second derivatives by the transverse deviations of a reference state.
-
-    On the spheres on which the moments move, d2E = |m_i||m_j| t_i H_ij t_j -
-    |m_i| (e_i.dE/dm_i) delta_ij.
-
-    Returns
-    -------
-    (n, N, 2, 2) array, eV
-        Between the n sites of the cell and all N atoms of the supercell.
-    float
-        Their relative accuracy.
-    """
-    hessian = crystal.hessian()
-    t, sites, lengths = frames(crystal.directions), crystal.sites, crystal.lengths
-    columns = crystal.columns
-    rows = np.zeros((len(sites), hessian.n_atoms, 2, 2))
-    scale, across = (np.concatenate([x] * crystal.n_cells) for x in (lengths, t))
-    for k, site in enumerate(sites):
-        for x in range(2):
-            direction = np.zeros((hessian.n_atoms, 3))
-            direction[site] = lengths[k] * t[k, x]
-            _, found = hessian.product(moments=direction)
-            rows[k, columns, x] = scale[:, None] * np.einsum(
-                "jyb,jb->jy", across, found[columns]
-            )
-    along = np.einsum("ia,ia->i", crystal.directions, crystal.gradients()) * lengths
-    rows[np.arange(len(sites)), sites] -= along[:, None, None] * np.eye(2)
-    return rows, hessian.accuracy
 
 
 def _site_terms(

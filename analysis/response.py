@@ -25,6 +25,9 @@ from .hessian import SecondDerivatives, cartesian_hessian
 #: Torques up to this share of the largest exchange field times moment are none.
 STATIONARY = 1e-3
 
+#: Supercells that are chosen here have no more atoms than this.
+MAX_ATOMS = 5000
+
 
 class Crystal:
     """A periodic cell with moments, and a supercell with its calculator.
@@ -87,7 +90,13 @@ class Crystal:
         self.lengths = lengths[self.sites]
         self.directions = self.spins[self.sites] / self.lengths[:, None]
         if repeat is None:
-            repeat = repeats_for(atoms, interaction_reach(atoms, positions=positions))
+            reach = interaction_reach(atoms, positions=positions)
+            repeat = repeats_for(atoms, reach)
+            if len(atoms) * np.prod(repeat) > MAX_ATOMS:
+                raise ValueError(
+                    f"a supercell for a range of {reach:.1f} A has {repeat} cells, "
+                    f"more than {MAX_ATOMS} atoms: choose repeat yourself"
+                )
         self.repeat = repeats(repeat, atoms.pbc)
         self.home = Atoms(
             numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell
@@ -166,6 +175,37 @@ def frames(directions: np.ndarray) -> np.ndarray:
     """Return (n, 2, 3) unit vectors t1, t2 with (t1, t2, e) right-handed."""
     first = perpendicular(directions)
     return np.stack([first, np.cross(directions, first)], axis=1)
+
+
+def spin_rows(crystal: Crystal) -> tuple[np.ndarray, float]:
+    """Return second derivatives by the transverse deviations of a reference state.
+
+    On the spheres on which the moments move, d2E = |m_i||m_j| t_i H_ij t_j -
+    |m_i| (e_i.dE/dm_i) delta_ij.
+
+    Returns
+    -------
+    (n, N, 2, 2) array, eV
+        Between the n sites of the cell and all N atoms of the supercell.
+    float
+        Their relative accuracy.
+    """
+    hessian = crystal.hessian()
+    t, sites, lengths = frames(crystal.directions), crystal.sites, crystal.lengths
+    columns = crystal.columns
+    rows = np.zeros((len(sites), hessian.n_atoms, 2, 2))
+    scale, across = (np.concatenate([x] * crystal.n_cells) for x in (lengths, t))
+    for k, site in enumerate(sites):
+        for x in range(2):
+            direction = np.zeros((hessian.n_atoms, 3))
+            direction[site] = lengths[k] * t[k, x]
+            _, found = hessian.product(moments=direction)
+            rows[k, columns, x] = scale[:, None] * np.einsum(
+                "jyb,jb->jy", across, found[columns]
+            )
+    along = np.einsum("ia,ia->i", crystal.directions, crystal.gradients()) * lengths
+    rows[np.arange(len(sites)), sites] -= along[:, None, None] * np.eye(2)
+    return rows, hessian.accuracy
 
 
 def interaction_reach(atoms: Atoms, *, positions: bool = False) -> float:
