@@ -328,6 +328,8 @@ def _displacement_rows(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
 def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Any = None) -> Any:
     """Draw energies in meV, from blue (phonon) to red (magnon).
 
+    Growth rates of an unstable state are drawn downwards as dashed red lines.
+
     Parameters
     ----------
     result : MagnonPhononBands
@@ -340,6 +342,7 @@ def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Any = None) -> Any:
     """
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
+    from matplotlib.colors import LinearSegmentedColormap
 
     if ax is None:
         _, ax = plt.subplots(layout="constrained")
@@ -349,12 +352,18 @@ def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Any = None) -> Any:
     points = np.stack([np.broadcast_to(x[:, None], y.shape), y], axis=-1)
     segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
     share = 0.5 * (result.magnon_share[:-1] + result.magnon_share[1:])
+    colors = LinearSegmentedColormap.from_list(
+        "phonon-magnon", ["tab:blue", "tab:purple", "tab:red"]
+    )
     lines = LineCollection(
-        list(segments), array=share.ravel(), cmap="coolwarm", clim=(0, 1), lw=1.6
+        list(segments), array=share.ravel(), cmap=colors, clim=(0, 1), lw=1.6
     )
     ax.add_collection(lines)
     ax.figure.colorbar(lines, ax=ax, label="magnon share")
-    ax.set(xlim=(x[0], x[-1]), ylim=(min(0.0, y.min()), 1.05 * y.max()))
+    falling = np.where(result.growth > 0, -1000.0 * result.growth, np.nan)
+    ax.plot(x, falling, "--", color="tab:red", lw=1.2)
+    bottom = min(0.0, y.min(), np.nanmin(falling, initial=0.0))
+    ax.set(xlim=(x[0], x[-1]), ylim=(1.05 * bottom, 1.05 * y.max()))
     if path is not None:
         path.decorate(ax)
     ax.set_ylabel("energy (meV)")

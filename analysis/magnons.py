@@ -35,7 +35,7 @@ from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
 from .exchange import ExchangeTensors
 from .kpath import KPath
-from .response import STATIONARY, Crystal, frames, spin_rows
+from .response import Crystal, check_torques, frames, spin_rows
 
 #: Negative curvatures up to this share of the largest are round-off.
 TOLERANCE = 1e-9
@@ -193,9 +193,9 @@ class SpinWaves:
             the calculator is not known and ``repeat`` not given.
         """
         crystal = Crystal(atoms, repeat=repeat)
-        if check:
-            crystal.check_stationary()
         rows, accuracy = spin_rows(crystal)
+        if check:
+            crystal.check_stationary(float(np.abs(rows).max()))
         images = crystal.images(crystal.sites, crystal.sites)
         blocks = fold(images, rows, crystal.sites)
         warn_of_aliasing(blocks.share_beyond(images.radius))
@@ -234,14 +234,8 @@ class SpinWaves:
         """
         e = exchange.directions if directions is None else _unit(directions, exchange)
         fields, curvature = _site_terms(exchange, e)
-        torques = np.linalg.norm(np.cross(e, fields), axis=1)
         along = np.einsum("ia,ia->i", e, fields)
-        if torques.max() > STATIONARY * np.abs(along).max() + 1e-9:
-            raise ValueError(
-                "the magnetic order is not stationary: a torque of "
-                f"{1000 * torques.max():.3g} meV acts on atom "
-                f"{exchange.sites[torques.argmax()]}; relax the moments first"
-            )
+        check_torques(np.cross(e, fields), float(np.abs(along).max()), exchange.sites)
         t = frames(e)
         pairs = exchange.blocks
         values = -np.einsum("pxa,pab,pyb->pxy", t[pairs.i], pairs.values, t[pairs.j])

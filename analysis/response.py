@@ -22,7 +22,7 @@ from deepspin_ase.system import System
 from .bloch import SAME_DISTANCE, Images, nearest_images, repeats, repeats_for
 from .hessian import SecondDerivatives, cartesian_hessian
 
-#: Torques up to this share of the largest exchange field times moment are none.
+#: Torques up to this share of the largest curvature are none.
 STATIONARY = 1e-3
 
 #: Supercells that are chosen here have no more atoms than this.
@@ -150,25 +150,35 @@ class Crystal:
                 "cannot be told from their images; increase repeat"
             )
 
-    def check_stationary(self) -> None:
+    def check_stationary(self, curvature: float) -> None:
         """Raise ValueError if torques act on the moments.
+
+        Parameters
+        ----------
+        curvature : float, eV
+            Largest second derivative by the direction of a moment, against which
+            torques are measured.
 
         Raises
         ------
         ValueError
-            The largest torque is above :data:`STATIONARY` of the exchange fields.
+            If a torque is above :data:`STATIONARY` of it.
         """
         fields = -self.gradients() * self.lengths[:, None]
-        along = np.einsum("ia,ia->i", self.directions, fields)
-        torques = np.linalg.norm(np.cross(self.directions, fields), axis=1)
-        if torques.max() > STATIONARY * np.abs(along).max() + 1e-9:
-            worst = int(torques.argmax())
-            raise ValueError(
-                f"the magnetic order is not stationary: a torque of "
-                f"{1000 * torques[worst]:.3g} meV acts on atom {self.sites[worst]} "
-                f"(exchange fields reach {1000 * np.abs(along).max():.3g} meV); relax "
-                "the moments first, with deepspin_ase.optimize.relax_spins"
-            )
+        check_torques(np.cross(self.directions, fields), curvature, self.sites)
+
+
+def check_torques(torques: np.ndarray, curvature: float, sites: np.ndarray) -> None:
+    """Raise ValueError if ``torques`` (n, 3), eV, act on the atoms ``sites``."""
+    sizes = np.linalg.norm(torques, axis=1)
+    if sizes.max() > STATIONARY * curvature + 1e-9:
+        worst = int(sizes.argmax())
+        raise ValueError(
+            "the magnetic order is not stationary: a torque of "
+            f"{1000 * sizes[worst]:.3g} meV acts on atom {sites[worst]} (curvatures "
+            f"reach {1000 * curvature:.3g} meV); relax the moments first, with "
+            "deepspin_ase.optimize.relax_spins"
+        )
 
 
 def frames(directions: np.ndarray) -> np.ndarray:
