@@ -25,7 +25,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from .bloch import Blocks, fold, warn_of_aliasing
+from .bloch import SAME_DISTANCE, Blocks, fold, warn_of_aliasing
 from .exchange_fit import RawExchange, fit_exchange
 from .response import Crystal
 
@@ -198,6 +198,27 @@ class ExchangeTensors:
         sites = np.einsum("ia,iab,ib->", e, self.onsite, e)
         return float(-0.5 * pairs - sites - np.sum(self.fields * e))
 
+    def field_within(self, distances: ArrayLike) -> np.ndarray:
+        """Return the exchange field of the reference order from pairs up to r.
+
+        The mean over the magnetic atoms of sum_j e_i.J_ij.e_j over the pairs closer
+        than each distance: how the energy of the order converges with distance.
+
+        Parameters
+        ----------
+        distances : (D,) array, A
+
+        Returns
+        -------
+        (D,) array, eV
+        """
+        e, b = self.directions, self.blocks
+        pairs = np.einsum("pa,pab,pb->p", e[b.i], b.values, e[b.j])
+        order = np.argsort(self.distances, kind="stable")
+        total = np.concatenate([[0.0], np.cumsum(pairs[order])]) / len(self.sites)
+        reached = np.asarray(distances, dtype=float) + SAME_DISTANCE
+        return total[np.searchsorted(self.distances[order], reached)]
+
     def shells(self, tolerance: float = 0.02) -> list[Shell]:
         """Return averages over pairs of the same elements and distance.
 
@@ -332,4 +353,28 @@ def plot_exchange(result: ExchangeTensors, ax: Any = None) -> Any:
     ax.plot(result.distances, D, "x", color="0.5", ms=4, label="|D|")
     ax.set(xlabel="distance (Å)", ylabel="exchange (meV)")
     ax.legend(frameon=False)
+    return ax
+
+
+def plot_exchange_convergence(result: ExchangeTensors, ax: Any = None) -> Any:
+    """Draw how the exchange field of the order grows with distance, in meV.
+
+    Parameters
+    ----------
+    result : ExchangeTensors
+    ax : Axes, optional
+        Made here by default.
+
+    Returns
+    -------
+    Axes
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    reached = np.unique(np.round(result.distances, 3))
+    ax.plot(reached, 1e3 * result.field_within(reached), "o-", ms=4)
+    ax.axhline(1e3 * result.field_within([np.inf])[0], color="0.8", lw=1)
+    ax.set(xlabel="distance (Å)", ylabel="exchange field (meV)")
     return ax

@@ -112,6 +112,7 @@ def spin_lattice_coupling(
         As ``exchange_tensors``, or if the site carries no moment.
     """
     crystal = Crystal(atoms, repeat=repeat)
+    crystal.check_size()
     moved = site if displaced is None else displaced
     for index in (site, moved):
         if not 0 <= index < len(atoms):
@@ -179,6 +180,7 @@ def strain_derivative(
         raise ValueError(f"strain must be a finite (3, 3) matrix, got {strain!r}")
     _check_step(step)
     crystal = Crystal(atoms, repeat=repeat)
+    crystal.check_size()
     ends = []
     for sign in (1.0, -1.0):
         strained = atoms.copy()

@@ -10,6 +10,9 @@ from ase import Atoms
 from ase.cell import Cell
 from numpy.typing import ArrayLike
 
+#: Multiples of a lattice vector may miss an integer by this much.
+_COMMENSURATE = 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class KPath:
@@ -73,8 +76,8 @@ def k_path(
     Raises
     ------
     ValueError
-        If the cell is not periodic, the path names unknown points, or there are
-        fewer than two points.
+        If the cell is not periodic, ``cell`` does not fit into it a whole number of
+        times, the path names unknown points, or there are fewer than two points.
     """
     own = atoms.cell
     named = own if cell is None else Cell.new(cell)
@@ -82,6 +85,13 @@ def k_path(
         raise ValueError("a path of wave vectors needs a periodic cell")
     if npoints < 2:
         raise ValueError(f"a path needs at least 2 points, got npoints={npoints}")
+    if cell is not None:
+        multiples = own.array[atoms.pbc] @ np.linalg.pinv(named.array)
+        if np.abs(multiples - np.rint(multiples)).max() > _COMMENSURATE:
+            raise ValueError(
+                "the cell of the atoms is no multiple of the cell that the path refers "
+                f"to: its vectors are {np.round(multiples, 3).tolist()} of those"
+            )
     try:
         band = named.bandpath(
             path, npoints, special_points=special_points, pbc=atoms.pbc

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from deepspin_ase.units import G_FACTOR, HBAR
 
-from .bloch import Blocks, fold
+from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
 from .kpath import KPath
 from .magnons import SpinWaves, UnstableReferenceWarning
@@ -170,11 +170,11 @@ class MagnonPhonons:
         )
         K, C = _displacement_rows(crystal)
         everyone = np.arange(len(crystal.home))
-        return cls(
-            waves,
-            fold(crystal.images(everyone, everyone), K, everyone),
-            fold(crystal.images(everyone, crystal.sites), C, everyone),
-        )
+        images = crystal.images(everyone, everyone)
+        force_constants = fold(images, K, everyone)
+        warn_of_aliasing(force_constants.share_beyond(images.radius))
+        coupling = fold(crystal.images(everyone, crystal.sites), C, everyone)
+        return cls(waves, force_constants, coupling)
 
     def hamiltonian(self, kpts: ArrayLike) -> np.ndarray:
         """Return the canonical form M(k), (K, 6N + 2n, 6N + 2n), eV; Hermitian."""

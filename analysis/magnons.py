@@ -189,10 +189,12 @@ class SpinWaves:
         Raises
         ------
         ValueError
-            If there is no calculator or moment, torques act, or the range of
-            the calculator is not known and ``repeat`` not given.
+            If there is no calculator or moment, torques act, the range of the
+            calculator is not known and ``repeat`` not given, or the supercell is
+            too small for nearest neighbours.
         """
         crystal = Crystal(atoms, repeat=repeat)
+        crystal.check_size()
         rows, accuracy = spin_rows(crystal)
         if check:
             crystal.check_stationary(float(np.abs(rows).max()))

@@ -17,7 +17,11 @@ from deepspin_ase import (
     set_spins,
     spiral,
 )
-from deepspin_ase.analysis.exchange import exchange_tensors, plot_exchange
+from deepspin_ase.analysis.exchange import (
+    exchange_tensors,
+    plot_exchange,
+    plot_exchange_convergence,
+)
 from deepspin_ase.analysis.exchange_striction import (
     plot_spin_lattice_coupling,
     spin_lattice_coupling,
@@ -259,6 +263,10 @@ def test_shells_of_nio():
     assert second.isotropic == pytest.approx(-19.01e-3, rel=1e-6)
     assert second.spread < 1e-10
     assert "Ni-Ni 4.178 A x6: J -19.01" in str(second)
+    # The six parallel and six antiparallel nearest neighbours cancel.
+    fields = x.field_within([2.0, 3.0, 10.0])
+    assert fields == pytest.approx([0.0, 0.0, 6 * 19.01e-3], abs=1e-8)
+    assert plot_exchange_convergence(x).get_xlabel() == "distance (Å)"
     coupling = spin_lattice_coupling(atoms, 0)
     across = np.isclose(coupling.distances, 4.178)
     assert across.sum() == 6
@@ -302,6 +310,16 @@ def test_derivatives_by_positions_and_strain():
     assert np.abs(change.isotropic - slope.numpy() * stretch).max() < 1e-5
     with pytest.raises(ValueError, match=r"\(3, 3\)"):
         strain_derivative(atoms, [1, 2, 3])
+
+
+def test_no_exchange():
+    """An anisotropy alone leaves no pairs, and nothing to draw."""
+    atoms = triclinic()
+    atoms.calc = DeepSpinCalculator(UniaxialAnisotropy(K, AXIS))
+    x = exchange_tensors(atoms, repeat=(2, 2, 1))
+    assert len(x.distances) == 0 and x.shells() == [] and x.aliasing == 0.0
+    assert np.abs(x.onsite - K * (np.outer(AXIS, AXIS) - np.eye(3) / 3)).max() < 1e-9
+    plot_exchange(x)
 
 
 def test_bad_input():

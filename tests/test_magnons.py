@@ -434,3 +434,21 @@ def test_paths():
         k_path(primitive, "G?")
     with pytest.raises(ValueError, match="periodic"):
         k_path(Atoms("Fe"))
+    with pytest.raises(ValueError, match="no multiple"):
+        k_path(chromium(), "GH", cell=1.1 * primitive.cell.array)
+
+
+def test_clusters_and_wires():
+    """Structures without periods, or with one and no other lattice vectors."""
+    J = 0.02
+    dimer = Atoms("Fe2", positions=[(0, 0, 0), (0, 0, 2.0)])
+    set_spins(dimer, {"Fe": 2.0})
+    potential = Heisenberg(Shells([(2.0, J)], 0.1))
+    energies = waves_of(dimer, potential).bands([[0, 0, 0]]).energies
+    assert energies[0] == pytest.approx([0.0, g / 2.0 * 2 * J], abs=1e-12)
+    wire = Atoms("Fe", cell=(0, 0, 2.0), pbc=(0, 0, 1))
+    set_spins(wire, {"Fe": 2.0})
+    energies = waves_of(wire, potential).bands(along_z([0.0, 0.25])).energies
+    assert energies[:, 0] == pytest.approx([0.0, g / 2.0 * 2 * J], abs=1e-12)
+    with pytest.raises(ValueError, match="too small"):
+        waves_of(wire, potential, repeat=1)
