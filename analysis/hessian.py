@@ -41,6 +41,9 @@ class SecondDerivatives:
         Expected error of a product, relative to the largest curvature.
     n_products : int
         Products so far.
+    energy : float, eV
+    gradients : (2, N, 3) array
+        dE/dR, eV/A, and dE/dm, eV/mu_B; zero for what it is not differentiated by.
     """
 
     n_atoms: int
@@ -48,6 +51,8 @@ class SecondDerivatives:
     spins: bool
     accuracy: float
     n_products: int
+    energy: float
+    gradients: np.ndarray
 
     def _times(self, direction: np.ndarray) -> np.ndarray:
         """Multiply one direction (2, N, 3); rows of what is fixed are zero."""
@@ -89,6 +94,23 @@ class SecondDerivatives:
         shape = next(iter(given.values())).shape
         zero = np.zeros(shape)
         directions = np.stack([given.get(k, zero) for k in parts], axis=-3)
+        first, second = np.moveaxis(self.multiply(directions), -3, 0)
+        return (
+            first if self.positions else first[..., :0, :],
+            second if self.spins else second[..., :0, :],
+        )
+
+    def multiply(self, directions: np.ndarray) -> np.ndarray:
+        """Return products with directions (..., 2, N, 3): [displacements, moments].
+
+        As :meth:`product`, in one array; rows of positions or spins that the
+        Hessian was made without are zero, and such directions count for nothing.
+
+        Raises
+        ------
+        CalculationFailed
+            If a product is not finite.
+        """
         flat = directions.reshape(-1, 2, self.n_atoms, 3)
         found = np.empty_like(flat)
         for k, direction in enumerate(flat):
@@ -96,11 +118,7 @@ class SecondDerivatives:
         self.n_products += len(flat)
         if not np.isfinite(found).all():
             raise CalculationFailed("a second derivative of the energy is not finite")
-        first, second = np.moveaxis(found.reshape(directions.shape), -3, 0)
-        return (
-            first if self.positions else first[..., :0, :],
-            second if self.spins else second[..., :0, :],
-        )
+        return found.reshape(directions.shape)
 
     def _check(self, given: dict[str, np.ndarray]) -> None:
         if not given:
@@ -212,6 +230,7 @@ class CartesianHessian(SecondDerivatives):
         self.positions, self.spins = positions, spins
         self.accuracy = 1e-10 if structure.dtype == torch.float64 else 1e-4
         self.n_products = 0
+        self._chosen = [k for k, on in enumerate((positions, spins)) if on]
         self._differentiate(potential, structure)
 
     def _differentiate(self, potential: Potential, system: System) -> None:
@@ -224,13 +243,17 @@ class CartesianHessian(SecondDerivatives):
             energies = potential(
                 system.replace(positions=positions, spins=spins), pairs
             )
+            total = energies.sum()
             self._gradients = _gradient(
-                energies.sum()[None], self._leaves, None, create_graph=True
+                total[None], self._leaves, None, create_graph=True
             )
+        self.energy = float(total.detach())
+        self.gradients = np.zeros((2, self.n_atoms, 3))
+        for k, gradient in zip(self._chosen, self._gradients, strict=True):
+            self.gradients[k] = gradient.detach().cpu().numpy()
 
     def _times(self, direction: np.ndarray) -> np.ndarray:
-        chosen = [k for k, on in enumerate((self.positions, self.spins)) if on]
-        weights = [self._leaves[0].new_tensor(direction[k]) for k in chosen]
+        weights = [self._leaves[0].new_tensor(direction[k]) for k in self._chosen]
         # Where a direction is zero its graph need not be walked through.
         terms = [
             (g, w)
@@ -240,9 +263,8 @@ class CartesianHessian(SecondDerivatives):
         products = np.zeros_like(direction)
         if terms:
             gradients, given = ([*x] for x in zip(*terms, strict=True))
-            for k, found in zip(
-                chosen, _gradient(gradients, self._leaves, given), strict=True
-            ):
+            second = _gradient(gradients, self._leaves, given)
+            for k, found in zip(self._chosen, second, strict=True):
                 products[k] = found.cpu().numpy()
         return products
 
@@ -315,13 +337,15 @@ class DifferenceHessian(SecondDerivatives):
             raise ValueError(f"the step must be a positive number, got {step}")
         self.n_atoms = len(atoms)
         self.positions, self.spins = positions, spins
-        self.accuracy = 1e-5
+        self.accuracy = 1e-4
         self.n_products = 0
         self.step = step
         self._atoms = atoms.copy()
         self._atoms.set_constraint()
         self._atoms.calc = atoms.calc
         self._start = atoms.positions.copy(), get_spins(atoms) if spins else None
+        self.gradients = self._gradient(np.zeros((2, self.n_atoms, 3)))
+        self.energy = float(_property(self._atoms, "energy"))
 
     def _times(self, direction: np.ndarray) -> np.ndarray:
         largest = np.linalg.norm(direction, axis=-1).max()

@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
+from deepspin_ase.analysis import joint_hessian
 from deepspin_ase.analysis.hessian import (
     CartesianHessian,
     DifferenceHessian,
     SecondDerivatives,
     cartesian_hessian,
 )
+from deepspin_ase.analysis.joint_hessian import JointHessian
+from deepspin_ase.constraints import FixSpins
 from deepspin_ase.potentials import (
     Biquadratic,
     BuckinghamCoulomb,
@@ -250,3 +254,248 @@ def test_shipped_network_in_its_supercell():
     expected = differences(potential, atoms, direction)
     found = np.stack(CartesianHessian(potential, atoms).product(*direction))
     assert found == pytest.approx(expected, abs=1e-6 * abs(expected).max())
+
+
+def coupled() -> Potential:
+    """Return a potential in which lengths of moments matter too."""
+    return Sum(
+        [
+            LennardJones(0.3, 2.25, cutoff=4.5),
+            MomentExchange(CubicCut(0.05, 3.5)),
+            DzyaloshinskiiMoriya(CubicCut(0.02, 3.5)),
+            Landau([-0.1, 0.05]),
+            UniaxialAnisotropy(0.01, (1, 0, 2)),
+        ]
+    )
+
+
+def cluster(seed: int = 0) -> Atoms:
+    rng = np.random.default_rng(seed)
+    atoms = Atoms(
+        "Fe4", positions=[[0, 0, 0], [2.4, 0, 0], [0, 2.5, 0], [0.5, 0.4, 2.3]]
+    )
+    atoms.rattle(0.1, seed=seed)
+    set_spins(atoms, 1.5 * rng.normal(size=(4, 3)))
+    return atoms
+
+
+def along_geodesic(atoms: Atoms, hessian: JointHessian, q: np.ndarray) -> float:
+    """Return the energy after the step q."""
+    moved = atoms.copy()
+    positions, spins = hessian.space.moved(q)
+    moved.positions[:] = positions
+    set_spins(moved, spins)
+    return atoms.calc.get_property("energy", moved)
+
+
+def test_it_is_the_second_derivative_along_great_circles():
+    """Anywhere, not just at stationary points."""
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    hessian = JointHessian(atoms, spin_scale=0.7)
+    rng = np.random.default_rng(1)
+    h = 1e-3
+    for _ in range(3):
+        q = rng.normal(size=hessian.shape[0])
+        q /= np.linalg.norm(q)
+        energies = [
+            along_geodesic(atoms, hessian, k * h * q) for k in (-2, -1, 0, 1, 2)
+        ]
+        slope = np.dot([1, -8, 0, 8, -1], energies) / (12 * h)
+        bend = np.dot([-1, 16, -30, 16, -1], energies) / (12 * h**2)
+        assert hessian.gradient @ q == pytest.approx(slope, rel=1e-6, abs=1e-8)
+        assert q @ (hessian @ q) == pytest.approx(bend, rel=1e-5, abs=1e-6)
+
+
+def test_joint_matrix_is_symmetric_and_a_product():
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    u, v = np.random.default_rng(2).normal(size=(2, 20))
+    hessian = JointHessian(atoms)
+    assert hessian.shape == (20, 20)
+    products = hessian @ u, hessian @ v
+    assert v @ products[0] == pytest.approx(u @ products[1], rel=1e-12)
+    assert hessian.matrix() @ u == pytest.approx(products[0], rel=1e-10)
+    assert hessian.T @ u == pytest.approx(products[0], rel=1e-10)
+
+
+def test_steps_lengths_and_rotation_vectors():
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    space = JointHessian(atoms, spin_scale=0.5).space
+    q = np.random.default_rng(3).normal(size=20)
+    displacements, changes = space.directions(q)
+    assert space.step(displacements, changes) == pytest.approx(q)
+    assert space.turning(displacements, space.turns(q)) == pytest.approx(q)
+    turns = space.turns(q)
+    length = np.sum(displacements**2) + np.sum((0.5 * turns) ** 2)
+    assert np.sum(q**2) == pytest.approx(length)
+    spins = space.moved(q)[1]
+    before = np.linalg.norm(get_spins(atoms), axis=1)
+    assert np.linalg.norm(spins, axis=1) == pytest.approx(before, rel=1e-14)
+    angle = np.linalg.norm(turns, axis=1)
+    cosine = np.sum(spins * get_spins(atoms), axis=1) / before**2
+    assert cosine == pytest.approx(np.cos(angle), abs=1e-12)
+
+
+def test_gradients_are_carried_along():
+    """Transport keeps lengths, and the Hessian is the change of the gradient."""
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    here = JointHessian(atoms)
+    q = 1e-5 * np.random.default_rng(3).normal(size=20)
+    moved = atoms.copy()
+    moved.positions[:], spins = here.space.moved(q)
+    set_spins(moved, spins)
+    moved.calc = atoms.calc
+    there = JointHessian(moved)
+    back = there.space.carried(there.gradient, -there_step(here, there, q), here.space)
+    assert np.linalg.norm(back) == pytest.approx(np.linalg.norm(there.gradient))
+    change = here @ q
+    assert back - here.gradient == pytest.approx(change, abs=1e-3 * abs(change).max())
+
+
+def there_step(here: JointHessian, there: JointHessian, q: np.ndarray) -> np.ndarray:
+    return here.space.carried(q, q, there.space)
+
+
+def test_carrying_over_a_long_way_keeps_lengths_and_angles():
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    here = JointHessian(atoms).space
+    rng = np.random.default_rng(5)
+    q, vectors = 0.4 * rng.normal(size=20), rng.normal(size=(2, 20))
+    atoms.positions[:], spins = here.moved(q)
+    set_spins(atoms, spins)
+    there = JointHessian(atoms).space
+    carried = here.carried(vectors, q, there)
+    assert carried @ carried.T == pytest.approx(vectors @ vectors.T, rel=1e-12)
+    # Along the way itself, and there and back again.
+    way = here.carried(q, q, there)
+    assert there.turns(way) == pytest.approx(here.turns(q), rel=1e-10)
+    assert there.carried(carried, -way, here) == pytest.approx(vectors, rel=1e-10)
+
+
+def test_constraints_take_coordinates_away():
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    whole = JointHessian(atoms).matrix()
+    atoms.set_constraint(
+        [FixAtoms([0]), FixCartesian(1, (True, False, True)), FixSpins([3])]
+    )
+    part = JointHessian(atoms)
+    kept = [4, 6, 7, 8, 9, 10, 11, *range(12, 18)]
+    assert part.matrix() == pytest.approx(whole[np.ix_(kept, kept)], abs=1e-12)
+    assert JointHessian(atoms, spins=False).shape == (7, 7)
+    assert JointHessian(atoms, positions=False).shape == (6, 6)
+    atoms.set_constraint(FixBondLength(0, 1))
+    with pytest.raises(ValueError, match="FixBondLength"):
+        JointHessian(atoms)
+
+
+def test_atoms_without_moment_only_move():
+    atoms = cluster()
+    spins = get_spins(atoms)
+    spins[1] = 0.0
+    set_spins(atoms, spins)
+    atoms.calc = DeepSpinCalculator(Heisenberg(CubicCut(0.05, 3.5)))
+    assert JointHessian(atoms).shape == (18, 18)
+
+
+def test_joint_hessian_of_any_calculator():
+    atoms = cluster()
+    atoms.calc = DeepSpinCalculator(coupled())
+    exact = JointHessian(atoms).matrix()
+    atoms.calc = Foreign(coupled())
+    found = JointHessian(atoms).matrix()
+    assert found == pytest.approx(exact, abs=1e-5 * abs(exact).max())
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_zero_modes_are_the_symmetries(foreign):
+    """Found away from stationary points: H X x = X g."""
+    isotropic = LennardJones(0.3, 2.25, cutoff=4.5) + Heisenberg(CubicCut(0.05, 3.5))
+    chiral = isotropic + DzyaloshinskiiMoriya(CubicCut(0.02, 3.5))
+    easy = isotropic + UniaxialAnisotropy(1e-4, (0, 0, 1))
+    field = isotropic + Zeeman((0, 0, 10.0))
+
+    def names(potential: Potential, atoms: Atoms) -> str:
+        atoms.calc = Foreign(potential) if foreign else DeepSpinCalculator(potential)
+        hessian = JointHessian(atoms)
+        zero = hessian.zero_modes
+        overlap = zero.vectors.T @ zero.vectors
+        assert overlap == pytest.approx(np.eye(len(zero)), abs=1e-10)
+        assert abs(hessian.gradient @ zero.vectors).max(initial=0.0) < 1e-6
+        return str(zero)
+
+    atoms = cluster()
+    expected = "3 translation, 3 rotation of spins, 3 rotation of atoms"
+    assert names(isotropic, atoms) == expected
+    assert names(chiral, atoms) == "3 translation, 3 rotation of atoms and spins"
+    axial = "3 translation, 1 rotation of spins, 3 rotation of atoms"
+    assert names(easy, atoms) == axial
+    assert names(field, atoms) == axial
+    crystal = bulk("Fe", cubic=True) * (1, 1, 2)
+    crystal.rattle(0.05, seed=0)
+    set_spins(crystal, np.random.default_rng(0).normal(size=(4, 3)))
+    assert names(isotropic, crystal) == "3 translation, 3 rotation of spins"
+    crystal.set_constraint(FixAtoms([0]))
+    assert names(isotropic, crystal) == "3 rotation of spins"
+    set_spins(crystal, [[0, 0, 2.0]] * 4)
+    assert names(isotropic, crystal) == "2 rotation of spins"
+    atoms.set_constraint(FixAtoms([0]))
+    assert names(isotropic, atoms) == "3 rotation of spins, 3 rotation of atoms"
+    atoms.set_constraint([FixAtoms([0, 1]), FixSpins([2])])
+    assert names(isotropic, atoms) == "1 rotation of spins, 1 rotation of atoms"
+    atoms.set_constraint([FixAtoms([0, 1, 2]), FixSpins([0, 2])])
+    assert names(isotropic, atoms) == "none"
+
+
+def test_linear_molecules_have_one_rotation_less():
+    atoms = molecule("O2")
+    atoms.calc = DeepSpinCalculator(LennardJones(0.3, 1.0, cutoff=4.5))
+    zero = JointHessian(atoms, spins=False).zero_modes
+    assert str(zero) == "3 translation, 2 rotation of atoms"
+
+
+def test_lowest_modes_dense_and_iterative_agree(monkeypatch):
+    atoms = bulk("Fe", cubic=True) * (2, 2, 2)
+    atoms.rattle(0.02, seed=3)
+    spins = np.tile([0, 0, 2.0], (16, 1)) + 0.3 * np.random.default_rng(1).normal(
+        size=(16, 3)
+    )
+    set_spins(atoms, spins)
+    atoms.calc = DeepSpinCalculator(
+        LennardJones(0.3, 2.25, cutoff=4.5)
+        + Heisenberg(CubicCut(0.05, 3.5))
+        + UniaxialAnisotropy(-0.02, (0, 0, 1))
+    )
+    hessian = JointHessian(atoms)
+    assert hessian.shape == (80, 80)
+    exact, modes = hessian.lowest(3)
+    zero = hessian.zero_modes
+    assert str(zero) == "3 translation, 1 rotation of spins"
+    assert abs(zero.vectors.T @ modes).max() < 1e-8
+    monkeypatch.setattr(joint_hessian, "DENSE", 10)
+    values, vectors = JointHessian(atoms).lowest(3, tolerance=1e-5)
+    assert values == pytest.approx(exact, abs=1e-4 * abs(exact).max())
+    assert abs(zero.vectors.T @ vectors).max() < 1e-8
+    again, _ = hessian.lowest(1, start=modes[:, :1])
+    assert again[0] == pytest.approx(exact[0], rel=1e-3)
+
+
+def test_bad_joint_input_says_what_is_wrong():
+    atoms = cluster()
+    with pytest.raises(ValueError, match="no calculator"):
+        JointHessian(atoms)
+    atoms.calc = DeepSpinCalculator(coupled())
+    with pytest.raises(ValueError, match="spin_scale"):
+        JointHessian(atoms, spin_scale=0.0)
+    with pytest.raises(ValueError, match="nothing can move"):
+        JointHessian(atoms, positions=False, spins=False)
+    set_spins(atoms, np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="all moments are zero"):
+        JointHessian(atoms)
+    bare = Atoms("Fe", calculator=DeepSpinCalculator(coupled()))
+    with pytest.raises(ValueError, match="carry no magnetic moments"):
+        JointHessian(bare)
