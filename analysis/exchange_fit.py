@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from .response import Crystal, frames
+from .response import Crystal, frames, transverse_products
 
 #: Smallest eigenvalue of the fit's normal matrix that counts as determined.
 DETERMINED = 1e-3
@@ -100,49 +100,47 @@ def _rows(
     crystal: Crystal, rotation: np.ndarray, chosen: np.ndarray, progress: tqdm
 ) -> tuple[np.ndarray, float]:
     """Return P_i |m_i||m_j| d2E/dm_i dm_j P_j, (n, M, 3, 3), eV, and its accuracy."""
-    hessian = crystal.hessian()
-    columns = crystal.columns
-    e = np.tile(crystal.directions @ rotation.T, (crystal.n_cells, 1))
-    lengths = np.tile(crystal.lengths, crystal.n_cells)
-    across = frames(e[: len(crystal.sites)])
-    rows = np.zeros((len(chosen), len(columns), 3, 3))
-    for n, k in enumerate(chosen):
-        for t in across[k]:
-            direction = np.zeros((hessian.n_atoms, 3))
-            direction[crystal.sites[k]] = crystal.lengths[k] * t
-            found = lengths[:, None] * hessian.product(moments=direction)[1][columns]
-            found -= np.einsum("ja,ja->j", found, e)[:, None] * e
-            rows[n] += t[:, None] * found[:, None, :]
-            progress.update()
-    return rows, hessian.accuracy
+    e = crystal.directions @ rotation.T
+    products, accuracy = transverse_products(crystal, e, chosen, progress.update)
+    others = np.tile(e, (crystal.n_cells, 1))
+    along = np.einsum("ixjb,jb->ixj", products, others)
+    products -= along[..., None] * others
+    return np.einsum("ixa,ixjb->ijab", frames(e)[chosen], products), accuracy
 
 
 def _fit_row(
     crystal: Crystal, rotations: np.ndarray, site: int, rows: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return J (M, 3, 3) of one site, and what it leaves out, (M,)."""
-    count = len(crystal.columns)
-    normal = np.zeros((len(crystal.sites), 9, 9))
-    target = np.zeros((count, 9))
+    # Moments along the same line have the same fit.
+    signs = np.sign(crystal.directions @ [1.0, np.sqrt(2.0), np.sqrt(3.0)])
+    rounded = np.round(signs[:, None] * crystal.directions, 12)
+    _, first, kind = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    lines = crystal.directions[first]
+    kind = np.tile(kind.ravel(), crystal.n_cells)
+    count = len(kind)
+    normal, target = np.zeros((len(lines), 9, 9)), np.zeros((count, 9))
     projectors = []
     for rotation, row in zip(rotations, rows, strict=True):
-        e = crystal.directions @ rotation.T
+        e = lines @ rotation.T
         across = np.eye(3) - e[:, :, None] * e[:, None, :]
-        projectors.append(across)
-        normal += np.einsum("ac,jbd->jabcd", across[site], across).reshape(-1, 9, 9)
+        own = across[kind[site]]
+        projectors.append((own, across))
+        normal += np.einsum("ac,jbd->jabcd", own, across).reshape(-1, 9, 9)
         target -= row.reshape(count, 9)
     if np.linalg.eigvalsh(normal)[:, 0].min() < DETERMINED:
         raise ValueError(
             "the orientations of this order do not determine all components of J"
         )
-    inverse = np.tile(np.linalg.inv(normal), (crystal.n_cells, 1, 1))
-    J = np.einsum("jab,jb->ja", inverse, target).reshape(count, 3, 3)
-    J[site] = 0.0
-    square = np.zeros(count)
-    for across, row in zip(projectors, rows, strict=True):
-        both = np.tile(across, (crystal.n_cells, 1, 1))
-        square += ((across[site] @ J @ both + row) ** 2).sum(axis=(1, 2))
-    square[site] = 0.0
+    inverse = np.linalg.inv(normal)
+    J, square = np.zeros((count, 3, 3)), np.zeros(count)
+    for k in range(len(lines)):
+        members = kind == k
+        J[members] = (target[members] @ inverse[k]).reshape(-1, 3, 3)
+        for (own, across), row in zip(projectors, rows, strict=True):
+            missed = own @ J[members] @ across[k] + row[members]
+            square[members] += (missed**2).sum(axis=(1, 2))
+    J[site], square[site] = 0.0, 0.0
     return J, np.sqrt(square / len(rotations))
 
 

@@ -6,21 +6,19 @@ which second derivatives are computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from deepspin_ase.calculator import DeepSpinCalculator
-from deepspin_ase.potentials import Potential, Sum
-from deepspin_ase.potentials.combine import Committee
-from deepspin_ase.potentials.sites import PairTerm, SiteTerm
+from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.spins import get_spins, perpendicular, set_spins
 from deepspin_ase.system import System
 
 from .bloch import SAME_DISTANCE, Images, nearest_images, repeats, repeats_for
 from .hessian import SecondDerivatives, cartesian_hessian
+from .reach import finite_reach, interaction_reach
 
 #: Torques up to this share of the largest curvature are none.
 STATIONARY = 1e-3
@@ -187,6 +185,84 @@ def frames(directions: np.ndarray) -> np.ndarray:
     return np.stack([first, np.cross(directions, first)], axis=1)
 
 
+def transverse_products(
+    crystal: Crystal,
+    directions: np.ndarray,
+    chosen: np.ndarray,
+    progress: Callable[[int], object] = int,
+) -> tuple[np.ndarray, float]:
+    """Return |m_i||m_j| t_i d2E/dm_i dm_j for the two t_i across each e_i.
+
+    Sites that are too far from each other to couple to the same moment share a
+    product with the Hessian.
+
+    Parameters
+    ----------
+    crystal : Crystal
+        Its supercell in the state that is asked about.
+    directions : (n, 3) array
+        Unit vectors of the moments of the cell in that state; the t are their
+        :func:`frames`.
+    chosen : (k,) integer array
+        Which sites i of the cell.
+    progress : callable
+        Told how many sites times directions are done.
+
+    Returns
+    -------
+    (k, 2, M, 3) array, eV
+        Cartesian in the moments j of the supercell.
+    float
+        Their relative accuracy.
+    """
+    hessian = crystal.hessian()
+    columns, t = crystal.columns, frames(directions)
+    lengths = np.tile(crystal.lengths, crystal.n_cells)
+    rows = np.zeros((len(chosen), 2, len(columns), 3))
+    for group, near in _apart(crystal, chosen):
+        for x in range(2):
+            direction = np.zeros((hessian.n_atoms, 3))
+            sites = chosen[group]
+            direction[crystal.sites[sites]] = crystal.lengths[sites, None] * t[sites, x]
+            _, found = hessian.product(moments=direction)
+            found = lengths[:, None] * found[columns]
+            rows[group, x] = np.where(near[..., None], found, 0.0)
+            progress(len(group))
+    return rows, hessian.accuracy
+
+
+def _apart(
+    crystal: Crystal, chosen: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split ``chosen`` into groups of which no moment is near two members.
+
+    Yields
+    ------
+    (g,) integer array
+        Positions in ``chosen``.
+    (g, M) bool array
+        Which moments of the supercell each member couples to.
+    """
+    columns = crystal.columns
+    near = np.ones((len(chosen), len(columns)), dtype=bool)
+    reach = finite_reach(crystal.large)
+    if np.isfinite(reach) and len(chosen) > 1:
+        pairs = build_pairs(System.from_atoms(crystal.large[columns]), reach + 1e-6)
+        coupled = np.eye(len(columns), dtype=bool)
+        coupled[pairs.i, pairs.j] = True
+        near = coupled[chosen]
+    left = np.arange(len(chosen))
+    while len(left):
+        group: list[int] = []
+        taken = np.zeros(len(columns), dtype=bool)
+        for k in left.tolist():
+            if not taken[near[k]].any():
+                group.append(k)
+                taken |= near[k]
+        yield np.array(group), near[group]
+        left = np.setdiff1d(left, group)
+
+
 def spin_rows(crystal: Crystal) -> tuple[np.ndarray, float]:
     """Return second derivatives by the transverse deviations of a reference state.
 
@@ -200,56 +276,12 @@ def spin_rows(crystal: Crystal) -> tuple[np.ndarray, float]:
     float
         Their relative accuracy.
     """
-    hessian = crystal.hessian()
-    t, sites, lengths = frames(crystal.directions), crystal.sites, crystal.lengths
-    columns = crystal.columns
-    rows = np.zeros((len(sites), hessian.n_atoms, 2, 2))
-    scale, across = (np.concatenate([x] * crystal.n_cells) for x in (lengths, t))
-    for k, site in enumerate(sites):
-        for x in range(2):
-            direction = np.zeros((hessian.n_atoms, 3))
-            direction[site] = lengths[k] * t[k, x]
-            _, found = hessian.product(moments=direction)
-            rows[k, columns, x] = scale[:, None] * np.einsum(
-                "jyb,jb->jy", across, found[columns]
-            )
-    along = np.einsum("ia,ia->i", crystal.directions, crystal.gradients()) * lengths
-    rows[np.arange(len(sites)), sites] -= along[:, None, None] * np.eye(2)
-    return rows, hessian.accuracy
-
-
-def interaction_reach(atoms: Atoms, *, positions: bool = False) -> float:
-    """Return the distance at which the potential ceases to couple two moments, A.
-
-    Pair terms end at their cutoff; per-atom energies that depend on the
-    surroundings, as in a network, couple moments on either side of an atom. Sums
-    over all distances (dipoles, charges) have no end, their cutoff is taken.
-
-    Parameters
-    ----------
-    atoms : Atoms
-    positions : bool
-        Count terms that couple atoms, not only moments.
-
-    Raises
-    ------
-    ValueError
-        If the calculator does not tell its cutoff.
-    """
-    if not isinstance(atoms.calc, DeepSpinCalculator):
-        raise ValueError(
-            f"the range of {type(atoms.calc).__name__} is not known: give repeat, the "
-            "numbers of cells of a supercell in which the interaction ends"
-        )
-    system = System.from_atoms(atoms, require_spins=False)
-    return _reach(atoms.calc.bare_potential, system, positions)
-
-
-def _reach(potential: Potential, system: System, positions: bool) -> float:
-    if isinstance(potential, Sum | Committee):
-        parts = [m for m in potential.members if isinstance(m, Potential)]
-        return max(_reach(part, system, positions) for part in parts)
-    if not (positions or potential.uses_spins):
-        return 0.0
-    reach = potential.pair_cutoff(system)
-    return reach if isinstance(potential, PairTerm | SiteTerm) else 2.0 * reach
+    sites = crystal.sites
+    everyone = np.arange(len(sites))
+    products, accuracy = transverse_products(crystal, crystal.directions, everyone)
+    across = np.tile(frames(crystal.directions), (crystal.n_cells, 1, 1))
+    rows = np.zeros((len(sites), len(crystal.large), 2, 2))
+    rows[:, crystal.columns] = np.einsum("jyb,ixjb->ijxy", across, products)
+    slopes = np.einsum("ia,ia->i", crystal.directions, crystal.gradients())
+    rows[everyone, sites] -= (slopes * crystal.lengths)[:, None, None] * np.eye(2)
+    return rows, accuracy

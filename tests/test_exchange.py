@@ -18,16 +18,19 @@ from deepspin_ase import (
     spiral,
 )
 from deepspin_ase.analysis.exchange import (
+    assembled,
     exchange_tensors,
     plot_exchange,
     plot_exchange_convergence,
 )
+from deepspin_ase.analysis.exchange_fit import fit_exchange
 from deepspin_ase.analysis.exchange_striction import (
     plot_spin_lattice_coupling,
     spin_lattice_coupling,
     strain_derivative,
 )
-from deepspin_ase.analysis.response import interaction_reach
+from deepspin_ase.analysis.reach import finite_reach, interaction_reach
+from deepspin_ase.analysis.response import Crystal, _apart
 from deepspin_ase.potentials import (
     Biquadratic,
     CubicCut,
@@ -227,10 +230,31 @@ def test_range_of_the_interaction():
     atoms.calc = DeepSpinCalculator(hamiltonian())
     assert interaction_reach(atoms) == 3.5
     assert interaction_reach(atoms, positions=True) == 4.5
+    # Sums without end are no ground for taking moments as uncoupled.
+    assert finite_reach(atoms) == 3.5
+    atoms.calc = DeepSpinCalculator(hamiltonian(DipoleDipole(cutoff=6.0)))
+    assert finite_reach(atoms) == np.inf
     # Per-atom energies of a network couple moments on either side of an atom.
     nio = nickel_oxide(4.2, 1.27)
     nio.calc = DeepSpinCalculator("NiO")
     assert 2 * 5.6 <= interaction_reach(nio) <= 12.0
+
+
+def test_sites_that_share_products():
+    """A large cell takes few products, and gives what the small one gives."""
+    small = bulk("Fe", "bcc", a=2.87, cubic=True)
+    set_spins(small, {"Fe": 2.2})
+    small.calc = DeepSpinCalculator(hamiltonian())
+    expected = np.sort(exchange_tensors(small).isotropic)
+    large = small.repeat((1, 1, 10))
+    large.calc = small.calc
+    crystal = Crystal(large, repeat=(4, 4, 1))
+    raw = fit_exchange(crystal)
+    x = assembled(crystal, raw)
+    assert np.sort(x.isotropic) == pytest.approx(np.repeat(expected, 10), abs=1e-12)
+    assert np.abs(raw.onsite - exchange_tensors(small).onsite[0]).max() < 1e-12
+    groups = [len(group) for group, _ in _apart(crystal, np.arange(20))]
+    assert sum(groups) == 20 and len(groups) <= 10
 
 
 def test_spiral_reference():
