@@ -80,27 +80,24 @@ class Blocks:
         -------
         (K, n_rows a, n_columns b) complex array, in the unit of the values
         """
-        return self._summed(np.exp(1j * (np.asarray(k) @ self.vectors.T)), self.values)
+        return self._summed(np.asarray(k, dtype=float), self.values)
 
     def slope(self, k: ArrayLike, axis: int) -> np.ndarray:
         """Return the derivative of :meth:`at` by Cartesian component ``axis`` of k."""
-        along = self.vectors[:, axis]
-        phases = 1j * along * np.exp(1j * (np.asarray(k) @ self.vectors.T))
-        return self._summed(phases, self.values)
+        along = self.vectors[:, axis, None, None]
+        return self._summed(np.asarray(k, dtype=float), 1j * along * self.values)
 
-    def _summed(self, phases: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return sum_p phases[:, p] values[p], sorted into rows and columns."""
+    def _summed(self, k: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return sum_p exp(i k.r_p) values[p], sorted into rows and columns."""
         n_rows, n_columns = self.shape
         a, b = values.shape[1:]
         cells = self.i * n_columns + self.j
         order = np.argsort(cells, kind="stable")
         found, starts = np.unique(cells[order], return_index=True)
-        total = np.zeros((len(phases), n_rows * n_columns, a * b), dtype=complex)
-        ends = [*starts[1:], len(order)]
+        total = np.zeros((len(k), n_rows * n_columns, a * b), dtype=complex)
         flat = values.reshape(len(values), -1)
-        for cell, start, end in zip(found, starts, ends, strict=True):
-            own = order[start:end]
-            total[:, cell] = phases[:, own] @ flat[own]
+        for cell, own in zip(found, np.split(order, starts[1:]), strict=True):
+            total[:, cell] = np.exp(1j * (k @ self.vectors[own].T)) @ flat[own]
         blocks = total.reshape(-1, n_rows, n_columns, a, b).transpose(0, 1, 3, 2, 4)
         return blocks.reshape(-1, n_rows * a, n_columns * b)
 

@@ -198,19 +198,15 @@ def _matrix(supercell: int | ArrayLike) -> np.ndarray:
 
 def supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
     """Return the supercell and the displaced ones, with the moments of ``atoms``."""
-    cells = [phonon.supercell, *(phonon.supercells_with_displacements or [])]
-    moments = None
-    if atoms.has("initial_magmoms"):
-        kinds = phonon.supercell.s2u_map
-        first = {int(s): k for k, s in enumerate(phonon.supercell.u2s_map)}
-        moments = get_spins(atoms)[[first[int(s)] for s in kinds]]
+    supercell = phonon.supercell
+    first = {int(s): k for k, s in enumerate(supercell.u2s_map)}
+    originals = [first[int(s)] for s in supercell.s2u_map]
     images = []
-    for cell in cells:
-        image = Atoms(
-            numbers=cell.numbers, positions=cell.positions, cell=cell.cell, pbc=True
-        )
-        if moments is not None:
-            set_spins(image, moments)
+    for cell in (supercell, *(phonon.supercells_with_displacements or [])):
+        image = atoms[originals]
+        image.set_constraint()
+        image.set_cell(cell.cell)
+        image.positions[:] = cell.positions
         images.append(image)
     return images
 

@@ -96,11 +96,8 @@ class Crystal:
                     f"more than {MAX_ATOMS} atoms: choose repeat yourself"
                 )
         self.repeat = repeats(repeat, atoms.pbc)
-        self.home = Atoms(
-            numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell
-        )
-        self.home.pbc = atoms.pbc
-        self.home.set_masses(atoms.get_masses())
+        self.home = atoms.copy()
+        self.home.set_constraint()
         set_spins(self.home, self.spins)
         self.large = self.home.repeat(self.repeat)
         self.large.calc = atoms.calc
