@@ -152,11 +152,26 @@ def repeats(repeat: int | Sequence[int], pbc: np.ndarray) -> tuple[int, int, int
 
 
 def repeats_for(atoms: Atoms, reach: float) -> tuple[int, int, int]:
-    """Return how many cells make periods of at least twice ``reach`` (A)."""
+    """Return how many cells make all periods at least twice ``reach`` (A)."""
     cell = complete_cell(atoms.cell.array)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    counts = np.where(atoms.pbc, np.ceil(2.0 * reach / heights - 1e-9), 1)
-    return repeats(np.maximum(counts, 1).astype(int).tolist(), atoms.pbc)
+    enough = np.where(atoms.pbc, np.ceil(2.0 * reach / heights - 1e-9), 1)
+    counts = np.maximum(enough, 1).astype(int)
+    # In oblique cells that is more than enough.
+    shrinking = True
+    while shrinking:
+        shrinking = False
+        for fewer in counts - np.eye(3, dtype=int):
+            if fewer.min() > 0 and _period(cell, fewer, atoms.pbc) >= 2.0 * reach:
+                counts, shrinking = fewer, True
+                break
+    return repeats(counts.tolist(), atoms.pbc)
+
+
+def _period(cell: np.ndarray, counts: np.ndarray, pbc: np.ndarray) -> float:
+    """Return the shortest period of a supercell, A; inf without periods."""
+    reduced = minkowski_reduce(cell * counts[:, None], pbc)[0]
+    return float(np.linalg.norm(reduced[pbc], axis=1).min(initial=np.inf))
 
 
 def nearest_images(
@@ -186,7 +201,6 @@ def nearest_images(
     spans = [(-1, 0, 1) if periodic else (0,) for periodic in atoms.pbc]
     steps = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, 3)
     around = steps @ reduced
-    lengths = np.linalg.norm(around[steps.any(axis=1)], axis=1)
     parts = []
     for row in np.asarray(rows):
         near, _ = find_mic(places - atoms.positions[row], large, atoms.pbc)
@@ -203,7 +217,7 @@ def nearest_images(
     row, pair, shift, vectors, weights = (
         np.concatenate(x) for x in zip(*parts, strict=True)
     )
-    radius = 0.5 * lengths.min() if len(lengths) else np.inf
+    radius = 0.5 * _period(cell, np.array(repeat), atoms.pbc)
     return Images(
         row,
         column[pair],

@@ -9,7 +9,6 @@ for polar crystals are not applied: set ``phonon.nac_params`` for them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,11 +21,9 @@ from phonopy.structure.atoms import PhonopyAtoms
 from tqdm import tqdm
 
 from deepspin_ase.calculator import DeepSpinCalculator
-from deepspin_ase.optimize import relax_spins as relax_moments
+from deepspin_ase.optimize import relax_together
 from deepspin_ase.spins import get_spins, set_spins
 from deepspin_ase.system import System
-
-logger = logging.getLogger(__name__)
 
 #: Atoms up to which structures share a model call.
 _BATCH_ATOMS = 20_000
@@ -212,15 +209,13 @@ def supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
 
 
 def _relax(images: Sequence[Atoms], torque_max: float) -> None:
-    for k, image in enumerate(tqdm(images, desc="moments", disable=None)):
-        converged, calls = relax_moments(image, torque_max=torque_max)
-        if not converged:
-            raise CalculationFailed(
-                f"the moments of displacement {k} of {len(images) - 1} do not relax to "
-                f"torques of {torque_max:.1e} eV in {calls} model calls; relax the "
-                "undisplaced cell first, or raise torque_max"
-            )
-        logger.info("displacement %d: %d model calls", k, calls)
+    done = relax_together(images, positions=False, torque_max=torque_max)
+    if not all(done):
+        raise CalculationFailed(
+            f"the moments of displacement {done.index(False)} of {len(done) - 1} do "
+            f"not relax to torques of {torque_max:.1e} eV; relax the undisplaced cell "
+            "first, or raise torque_max"
+        )
 
 
 def forces_of(images: Sequence[Atoms], calculator: Calculator) -> np.ndarray:
