@@ -60,9 +60,9 @@ from deepspin_ase.potentials import reference
 # ## 1. Exchange of the NiO network
 #
 # The magnetic cell of type-II antiferromagnetism holds two formula units. The
-# derivatives are taken in a supercell of it, here 4 x 4 x 4: the network's range would
-# ask for more, but beyond 6 A little is left (`aliasing` says how much reaches the
-# edge).
+# derivatives are taken in a supercell of it that is large enough for the network's
+# range, 12 A. Smaller ones (`repeat=4`) take less time; `aliasing` says how much of the
+# exchange reaches their edge.
 
 
 # %%
@@ -79,7 +79,7 @@ def nickel_oxide(a, moment, direction):
 network = nickel_oxide(4.2166, 1.27, (1, 0, -1))
 network.calc = DeepSpinCalculator("NiO")
 relax_spins(network)
-exchange = exchange_tensors(network, repeat=4)
+exchange = exchange_tensors(network)
 for shell in exchange.shells()[:5]:
     print(shell)
 print(f"at the edge of the supercell: {exchange.aliasing:.1%} of the strongest")
@@ -141,7 +141,7 @@ print(f"slope along [111] {1000 * slope:.0f} meV A (neutrons: 250 to 270)")
 # hence $g=|m|/S=1.27$. With $J_2$ smaller, so is the bandwidth.
 
 # %%
-learned = SpinWaves.from_atoms(network, repeat=4, g_factor=1.27)
+learned = SpinWaves.from_atoms(network, g_factor=1.27)
 primitive = bulk("NiO", "rocksalt", 4.2166).cell
 learned_bands = learned.bands(k_path(network, "XGLW", cell=primitive, npoints=160))
 print(f"network: highest magnon {1000 * learned_bands.energies.max():.0f} meV")
@@ -214,7 +214,7 @@ fig.savefig("iron.png", dpi=120)
 # what does is anisotropic. The network learned spin-orbit coupled data, and mixes.
 
 # %%
-joint = MagnonPhonons.from_atoms(network, repeat=4, g_factor=1.27)
+joint = MagnonPhonons.from_atoms(network, repeat=6, g_factor=1.27)
 print(f"largest coupling {1000 * np.abs(joint.coupling.values).max():.2f} meV/A")
 coupled = joint.bands(k_path(network, "XGL", cell=primitive, npoints=200))
 ax = plot_magnon_phonon_bands(coupled)
