@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 
 from deepspin_ase.files import written_whole
 
@@ -30,7 +30,7 @@ Path_ = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
-class _Wrapped:
+class WrappedSites:
     """Magnetic sites within the cell, and the translations of pairs to match.
 
     Attributes
@@ -50,7 +50,14 @@ class _Wrapped:
     j: np.ndarray
 
 
-def _wrapped(exchange: ExchangeTensors) -> _Wrapped:
+def wrapped_sites(exchange: ExchangeTensors) -> WrappedSites:
+    """Move the magnetic sites into the cell, and the pairs with them.
+
+    Raises
+    ------
+    ValueError
+        If the cell has fewer than three lattice vectors.
+    """
     atoms, pairs = exchange.atoms, exchange.blocks
     if atoms.cell.rank < 3:
         raise ValueError(
@@ -61,7 +68,7 @@ def _wrapped(exchange: ExchangeTensors) -> _Wrapped:
     home = np.floor(fractional + 1e-9) * atoms.pbc
     shift = pairs.shift + (home[pairs.j] - home[pairs.i]).astype(int)
     names = [atoms.symbols[k] for k in exchange.sites]
-    return _Wrapped(names, fractional - home, shift, pairs.i, pairs.j)
+    return WrappedSites(names, fractional - home, shift, pairs.i, pairs.j)
 
 
 def _axes(exchange: ExchangeTensors, code: str) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +119,7 @@ def write_tb2j(exchange: ExchangeTensors, path: Path_) -> None:
     path : path
     """
     atoms = exchange.atoms
-    fold = _wrapped(exchange)
+    fold = wrapped_sites(exchange)
     places = fold.fractional @ atoms.cell.array
     count: dict[str, int] = {}
     names = []
@@ -169,7 +176,7 @@ def write_uppasd(exchange: ExchangeTensors, folder: Path_) -> None:
         If an anisotropy has two axes.
     """
     folder = Path(folder)
-    fold, atoms = _wrapped(exchange), exchange.atoms
+    fold, atoms = wrapped_sites(exchange), exchange.atoms
     K, n = _axes(exchange, "UppASD")
     folder.mkdir(parents=True, exist_ok=True)
     to_mRy = 1e3 / units.Ry
@@ -214,36 +221,38 @@ def write_uppasd(exchange: ExchangeTensors, folder: Path_) -> None:
                 for k in sites
             ],
         )
+    _write(folder / "inpsd.dat", _uppasd_input(atoms, keywords))
+
+
+def _uppasd_input(atoms: Atoms, files: Sequence[str]) -> list[str]:
+    """Return the lines of ``inpsd.dat``."""
     boundary = " ".join("P" if periodic else "0" for periodic in atoms.pbc)
     cells = " ".join("12" if periodic else "1" for periodic in atoms.pbc)
-    _write(
-        folder / "inpsd.dat",
-        [
-            "simid deepspin",
-            f"ncell {cells}",
-            f"BC {boundary}",
-            *(
-                f"{'cell' if k == 0 else '    '} {_numbers(row)}"
-                for k, row in enumerate(atoms.cell.array)
-            ),
-            "Sym 0",
-            "posfile ./posfile",
-            "posfiletype D",
-            "momfile ./momfile",
-            *keywords,
-            "maptype 2",
-            "alat 1.0e-10",
-            "Initmag 3",
-            "ip_mode M",
-            "ip_mcanneal 1",
-            "10000 300 1.0e-16 0.3",
-            "mode M",
-            "temp 300",
-            "mcNstep 50000",
-            "do_avrg Y",
-            "do_cumu Y",
-        ],
-    )
+    first, second, third = (_numbers(row) for row in atoms.cell.array)
+    return [
+        "simid deepspin",
+        f"ncell {cells}",
+        f"BC {boundary}",
+        f"cell {first}",
+        f"     {second}",
+        f"     {third}",
+        "Sym 0",
+        "posfile ./posfile",
+        "posfiletype D",
+        "momfile ./momfile",
+        *files,
+        "maptype 2",
+        "alat 1.0e-10",
+        "Initmag 3",
+        "ip_mode M",
+        "ip_mcanneal 1",
+        "10000 300 1.0e-16 0.3",
+        "mode M",
+        "temp 300",
+        "mcNstep 50000",
+        "do_avrg Y",
+        "do_cumu Y",
+    ]
 
 
 def write_vampire(exchange: ExchangeTensors, folder: Path_) -> None:
@@ -266,7 +275,7 @@ def write_vampire(exchange: ExchangeTensors, folder: Path_) -> None:
         If an anisotropy has two axes.
     """
     folder = Path(folder)
-    fold, atoms = _wrapped(exchange), exchange.atoms
+    fold, atoms = wrapped_sites(exchange), exchange.atoms
     K, n = _axes(exchange, "VAMPIRE")
     folder.mkdir(parents=True, exist_ok=True)
     lengths = atoms.cell.lengths()
@@ -283,45 +292,50 @@ def write_vampire(exchange: ExchangeTensors, folder: Path_) -> None:
         tensor = _numbers(exchange.tensors[p] / units.J, ".10e")
         lines.append(f"{number} {fold.i[p]} {fold.j[p]} {shift} {tensor}")
     _write(folder / "vampire.UCF", lines)
-    material = [f"material:num-materials={count}"]
-    for k in range(count):
-        key = f"material[{k + 1}]:"
-        material += [
-            f"{key}material-name={fold.names[k]}{k + 1}",
-            f"{key}material-element={fold.names[k]}",
-            f"{key}damping-constant=0.1",
-            f"{key}atomic-spin-moment={exchange.lengths[k]:.10f} !muB",
-            f"{key}initial-spin-direction="
-            + ",".join(f"{x:.10f}" for x in exchange.directions[k]),
-            f"{key}uniaxial-anisotropy-constant={K[k] / units.J:.10e}",
-            f"{key}uniaxial-anisotropy-direction="
-            + ",".join(f"{x:.10f}" for x in n[k]),
-        ]
-    _write(folder / "vampire.mat", material)
-    periodic = [
-        f"create:periodic-boundaries-{axis}"
-        for axis, on in zip("xyz", atoms.pbc, strict=True)
-        if on
+    _write(folder / "vampire.mat", _vampire_materials(exchange, fold.names, K, n))
+    _write(folder / "input", _vampire_input(atoms))
+
+
+def _vampire_materials(
+    exchange: ExchangeTensors, names: Sequence[str], K: np.ndarray, n: np.ndarray
+) -> list[str]:
+    """Return the lines of ``vampire.mat``."""
+    lines = [f"material:num-materials={len(names)}"]
+    for k, name in enumerate(names):
+        direction = ",".join(f"{x:.10f}" for x in exchange.directions[k])
+        axis = ",".join(f"{x:.10f}" for x in n[k])
+        properties = {
+            "material-name": f"{name}{k + 1}",
+            "material-element": name,
+            "damping-constant": "0.1",
+            "atomic-spin-moment": f"{exchange.lengths[k]:.10f} !muB",
+            "initial-spin-direction": direction,
+            "uniaxial-anisotropy-constant": f"{K[k] / units.J:.10e}",
+            "uniaxial-anisotropy-direction": axis,
+        }
+        lines += [f"material[{k + 1}]:{key}={v}" for key, v in properties.items()]
+    return lines
+
+
+def _vampire_input(atoms: Atoms) -> list[str]:
+    """Return the lines of ``input``."""
+    axes = list(zip("xyz", atoms.cell.lengths(), atoms.pbc, strict=True))
+    return [
+        *(f"create:periodic-boundaries-{axis}" for axis, _, on in axes if on),
+        "material:file=vampire.mat",
+        'material:unit-cell-file="vampire.UCF"',
+        *(
+            f"dimensions:system-size-{axis}={12 * x if on else x:.6f} !A"
+            for axis, x, on in axes
+        ),
+        "sim:temperature=300",
+        "sim:equilibration-time-steps=10000",
+        "sim:loop-time-steps=10000",
+        "sim:program=time-series",
+        "sim:integrator=monte-carlo",
+        "output:temperature",
+        "output:mean-magnetisation-length",
     ]
-    _write(
-        folder / "input",
-        [
-            *periodic,
-            "material:file=vampire.mat",
-            'material:unit-cell-file="vampire.UCF"',
-            *(
-                f"dimensions:system-size-{axis}={12 * x if on else x:.6f} !A"
-                for axis, x, on in zip("xyz", lengths, atoms.pbc, strict=True)
-            ),
-            "sim:temperature=300",
-            "sim:equilibration-time-steps=10000",
-            "sim:loop-time-steps=10000",
-            "sim:program=time-series",
-            "sim:integrator=monte-carlo",
-            "output:temperature",
-            "output:mean-magnetisation-length",
-        ],
-    )
 
 
 def write_spirit(exchange: ExchangeTensors, path: Path_) -> None:
@@ -340,7 +354,7 @@ def write_spirit(exchange: ExchangeTensors, path: Path_) -> None:
     ValueError
         If an anisotropy has two axes, or there is symmetric anisotropic exchange.
     """
-    fold, atoms = _wrapped(exchange), exchange.atoms
+    fold, atoms = wrapped_sites(exchange), exchange.atoms
     K, n = _axes(exchange, "Spirit")
     largest = np.abs(exchange.isotropic).max(initial=0.0)
     if np.abs(exchange.anisotropic).max(initial=0.0) > _SYMMETRIC * largest:

@@ -20,7 +20,7 @@ from deepspin_ase.units import G_FACTOR
 
 from .bloch import Blocks
 from .exchange import ExchangeTensors
-from .exchange_files import _wrapped
+from .exchange_files import wrapped_sites
 
 
 def to_magnopy(exchange: ExchangeTensors, *, g_factor: float = G_FACTOR) -> Any:
@@ -42,7 +42,7 @@ def to_magnopy(exchange: ExchangeTensors, *, g_factor: float = G_FACTOR) -> Any:
         If magnopy is missing.
     """
     magnopy = _magnopy()
-    fold = _wrapped(exchange)
+    fold = wrapped_sites(exchange)
     count = len(fold.names)
     hamiltonian = magnopy.SpinHamiltonian(
         cell=exchange.atoms.cell.array,

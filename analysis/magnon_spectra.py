@@ -98,8 +98,9 @@ def stiffness(waves: SpinWaves) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the reference state is unstable or has no net moment: the branches of
-        an antiferromagnet are linear in k, see :func:`group_velocities`.
+        If the reference state is unstable or has no net moment, or the lowest
+        branch is not quadratic: those of antiferromagnets are linear in k, see
+        :func:`group_velocities`.
     """
     moments = waves.lengths[:, None] * waves.directions
     if np.linalg.norm(moments.sum(axis=0)) < 1e-3 * waves.lengths.sum():
@@ -123,6 +124,11 @@ def stiffness(waves: SpinWaves) -> np.ndarray:
     lowest = modes.energies[:, 0]
     there, back = lowest[1:].reshape(2, 3, 6)
     curved = 0.5 * (there + back - 2.0 * lowest[0]) / steps[:, None] ** 2
+    if (np.abs(curved[0] - curved[1]) > 0.2 * np.abs(curved).max()).any():
+        raise ValueError(
+            "the lowest branch is not quadratic in k at small k, as that of a canted "
+            "antiferromagnet is not; see group_velocities"
+        )
     once = (4.0 * curved[:-1] - curved[1:]) / 3.0
     along = (16.0 * once[0] - once[1]) / 15.0
     D = np.zeros((3, 3))

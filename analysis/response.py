@@ -77,6 +77,11 @@ class Crystal:
                 "the atoms have no calculator: set atoms.calc = "
                 "DeepSpinCalculator(model)"
             )
+        if spins and "magnetic_forces" not in atoms.calc.implemented_properties:
+            raise ValueError(
+                f"{type(atoms.calc).__name__} does not give magnetic_forces (-dE/dm, "
+                "eV/mu_B); use DeepSpinCalculator or a calculator with that property"
+            )
         self.spins = get_spins(atoms)
         lengths = np.linalg.norm(self.spins, axis=1)
         self.sites = np.flatnonzero(lengths > 0)

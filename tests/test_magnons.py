@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from deepspin_ase import (
     DeepSpinCalculator,
@@ -334,6 +335,13 @@ def test_stiffness_and_velocity():
     assert np.abs(slopes - np.stack(differences, axis=-1)).max() < 1e-6
     with pytest.raises(ValueError, match="net moment"):
         stiffness(waves)
+    canted = chromium((0, 0, 1))
+    canted.calc = DeepSpinCalculator(
+        Sum([Heisenberg(CubicCut(-0.3, 2.7)), Zeeman((0, 10.0, 0))])
+    )
+    assert relax_spins(canted, torque_max=1e-10)[0]
+    with pytest.raises(ValueError, match="not quadratic"):
+        stiffness(SpinWaves.from_atoms(canted))
 
 
 def test_density_of_states():
@@ -395,6 +403,9 @@ def test_bad_input():
     potential = Heisenberg(CubicCut(0.3, 2.7))
     atoms = iron()
     with pytest.raises(ValueError, match="calculator"):
+        SpinWaves.from_atoms(atoms)
+    atoms.calc = EMT()
+    with pytest.raises(ValueError, match="magnetic_forces"):
         SpinWaves.from_atoms(atoms)
     bare = bulk("Fe", "bcc", a=A0)
     bare.set_initial_magnetic_moments(None)
