@@ -125,8 +125,8 @@ class MagnonPhonons:
         size = np.zeros(len(masses))
         norms = np.linalg.norm(force_constants.values, axis=(1, 2))
         np.add.at(size, force_constants.i, norms / masses[force_constants.i])
-        #: W: no phonon has more energy than this, eV.
-        self.scale = max(HBAR * float(np.sqrt(size.max())), waves.tolerance)
+        #: W, eV: no phonon has more energy than this, where there are any.
+        self.scale = max(HBAR * float(np.sqrt(size.max())), 1e-3 * waves.top, 1e-9)
         self._mass = np.sqrt(np.repeat(masses, 3) * self.scale) / HBAR
         one, zero = np.eye(n), np.zeros((n, n))
         lattice = np.block([[zero, 1j * one], [-1j * one, zero]])
@@ -193,8 +193,7 @@ class MagnonPhonons:
 
     def modes(self, kpts: ArrayLike) -> Modes:
         """Return the normal modes at wave vectors (K, 3), without any warning."""
-        share = self.waves.tolerance / self.waves.top
-        tolerance = share * max(self.scale, self.waves.top)
+        tolerance = self.waves.share * max(self.scale, self.waves.top)
         return normal_modes(self.hamiltonian(kpts), self.sigma, tolerance=tolerance)
 
     def pattern(

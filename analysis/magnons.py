@@ -131,7 +131,8 @@ class SpinWaves:
     sigma : (2n, 2n) array
     top : float, eV
         No magnon has more energy than this.
-    tolerance : float, eV
+    share, tolerance : float, float in eV
+        What is round-off, of the largest curvature and absolutely.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class SpinWaves:
         rows = np.zeros(n)
         np.add.at(rows, blocks.i, np.linalg.norm(blocks.values, axis=(1, 2)))
         self.top = float(np.max(rows * g_factor / lengths))
+        self.share = tolerance
         self.tolerance = tolerance * self.top
         self.sigma = np.kron(np.eye(n), np.array([[0.0, -1j], [1j, 0.0]]))
 

@@ -36,11 +36,10 @@ class Crystal:
         The magnetic cell, with a calculator that gives ``magnetic_forces``.
     repeat : int or three ints, optional
         Cells in the supercell. By default enough for the range of the interaction
-        to end within it.
+        to end within it, or, where that is more than 5,000 atoms, the cell alone if
+        its periods are at least the range.
     positions : bool
         Whether the range of forces between atoms counts for the default.
-    spins : bool
-        Whether some atom must carry a moment.
 
     Attributes
     ----------
@@ -68,7 +67,6 @@ class Crystal:
         *,
         repeat: int | Sequence[int] | None = None,
         positions: bool = False,
-        spins: bool = True,
     ) -> None:
         if not isinstance(atoms, Atoms):
             raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
@@ -77,7 +75,7 @@ class Crystal:
                 "the atoms have no calculator: set atoms.calc = "
                 "DeepSpinCalculator(model)"
             )
-        if spins and "magnetic_forces" not in atoms.calc.implemented_properties:
+        if "magnetic_forces" not in atoms.calc.implemented_properties:
             raise ValueError(
                 f"{type(atoms.calc).__name__} does not give magnetic_forces (-dE/dm, "
                 "eV/mu_B); use DeepSpinCalculator or a calculator with that property"
@@ -85,7 +83,7 @@ class Crystal:
         self.spins = get_spins(atoms)
         lengths = np.linalg.norm(self.spins, axis=1)
         self.sites = np.flatnonzero(lengths > 0)
-        if spins and not len(self.sites):
+        if not len(self.sites):
             raise ValueError(
                 "no atom carries a moment; set the magnetic order with "
                 "deepspin_ase.set_spins"
@@ -93,13 +91,7 @@ class Crystal:
         self.lengths = lengths[self.sites]
         self.directions = self.spins[self.sites] / self.lengths[:, None]
         if repeat is None:
-            reach = interaction_reach(atoms, positions=positions)
-            repeat = repeats_for(atoms, reach)
-            if len(atoms) * np.prod(repeat) > MAX_ATOMS:
-                raise ValueError(
-                    f"a supercell for a range of {reach:.1f} A has {repeat} cells, "
-                    f"more than {MAX_ATOMS} atoms: choose repeat yourself"
-                )
+            repeat = _chosen(atoms, interaction_reach(atoms, positions=positions))
         self.repeat = repeats(repeat, atoms.pbc)
         self.home = atoms.copy()
         self.home.set_constraint()
@@ -127,11 +119,9 @@ class Crystal:
         found = self.large.calc.get_property("magnetic_forces", self.large)
         return -np.asarray(found, dtype=float)[self.sites]
 
-    def hessian(
-        self, *, positions: bool = False, spins: bool = True
-    ) -> SecondDerivatives:
+    def hessian(self, *, positions: bool = False) -> SecondDerivatives:
         """Return the second derivatives of the supercell as it is."""
-        return cartesian_hessian(self.large, positions=positions, spins=spins)
+        return cartesian_hessian(self.large, positions=positions)
 
     def turn(self, rotation: np.ndarray) -> None:
         """Set the moments of the supercell to the cell's, rotated."""
@@ -166,6 +156,19 @@ class Crystal:
         """
         fields = -self.gradients() * self.lengths[:, None]
         check_torques(np.cross(self.directions, fields), curvature, self.sites)
+
+
+def _chosen(atoms: Atoms, reach: float) -> tuple[int, int, int]:
+    """Return the cells for a range, or one if the cell is large and nearly enough."""
+    repeat = repeats_for(atoms, reach)
+    if len(atoms) * np.prod(repeat) <= MAX_ATOMS:
+        return repeat
+    if repeats_for(atoms, 0.5 * reach) == (1, 1, 1):
+        return 1, 1, 1
+    raise ValueError(
+        f"a supercell for a range of {reach:.1f} A has {repeat} cells, more than "
+        f"{MAX_ATOMS} atoms: choose repeat yourself"
+    )
 
 
 def check_torques(torques: np.ndarray, curvature: float, sites: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from deepspin_ase import (
     set_spins,
     spiral,
 )
+from deepspin_ase.analysis import response
 from deepspin_ase.analysis.exchange import (
     assembled,
     exchange_tensors,
@@ -225,11 +226,26 @@ def test_images_at_the_edge_share():
         exchange_tensors(atoms, repeat=1)
 
 
-def test_range_of_the_interaction():
+def test_range_of_the_interaction(monkeypatch):
     atoms = triclinic()
     atoms.calc = DeepSpinCalculator(hamiltonian())
     assert interaction_reach(atoms) == 3.5
     assert interaction_reach(atoms, positions=True) == 4.5
+    # Supercells are not chosen without bounds.
+    nio = nickel_oxide(4.178, 2.0)
+    nio.calc = DeepSpinCalculator(reference.nio())
+    with pytest.raises(ValueError, match="choose repeat"):
+        Crystal(nio, positions=True)
+    iron = bulk("Fe", "bcc", a=2.87, cubic=True).repeat((1, 1, 3))
+    set_spins(iron, {"Fe": 2.2})
+    iron.calc = DeepSpinCalculator(hamiltonian())
+    assert Crystal(iron).repeat == (3, 3, 1)
+    # Beyond them a cell that is nearly large enough is taken as it is.
+    monkeypatch.setattr(response, "MAX_ATOMS", 20)
+    wide = bulk("Fe", "bcc", a=2.87, cubic=True).repeat(2)
+    set_spins(wide, {"Fe": 2.2})
+    wide.calc = iron.calc
+    assert Crystal(wide).repeat == (1, 1, 1)
     # Sums without end are no ground for taking moments as uncoupled.
     assert finite_reach(atoms) == 3.5
     atoms.calc = DeepSpinCalculator(hamiltonian(DipoleDipole(cutoff=6.0)))

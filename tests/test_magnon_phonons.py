@@ -204,6 +204,16 @@ def test_unstable_states_are_reported():
     assert ratio < 0
 
 
+def test_atoms_without_springs():
+    """Where nothing holds the atoms their modes have no energy; magnons keep theirs."""
+    term = Heisenberg(Shells([(2.0, 0.01)], 0.1))
+    joint = MagnonPhonons.from_atoms(chain(term))
+    bands = joint.bands([[0, 0, 0.5]])
+    assert bands.energies[0] == pytest.approx([0, 0, 0, g / 2.0 * 0.04], abs=1e-7)
+    free = chain(UniaxialAnisotropy(0.0, (0, 0, 1)))
+    assert MagnonPhonons.from_atoms(free, repeat=(1, 1, 2)).bands([0, 0, 0]).stable
+
+
 def test_unrelaxed_positions_are_refused():
     atoms = chromium()
     atoms.positions[0, 0] += 0.1
