@@ -141,7 +141,12 @@ def repeats(repeat: int | Sequence[int], pbc: np.ndarray) -> tuple[int, int, int
         repeated.
     """
     counts = np.array([repeat] * 3 if np.ndim(repeat) == 0 else repeat)
-    if counts.shape != (3,) or (counts != counts.astype(int)).any() or counts.min() < 1:
+    if (
+        counts.shape != (3,)
+        or counts.dtype.kind not in "iuf"
+        or (counts != np.rint(counts)).any()
+        or counts.min() < 1
+    ):
         raise ValueError(f"repeat must be 1, 2, ... or three of these, got {repeat}")
     if np.ndim(repeat) == 0:
         counts[~pbc] = 1

@@ -79,6 +79,8 @@ def k_path(
         If the cell is not periodic, ``cell`` does not fit into it a whole number of
         times, the path names unknown points, or there are fewer than two points.
     """
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
     own = atoms.cell
     named = own if cell is None else Cell.new(cell)
     if named.rank == 0 or not atoms.pbc.any():
@@ -107,3 +109,23 @@ def k_path(
         ticks,
         labels,
     )
+
+
+def wave_vectors(kpts: ArrayLike | KPath) -> tuple[np.ndarray, KPath | None]:
+    """Return wave vectors as an array (K, 3), and the path they are from, if any.
+
+    Raises
+    ------
+    TypeError
+        If they are a string.
+    ValueError
+        If they are not finite numbers, (K, 3) or (3,).
+    """
+    if isinstance(kpts, KPath):
+        return kpts.kpts, kpts
+    if isinstance(kpts, str):
+        raise TypeError(f"for the path {kpts!r}, give k_path(atoms, {kpts!r})")
+    points = np.atleast_2d(np.asarray(kpts, dtype=float))
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise ValueError(f"wave vectors must be finite, (K, 3), got {points.shape}")
+    return points, None

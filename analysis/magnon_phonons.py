@@ -31,7 +31,7 @@ from deepspin_ase.units import G_FACTOR, HBAR
 
 from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
-from .kpath import KPath
+from .kpath import KPath, wave_vectors
 from .magnons import SpinWaves, UnstableReferenceWarning
 from .response import Crystal, frames
 
@@ -240,8 +240,7 @@ class MagnonPhonons:
         UnstableReferenceWarning
             If the reference state is no minimum; the mode is in the result.
         """
-        path = kpts if isinstance(kpts, KPath) else None
-        points = np.atleast_2d(kpts.kpts if isinstance(kpts, KPath) else kpts)
+        points, path = wave_vectors(kpts)
         modes = self.modes(points)
         instability = self._instability(points, modes)
         if instability is not None:

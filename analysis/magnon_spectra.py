@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .kpath import KPath, wave_vectors
 from .magnons import MagnonBands, SpinWaves
 
 #: Steps of the stiffness's differences, in shortest reciprocal lattice vectors.
@@ -140,7 +141,7 @@ def stiffness(waves: SpinWaves) -> np.ndarray:
     return D
 
 
-def group_velocities(waves: SpinWaves, kpts: ArrayLike) -> np.ndarray:
+def group_velocities(waves: SpinWaves, kpts: ArrayLike | KPath) -> np.ndarray:
     """Return the slopes d(hbar omega)/dk of all branches.
 
     By first-order perturbation theory in k, X^+ (dM/dk) X with X^+ sigma X = 1.
@@ -150,7 +151,7 @@ def group_velocities(waves: SpinWaves, kpts: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     waves : SpinWaves
-    kpts : (K, 3) array
+    kpts : (K, 3) array or KPath
         Reciprocal lattice units of the magnetic cell.
 
     Returns
@@ -164,7 +165,7 @@ def group_velocities(waves: SpinWaves, kpts: ArrayLike) -> np.ndarray:
     ValueError
         If the reference state is unstable.
     """
-    points = np.atleast_2d(np.asarray(kpts, dtype=float))
+    points, _ = wave_vectors(kpts)
     modes = waves.modes(points)
     waves.require_stable(modes, points, "a group velocity")
     cartesian = waves.cartesian(points)

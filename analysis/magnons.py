@@ -34,7 +34,7 @@ from deepspin_ase.units import G_FACTOR
 from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
 from .exchange import ExchangeTensors
-from .kpath import KPath
+from .kpath import KPath, wave_vectors
 from .response import Crystal, check_torques, frames, spin_rows
 
 #: Negative curvatures up to this share of the largest are round-off.
@@ -236,6 +236,11 @@ class SpinWaves:
         ValueError
             If torques act in this order.
         """
+        if not isinstance(exchange, ExchangeTensors):
+            raise TypeError(
+                f"expected ExchangeTensors, got {type(exchange).__name__}; for Atoms "
+                "there is SpinWaves.from_atoms"
+            )
         e = exchange.directions if directions is None else _unit(directions, exchange)
         fields, curvature = _site_terms(exchange, e)
         along = np.einsum("ia,ia->i", e, fields)
@@ -273,10 +278,8 @@ class SpinWaves:
 
     def cartesian(self, kpts: ArrayLike) -> np.ndarray:
         """Return wave vectors (K, 3), 1/A, of ``kpts`` (K, 3) or (3,)."""
-        k = np.atleast_2d(np.asarray(kpts, dtype=float))
-        if k.ndim != 2 or k.shape[1] != 3 or not np.isfinite(k).all():
-            raise ValueError(f"wave vectors must be finite, (K, 3), got {k.shape}")
-        return 2.0 * np.pi * k @ self.atoms.cell.reciprocal().array
+        points, _ = wave_vectors(kpts)
+        return 2.0 * np.pi * points @ self.atoms.cell.reciprocal().array
 
     def modes(self, kpts: ArrayLike) -> Modes:
         """Return the normal modes at wave vectors (K, 3), without any warning."""
@@ -316,8 +319,7 @@ class SpinWaves:
         UnstableReferenceWarning
             If the reference state is no minimum; the mode is in the result.
         """
-        path = kpts if isinstance(kpts, KPath) else None
-        points = np.atleast_2d(kpts.kpts if isinstance(kpts, KPath) else kpts)
+        points, path = wave_vectors(kpts)
         modes = self.modes(points)
         instability = self._instability(points, modes)
         if instability is not None:

@@ -183,7 +183,11 @@ def _matrix(supercell: int | ArrayLike) -> np.ndarray:
         matrix = np.repeat(matrix, 3)
     if matrix.shape == (3,):
         matrix = np.diag(matrix)
-    if matrix.shape != (3, 3) or (matrix != np.rint(matrix)).any():
+    if (
+        matrix.shape != (3, 3)
+        or matrix.dtype.kind not in "iuf"
+        or (matrix != np.rint(matrix)).any()
+    ):
         raise ValueError(
             f"supercell must be an integer, three, or a 3 x 3 matrix, got {supercell!r}"
         )

@@ -420,6 +420,12 @@ def test_bad_input():
         waves_of(tilted, potential)
     with pytest.raises(ValueError, match="repeat"):
         waves_of(atoms, potential, repeat=0)
+    with pytest.raises(ValueError, match="repeat"):
+        waves_of(atoms, potential, repeat="large")
+    with pytest.raises(TypeError, match="from_atoms"):
+        SpinWaves.from_exchange(atoms)
+    with pytest.raises(TypeError, match="k_path"):
+        waves_of(atoms, potential).bands("GHN")
     with pytest.raises(ValueError, match=r"\(K, 3\)"):
         waves_of(atoms, potential).bands([0.0, 0.1])
 

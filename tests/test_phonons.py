@@ -259,6 +259,8 @@ def test_bad_input():
     atoms = iron()
     with pytest.raises(ValueError, match="supercell"):
         phonons(atoms, [2, 2])
+    with pytest.raises(ValueError, match="supercell"):
+        phonons(atoms, "2")
     with pytest.raises(ValueError, match="volume"):
         phonons(atoms, 0)
     with pytest.raises(ValueError, match="distance"):
