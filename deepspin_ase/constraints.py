@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.constraints.constraint import IndexedConstraint
 
 
@@ -46,6 +47,21 @@ def fixed_spins(atoms: Atoms) -> np.ndarray:
     for constraint in _spin_constraints(atoms.constraints):
         fixed[constraint.index] = True
     return fixed
+
+
+#: Constraints that fix coordinates one by one, and nothing else.
+MASKS = (FixAtoms, FixCartesian, FixSpins)
+
+
+def free_coordinates(atoms: Atoms) -> np.ndarray:
+    """Return one where :data:`MASKS` leave a position free, (N, 3); zero elsewhere."""
+    free = np.ones((len(atoms), 3))
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            free[constraint.index] = 0.0
+        elif isinstance(constraint, FixCartesian):
+            free[constraint.index] *= ~constraint.mask
+    return free
 
 
 def _spin_constraints(constraints: Iterable[Any]) -> list[FixSpins]:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from ase import Atoms
-from ase.constraints import FixAtoms, FixCartesian
 from torch import Tensor
 
-from ..constraints import FixSpins, fixed_spins
+from ..constraints import MASKS, fixed_spins, free_coordinates
 from ..system import System
 
 
@@ -30,12 +29,12 @@ class Constraints:
     """
 
     def __init__(self, images: Sequence[Atoms], device: torch.device) -> None:
-        free = [_free_coordinates(image) for image in images]
+        free = [free_coordinates(image) for image in images]
         self.free = torch.from_numpy(np.concatenate(free)).to(device)
         spins = np.concatenate([~fixed_spins(image) for image in images])
         self.free_spins = torch.from_numpy(spins.astype(float))[:, None].to(device)
         self._others = [
-            [c for c in image.constraints if not isinstance(c, _MASKS)]
+            [c for c in image.constraints if not isinstance(c, MASKS)]
             for image in images
         ]
         self._asked = any(self._others)
@@ -80,19 +79,6 @@ class Constraints:
             for constraint in constraints:
                 adjust(constraint, image, array[own])
         return torch.from_numpy(array).to(values)
-
-
-_MASKS = (FixAtoms, FixCartesian, FixSpins)
-
-
-def _free_coordinates(image: Atoms) -> np.ndarray:
-    free = np.ones((len(image), 3))
-    for constraint in image.constraints:
-        if isinstance(constraint, FixAtoms):
-            free[constraint.index] = 0.0
-        elif isinstance(constraint, FixCartesian):
-            free[constraint.index] *= ~constraint.mask
-    return free
 
 
 def _adjust_positions(constraint: object, image: Atoms, array: np.ndarray) -> None:
