@@ -28,7 +28,7 @@ from .threads import share
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
     from .fitting_kernels import Fitting
-    from .network_kernels import Model
+    from .site_kernels import Model
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def _packed(fitting: nn.Module, network: DeepSpinNetwork, real: torch.dtype) -> 
 
 
 def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
-    from .network_kernels import Model
+    from .site_kernels import Model
 
     config, descriptor = network.config, network.config.descriptor
     magnetic = config.spin.use_spin
