@@ -11,7 +11,8 @@ from scipy.linalg import null_space
 from scipy.sparse.linalg import LinearOperator, lobpcg
 
 from .hessian import cartesian_hessian
-from .tangent_space import SPIN_SCALE, TangentSpace
+from .joint_space import SPIN_SCALE
+from .tangent_space import TangentSpace
 from .zero_modes import ZeroModes, find_zero_modes
 
 #: Up to this many coordinates, modes come from the whole matrix.

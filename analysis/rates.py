@@ -17,7 +17,8 @@ from scipy.optimize import brentq
 from deepspin_ase.units import G_FACTOR, HBAR
 
 from .joint_hessian import JointHessian
-from .tangent_space import SPIN_SCALE, TangentSpace
+from .joint_space import SPIN_SCALE
+from .tangent_space import TangentSpace
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,8 +14,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from .joint_space import SPIN_SCALE
 from .mode_following import BLOCK, ModeFollowing
-from .tangent_space import SPIN_SCALE
 from .zero_modes import ZeroModes
 
 

@@ -14,8 +14,7 @@ from scipy.spatial.transform import Rotation
 from deepspin_ase.constraints import MASKS, fixed_spins, free_coordinates
 from deepspin_ase.spins import get_spins, perpendicular
 
-#: Length of a turn of one radian, A.
-SPIN_SCALE = 0.4
+from .joint_space import SPIN_SCALE
 
 
 class TangentSpace:

@@ -1,6 +1,6 @@
 """Model calls of joint relaxation, against ASE's optimizers and one part at a time.
 
-python benchmarks/relax.py [--large] [--structure FILE --model MODEL] [--threads 1]
+python benchmarks/relax.py [--large] [--cases TEXT] [--structure FILE --model MODEL]
 
 Relaxes atoms and spins (iron: lengths of moments as well; one case: the cell) to
 0.01 eV/A and 1e-4 eV, from the same start with
@@ -211,6 +211,9 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument(
+        "--cases", default="", help="only those with this in their name"
+    )
     parser.add_argument("--structure", type=Path)
     parser.add_argument("--model", default="NiO")
     parser.add_argument("--only", nargs="+", choices=[*ASE], help="of ASE's optimizers")
@@ -228,6 +231,8 @@ def main() -> None:
         "stress_max": STRESS_MAX,
     }
     for name, case in cases(options).items():
+        if options.cases not in name:
+            continue
         content[name] = compare(name, case, options.only)
         options.output.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from .moment_calculator import MomentCalculator, check_finite
 from .neighbors import NeighborList
-from .potentials import Potential, Sum, load_potential
+from .potentials import Potential, Sum, choose_backend, load_potential
 from .potentials.onsite import Zeeman
 from .results import results_of
 from .system import System
@@ -57,8 +57,14 @@ class DeepSpinCalculator(MomentCalculator):
         copied: it is left as it is, and later changes to it are not seen.
     device : torch.device or str, optional
         By default a CUDA device where torch finds one, the CPU elsewhere.
-    dtype : "float64", "float32" or torch.dtype
-        Precision of the evaluation; results are float64 arrays either way.
+    dtype : "float64", "float32", "mixed" or torch.dtype
+        Precision of the evaluation; results are float64 arrays in any case.
+        ``"mixed"`` evaluates networks in float32, everything else in float64: on
+        the CPU faster by about half, with forces to 1e-6 eV/A, for dynamics.
+    backend : {"fused", "reference"}
+        ``"fused"`` evaluates networks on the CPU in compiled kernels with
+        tabulated embeddings, which agree with ``"reference"``, torch, to 1e-9 eV/A
+        (:func:`deepspin_ase.potentials.choose_backend`).
     external_field_T : (3,) array, optional
         Uniform magnetic field in tesla. Adds E = -mu_B sum_i m_i.B to energy,
         energies and magnetic forces. May be changed later by assignment.
@@ -101,6 +107,7 @@ class DeepSpinCalculator(MomentCalculator):
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str = "float64",
+        backend: str = "fused",
         external_field_T: ArrayLike | None = None,
         skin: float = 0.5,
     ) -> None:
@@ -112,13 +119,16 @@ class DeepSpinCalculator(MomentCalculator):
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        self.dtype = _as_dtype(dtype)
+        mixed = dtype == "mixed"
+        self.dtype = torch.float64 if mixed else _as_dtype(dtype)
         self._bare = potential.to(self.device, self.dtype).eval().requires_grad_(False)
+        choose_backend(self._bare, backend, mixed=mixed)
         self._neighbors = NeighborList(skin)
         self.parameters.update(
             model=label,
             device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
+            dtype="mixed" if mixed else str(self.dtype).removeprefix("torch."),
+            backend=backend,
             skin=skin,
         )
         self.external_field_T = external_field_T
@@ -205,5 +215,7 @@ class DeepSpinCalculator(MomentCalculator):
 def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     name = str(dtype).removeprefix("torch.")
     if name not in _DTYPES:
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
+        raise ValueError(
+            f"dtype must be 'float64', 'float32' or 'mixed', got {dtype!r}"
+        )
     return _DTYPES[name]

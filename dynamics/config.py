@@ -69,7 +69,7 @@ class RunConfig(Configuration):
         A model file, relative to this file, or the name of a shipped model.
     device : str, optional
         ``"cpu"``, ``"cuda"``; by default CUDA where there is one.
-    dtype : "float64" or "float32"
+    dtype : "float64", "float32" or "mixed"
         Of the model; the dynamics is float64.
     driver : str
         One of :data:`DRIVERS`.
@@ -98,7 +98,7 @@ class RunConfig(Configuration):
     structure: str | Annotated[list[str], Field(min_length=1)]
     model: str
     device: str | None = None
-    dtype: Literal["float64", "float32"] = "float64"
+    dtype: Literal["float64", "float32", "mixed"] = "float64"
     driver: Literal[
         "nve",
         "langevin",

@@ -212,7 +212,10 @@ def engine_of(images: Sequence[Atoms]) -> Engine:
 
 
 def _same(first: DeepSpinCalculator, other: Calculator | None) -> bool:
-    if not isinstance(other, DeepSpinCalculator) or first.dtype != other.dtype:
+    if not isinstance(other, DeepSpinCalculator):
+        return False
+    names = ("dtype", "backend")
+    if any(first.parameters[n] != other.parameters[n] for n in names):
         return False
     mine, yours = first.potential.state_dict(), other.potential.state_dict()
     return (

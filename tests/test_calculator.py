@@ -339,6 +339,7 @@ class TestModel:
             "model": "Sum",
             "device": str(calc.device),
             "dtype": "float64",
+            "backend": "fused",
             "skin": 0.5,
             "external_field_T": [1.0, 1.0, 1.0],
         }
@@ -350,7 +351,7 @@ class TestModel:
     def test_bad_arguments(self):
         with pytest.raises(FileNotFoundError, match="neither a file nor a shipped"):
             DeepSpinCalculator("no_such_model")
-        with pytest.raises(ValueError, match="'float64' or 'float32'"):
+        with pytest.raises(ValueError, match="'float64', 'float32' or 'mixed'"):
             DeepSpinCalculator(hamiltonian(), dtype="float16")
         with pytest.raises(ValueError, match="skin"):
             DeepSpinCalculator(hamiltonian(), skin=-1)

@@ -26,6 +26,7 @@ from deepspin_ase.potentials import (
     Sum,
     TimeReversal,
     Zeeman,
+    choose_backend,
     load_card,
     load_potential,
     network,
@@ -425,6 +426,7 @@ def test_files_keep_everything(variant: str, tmp_path: Path) -> None:
     system = for_model(structure(), net)
     save_potential(tmp_path / "model.pt", potential, card={"cite": ["me"]})
     loaded = load_potential(tmp_path / "model.pt")
+    choose_backend(loaded, "reference")
     assert_same(loaded.evaluate(system), potential.evaluate(system), 0.0)
     assert load_card(tmp_path / "model.pt") == {"cite": ["me"]}
     assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]

@@ -222,8 +222,8 @@ def test_bad_input_says_what_is_wrong():
         find_saddle(Atoms("Fe", calculator=atoms.calc))
 
 
-def skyrmion(n: int) -> tuple[Atoms, np.ndarray]:
-    """Return a relaxed skyrmion on n x n sites, and turns that shrink it."""
+def skyrmion(n: int) -> Atoms:
+    """Return a relaxed skyrmion on n x n sites."""
     exchange, chiral, field = 0.01, 0.006, 0.003
     atoms = Atoms("Fe", cell=[1, 1, 0], pbc=(True, True, False)) * (n, n, 1)
     atoms.calc = DeepSpinCalculator(
@@ -235,7 +235,7 @@ def skyrmion(n: int) -> tuple[Atoms, np.ndarray]:
     )
     set_spins(atoms, texture(atoms, 2.0))
     assert relax_spins(atoms, torque_max=1e-9)[0]
-    return atoms, np.cross(get_spins(atoms), [0, 0, 1.0])
+    return atoms
 
 
 def texture(atoms: Atoms, radius: float) -> np.ndarray:
@@ -257,20 +257,13 @@ def texture(atoms: Atoms, radius: float) -> np.ndarray:
 
 @pytest.mark.slow
 def test_skyrmion_collapse_does_not_depend_on_the_start():
-    """Out of the minimum, and from small skyrmions: one barrier, one mode down."""
-    atoms, shrinking = skyrmion(30)
+    """From two small skyrmions: one barrier, and one direction down."""
+    atoms = skyrmion(20)
     minimum = atoms.get_potential_energy()
-    spins = get_spins(atoms)
     barriers = []
-    for radius in (None, 1.2, 0.8):
-        kick = {"direction": (None, shrinking), "kick": 0.2}
-        set_spins(atoms, spins if radius is None else texture(atoms, radius))
-        saddle = find_saddle(
-            atoms,
-            **(kick if radius is None else {}),
-            positions=False,
-            torque_max=1e-8,
-        )
+    for radius in (1.2, 0.8):
+        set_spins(atoms, texture(atoms, radius))
+        saddle = find_saddle(atoms, positions=False, torque_max=1e-8)
         assert saddle.is_saddle
         barriers.append(saddle.energy - minimum)
     assert barriers[0] > 0.01

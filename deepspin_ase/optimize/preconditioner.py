@@ -14,13 +14,14 @@ from .filter import SpinLatticeFilter
 from .stiffness import LatticeStiffness, LengthStiffness, Stiffness, TurnStiffness
 
 #: What a step has taught fades by this factor with the next one.
-_FADE = 0.7
+_FADE = 0.9
 
-#: Weight of the first guess of the coefficients against one step's lesson.
+#: Weight of the last coefficients against one step's lesson: what later steps say
+#: nothing about, such as stiff bonds once soft modes are left, is not forgotten.
 _PRIOR = 1e-3
 
 #: Least stiffness over the mean one: modes that cost nothing stay solvable.
-_FLOOR = 1e-4
+_FLOOR = 1e-3
 
 #: Unknowns up to which a matrix is factorised; beyond, conjugate gradients.
 _DENSE = 1200
@@ -69,39 +70,48 @@ class _Block:
     model: Stiffness
     rows: np.ndarray
     scale: np.ndarray
-    normal: np.ndarray = field(init=False)
-    right: np.ndarray = field(init=False)
     coefficients: np.ndarray = field(init=False)
     _inverse: _Inverse | None = None
 
     def __post_init__(self) -> None:
-        self.coefficients = self.model.guess
-        self.normal = np.zeros((len(self.coefficients),) * 2)
-        self.right = np.zeros(len(self.coefficients))
+        self.coefficients = self._unit = self.model.guess
+        self._normal = np.zeros((len(self._unit),) * 2)
+        self._right = np.zeros(len(self._unit))
+        self._taught = False
 
     def learn(self, step: np.ndarray, gain: np.ndarray) -> None:
-        self._inverse = None
-        change = step[self.rows] / self.scale
-        wanted = gain[self.rows] * self.scale
-        size = wanted @ wanted
-        if change @ wanted <= 0.0:
+        """Take up a step and its gain, flat rows."""
+        step, gain = step[self.rows], gain[self.rows]
+        if step @ gain <= 0.0:
             return
-        columns = self.model.columns(change)
-        self.normal = _FADE * self.normal + columns.T @ columns / size
-        self.right = _FADE * self.right + columns.T @ wanted / size
+        self._inverse = None
+        columns = self.model.columns(step / self.scale) / self.scale[:, None]
+        size = step @ step
+        self._normal = _FADE * self._normal + columns.T @ columns / size
+        self._right = _FADE * self._right + columns.T @ gain / size
+        if not self._taught:
+            self._scale_guess()
         self.coefficients = self._fit()
 
+    def _scale_guess(self) -> None:
+        """Scale the guess so that it fits the first step."""
+        quadratic = self._unit @ self._normal @ self._unit
+        if quadratic > 0.0:
+            factor = max(self._unit @ self._right / quadratic, 1e-6)
+            self.coefficients = self._unit = factor * self._unit
+            self._taught = True
+
     def _fit(self) -> np.ndarray:
-        """Return the coefficients >= 0 that fit best, the guess scaled to them."""
-        guess = self.model.guess
-        quadratic = guess @ self.normal @ guess
-        if quadratic <= 0.0:
+        """Return the coefficients >= 0 that fit best, near the last ones."""
+        unit = self._unit
+        normal = unit[:, None] * self._normal * unit
+        weight = _PRIOR * max(float(normal.diagonal().max()), 1e-300)
+        lower = cholesky(normal + weight * np.eye(len(unit)), lower=True)
+        right = unit * self._right + weight * self.coefficients / unit
+        try:
+            return unit * nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
+        except RuntimeError:  # no convergence: go on with what is known
             return self.coefficients
-        guess = guess * max(guess @ self.right / quadratic, 1e-6)
-        normal = guess[:, None] * self.normal * guess + _PRIOR * np.eye(len(guess))
-        lower = cholesky(normal, lower=True)
-        right = solve_triangular(lower, guess * self.right + _PRIOR, lower=True)
-        return guess * nnls(lower.T, right)[0]
 
     def solve(self, free: np.ndarray, right: np.ndarray) -> np.ndarray:
         if self._inverse is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import reference
+from .backend import choose_backend
 from .base import Potential, Prediction
 from .buckingham import Buckingham, BuckinghamCoulomb
 from .combine import Committee, Sum, TimeReversal
@@ -78,6 +79,7 @@ __all__ = [
     "TimeReversal",
     "UniaxialAnisotropy",
     "Zeeman",
+    "choose_backend",
     "dudarev_derlet_fe",
     "finnis_sinclair_fe",
     "load_card",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..neighbors import PairList
+from ..system import System
 
 #: Length of the vectors that stand for no site, A; beyond any cutoff.
 FAR = 1.0e4
@@ -46,6 +47,40 @@ class Group:
     neighbours: Tensor
     separations: Tensor
     vectors: Tensor
+
+
+@dataclass
+class Derivatives:
+    """Running sums of the derivatives of a batch.
+
+    Attributes
+    ----------
+    forces : (N, 3) tensor, eV/A
+    virtual : (N, 3) tensor, eV/A
+        dE/d(vector from each atom to its pseudo-atom).
+    virial : (B, 3, 3) tensor, eV
+    """
+
+    forces: Tensor
+    virtual: Tensor
+    virial: Tensor
+
+    @classmethod
+    def zeros(cls, system: System) -> Derivatives:
+        """Return sums of nothing."""
+        zeros = torch.zeros_like(system.positions)
+        return cls(zeros, zeros.clone(), torch.zeros_like(system.cell))
+
+    def add(self, group: Group, gradient: Tensor, system: System) -> None:
+        """Add what the site-vector gradient (n, K, 3) of one group contributes."""
+        flat, neighbours = gradient.flatten(0, 1), group.neighbours.flatten()
+        self.forces = self.forces.index_add(0, group.centres, gradient.sum(1))
+        self.forces = self.forces.index_add(0, neighbours, -flat)
+        if group.virtual:
+            self.virtual = self.virtual.index_add(0, neighbours, flat)
+        work = torch.bmm(gradient.transpose(1, 2), group.separations)
+        owner = system.index[group.centres]
+        self.virial = self.virial.index_add(0, owner, -work)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 
 from ..neighbors import PairList, build_pairs
 from ..system import System
+from . import fused
 from .base import Potential, Prediction
 from .config import DeepSpinConfig
 from .environment import Environment
 from .layers import ResidualNetwork
-from .neighborhood import Group, Sites, group_sites
+from .neighborhood import Derivatives, Group, Sites, group_sites
 from .registry import register
 
 logger = logging.getLogger(__name__)
@@ -32,31 +32,6 @@ QUIET = 0.05
 
 #: Smallest standard deviation of an environment column.
 STD_FLOOR = 0.01
-
-
-@dataclass
-class _Derivatives:
-    """Running sums of the derivatives of a batch."""
-
-    forces: Tensor
-    virtual: Tensor
-    virial: Tensor
-
-    @classmethod
-    def zeros(cls, system: System) -> _Derivatives:
-        zeros = torch.zeros_like(system.positions)
-        return cls(zeros, zeros.clone(), torch.zeros_like(system.cell))
-
-    def add(self, group: Group, gradient: Tensor, system: System) -> None:
-        """Add what the site-vector gradient (n, K, 3) of one group contributes."""
-        flat, neighbours = gradient.flatten(0, 1), group.neighbours.flatten()
-        self.forces = self.forces.index_add(0, group.centres, gradient.sum(1))
-        self.forces = self.forces.index_add(0, neighbours, -flat)
-        if group.virtual:
-            self.virtual = self.virtual.index_add(0, neighbours, flat)
-        work = torch.bmm(gradient.transpose(1, 2), group.separations)
-        owner = system.index[group.centres]
-        self.virial = self.virial.index_add(0, owner, -work)
 
 
 @register
@@ -79,7 +54,21 @@ class DeepSpinNetwork(Potential):
     config : DeepSpinConfig
     seed : int
         Of the initial weights.
+
+    Attributes
+    ----------
+    backend : {"fused", "reference"}
+        How :meth:`evaluate` works on the CPU once the weights are frozen (``eval()``
+        or ``requires_grad_(False)``): in compiled kernels with tabulated embeddings
+        (:mod:`deepspin_ase.potentials.fused`), or in plain torch as for training.
+        Both give the same to 1e-10 eV per atom.
+    mixed : bool
+        Of the compiled kernels: geometry and sums in the precision of the weights,
+        embedding and fitting in float32. See :func:`choose_backend` for both.
     """
+
+    backend: str = "fused"
+    mixed: bool = False
 
     mean: Tensor
     std: Tensor
@@ -198,21 +187,64 @@ class DeepSpinNetwork(Potential):
         virial: bool = True,
         create_graph: bool = False,
     ) -> Prediction:
-        """Return energy and derivatives; see :meth:`Potential.evaluate`.
-
-        Networks are differentiated by autograd and the geometry by hand, some
-        centres at a time, so that memory does not grow with the system.
-        """
+        """Return energy and derivatives; see :meth:`Potential.evaluate`."""
         self.check(system)
         system = System(*(x.detach() for x in vars(system).values()))
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
         types = self.types(system)
         virtual = self._virtual(system, types)
-        sites = Sites.of_pairs(types, pairs, pairs.vectors(system), virtual)
-        energies = torch.zeros_like(system.positions[:, 0])
-        sums = _Derivatives.zeros(system)
         want = forces or magnetic_forces or virial
+        found = None
+        if not create_graph and self._compilable(system):
+            real = torch.float32 if self.mixed else system.dtype
+            found = fused.evaluate_network(
+                self, system, pairs, virtual, real, derivatives=want
+            )
+        if found is None:
+            found = self._evaluate_plainly(
+                system, pairs, virtual, want=want, create_graph=create_graph
+            )
+        energies, sums = found
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=sums.forces if forces else None,
+            magnetic_forces=(
+                -sums.virtual * self._scale[types][:, None] if magnetic_forces else None
+            ),
+            virial=sums.virial if virial else None,
+        )
+
+    def _compilable(self, system: System) -> bool:
+        """Tell whether compiled kernels may evaluate: see ``backend``."""
+        return (
+            self.backend == "fused"
+            and system.device.type == "cpu"
+            and system.dtype == self.mean.dtype
+            and not (self.training and any(p.requires_grad for p in self.parameters()))
+        )
+
+    def _evaluate_plainly(
+        self,
+        system: System,
+        pairs: PairList,
+        virtual: Tensor,
+        *,
+        want: bool,
+        create_graph: bool,
+    ) -> tuple[Tensor, Derivatives]:
+        """Return per-atom energies and the derivatives, in torch.
+
+        Networks are differentiated by autograd and the geometry by hand, some
+        centres at a time, so that memory does not grow with the system.
+        """
+        sites = Sites.of_pairs(
+            self.types(system), pairs, pairs.vectors(system), virtual
+        )
+        energies = torch.zeros_like(system.positions[:, 0])
+        sums = Derivatives.zeros(system)
         chunks = [sites] if create_graph else sites.chunks(CHUNK)
         for chunk in chunks:
             for a, centres, groups in self._neighbourhoods(chunk, system):
@@ -226,16 +258,7 @@ class DeepSpinNetwork(Potential):
                         self.environment.pull_back(group.vectors, gradient),
                         system,
                     )
-        return Prediction(
-            energy=system.sum(energies),
-            energies=energies,
-            volume=system.volume,
-            forces=sums.forces if forces else None,
-            magnetic_forces=(
-                -sums.virtual * self._scale[types][:, None] if magnetic_forces else None
-            ),
-            virial=sums.virial if virial else None,
-        )
+        return energies, sums
 
     def _differentiated(
         self,
