@@ -13,7 +13,7 @@ from ase.mep.neb import NEB, idpp_interpolate
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from deepspin_ase.calculator import DeepSpinCalculator
+from deepspin_ase.moment_calculator import MomentCalculator
 from deepspin_ase.spins import get_spins, perpendicular, set_spins, unit_vector
 
 from .joint_space import displacement, turns_between
@@ -64,7 +64,7 @@ def interpolate(
     -------
     list of Atoms
         Copies of ``initial``, its constraints included. They share its calculator
-        if that is a DeepSpinCalculator, and have none otherwise.
+        if that is one of this package, and have none otherwise.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def interpolate(
     if positions == "idpp":
         neb = NEB(images, method="improvedtangent")
         idpp_interpolate(neb, traj=None, log=None, mic=mic)
-    shared = initial.calc if isinstance(initial.calc, DeepSpinCalculator) else None
+    shared = initial.calc if isinstance(initial.calc, MomentCalculator) else None
     for image in images:
         image.calc = shared
     return images

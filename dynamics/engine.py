@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
 from ..calculator import DeepSpinCalculator
+from ..moment_calculator import MomentCalculator
 from ..neighbors import NeighborList
 from ..potentials import Potential, Prediction
 from ..spins import set_spins
@@ -134,8 +136,8 @@ class CalculatorEngine(Engine):
 
 
 def _virial(calculator: Calculator, image: Atoms) -> np.ndarray:
-    from ase.stress import voigt_6_to_full_3x3_stress
-
+    if isinstance(calculator, MomentCalculator):
+        return np.asarray(calculator.get_property("virial", image))
     stress = np.asarray(calculator.get_property("stress", image))
     full = stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)
     return -full * image.get_volume()

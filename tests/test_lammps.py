@@ -512,7 +512,7 @@ def test_lammps_tells_what_is_wrong_and_starts_anew(tmp_path: Path) -> None:
             atoms.get_potential_energy()
         (tmp_path / "gone").rename(model)
         energy = atoms.get_potential_energy()
-        os.kill(atoms.calc._process._process.pid, 9)
+        os.kill(atoms.calc._session._process._process.pid, 9)
         atoms.positions += 0.01
         with pytest.raises(CalculationFailed, match="process died: exit status -9"):
             atoms.get_potential_energy()

@@ -48,8 +48,8 @@ class DeepSpinLammps(MomentCalculator):
     Parameters
     ----------
     model : Potential, path or str
-        A frozen model of DeePMD-kit (``.pth``), or a DeepSpinNetwork, its file or
-        name, which is converted at the first call.
+        A frozen model of DeePMD-kit (``.pth``), or a DeepSpinNetwork or a file of
+        one, which is converted at the first call.
     python : path, optional
         The Python of LAMMPS' environment; by default what the variable
         ``DEEPSPIN_LAMMPS_PYTHON`` names.
@@ -108,12 +108,6 @@ class DeepSpinLammps(MomentCalculator):
             self._potential, label = copy.deepcopy(model), type(model).__name__
         else:
             self._potential, label = load_potential(model), os.fspath(model)
-        self._frozen = Path(label) if label.endswith(SUFFIX) else None
-        if self._frozen is None and not isinstance(self._potential, DeepSpinNetwork):
-            raise ValueError(
-                f"LAMMPS takes frozen models (.pth) and pseudo-atom networks, not "
-                f"{type(self._potential).__name__}"
-            )
         if not self._potential.uses_spins:
             raise ValueError(f"{label} has no spins: pair_style deepspin needs them")
         self.parameters.update(
@@ -123,8 +117,12 @@ class DeepSpinLammps(MomentCalculator):
             mpiexec=None if mpiexec is None else os.fspath(mpiexec),
         )
         self._numbers = np.array(sorted(self._potential.species or ()))
-        self._elements = [chemical_symbols[z] for z in self._numbers]
-        self._process: LammpsProcess | None = None
+        # One for all copies of this calculator, such as those of the images of a band.
+        self._session = _Session(
+            Path(label) if label.endswith(SUFFIX) else self._potential,
+            [chemical_symbols[z] for z in self._numbers],
+            {k: self.parameters[k] for k in ("python", "ranks", "mpiexec")},
+        )
 
     @property
     def potential(self) -> Potential:
@@ -145,10 +143,8 @@ class DeepSpinLammps(MomentCalculator):
         self.close()
 
     def close(self) -> None:
-        """End LAMMPS; the next evaluation starts it anew."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        """End LAMMPS, also for copies; the next evaluation starts it anew."""
+        self._session.close()
 
     def calculate(
         self,
@@ -173,7 +169,7 @@ class DeepSpinLammps(MomentCalculator):
         system = System.from_atoms(self.atoms)
         self._check(system)
         box = LammpsBox.of(self.atoms, reduced=True)
-        answer = self._running().ask(self._request(system, box))
+        answer = self._session.ask(self._request(system, box))
         results = _results(self.atoms, box, answer)
         check_finite(results)
         self.results = results
@@ -191,26 +187,6 @@ class DeepSpinLammps(MomentCalculator):
                 "so that this one is lost; give it a small moment"
             )
 
-    def _running(self) -> LammpsProcess:
-        """Return the process, started if there is none."""
-        if self._process is None or not self._process.alive:
-            self.close()
-            start = {k: self.parameters[k] for k in ("python", "ranks", "mpiexec")}
-            self._process = LammpsProcess(self._model(), self._elements, **start)
-        return self._process
-
-    def _model(self) -> Path:
-        """Return the file of the frozen model, written now if there is none."""
-        if self._frozen is None:
-            folder = tempfile.mkdtemp(prefix="deepspin-")
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            frozen = Path(folder, f"model{SUFFIX}")
-            export_lammps_model(
-                frozen, self._potential, python=self.parameters["python"]
-            )
-            self._frozen = frozen
-        return self._frozen
-
     def _request(self, system: System, box: LammpsBox) -> Message:
         """Return the structure as the worker wants it."""
         skin = self._potential.pair_cutoff(system) - self._potential.cutoff + _ROOM
@@ -225,6 +201,48 @@ class DeepSpinLammps(MomentCalculator):
             "moments": polar(get_spins(self.atoms) @ box.rotation),
             "skin": np.array(skin),
         }
+
+
+class _Session:
+    """LAMMPS with one model, started when it is first asked, and anew if it died."""
+
+    def __init__(
+        self, model: Path | Potential, elements: list[str], options: dict[str, Any]
+    ) -> None:
+        if isinstance(model, Potential) and not isinstance(model, DeepSpinNetwork):
+            raise ValueError(
+                "LAMMPS takes frozen models (.pth) and pseudo-atom networks, not "
+                f"{type(model).__name__}"
+            )
+        self._model = model
+        self._elements = elements
+        self._options = options
+        self._process: LammpsProcess | None = None
+
+    def ask(self, request: Message) -> Message:
+        """Return the answer of the process (:meth:`LammpsProcess.ask`)."""
+        if self._process is None or not self._process.alive:
+            self.close()
+            self._process = LammpsProcess(
+                self._frozen(), self._elements, **self._options
+            )
+        return self._process.ask(request)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _frozen(self) -> Path:
+        """Return the file of the frozen model, written now if there is none."""
+        if isinstance(self._model, Potential):
+            folder = tempfile.mkdtemp(prefix="deepspin-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder, f"model{SUFFIX}")
+            export_lammps_model(path, self._model, python=self._options["python"])
+            self._model = path
+        return self._model
 
 
 def _results(atoms: Atoms, box: LammpsBox, answer: Message) -> dict[str, Any]:

@@ -32,8 +32,7 @@ def export_lammps_model(
     path : path
         Ends in ``.pth``. Written whole or not at all.
     model : Potential, path or str
-        A :class:`~deepspin_ase.potentials.DeepSpinNetwork`, a file of one, or the
-        name of a shipped one.
+        A :class:`~deepspin_ase.potentials.DeepSpinNetwork` or a file of one.
     python : path, optional
         The Python of LAMMPS' environment; by default what
         ``DEEPSPIN_LAMMPS_PYTHON`` names.

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.linalg import expm, expm_frechet
 
-from ..calculator import DeepSpinCalculator
+from ..moment_calculator import MomentCalculator
 
 
 class Deformation:
@@ -71,7 +71,7 @@ class Deformation:
         atoms, calc = self.atoms, self.atoms.calc
         volume = atoms.get_volume()
         virial = -volume * (atoms.get_stress(voigt=False) + self.pressure * np.eye(3))
-        if isinstance(calc, DeepSpinCalculator):
+        if isinstance(calc, MomentCalculator):
             full = calc.get_property("virial", atoms)
             virial += 0.5 * (full - full.T)
         deform = self.gradient()
