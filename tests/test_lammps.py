@@ -22,6 +22,7 @@ from ase.calculators.calculator import CalculationFailed
 from scipy.spatial.transform import Rotation
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
+from deepspin_ase.analysis.neb import SpinLatticeNEB
 from deepspin_ase.dynamics import SpinLatticeNVE
 from deepspin_ase.lammps import (
     DeepSpinLammps,
@@ -34,6 +35,7 @@ from deepspin_ase.lammps import process as process_module
 from deepspin_ase.lammps.box import LammpsBox
 from deepspin_ase.lammps.process import PYTHON_VARIABLE, LammpsProcess
 from deepspin_ase.lammps.worker import Message
+from deepspin_ase.optimize import SpinLatticeFilter
 from deepspin_ase.potentials import Potential, Zeeman, load_potential
 
 NIO = Path(__file__).parent / "data" / "deepmd" / "nio_early.pth"
@@ -116,8 +118,10 @@ class StandIn:
 
     alive = True
     calls: int = 0
+    started: int = 0
 
     def __init__(self, model: Path, elements: list[str], **options: Any) -> None:
+        type(self).started += 1
         self.elements = elements
         self.calculator = DeepSpinCalculator(network())
 
@@ -156,6 +160,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     monkeypatch.setattr(calculator_module, "LammpsProcess", StandIn)
     monkeypatch.setattr(calculator_module, "export_lammps_model", lambda *_, **__: 0)
     monkeypatch.setattr(StandIn, "calls", 0)
+    monkeypatch.setattr(StandIn, "started", 0)
     monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
     return StandIn
 
@@ -192,6 +197,34 @@ def test_results_are_kept(stand_in: type[StandIn]) -> None:
     atoms.get_potential_energy()
     assert stand_in.calls == 2
     assert "energy" in atoms.get_properties(["energy"])
+
+
+def band(calculator: Any) -> SpinLatticeNEB:
+    """Three images that share a calculator."""
+    images = [nickel_oxide(2) for _ in range(3)]
+    for k, image in enumerate(images):
+        image.positions[0] += 0.1 * k
+        image.calc = calculator
+    return SpinLatticeNEB(images)
+
+
+def test_images_of_a_band_share_one_lammps(stand_in: type[StandIn]) -> None:
+    expected = band(DeepSpinCalculator(network())).get_forces()
+    found = band(DeepSpinLammps(network())).get_forces()
+    assert found == pytest.approx(expected, abs=1e-10)
+    assert stand_in.started == 1
+
+
+def test_cells_feel_all_of_the_virial(stand_in: type[StandIn]) -> None:
+    forces = []
+    for calculator in (DeepSpinLammps(network()), DeepSpinCalculator(network())):
+        atoms = structure("turned")
+        atoms.calc = calculator
+        relaxed = SpinLatticeFilter(atoms, cell=True)
+        # Away from where the cell started, where the gradient takes all nine.
+        relaxed.set_positions(relaxed.get_positions() + 0.01)
+        forces.append(relaxed.get_forces())
+    assert forces[0] == pytest.approx(forces[1], abs=1e-10)
 
 
 def test_what_lammps_cannot_take_is_refused(stand_in: type[StandIn]) -> None:
