@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import reference
 from .base import Potential, Prediction
+from .bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .buckingham import Buckingham, BuckinghamCoulomb
 from .combine import Committee, Sum, TimeReversal
 from .config import DeepSpinConfig
@@ -41,6 +42,7 @@ __all__ = [
     "ZBL",
     "BetheSlater",
     "Biquadratic",
+    "BismuthFerriteSpins",
     "Blend",
     "Buckingham",
     "BuckinghamCoulomb",
@@ -78,6 +80,7 @@ __all__ = [
     "TimeReversal",
     "UniaxialAnisotropy",
     "Zeeman",
+    "bismuth_ferrite",
     "dudarev_derlet_fe",
     "finnis_sinclair_fe",
     "load_card",
