@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from .spins import Order, perpendicular, unit_vector
 
 #: q . A of a lattice vector A may miss an integer by this much; it is rounded.
-_COMMENSURATE = 0.05
+COMMENSURATE = 0.05
 
 #: |cos| below which a site counts as a node of an antiferromagnetic wave.
 _NODE = 0.1
@@ -166,24 +166,50 @@ def random_directions(seed: int | np.random.Generator | None = None) -> Order:
     return order
 
 
-def _turns(sites: Atoms, q: ArrayLike, cell: float | ArrayLike | None) -> np.ndarray:
-    """Return q.(r - r_0) of all sites, (M,), in turns, exactly cell-periodic."""
+def turns_per_vector(
+    atoms: Atoms, q: ArrayLike, cell: float | ArrayLike | None = None
+) -> np.ndarray:
+    """Return by how many turns waves advance along the lattice vectors of ``atoms``.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        A direction without lattice vector is completed by a unit vector.
+    q : (3,) or (Q, 3) array
+        Propagation vectors in reciprocal lattice units of ``cell``.
+    cell : float, (3,), (6,) or (3, 3) array or Cell, A, optional
+        As in :func:`antiferromagnetic`; the atoms' own by default.
+
+    Returns
+    -------
+    Array of the shape of ``q``; whole numbers where a wave repeats with the cell
+
+    Raises
+    ------
+    ValueError
+        If q is malformed, or has a component where ``cell`` has no lattice vector.
+    """
     q = np.asarray(q, dtype=float)
-    if q.shape != (3,) or not np.isfinite(q).all():
+    if q.ndim not in (1, 2) or q.shape[-1] != 3 or not np.isfinite(q).all():
         raise ValueError(f"q must be three finite numbers, got {q}")
     if cell is None:
-        unit = sites.cell
+        unit = atoms.cell
     else:
         unit = Cell.new([cell] * 3 if np.ndim(cell) == 0 else cell)
-    if (q[~unit.array.any(axis=1)] != 0.0).any():
+    if (q[..., ~unit.array.any(axis=1)] != 0.0).any():
         raise ValueError(
             "q has a component along a direction in which the cell has no lattice "
             "vector; say which cell q refers to (cell=)"
         )
-    own = sites.cell.complete()
-    per_vector = own.array @ (q @ unit.complete().reciprocal().array)
+    reciprocal = unit.complete().reciprocal().array
+    return np.asarray(q @ reciprocal @ atoms.cell.complete().array.T)
+
+
+def _turns(sites: Atoms, q: ArrayLike, cell: float | ArrayLike | None) -> np.ndarray:
+    """Return q.(r - r_0) of all sites, (M,), in turns, exactly cell-periodic."""
+    per_vector = turns_per_vector(sites, np.reshape(q, -1), cell)
     whole = np.round(per_vector)
-    if (np.abs(per_vector - whole) > _COMMENSURATE)[sites.pbc].any():
+    if (np.abs(per_vector - whole) > COMMENSURATE)[sites.pbc].any():
         raise ValueError(
             f"the order does not repeat with the periodic cell: its phase advances "
             f"by {np.round(per_vector, 3)} turns along the lattice vectors, which "
@@ -192,4 +218,4 @@ def _turns(sites: Atoms, q: ArrayLike, cell: float | ArrayLike | None) -> np.nda
         )
     per_vector = np.where(sites.pbc, whole, per_vector)
     from_first = sites.positions - sites.positions[:1]
-    return own.scaled_positions(from_first) @ per_vector
+    return np.asarray(sites.cell.complete().scaled_positions(from_first) @ per_vector)

@@ -17,7 +17,7 @@ killed at any time. After a kill at such a moment other programs must open it wi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .driver import SpinLatticeDynamics
 
 _PER_ATOM = ("positions", "spins", "momenta", "energies", "forces", "magnetic_forces")
+
+_RESULTS_PER_ATOM = ("energies", "forces", "magnetic_forces")
 
 #: Results that follow from the others.
 _DERIVED = ("free_energy", "torques")
@@ -163,18 +165,53 @@ def read_hdf5(
     chosen: Any = string2index(index) if isinstance(index, str) else index
     with hdf5_file.opened(path) as file, hdf5_file.explained(path):
         rows = range(hdf5_file.n_frames_of(file))
-        n_replicas = len(file["pbc"])
-        if not 0 <= replica < n_replicas:
-            raise ValueError(
-                f"{path} has {n_replicas} replicas, counted from 0; got {replica}"
-            )
+        _check_replica(path, file, replica)
         found = rows[chosen] if isinstance(chosen, slice) else _one(rows, chosen)
         if not found:
             raise ValueError(
                 f"{path} has no frame at index {index!r}; it has {len(rows)}"
             )
-        frames = _frames(file, found, replica)
+        frames = _frames(file, found, replica, hdf5_file.changing(file))
     return frames if isinstance(chosen, slice) else frames[0]
+
+
+def iread_hdf5(
+    path: str | os.PathLike[str], *, replica: int = 0, results: bool = True
+) -> Iterator[Atoms]:
+    """Yield the frames of an HDF5 trajectory, a few megabytes of them in memory.
+
+    Parameters
+    ----------
+    path : path
+    replica : int
+        Which structure.
+    results : bool
+        Give results per atom too; without, half of the file is read.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, ImportError
+        As :func:`read_hdf5`; a file without frames yields none.
+    """
+    path = Path(path)
+    with hdf5_file.opened(path) as file, hdf5_file.explained(path):
+        _check_replica(path, file, replica)
+        left_out = () if results else _RESULTS_PER_ATOM
+        names = [n for n in hdf5_file.changing(file) if _base(n) not in left_out]
+        sizes = [int(np.prod(file[n].shape[1:], dtype=int)) for n in names]
+        step = max(BLOCK // (8 * sum(sizes)), 1)
+        n_frames = hdf5_file.n_frames_of(file)
+        for start in range(0, n_frames, step):
+            rows = range(start, min(start + step, n_frames))
+            yield from _frames(file, rows, replica, names)
+
+
+def _check_replica(path: Path, file: Any, replica: int) -> None:
+    n_replicas = len(file["pbc"])
+    if not 0 <= replica < n_replicas:
+        raise ValueError(
+            f"{path} has {n_replicas} replicas, counted from 0; got {replica}"
+        )
 
 
 def _one(rows: range, number: int) -> range:
@@ -182,14 +219,16 @@ def _one(rows: range, number: int) -> range:
     return rows[number:][:1] if -len(rows) <= number else range(0)
 
 
-def _frames(file: Any, rows: range, replica: int) -> list[Atoms]:
-    """Return the frames of one replica at ``rows``."""
+def _frames(
+    file: Any, rows: range, replica: int, names: Sequence[str]
+) -> list[Atoms]:
+    """Return the frames of one replica at ``rows``, with the datasets ``names``."""
     atoms_of = np.flatnonzero(file["structure"][:] == replica)
     own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)
     ascending = rows if rows.step > 0 else rows[::-1]
     wanted = slice(ascending.start, ascending.stop, ascending.step)
     columns: Block = {}
-    for name in hdf5_file.changing(file):
+    for name in names:
         part: tuple[Any, ...] = (wanted,)
         if name != "time":
             part += (own if _base(name) in _PER_ATOM else replica,)
@@ -218,7 +257,8 @@ def _frame(atoms: Atoms, values: Block) -> Atoms:
         if np.isfinite(value).all()
     }
     results["free_energy"] = results["energy"]
-    results["torques"] = np.cross(get_spins(atoms), results["magnetic_forces"])
+    if "magnetic_forces" in results:
+        results["torques"] = np.cross(get_spins(atoms), results["magnetic_forces"])
     atoms.arrays.update({k: results[k].copy() for k in _ARRAYS if k in results})
     atoms.calc = SinglePointCalculator(atoms)
     atoms.calc.results.update(results)
