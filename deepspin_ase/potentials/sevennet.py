@@ -6,6 +6,7 @@ Needs the package ``sevenn``, whose wheel holds the weights of the models
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -98,7 +99,9 @@ def _load(model: str) -> Any:
         raise ImportError(
             "SevenNet needs the package sevenn: pip install 'deepspin-ase[reference]'"
         ) from None
-    network = load_checkpoint(model).build_model()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit", module="torch")
+        network = load_checkpoint(model).build_model()
     if network.modal_map:
         raise ValueError(f"{model} holds several fidelities; choose a model of one")
     return network
