@@ -117,6 +117,34 @@ def read_extxyz(
     return [_with_results_from_arrays(atoms) for atoms in images]
 
 
+def read_structure(path: str | os.PathLike[str]) -> Atoms:
+    """Return the last structure of a file of any format that ASE knows.
+
+    Moments of an extxyz file are (N, 3) vectors. No calculator is attached.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged or holds no structure.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the structure {path} does not exist")
+    if path.suffix in (".xyz", ".extxyz"):
+        atoms = read_extxyz(path, -1)
+    else:
+        try:
+            (atoms,) = ase.io.read(path, index="-1:")
+        except Exception as error:  # ASE's parsers raise whatever the damage leads to
+            raise ValueError(
+                f"{path} is damaged or no structure ({type(error).__name__}: {error})"
+            ) from error
+    atoms.calc = None
+    return atoms
+
+
 def _current_results(atoms: Atoms) -> dict[str, Any]:
     """Return the results that the calculator has for the atoms as they are."""
     calculator = atoms.calc

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import yaml
 from ase import Atoms
@@ -22,7 +21,7 @@ from ..dynamics.config import (
 )
 from ..dynamics.driver import SpinLatticeDynamics
 from ..files import written_whole
-from ..io import read_extxyz
+from ..io import read_structure
 
 #: What of a configuration may change when a run is resumed.
 _MAY_CHANGE = {"steps", "resume", "output"}
@@ -146,7 +145,7 @@ def _images(config: RunConfig, folder: Path) -> list[Atoms]:
     """Return the structures, one per replica, with momenta."""
     given = config.structure
     paths = [given] if isinstance(given, str) else given
-    images = [_read(folder / path) for path in paths]
+    images = [read_structure(folder / path) for path in paths]
     initial = config.initial_temperature_K
     lists = [v for k, v in config.parameters.items() if k.endswith("temperature_K")]
     lengths = [len(v) for v in (*lists, initial) if isinstance(v, list)]
@@ -164,23 +163,6 @@ def _images(config: RunConfig, folder: Path) -> list[Atoms]:
     for image, temperature in zip(images, temperatures, strict=True):
         thermalize_momenta(image, temperature_K=temperature, rng=rng)
     return images
-
-
-def _read(path: Path) -> Atoms:
-    """Return the last structure of a file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"the structure {path} does not exist")
-    if path.suffix in (".xyz", ".extxyz"):
-        atoms = read_extxyz(path, -1)
-    else:
-        try:
-            (atoms,) = ase.io.read(path, index="-1:")
-        except Exception as error:  # ASE's parsers raise whatever the damage leads to
-            raise ValueError(
-                f"{path} is damaged or no structure ({type(error).__name__}: {error})"
-            ) from error
-    atoms.calc = None
-    return atoms
 
 
 def _calculator(config: RunConfig, folder: Path) -> DeepSpinCalculator:
