@@ -68,6 +68,9 @@ class DeepSpinNetwork(Potential):
     se_e2_a descriptor, and a network maps the descriptor to its energy. Only
     real atoms are centres, so the cost is that of the pairs they have.
 
+    Without a magnetic element it is a deep potential that any moments pass by: the
+    lattice beside an analytic Hamiltonian of the spins.
+
     Sources: DeepSPIN, Yang et al., Phys. Rev. B 110, 064427 (2024); se_e2_a,
     Zhang et al., arXiv:1805.09003. Reproduces DeePMD-kit's spin model,
     including the contribution of the empty slots that its fixed number of
@@ -93,9 +96,11 @@ class DeepSpinNetwork(Potential):
         numbers = [atomic_numbers[symbol] for symbol in config.type_map]
         n_types = len(numbers)
         self.species = frozenset(numbers)
-        self.magnetic_species = frozenset(
-            z for z, use in zip(numbers, config.spin.use_spin, strict=True) if use
-        )
+        self.uses_spins = any(config.spin.use_spin)
+        if self.uses_spins:
+            self.magnetic_species = frozenset(
+                z for z, use in zip(numbers, config.spin.use_spin, strict=True) if use
+            )
         descriptor = config.descriptor
         self.environment = Environment(
             descriptor.rcut, descriptor.rcut_smth, descriptor.env_protection
