@@ -4,7 +4,7 @@
 >>> neb = SpinLatticeNEB(images)
 >>> FIRE(neb).run(fmax=0.05)
 >>> neb.climb = True
->>> LBFGS(neb).run(fmax=0.01)
+>>> neb.run(fmax=0.01, torque_max=1e-5)
 >>> neb.path().barrier_forward
 """
 
@@ -22,18 +22,22 @@ from deepspin_ase.io import write_extxyz
 
 from .band import Band, constrain
 from .joint_space import SPIN_SCALE, Metric, lengths_of, move, steps_between, tangents
-from .neb_path import NEBPath
+from .neb_path import NEBPath, warn_of_folds
 from .neb_plot import plot_path
+from .neb_run import run_band
 from .paths import interpolate
 from .string import redistribute
 
 __all__ = ["NEBPath", "SpinLatticeNEB", "interpolate", "plot_path"]
 
+#: Largest torque (eV) and stress (eV/A^3) of a converged band by default.
+TORQUE_MAX, STRESS_MAX = 1e-4, 5e-4
+
 _METHODS = ("neb", "string")
 
 
 class SpinLatticeNEB(Optimizable):
-    r"""A band of images between two minima, for ASE's optimizers.
+    r"""A band of images between two minima, for ASE's optimizers and :meth:`run`.
 
     Positions, directions of moments and, with ``cell``, strains move together in the
     rows and the metric of :mod:`~.joint_space`; moments keep their lengths, and those
@@ -56,7 +60,7 @@ class SpinLatticeNEB(Optimizable):
         The same atoms with moments and calculators that give ``magnetic_forces``;
         :func:`interpolate` makes them. The first and the last, which should be
         minima, stay; the others are changed in place. Constraints hold:
-        ASE's for positions, :class:`~deepspin_ase.FixSpins` for moments.
+        ASE's for positions, :class:`~deepspin_ase.constraints.FixSpins` for moments.
     spring : float or (float, float)
         Spring constant, eV/A^2; or those of low and of high images, with linear
         weights above the higher end.
@@ -71,12 +75,14 @@ class SpinLatticeNEB(Optimizable):
     spin_scale : float
         Length of a turn by one radian, A: it sets how turns count beside
         displacements in distances along the path. Saddle points do not depend on it.
-    torque_max : float
-        Converged when, beside ``fmax`` of the optimizer for atoms, no torque on a
-        spin exceeds this, eV ...
-    stress_max : float
-        ... and, with ``cell``, no stress exceeds this, eV/A^3. All three are those
-        that act on the band: across the path but for springs and climbing images.
+    torque_max : float, optional
+        Converged when, beside ``fmax`` (eV/A) of the optimizer for atoms, no torque on
+        a spin exceeds this, eV; by default 1e-4, or ``fmax`` times ``spin_scale`` where
+        that is less ...
+    stress_max : float, optional
+        ... and, with ``cell``, no stress exceeds this, eV/A^3; by default 5e-4, or what
+        ``fmax`` means for the rows of the strain. All three act on the
+        band: across the path but for springs and climbing images.
 
     Raises
     ------
@@ -105,19 +111,17 @@ class SpinLatticeNEB(Optimizable):
         cell: bool = False,
         method: str = "neb",
         spin_scale: float = SPIN_SCALE,
-        torque_max: float = 1e-4,
-        stress_max: float = 5e-4,
+        torque_max: float | None = None,
+        stress_max: float | None = None,
     ) -> None:
         if method not in _METHODS:
             raise ValueError(f"method must be one of {_METHODS}, got {method!r}")
-        for name, value in (
-            ("spin_scale", spin_scale),
-            ("torque_max", torque_max),
-            ("stress_max", stress_max),
-        ):
-            if not (np.isfinite(value) and value > 0.0):
+        sizes = {"torque_max": torque_max, "stress_max": stress_max}
+        for name, value in {"spin_scale": spin_scale, **sizes}.items():
+            if value is not None and not (np.isfinite(value) and value > 0.0):
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.spring = _springs(spring)
+        _springs(spring)
+        self.spring = spring
         self.climb = climb
         self.fall = fall
         self.method = method
@@ -133,6 +137,8 @@ class SpinLatticeNEB(Optimizable):
             )
         self._x = np.zeros((len(gaps) - 1, *self._rows().shape[1:]))
         self._ends_checked = False
+        self._known: tuple[int, str] | None = None
+        self._forces = np.zeros_like(self._x)
 
     @property
     def images(self) -> list[Atoms]:
@@ -186,11 +192,49 @@ class SpinLatticeNEB(Optimizable):
         if not self._ends_checked:
             self._check_ends(fmax)
         largest = self.residuals(-gradient.reshape(self._x.shape))
-        return (
-            largest["force"] < fmax
-            and largest["torque"] < self.torque_max
-            and largest.get("stress", 0.0) < self.stress_max
-        )
+        limits = self._limits(fmax)
+        return all(value < limits[part] for part, value in largest.items())
+
+    def _limits(self, fmax: float) -> dict[str, float]:
+        """Return the thresholds of force (eV/A), torque (eV) and stress (eV/A^3)."""
+        torque = min(TORQUE_MAX, fmax * self.metric.spin_scale)
+        stress = min(STRESS_MAX, fmax * self._stress_per_force())
+        return {
+            "force": fmax,
+            "torque": torque if self.torque_max is None else self.torque_max,
+            "stress": stress if self.stress_max is None else self.stress_max,
+        }
+
+    def run(
+        self,
+        *,
+        fmax: float = 0.01,
+        torque_max: float | None = None,
+        stress_max: float | None = None,
+        steps: int = 500,
+        output: str | os.PathLike[str] | None = None,
+    ) -> bool:
+        """Optimise the band with :class:`~.neb_run.BandLBFGS`.
+
+        Parameters
+        ----------
+        fmax : float
+            eV/A.
+        torque_max, stress_max : float, optional
+            eV and eV/A^3, from now on; by default as they are.
+        steps : int
+            Largest number of steps.
+        output : path, optional
+            extxyz file to which the band is written every few steps and at the end.
+
+        Returns
+        -------
+        bool
+            Whether the band converged.
+        """
+        self.torque_max = torque_max or self.torque_max
+        self.stress_max = stress_max or self.stress_max
+        return run_band(self, fmax=fmax, steps=steps, output=output)
 
     # The band
 
@@ -202,7 +246,15 @@ class SpinLatticeNEB(Optimizable):
 
     def get_forces(self) -> np.ndarray:
         """Return the forces on the moving images in rows (P - 2, R, 3), eV/A."""
-        energies = self.energies
+        self.band.evaluate()
+        settings = repr((self.climb, self.fall, self.spring))
+        known = (self.band.n_evaluated, settings)
+        if self._known != known:
+            self._known, self._forces = known, self._new_forces()
+        return self._forces.copy()
+
+    def _new_forces(self) -> np.ndarray:
+        energies = self.band.energies()
         rows = self._rows()
         gaps = lengths_of(rows)
         tangent = tangents(rows, energies)[1:-1]
@@ -213,10 +265,9 @@ class SpinLatticeNEB(Optimizable):
             pulls = self._spring_constants(energies) * gaps
             pull = pulls[1:] - pulls[:-1]
         keep = np.zeros_like(along)
-        for k in self._climbing():
-            keep[k - 1], pull[k - 1] = -1.0, 0.0
-        for k in self._falling():
-            keep[k - 1], pull[k - 1] = 1.0, 0.0
+        for images, sign in ((self._climbing(), -1.0), (self._falling(), 1.0)):
+            for k in images:
+                keep[k - 1], pull[k - 1] = sign, 0.0
         forces = real + ((keep - 1.0) * along + pull)[:, None, None] * tangent
         for image, own in zip(self.images[1:-1], forces, strict=True):
             constrain(image, own, potentials=False)
@@ -239,10 +290,14 @@ class SpinLatticeNEB(Optimizable):
             "torque": float(norms[:, parts["spins"]].max()) * self.metric.spin_scale,
         }
         if self.metric.strain_scale is not None:
-            volume = min(abs(np.linalg.det(i.cell.complete())) for i in self.images)
-            virial = np.abs(forces[:, parts["cell"]]).max() * self.metric.strain_scale
-            largest["stress"] = float(virial / volume)
+            virial = float(np.abs(forces[:, parts["cell"]]).max())
+            largest["stress"] = virial * self._stress_per_force()
         return largest
+
+    def _stress_per_force(self) -> float:
+        """Return the stress (eV/A^3) that a force (eV/A) on a row of the strain is."""
+        volume = min(abs(np.linalg.det(i.cell.complete())) for i in self.images)
+        return float((self.metric.strain_scale or 0.0) / volume)
 
     def path(self) -> NEBPath:
         """Return energies, barriers and lengths of the path as it is.
@@ -258,7 +313,7 @@ class SpinLatticeNEB(Optimizable):
             metric=self.metric,
             climbing=self._climbing(),
         )
-        _warn_of_folds(path)
+        warn_of_folds(path)
         return path
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -280,7 +335,7 @@ class SpinLatticeNEB(Optimizable):
 
     def _spring_constants(self, energies: np.ndarray) -> np.ndarray:
         """Return the spring constants (P - 1,), eV/A^2."""
-        low, high = self.spring
+        low, high = _springs(self.spring)
         base = max(energies[0], energies[-1])
         upper = np.maximum(energies[:-1], energies[1:])
         if upper.max() <= base:
@@ -317,14 +372,10 @@ class SpinLatticeNEB(Optimizable):
     def _check_ends(self, fmax: float) -> None:
         """Warn where the ends are relaxed less well than the band shall be."""
         self._ends_checked = True
-        forces = self.band.forces(self.metric)
+        forces, limits = self.band.forces(self.metric), self._limits(fmax)
         for name, k in (("first", 0), ("last", -1)):
             found = self.residuals(forces[[k]])
-            if (
-                found["force"] > 2.0 * fmax
-                or found["torque"] > 2.0 * self.torque_max
-                or found.get("stress", 0.0) > 2.0 * self.stress_max
-            ):
+            if any(value > 2.0 * limits[part] for part, value in found.items()):
                 shown = ", ".join(f"{p} {x:.2g} {_UNITS[p]}" for p, x in found.items())
                 warnings.warn(
                     f"the {name} image is not a minimum ({shown}); it stays as it is, "
@@ -347,24 +398,3 @@ def _springs(spring: float | tuple[float, float]) -> tuple[float, float]:
             f"eV/A^2, got {spring}"
         )
     return float(constants[0]), float(constants[-1])
-
-
-def _warn_of_folds(path: NEBPath) -> None:
-    folded = 1 + np.flatnonzero(path.bends > 0.5 * np.pi)
-    if len(folded):
-        warnings.warn(
-            f"the path folds back at image {folded[0]} (its length is "
-            f"{path.detour:.2f} times the distance of the ends): give a stronger "
-            "spring, more images, or another first guess",
-            stacklevel=3,
-        )
-    energies = path.energies
-    noise = 1e-9 + 1e-6 * float(np.ptp(energies))
-    for name, end, next_one in (("first", 0, 1), ("last", -1, -2)):
-        if energies[next_one] < energies[end] - noise:
-            warnings.warn(
-                f"the path leads down from the {name} image, by "
-                f"{1e3 * (energies[end] - energies[next_one]):.3g} meV: it is not a "
-                "minimum, or there is another beside it, and barriers count from there",
-                stacklevel=3,
-            )

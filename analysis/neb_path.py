@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.interpolate import CubicHermiteSpline, CubicSpline
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
 from deepspin_ase.files import written_whole
 from deepspin_ase.spins import get_spins
@@ -35,8 +36,8 @@ class NEBPath:
     work : dict of (P,) arrays, eV
         What each part, and ``magnitudes`` where moments change their lengths, has
         done to the energy up to each image: the integral of minus its force along the
-        path, by cubic splines. The sum is the energy above the first image, to their
-        accuracy.
+        path, by monotone cubics. The sum is the energy above the first image, as far
+        as the images are dense.
     bends : (P - 2,) array, rad
         Angles between the ways to and from the inner images.
     straight : float, A
@@ -100,7 +101,7 @@ class NEBPath:
             slopes=sum(slopes.values(), np.zeros(len(coordinate))),
             lengths={name: lengths_of(rows[:, own]) for name, own in parts.items()},
             work={
-                name: CubicSpline(coordinate, slope).antiderivative()(coordinate) + 0.0
+                name: PchipInterpolator(coordinate, slope).antiderivative()(coordinate)
                 for name, slope in slopes.items()
             },
             bends=_bends(rows, gaps),
@@ -264,3 +265,25 @@ def _stretching(
     pulls = np.sum(along, axis=2) / np.where(lengths > 0.0, lengths, 1.0)
     directions = _directions(np.diff(lengths, axis=0)[:, :, None], gaps)[:, :, 0]
     return -np.sum(pulls * directions, axis=1)
+
+
+def warn_of_folds(path: NEBPath) -> None:
+    """Warn where a path folds back on itself, and where it leads down from an end."""
+    folded = 1 + np.flatnonzero(path.bends > 0.5 * np.pi)
+    if len(folded):
+        warnings.warn(
+            f"the path folds back at image {folded[0]} (its length is "
+            f"{path.detour:.2f} times the distance of the ends): give a stronger "
+            "spring, more images, or another first guess",
+            stacklevel=3,
+        )
+    energies = path.energies
+    noise = 1e-9 + 1e-6 * float(np.ptp(energies))
+    for name, end, next_one in (("first", 0, 1), ("last", -1, -2)):
+        if energies[next_one] < energies[end] - noise:
+            warnings.warn(
+                f"the path leads down from the {name} image, by "
+                f"{1e3 * (energies[end] - energies[next_one]):.3g} meV: it is not a "
+                "minimum, or there is another beside it, and barriers count from there",
+                stacklevel=3,
+            )

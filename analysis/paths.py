@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from ase import Atoms
@@ -155,7 +156,8 @@ def _directions(
 ) -> list[np.ndarray]:
     """Return unit vectors (N, 3) at each of the fractions of the whole way."""
     knots = _with_directions(knots)
-    legs = [_Leg(a, b, axis) for a, b in itertools.pairwise(knots)]
+    pairs = itertools.pairwise(knots)
+    legs = [*itertools.starmap(partial(_Leg, axis=axis), pairs)]
     lengths = np.array([leg.length for leg in legs])
     if lengths.sum() == 0.0:
         lengths[:] = 1.0
@@ -189,7 +191,7 @@ class _Leg:
     """Great circles from unit vectors (N, 3) to others."""
 
     def __init__(
-        self, start: np.ndarray, end: np.ndarray, axis: str | ArrayLike | None
+        self, start: np.ndarray, end: np.ndarray, *, axis: str | ArrayLike | None
     ) -> None:
         self.start = start
         turns = turns_between(start, end)
@@ -221,7 +223,7 @@ def _common_axis(
         warnings.warn(
             f"{len(spins)} spins are antiparallel at the ends and turn about the axis "
             f"({shown}); give axis for another way",
-            stacklevel=6,
+            stacklevel=5,
         )
     else:
         common = unit_vector(axis)
