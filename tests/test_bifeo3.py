@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +12,21 @@ from ase.spacegroup import crystal
 from scipy.spatial.transform import Rotation
 
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins, set_spins
+from deepspin_ase.data import read_dataset
+from deepspin_ase.optimize import relax
 from deepspin_ase.potentials import (
     BismuthFerriteSpins,
     Potential,
     bismuth_ferrite,
+    load_card,
     load_potential,
     save_potential,
 )
 from deepspin_ase.potentials.reference import bifeo3_reference
 from deepspin_ase.system import System
+from deepspin_ase.training import collect, compare, load_batches
+
+DATA = Path(__file__).parents[1] / "tutorials" / "bifeo3" / "data"
 
 
 def energy(potential: Potential, atoms: Atoms) -> float:
@@ -335,3 +342,54 @@ def test_reference_is_sevennet_and_spins(reference: Potential) -> None:
 @pytest.mark.slow
 def test_derivatives_of_the_reference(reference: Potential) -> None:
     check_derivatives(reference, disordered(), 1e-7)
+
+
+@pytest.fixture(scope="module")
+def model() -> Potential:
+    return load_potential("BiFeO3")
+
+
+def test_variants_of_the_model_are_equivalent(model: Potential) -> None:
+    found = [
+        energy(model, bismuth_ferrite(polar, sign * np.array(polar), spin_axis=polar))
+        for polar in ((1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1))
+        for sign in (1, -1)
+    ]
+    np.testing.assert_allclose(found, found[0], atol=1e-6)
+
+
+def test_model_has_the_spins_of_the_reference(model: Potential) -> None:
+    atoms = System.from_atoms(disordered(repeat=(1, 2, 1)))
+    found, expected = model.evaluate(atoms), BismuthFerriteSpins().evaluate(atoms)
+    np.testing.assert_allclose(
+        found.magnetic_forces, expected.magnetic_forces, atol=1e-12
+    )
+
+
+def test_errors_of_the_model_are_those_of_its_card(model: Potential) -> None:
+    frames = read_dataset(DATA / "validation" / "O6Fe2Bi2")
+    found = compare(model, collect(load_batches(frames, model)))
+    errors = load_card("BiFeO3")["errors"]
+    for name in ("energy", "forces"):
+        assert found[name].rmse < 1.3 * errors[name]["rmse"]
+
+
+def test_derivatives_of_the_model(model: Potential) -> None:
+    atoms = disordered()
+    check_derivatives(model, atoms, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("polar", "tilt", "name"),
+    [((1, 1, 0), (1, 1, 0), "71"), ((0, 0, 0), (1, 1, 1), "180")],
+)
+def test_barriers_of_the_model(polar, tilt, name: str) -> None:
+    """Within the symmetry of the middle of the path, against the reference."""
+    heights = []
+    for modes in (((1, 1, 1), (1, 1, 1)), (polar, tilt)):
+        atoms = bismuth_ferrite(*modes)
+        atoms.calc = DeepSpinCalculator("BiFeO3")
+        heights.append(relax(atoms, fmax=0.01).energy)
+    barrier = 1e3 * (heights[1] - heights[0]) / 2
+    expected = load_card("BiFeO3")["reference_barriers_meV_per_fu"][name]
+    assert barrier == pytest.approx(expected, abs=15.0)

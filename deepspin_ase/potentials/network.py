@@ -131,7 +131,7 @@ class DeepSpinNetwork(Potential):
                     generator=generator,
                 )
                 for a in centre_types
-                for b in range(2 * n_types)
+                for b in range(len(self._slots))
             }
         )
         with torch.no_grad():
@@ -154,6 +154,11 @@ class DeepSpinNetwork(Potential):
     def arguments(self) -> dict[str, Any]:
         """Return the configuration; the weights make the seed irrelevant."""
         return {"config": self.config}
+
+    @property
+    def _slots(self) -> list[int]:
+        """Slots by site type: elements and, where any is magnetic, pseudo-atoms."""
+        return self.config.descriptor.sel * (2 if self.uses_spins else 1)
 
     def embedding(self, centre_type: int, site_type: int) -> nn.Module:
         """Return the embedding network of a centre and a site type.
@@ -295,7 +300,7 @@ class DeepSpinNetwork(Potential):
         product = mean.new_zeros(n, 4, descriptor.neuron[-1])
         padding = mean.new_zeros(1, descriptor.neuron[-1])
         present = {group.site_type: k for k, group in enumerate(groups)}
-        for site_type, slots in enumerate(descriptor.sel * 2):
+        for site_type, slots in enumerate(self._slots):
             inputs = empty[None, :1]
             if site_type in present:
                 row = (rows[present[site_type]] - mean) / std
@@ -307,7 +312,7 @@ class DeepSpinNetwork(Potential):
                 embedded = embedded[:-1].view(n, row.shape[1], -1)
                 product = torch.baddbmm(product, row.transpose(1, 2), embedded)
         product = product + empty[:, None] * padding
-        product = product / (2 * sum(descriptor.sel))
+        product = product / sum(self._slots)
         axes = product[:, :, : descriptor.axis_neuron]
         features = torch.bmm(product.transpose(1, 2), axes).flatten(1)
         energy = self.fittings[centre_type](features)[:, 0]
@@ -331,7 +336,7 @@ class DeepSpinNetwork(Potential):
         samples : iterable of (System, PairList)
         """
         n_types = len(self.config.type_map)
-        n_slots = 2 * sum(self.config.descriptor.sel)
+        n_slots = sum(self._slots)
         count = torch.zeros(n_types, dtype=torch.float64)
         first = torch.zeros(n_types, dtype=torch.float64)
         second = torch.zeros(n_types, 2, dtype=torch.float64)
