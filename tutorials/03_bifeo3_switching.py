@@ -82,7 +82,8 @@ for polar in [(1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)]:
 #
 # One component of P turns around. Both ends are minima; the band of seven images starts
 # on the straight line between them, and all images are evaluated in one call of the
-# model. Atoms and spins move together: the spins have to follow the easy axis.
+# model. Atoms and spins move together: the spins start and end along the easy axis,
+# which turns by 71 degrees.
 
 
 # %%
@@ -132,7 +133,9 @@ plot_switching(neb).savefig("switching_71.png", dpi=120)
 # %% [markdown]
 # P does not turn like a rigid arrow: its z component passes through zero, and so does
 # the tilt about z, which is tied to it. In the middle the crystal is that with P and
-# tilts along [110]. The dashed line is the length of P.
+# tilts along [110]. The dashed line is the length of P. The spins lie along [110] nearly
+# all the way and turn at the ends: the forces on the lattice are thousands of times the
+# torques, so a path of steepest descent turns the spins where the lattice is at rest.
 #
 # ## 3. 109 and 180 degrees
 #

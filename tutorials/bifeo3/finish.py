@@ -23,6 +23,8 @@ def main() -> None:
     fixed, free = (json.loads(Path(name).read_text()) for name in arguments.barriers)
     barriers = fixed | {f"{name}, cell": value for name, value in free.items()}
     card = load_card(arguments.model)
+    card["training"]["data"] = "tutorials/bifeo3/data"
+    card["training"] |= {"baseline": "baseline.pt", "init_model": None}
     card["reference"] = "SevenNet-l3i5 and BismuthFerriteSpins (bifeo3_reference)"
     card["reference_barriers_meV_per_fu"] = barriers
     save_potential(arguments.output, load_potential(arguments.model), card=card)
