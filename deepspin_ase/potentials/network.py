@@ -120,7 +120,7 @@ class DeepSpinNetwork(Potential):
                     generator=generator,
                 )
                 for a in centre_types
-                for b in range(len(self._slots))
+                for b in range(len(self.slots))
             }
         )
         with torch.no_grad():
@@ -145,7 +145,7 @@ class DeepSpinNetwork(Potential):
         return {"config": self.config}
 
     @property
-    def _slots(self) -> list[int]:
+    def slots(self) -> list[int]:
         """Slots by site type: elements and, where any is magnetic, pseudo-atoms."""
         return self.config.descriptor.sel * (2 if self.uses_spins else 1)
 
@@ -323,7 +323,7 @@ class DeepSpinNetwork(Potential):
         product = mean.new_zeros(n, 4, descriptor.neuron[-1])
         padding = mean.new_zeros(1, descriptor.neuron[-1])
         present = {group.site_type: k for k, group in enumerate(groups)}
-        for site_type, slots in enumerate(self._slots):
+        for site_type, slots in enumerate(self.slots):
             inputs = empty[None, :1]
             if site_type in present:
                 row = (rows[present[site_type]] - mean) / std
@@ -335,7 +335,7 @@ class DeepSpinNetwork(Potential):
                 embedded = embedded[:-1].view(n, row.shape[1], -1)
                 product = torch.baddbmm(product, row.transpose(1, 2), embedded)
         product = product + empty[:, None] * padding
-        product = product / sum(self._slots)
+        product = product / sum(self.slots)
         axes = product[:, :, : descriptor.axis_neuron]
         features = torch.bmm(product.transpose(1, 2), axes).flatten(1)
         energy = self.fittings[centre_type](features)[:, 0]
@@ -359,7 +359,7 @@ class DeepSpinNetwork(Potential):
         samples : iterable of (System, PairList)
         """
         n_types = len(self.config.type_map)
-        n_slots = sum(self._slots)
+        n_slots = sum(self.slots)
         count = torch.zeros(n_types, dtype=torch.float64)
         first = torch.zeros(n_types, dtype=torch.float64)
         second = torch.zeros(n_types, 2, dtype=torch.float64)
