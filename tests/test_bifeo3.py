@@ -316,6 +316,7 @@ def reference() -> Potential:
     return bifeo3_reference()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_reference_is_sevennet_and_spins(reference: Potential) -> None:
     calculators = pytest.importorskip("sevenn.calculator")

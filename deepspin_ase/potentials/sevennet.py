@@ -64,8 +64,7 @@ class SevenNet(Potential):
         for number, index in network.type_map.items():
             order[number] = index
         self.register_buffer("_order", order, persistent=False)
-        self.requires_grad_(False)
-        self.eval()
+        self.double().requires_grad_(False).eval()
 
     @property
     def cutoff(self) -> float:
@@ -93,14 +92,15 @@ class SevenNet(Potential):
 
 
 def _load(model: str) -> Any:
-    try:
-        from sevenn.util import load_checkpoint
-    except ImportError:
-        raise ImportError(
-            "SevenNet needs the package sevenn: pip install 'deepspin-ase[reference]'"
-        ) from None
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit", module="torch")
+        warnings.filterwarnings("ignore", message=".*torch.jit")
+        try:
+            from sevenn.util import load_checkpoint
+        except ImportError:
+            raise ImportError(
+                "SevenNet needs the package sevenn: "
+                "pip install 'deepspin-ase[reference]'"
+            ) from None
         network = load_checkpoint(model).build_model()
     if network.modal_map:
         raise ValueError(f"{model} holds several fidelities; choose a model of one")
