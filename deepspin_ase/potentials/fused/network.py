@@ -186,8 +186,10 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     empty = torch.zeros(n_types, 2 * n_types, tables.shape[-1]).double()
     for a in range(n_types):
         row = (-mean[a] * scale[a])[None, :1].to(network.mean)
-        for b in range(2 * n_types):
+        for b in range(len(network.slots)):
             empty[a, b, : descriptor.neuron[-1]] = network.embedding(a, b)(row)[0]
+    slots = np.zeros(2 * n_types, np.uint64)
+    slots[: len(network.slots)] = network.slots
     constants: dict[str, Any] = {
         "cutoff": descriptor.rcut,
         "smooth": descriptor.rcut_smth,
@@ -198,7 +200,7 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     return Model(
         **constants,
         magnetic=np.array(magnetic),
-        slots=np.array(descriptor.sel * 2, dtype=np.uint64),
+        slots=slots,
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),
