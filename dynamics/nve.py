@@ -67,9 +67,7 @@ class SpinLatticeNVE(SpinLatticeDynamics):
     def step(self) -> None:
         """Advance by one time step."""
         system, momenta = self._precessed(self.state.system, self.state.momenta, 0.25)
-        positions, momenta = self.constraints.drift(
-            system, momenta, self.mass, self.dt
-        )
+        positions, momenta = self.constraints.drift(system, momenta, self.mass, self.dt)
         system = system.replace(positions=positions)
         self.state = State(*self._precessed(system, momenta, 0.75))
 
