@@ -1,0 +1,296 @@
+"""Compiled kernels of the network: from pair lists to descriptors, and back.
+
+With the rows R (4 numbers) and embeddings G (M numbers) of the sites of an atom,
+
+    A = (1/n) sum_sites R x G(s)        the product, 4 x M
+    D[m, x] = sum_k A[k, m] A[k, x]     the descriptor, x < axis
+
+where n is the number of slots; slots without a site hold the row of nothing. The
+fitting network turns D into an energy, and dE/dD is brought back to the sites by
+
+    dE/dA[k, m] = sum_x (dE/dD[m, x] A[k, x]) + [k, m < axis] sum_l dE/dD[l, m] A[k, l]
+
+and the chain rule of :class:`deepspin_ase.potentials.environment.Environment`.
+Sources: se_e2_a, Zhang et al., arXiv:1805.09003; tabulated embeddings, Lu et al.,
+Comput. Phys. Commun. 259, 107624 (2021).
+
+Kernels work on a range of centres without the interpreter's lock, so that threads
+share the work. Geometry is in float64; tables, products and descriptors are in
+the type of the tables. Compiled code is kept on disk where a folder can be written.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .compile import compiled
+from .fitting_kernels import fit
+from .site_kernels import collect, fill_rows, radial_parts, work_space
+
+#: Sites that go through the product together.
+BLOCK = 4
+
+#: Atoms that go through the fitting network together; even.
+ROWS = 32
+
+
+@compiled
+def evaluate(
+    begin,
+    end,
+    centres,
+    a,
+    geometry,
+    virtual,
+    model,
+    fitting,
+    derivatives,
+    energies,
+    forces,
+    arms,
+    virial,
+):
+    """Add the energies of ``centres[begin:end]``, atoms of type a, and derivatives.
+
+    Parameters
+    ----------
+    virtual : (N, 3) float64, A
+        From each atom to its pseudo-atom.
+    derivatives : bool
+        Compute more than energies.
+    energies : (N,) float64, eV
+    forces, arms : (N, 3) float64
+        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
+    virial : (B, 3, 3) float64, eV
+        Added to.
+
+    Returns
+    -------
+    bool
+        False, with the work undone, where an atom has more sites than slots.
+    """
+    real = model.tables.dtype
+    work = work_space(len(model.slots), geometry.widest + 1 + BLOCK, model.tables[0])
+    products = np.empty((ROWS, 4, model.tables.shape[2]), real)
+    features = np.zeros((ROWS, model.width * model.axis), real)
+    gradients = np.empty_like(features)
+    layers, widest = len(fitting.copies), fitting.widths[1:].max()
+    values = np.zeros((layers, ROWS, widest), real)
+    slopes = np.zeros_like(values)
+    for start in range(begin, end, ROWS):
+        n = min(ROWS, end - start)
+        for c in range(n):
+            i = centres[start + c]
+            if not collect(i, geometry, virtual, model, work):
+                return False
+            _describe(a, model, work, products[c])
+            _contract(products[c], model.width, model.axis, features[c])
+        fit(n, fitting, derivatives, features, values, slopes, gradients)
+        for c in range(n):
+            i = centres[start + c]
+            energies[i] += values[layers - 1, c, 0]
+            if derivatives:
+                collect(i, geometry, virtual, model, work)
+                W = virial[geometry.structure[i]]
+                _differentiate(
+                    i,
+                    a,
+                    virtual,
+                    model,
+                    work,
+                    products[c],
+                    gradients[c],
+                    forces,
+                    arms,
+                    W,
+                )
+    return True
+
+
+@compiled
+def _describe(a, model, work, A):
+    """Compute the product of an atom of type a whose sites were collected."""
+    count, _, vector, site = work
+    _fill_empty_slots(a, count, model, A)
+    for b in range(len(count)):
+        if count[b] > 0:
+            fill_rows(a, b, count[b], model, vector[b], site)
+            _add_sites(count[b], model.tables, site, A)
+    A /= model.slots.sum()
+
+
+@compiled
+def _fill_empty_slots(a, count, model, A):
+    """Start the product with what the slots without a site hold."""
+    A[:] = 0
+    for b in range(len(count)):
+        n = model.slots[b] - count[b]
+        for k in range(4):
+            r = -model.mean[a, k] * model.scale[a, k] * n
+            for m in range(A.shape[1]):
+                A[k, m] += r * model.empty[a, b, m]
+
+
+@compiled
+def _add_sites(n, table, site, A):
+    """Add R x G(s) of n sites of one type to the product."""
+    row, embedding = site.row, site.embedding
+    for e in range(n):
+        c, t, g = table[site.cell[e]], site.fraction[e], embedding[e]
+        for m in range(A.shape[1]):
+            f = c[3, m] + t * (c[4, m] + t * c[5, m])
+            g[m] = c[0, m] + t * (c[1, m] + t * (c[2, m] + t * f))
+    # Several sites at a time go through the product; the last block is filled up.
+    row[:, n : n + BLOCK] = 0
+    embedding[n : n + BLOCK] = 0
+    for e in range(0, n, BLOCK):
+        g = embedding[e : e + BLOCK]
+        for k in range(4):
+            r0, r1, r2, r3 = row[k, e], row[k, e + 1], row[k, e + 2], row[k, e + 3]
+            for m in range(A.shape[1]):
+                A[k, m] += r0 * g[0, m] + r1 * g[1, m] + r2 * g[2, m] + r3 * g[3, m]
+
+
+@compiled
+def _contract(A, width, axis, D):
+    """Set D[m, x] = sum_k A[k, m] A[k, x]."""
+    for m in range(width):
+        for x in range(axis):
+            D[m * axis + x] = (
+                A[0, m] * A[0, x]
+                + A[1, m] * A[1, x]
+                + A[2, m] * A[2, x]
+                + A[3, m] * A[3, x]
+            )
+
+
+@compiled
+def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial):
+    """Bring dE/dD of atom i, of type a, back to the atoms."""
+    count, atom, vector, site = work
+    B = site.gradient
+    _expand(A, model.width, model.axis, gradient, B)
+    B /= model.slots.sum()
+    for b in range(len(count)):
+        n = count[b]
+        if n > 0:
+            fill_rows(a, b, n, model, vector[b], site)
+            _row_slopes(n, model.tables, model.scale[a], B, site)
+            _pull_back(n, model, vector[b], site.slope)
+            pseudo = b >= len(model.magnetic)
+            _add_slopes(
+                i,
+                n,
+                pseudo,
+                virtual,
+                atom[b],
+                vector[b],
+                site.slope,
+                forces,
+                arms,
+                virial,
+            )
+
+
+@compiled
+def _expand(A, width, axis, gradient, B):
+    """Set B = dE/dA from dE/dD."""
+    for k in range(4):
+        for x in range(width):
+            B[k, x] = 0
+        for m in range(width):
+            total = A[k, m] * 0
+            for x in range(axis):
+                total += gradient[m * axis + x] * A[k, x]
+                B[k, x] += gradient[m * axis + x] * A[k, m]
+            B[k, m] += total
+
+
+@compiled
+def _row_slopes(n, table, scale, B, site):
+    """Set the derivatives of the energy by the rows before normalisation.
+
+    That by s, in column 0, includes the one through the embedding.
+    """
+    row, slope = site.row, site.slope
+    zero = B.dtype.type(0)
+    for e in range(n):
+        c, t = table[site.cell[e]], site.fraction[e]
+        r0, r1, r2, r3 = row[0, e], row[1, e], row[2, e], row[3, e]
+        s0 = s1 = s2 = s3 = ds = zero
+        for m in range(B.shape[1]):
+            g = c[4, m] + t * c[5, m]
+            d = g + t * c[5, m]
+            g = c[3, m] + t * g
+            d = g + t * d
+            g = c[2, m] + t * g
+            d = g + t * d
+            g = c[1, m] + t * g
+            d = g + t * d
+            g = c[0, m] + t * g
+            s0 += B[0, m] * g
+            s1 += B[1, m] * g
+            s2 += B[2, m] * g
+            s3 += B[3, m] * g
+            ds += d * (r0 * B[0, m] + r1 * B[1, m] + r2 * B[2, m] + r3 * B[3, m])
+        slope[0, e] = s0 * scale[0] + ds * site.inverse[e]
+        slope[1, e] = s1 * scale[1]
+        slope[2, e] = s2 * scale[2]
+        slope[3, e] = s3 * scale[3]
+
+
+@compiled
+def _pull_back(n, model, vector, slope):
+    """Turn derivatives by the rows into those by the vectors, ``slope[1:]``, eV/A.
+
+    See :meth:`deepspin_ase.potentials.environment.Environment.pull_back`.
+    """
+    for e in range(n):
+        x, y, z = vector[0, e], vector[1, e], vector[2, e]
+        gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
+        r = math.sqrt(x * x + y * y + z * z)
+        q, w, dw = radial_parts(r, model)
+        along = slope[0, e] * q * (dw - q * w)
+        along += (gx * x + gy * y + gz * z) * q * q * (dw - 2.0 * q * w)
+        along = along / r if r > 0.0 else 0.0
+        slope[1, e] = q * q * w * gx + along * x
+        slope[2, e] = q * q * w * gy + along * y
+        slope[3, e] = q * q * w * gz + along * z
+
+
+@compiled
+def _add_slopes(i, n, pseudo, virtual, atom, vector, slope, forces, arms, virial):
+    """Add derivatives by the vectors of n sites to those by the atoms.
+
+    An atom exerts no force on itself or its images, but they add to the virial,
+    which takes the vectors between the atoms themselves.
+    """
+    for e in range(n):
+        j = atom[e]
+        gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
+        x, y, z = vector[0, e], vector[1, e], vector[2, e]
+        if pseudo:
+            arms[j, 0] += gx
+            arms[j, 1] += gy
+            arms[j, 2] += gz
+            x -= virtual[j, 0]
+            y -= virtual[j, 1]
+            z -= virtual[j, 2]
+        if i != j:
+            forces[i, 0] += gx
+            forces[i, 1] += gy
+            forces[i, 2] += gz
+            forces[j, 0] -= gx
+            forces[j, 1] -= gy
+            forces[j, 2] -= gz
+        virial[0, 0] -= gx * x
+        virial[0, 1] -= gx * y
+        virial[0, 2] -= gx * z
+        virial[1, 0] -= gy * x
+        virial[1, 1] -= gy * y
+        virial[1, 2] -= gy * z
+        virial[2, 0] -= gz * x
+        virial[2, 1] -= gz * y
+        virial[2, 2] -= gz * z
