@@ -1,11 +1,13 @@
 """Cost of dynamics beside the model's, gain of batches, and work against precision.
 
-python benchmarks/md.py [--threads 2] [--parts cost batch precision]
+python benchmarks/md.py [--threads 2] [--parts cost batch lammps precision]
 
 - cost: share of a step of the Langevin and NVE drivers that is not spent in the
   model, 1,024 atoms of NiO with the shipped network's architecture;
 - batch: steps a second of 16 replicas of 54 atoms of Fe in one batch, against one
-  after the other;
+  after the other, by the processor time of one thread;
+- lammps: fluctuation and drift of the total energy of 54 atoms of Fe beside the
+  figures of LAMMPS, whose potential and exchange differ a little;
 - precision: fluctuation and drift of the total energy of 54 atoms of Fe, of the NiO
   network and of a Heisenberg model against model calls per picosecond, by spin
   integrator and time step, with a figure.
@@ -49,6 +51,7 @@ from deepspin_ase.potentials import (
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+PARTS = ("cost", "batch", "lammps", "precision")
 RESULTS = Path(__file__).parent / "results"
 FS = units.fs
 NETWORK = Path(__file__).parent.parent / "tests/data/deepmd/nio_early.pth"
@@ -150,13 +153,21 @@ def batch(replicas: int = 16, steps: int = 40) -> dict[str, Any]:
             rng=1,
         )
 
-    times = {}
-    for count in (1, replicas):
-        dyn = driver(count)
+    # Processor time of one thread, in turns: what else runs hardly matters.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    drivers = {count: driver(count) for count in (1, replicas)}
+    found: dict[int, list[float]] = {count: [] for count in drivers}
+    for dyn in drivers.values():
         dyn.run(5)
-        start = time.perf_counter()
-        dyn.run(steps)
-        times[count] = (time.perf_counter() - start) / steps
+    for _ in range(5):
+        for count, dyn in drivers.items():
+            own = max(steps // (5 * count), 2) if count > 1 else steps // 5
+            start = time.process_time()
+            dyn.run(own)
+            found[count].append((time.process_time() - start) / own)
+    torch.set_num_threads(threads)
+    times = {count: float(np.median(values)) for count, values in found.items()}
     gain = replicas * times[1] / times[replicas]
     print(
         f"Fe, 54 atoms: {1e3 * times[1]:.2f} ms a step alone, "
@@ -224,6 +235,40 @@ def conservation(
     }
 
 
+#: Fluctuation of the total energy (eV/atom) of 54 atoms of bcc Fe over 2 ps with the
+#: SPIN package of LAMMPS, its own embedded-atom potential and exchange, by time
+#: step (fs).
+LAMMPS = {0.5: 1.9e-7, 1.0: 7.4e-7}
+
+
+def lammps(picoseconds: float, temperature_K: float = 100.0) -> list[dict[str, Any]]:
+    """Return energy conservation of Fe beside that of LAMMPS at the same steps.
+
+    Momenta are drawn at a temperature, half of which goes into displacements; spins
+    start aligned, as in LAMMPS's example, or tilted by 8 degrees (rms).
+    """
+    rows = []
+    for tilt, tolerance in ((0.0, 1e-6), (0.01, 3e-5), (0.01, 1e-6)):
+        for timestep, reference_std in LAMMPS.items():
+            atoms = iron()
+            atoms.calc = DeepSpinCalculator(
+                reference.fe(lattice="finnis-sinclair", exchange="bethe-slater")
+            )
+            thermalize_momenta(atoms, temperature_K, rng=np.random.default_rng(1))
+            cant_spins(atoms, tilt, seed=1)
+            found = conservation(
+                atoms, timestep, Midpoint(tolerance=tolerance), 2.0 * picoseconds
+            )
+            rows.append(
+                {"reduced_temperature": tilt, "tolerance_rad": tolerance}
+                | {"timestep_fs": timestep}
+                | found
+                | {"lammps_std_eV_per_atom": reference_std}
+            )
+            print(*rows[-1].values(), flush=True)
+    return rows
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the fluctuation of the energy against model calls per fs."""
     figure, axes = plt.subplots(
@@ -247,10 +292,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=0, help="all by default")
     parser.add_argument(
-        "--parts", nargs="+", default=["cost", "batch", "precision"], metavar="PART"
+        "--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART"
     )
     parser.add_argument(
-        "--length", type=float, default=1.0, help="scale of the runs of 'precision'"
+        "--length", type=float, default=1.0, help="scale of the runs of the last two"
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "md.json")
     options = parser.parse_args()
@@ -265,6 +310,8 @@ def main() -> None:
         content["cost"] = cost()
     if "batch" in options.parts:
         content["batch"] = batch()
+    if "lammps" in options.parts:
+        content["lammps"] = lammps(options.length)
     if "precision" in options.parts:
         content["precision"] = precision(options.length)
         draw(content["precision"], options.output.with_name("work_precision.png"))

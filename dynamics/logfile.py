@@ -50,8 +50,8 @@ class DynamicsLog(Writer):
     T_lattice_K    2 E_kin / (k f)
     T_spin_K       of the spins' directions, at two more model calls a line: see
                    :func:`~deepspin_ase.dynamics.spin_temperature.rotational_temperature`
-    m_muB          length of the mean moment per atom
-    staggered_muB  the same with the signs of the first state's sublattices
+    m_muB          length of the mean moment per magnetic atom
+    staggered_muB  the same with the signs of the first state's two sublattices
     pressure_GPa   kinetic and virial, the moments' part included
     drift_eV       change of the conserved energy per atom since the first line;
                    nan where nothing is conserved

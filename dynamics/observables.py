@@ -24,8 +24,8 @@ def lattice_temperature(kinetic: Tensor, degrees_of_freedom: Tensor) -> Tensor:
 
 
 def magnetisation(system: System) -> Tensor:
-    """Return the mean moment per atom of each structure, (B, 3), mu_B."""
-    return system.sum(system.spins) / system.counts()[:, None]
+    """Return the mean moment per magnetic atom of each structure, (B, 3), mu_B."""
+    return _per_magnetic_atom(system, system.spins)
 
 
 def sublattices(system: System) -> Tensor:
@@ -41,8 +41,14 @@ def sublattices(system: System) -> Tensor:
 
 
 def staggered_magnetisation(system: System, signs: Tensor) -> Tensor:
-    """Return the mean of signs (N, 1) times moments per atom, (B, 3), mu_B."""
-    return system.sum(signs * system.spins) / system.counts()[:, None]
+    """Return the mean of signs (N, 1) times moments, (B, 3), mu_B per magnetic atom."""
+    return _per_magnetic_atom(system, signs * system.spins)
+
+
+def _per_magnetic_atom(system: System, values: Tensor) -> Tensor:
+    """Return the mean of values (N, 3) over the atoms with a moment, (B, 3)."""
+    magnetic = (system.spins != 0).any(dim=1, keepdim=True).to(values)
+    return system.sum(values) / system.sum(magnetic).clamp_min(1.0)
 
 
 def pressure(system: System, prediction: Prediction, kinetic: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from deepspin_ase.dynamics.driver import SpinLatticeDynamics
 from deepspin_ase.dynamics.hdf5 import read_hdf5
 from deepspin_ase.io import read_extxyz
 from deepspin_ase.neighbors import PairList
-from deepspin_ase.potentials import Committee, Potential
+from deepspin_ase.potentials import Committee, Potential, Zeeman
 from deepspin_ase.potentials.reference import fe
 from deepspin_ase.system import System
 
@@ -383,6 +383,17 @@ def test_log_of_staggered_order_and_screen(capsys: pytest.CaptureFixture[str]) -
     assert row["staggered_muB"] == pytest.approx(2.0)
     assert np.isnan(row["drift_eV"])
     assert float(last.split()[0]) == pytest.approx(2.5)
+
+
+def test_log_of_order_is_per_magnetic_atom(tmp_path: Path) -> None:
+    atoms = Atoms("FeOFe", [(0, 0, 0), (3, 0, 0), (6, 0, 0)])
+    set_spins(atoms, [[0, 0, 2.0], [0, 0, 0], [0, 0, -1.0]])
+    atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+    SpinDynamics(atoms, FS, logfile=tmp_path / "run.log").run(1)
+    header, first, _ = (tmp_path / "run.log").read_text().splitlines()
+    row = dict(zip(header[1:].split(), map(float, first.split()), strict=True))
+    assert row["m_muB"] == pytest.approx(0.5)
+    assert row["staggered_muB"] == pytest.approx(1.5)
 
 
 def test_log_takes_columns_of_drivers(tmp_path: Path) -> None:

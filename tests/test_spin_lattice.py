@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from deepspin_ase import (
     DeepSpinCalculator,
-    antiferromagnetic,
     cant_spins,
     collinear,
     get_spins,
@@ -51,6 +51,7 @@ from deepspin_ase.system import System
 from deepspin_ase.units import MU_B
 
 FS = units.fs
+NETWORK = Path(__file__).parent / "data/deepmd/nio_early.pth"
 
 
 def iron(repeat: int = 2, *, temperature: float = 200.0, canted: float = 0.02) -> Atoms:
@@ -59,6 +60,38 @@ def iron(repeat: int = 2, *, temperature: float = 200.0, canted: float = 0.02) -
     cant_spins(atoms, canted, seed=1)
     thermalize_momenta(atoms, temperature, rng=np.random.default_rng(2))
     atoms.calc = DeepSpinCalculator(reference.fe())
+    return atoms
+
+
+#: Of a simple cubic Heisenberg magnet: J (eV) and the distance of neighbours (A).
+COUPLING, DISTANCE = 0.02, 2.5
+
+
+class CubicSprings(Potential):
+    """Springs to the first and second neighbours of a simple cubic lattice."""
+
+    uses_spins = False
+
+    @property
+    def cutoff(self) -> float:
+        """Between the second and third neighbours, A."""
+        return 1.6 * DISTANCE
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV."""
+        lengths = pairs.vectors(system).norm(dim=1)
+        near, far = DISTANCE, 2**0.5 * DISTANCE
+        rest = torch.where(lengths < 1.2 * DISTANCE, near, far)
+        stretched = 1.25 * (lengths - rest).square() * (lengths < self.cutoff)
+        return torch.zeros_like(system.positions[:, 0]).index_add(0, pairs.i, stretched)
+
+
+def magnet(repeat: int) -> Atoms:
+    """Return spins whose couplings the motion of the lattice leaves as they are."""
+    atoms = bulk("Fe", "sc", DISTANCE).repeat(repeat)
+    set_spins(atoms, {"Fe": 2.0})
+    exchange = Heisenberg(Shells([(DISTANCE, COUPLING)], tolerance=0.5))
+    atoms.calc = DeepSpinCalculator(Sum([exchange, CubicSprings()]))
     return atoms
 
 
@@ -93,21 +126,43 @@ class TestNVE:
         assert np.abs(get_spins(atoms) + spins).max() < 1e-10
 
     @pytest.mark.slow
-    def test_a_thousand_steps_run_back_for_iron_and_the_network(self):
-        nickel_oxide = bulk("NiO", "rocksalt", 4.17).repeat(2)
-        order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.17)
-        set_spins(nickel_oxide, {"Ni": 1.7}, pattern=order)
-        cant_spins(nickel_oxide, 0.02, seed=1)
-        thermalize_momenta(nickel_oxide, 300, rng=np.random.default_rng(2))
-        nickel_oxide.calc = DeepSpinCalculator(TimeReversal(load_potential("NiO")))
-        for atoms in (iron(3), nickel_oxide):
-            positions, spins = atoms.positions.copy(), get_spins(atoms)
-            SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
-            atoms.set_momenta(-atoms.get_momenta())
-            set_spins(atoms, -get_spins(atoms))
-            SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
-            assert np.abs(atoms.positions - positions).max() < 1e-10
-            assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+    @pytest.mark.parametrize("build", ["iron", "network", "magnet"])
+    def test_a_thousand_steps_run_back(self, build):
+        if build == "iron":
+            atoms = iron()
+        elif build == "network":
+            atoms = bulk("NiO", "rocksalt", 4.17).repeat((2, 1, 1))
+            set_spins(atoms, [[0, 0.2, 1.7], [0, 0, 0], [0.3, 0, -1.7], [0, 0, 0]])
+            atoms.calc = DeepSpinCalculator(TimeReversal(load_potential(NETWORK)))
+            thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
+        else:
+            atoms = magnet(3)
+            cant_spins(atoms, 0.05, seed=1)
+            thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
+        positions, spins = atoms.positions.copy(), get_spins(atoms)
+        momenta = atoms.get_momenta()
+        SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
+        assert np.abs(get_spins(atoms) - spins).max() > 0.1
+        atoms.set_momenta(-atoms.get_momenta())
+        set_spins(atoms, -get_spins(atoms))
+        SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
+        assert np.abs(atoms.positions - positions).max() < 1e-10
+        assert np.abs(atoms.get_momenta() + momenta).max() < 1e-10
+        assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("build", ["iron", "magnet"])
+    def test_no_drift_over_twenty_picoseconds(self, build):
+        # A line through the energies rises by less than they scatter.
+        atoms = iron() if build == "iron" else magnet(3)
+        if build == "magnet":
+            cant_spins(atoms, 0.05, seed=1)
+            thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
+        scheme = Midpoint(tolerance=1e-9)
+        dyn = SpinLatticeNVE(atoms, 2 * FS, spin_integrator=scheme)
+        energies = total_energies(dyn, 10_000, every=7)
+        slope = np.polyfit(np.linspace(0, 1, len(energies)), energies, 1)[0]
+        assert abs(slope) < energies.std()
 
     def test_a_negative_time_step_runs_back_without_time_reversal_symmetry(self):
         # The network does not know that E(S) = E(-S); the integrator still is
@@ -337,56 +392,34 @@ class TestLangevin:
 
 
 class TestMeanValues:
-    """All ways to sample give the same averages: fcc Heisenberg magnet, kT/J = 2."""
-
-    coupling = 0.02
-    distance = 2.5
-
-    def magnet(self) -> Atoms:
-        atoms = bulk("Fe", "fcc", self.distance * np.sqrt(2)).repeat(6)
-        set_spins(atoms, {"Fe": 2.0})
-        # J does not change within the shell, so the lattice does not matter.
-        exchange = Heisenberg(Shells([(self.distance, self.coupling)], tolerance=0.5))
-        springs = Harmonic(5.0, self.distance, cutoff=3.0)
-        atoms.calc = DeepSpinCalculator(Sum([exchange, springs]))
-        return atoms
-
-    def correlation(self, dyn, *, start: int, samples: int, every: int):
-        """Return the mean cosine between neighbours, and its standard error."""
-        i, j = neighbor_list("ij", self.magnet(), self.distance + 0.1)
-        dyn.run(start)
-        found = []
-        for _ in range(samples):
-            dyn.run(every)
-            directions = get_spins(dyn.atoms) / 2.0
-            found.append((directions[i] * directions[j]).sum(axis=1).mean())
-        blocks = np.reshape(found, (10, -1)).mean(axis=1)
-        return blocks.mean(), blocks.std(ddof=1) / np.sqrt(10)
+    """All ways to sample give the same averages: sc Heisenberg magnet, kT/J = 1."""
 
     @pytest.mark.slow
     def test_drivers_agree(self):
-        heat = {"temperature_K": 2.0 * self.coupling / units.kB}
-        bath = heat | {"damping": 0.2}
+        heat = {"temperature_K": [COUPLING / units.kB] * 2}
+        bath = heat | {"damping": 0.3}
         drivers = {
-            "Monte Carlo": MonteCarlo(
-                self.magnet(), **heat, adaptation_steps=100, rng=1
-            ),
-            "frozen": SpinDynamics(self.magnet(), FS, **bath, rng=2),
+            "Monte Carlo": MonteCarlo(magnet(8), **heat, adaptation_steps=100, rng=1),
+            "frozen": SpinDynamics(magnet(8), FS, **bath, rng=2),
             "Langevin": SpinLatticeLangevin(
-                self.magnet(), FS, **bath, friction=0.02 / FS, rng=3
+                magnet(8), FS, **bath, friction=0.02 / FS, rng=3
             ),
-            "NPT": SpinLatticeNPT(self.magnet(), FS, **bath, pressure_GPa=0, rng=4),
-            "TSPIN": TSPIN(self.magnet(), FS, **heat, rng=5),
+            "NPT": SpinLatticeNPT(magnet(8), FS, **bath, pressure_GPa=0, rng=4),
+            "TSPIN": TSPIN(magnet(8), FS, **heat, rng=5),
         }
-        found = {
-            name: self.correlation(
-                dyn,
-                start=200 if name == "Monte Carlo" else 1000,
-                samples=100,
-                every=5 if name == "Monte Carlo" else 40,
-            )
-            for name, dyn in drivers.items()
-        }
+        i, j = neighbor_list("ij", magnet(8), DISTANCE + 0.1)
+        found = {}
+        for name, dyn in drivers.items():
+            steps = 2 if name == "Monte Carlo" else 20
+            dyn.run(25 * steps)
+            cosines = []
+            for _ in range(60):
+                dyn.run(steps)
+                for image in dyn.images:
+                    e = get_spins(image) / 2.0
+                    cosines.append((e[i] * e[j]).sum(axis=1).mean())
+            blocks = np.reshape(cosines, (10, -1)).mean(axis=1)
+            found[name] = blocks.mean(), blocks.std(ddof=1) / np.sqrt(10)
         mean, error = found.pop("Monte Carlo")
         for name, (other, its_error) in found.items():
             assert abs(other - mean) < 3 * np.hypot(error, its_error) + 0.003, name
