@@ -1,9 +1,10 @@
-"""The choice of how networks are evaluated."""
+"""The choice of how potentials are evaluated."""
 
 from __future__ import annotations
 
 from .base import Potential
 from .network import DeepSpinNetwork
+from .sites import RadialTerm
 
 BACKENDS = ("fused", "reference")
 
@@ -11,7 +12,7 @@ BACKENDS = ("fused", "reference")
 def choose_backend(
     potential: Potential, backend: str = "fused", *, mixed: bool = False
 ) -> None:
-    """Choose how the networks within a potential are evaluated on the CPU.
+    """Choose how networks and pair terms of a potential are evaluated on the CPU.
 
     Derivatives by parameters, :meth:`Potential.forward`, and devices other than the
     CPU always use torch.
@@ -20,12 +21,12 @@ def choose_backend(
     ----------
     potential : Potential
     backend : {"fused", "reference"}
-        ``"fused"``: compiled kernels with tabulated embeddings, where they apply
-        (:mod:`deepspin_ase.potentials.fused`). ``"reference"``: torch, exact to
-        round-off.
+        ``"fused"``: compiled kernels with tabulated embeddings and functions of
+        distance, where they apply (:mod:`deepspin_ase.potentials.fused`).
+        ``"reference"``: torch, exact to round-off.
     mixed : bool
-        Embedding and fitting in float32, geometry and sums in the precision of the
-        weights. Fused backend only.
+        Embedding and fitting networks in float32, geometry and sums in the
+        precision of the weights. Fused backend only.
 
     Raises
     ------
@@ -39,6 +40,7 @@ def choose_backend(
     if mixed and backend != "fused":
         raise ValueError("mixed precision needs the fused backend")
     for part in potential.modules():
-        if isinstance(part, DeepSpinNetwork):
+        if isinstance(part, DeepSpinNetwork | RadialTerm):
             part.backend = backend
+        if isinstance(part, DeepSpinNetwork):
             part.mixed = mixed

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ..neighbors import PairList, build_pairs
 from ..system import System
+from . import fused
 from .base import Potential, Prediction
 from .registry import register
+from .sites import RadialTerm
 
 _QUANTITIES = ("energy", "energies", "forces", "magnetic_forces", "virial")
 
@@ -85,26 +87,65 @@ class Sum(_Members):
     ) -> Prediction:
         """Add the members' predictions; see :meth:`Potential.evaluate`.
 
-        Deviations of committees among the members add in quadrature. Members that
-        leave their derivatives to autograd are differentiated together.
+        Deviations of committees among the members add in quadrature.
         """
-        if _by_autograd(self):
-            return Potential.evaluate(self, system, pairs, **options)
-        parts = self._evaluate_members(system, pairs, **options)
-        names = [n for n in _QUANTITIES if getattr(parts[0], n) is not None]
-        sums = {n: torch.stack([getattr(p, n) for p in parts]).sum(0) for n in names}
-        found = [p.deviations for p in parts if p.deviations]
-        deviations = {
-            n: torch.stack([d[n] for d in found]).norm(dim=0) for n in names if found
-        }
-        return replace(parts[0], **sums, deviations=deviations or None)
+        return evaluate_sum(self, _terms(self), system, pairs, **options)
+
+
+def evaluate_sum(
+    whole: Potential,
+    terms: Sequence[Potential],
+    system: System,
+    pairs: PairList | None,
+    **options: bool,
+) -> Prediction:
+    """Evaluate a potential that is a sum of terms; see :meth:`Potential.evaluate`.
+
+    Pair terms go through compiled kernels together, and terms that leave their
+    derivatives to autograd are differentiated together.
+    """
+    if pairs is None:
+        whole.check(system)
+        pairs = build_pairs(system, whole.pair_cutoff(system))
+    parts: list[Prediction] = []
+    rest = list(terms)
+    if system.device.type == "cpu" and not options.get("create_graph", False):
+        compilable = [t for t in terms if fused.is_compilable(t)]
+        found = fused.evaluate_pairs(compilable, system, pairs, **options)
+        if found is not None:
+            parts.append(found)
+            rest = [t for t in terms if t not in compilable]
+    plain = [t for t in rest if _by_autograd(t)]
+    if len(plain) == len(terms):
+        return Potential.evaluate(whole, system, pairs, **options)
+    if plain:
+        parts.append(Potential.evaluate(Sum(plain), system, pairs, **options))
+    parts += [t.evaluate(system, pairs, **options) for t in rest if t not in plain]
+    return _added(parts)
+
+
+def _terms(potential: Sum) -> list[Potential]:
+    """Return the terms of a sum, those of plain sums among them included."""
+    parts = [_terms(m) if type(m) is Sum else [m] for m in potential._each]
+    return [term for part in parts for term in part]
 
 
 def _by_autograd(potential: Potential) -> bool:
     """Tell whether a potential, or every term of it, has no derivatives of its own."""
     if isinstance(potential, Sum):
         return all(_by_autograd(member) for member in potential._each)
-    return type(potential).evaluate is Potential.evaluate
+    own = type(potential).evaluate
+    return own is Potential.evaluate or own is RadialTerm.evaluate
+
+
+def _added(parts: Sequence[Prediction]) -> Prediction:
+    names = [n for n in _QUANTITIES if getattr(parts[0], n) is not None]
+    sums = {n: torch.stack([getattr(p, n) for p in parts]).sum(0) for n in names}
+    found = [p.deviations for p in parts if p.deviations]
+    deviations = {
+        n: torch.stack([d[n] for d in found]).norm(dim=0) for n in names if found
+    }
+    return replace(parts[0], **sums, deviations=deviations or None)
 
 
 @register

@@ -198,7 +198,9 @@ class DeepSpinNetwork(Potential):
         found = None
         if not create_graph and self._compilable(system):
             real = torch.float32 if self.mixed else system.dtype
-            found = fused.evaluate(self, system, pairs, virtual, real, derivatives=want)
+            found = fused.evaluate_network(
+                self, system, pairs, virtual, real, derivatives=want
+            )
         if found is None:
             found = self._evaluate_plainly(
                 system, pairs, virtual, want=want, create_graph=create_graph

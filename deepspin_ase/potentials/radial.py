@@ -1,7 +1,8 @@
 """Radial functions: the strength of a pair interaction against distance.
 
 A radial function is any callable with a ``cutoff`` (A) that maps distances, a
-tensor in A, to values and vanishes at and beyond the cutoff. Those here are
+tensor in A, to values and vanishes at and beyond the cutoff. Where it is not smooth
+below the cutoff, ``knots`` holds the distances (A): tables need them. Those here are
 frozen dataclasses, so they print, compare and save by their parameters. The
 unit of the value is the unit of the parameters: eV for an exchange constant.
 """
@@ -48,6 +49,11 @@ def checked(name: str, radial: object) -> Radial:
         )
     _arguments.positive(f"the cutoff of {name}", radial.cutoff)
     return radial
+
+
+def knots_of(radial: Radial) -> tuple[float, ...]:
+    """Return where below its cutoff a function says that it is not smooth, A."""
+    return tuple(getattr(radial, "knots", ()))
 
 
 def smooth_step(x: Tensor) -> Tensor:
@@ -104,6 +110,15 @@ class Shells:
         """Outer edge of the last shell, A."""
         return self.shells[-1][0] + self.tolerance
 
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Edges of the shells, A."""
+        return tuple(
+            distance + side * self.tolerance
+            for distance, _ in self.shells
+            for side in (-1.0, 1.0)
+        )
+
     def __call__(self, r: Tensor) -> Tensor:
         """Return the value of the shell that each distance falls into, or zero."""
         total = torch.zeros_like(r)
@@ -148,6 +163,15 @@ class SmoothShells:
     def cutoff(self) -> float:
         """Outer edge of the last window, A."""
         return self.shells[-1][0] + self.width
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Where windows begin and stop to fall, A."""
+        return tuple(
+            distance + part * self.width
+            for distance, *_ in self.shells
+            for part in (-1.0, -0.5, 0.5, 1.0)
+        )
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the sum of the windowed lines at distances ``r``."""
@@ -313,6 +337,12 @@ class Mixture:
         """Largest cutoff of the terms, A."""
         return max(radial.cutoff for _, radial in self.terms)
 
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Knots and cutoffs of the terms, A."""
+        inner = (radial for _, radial in self.terms)
+        return tuple(x for radial in inner for x in (*knots_of(radial), radial.cutoff))
+
     def __call__(self, r: Tensor) -> Tensor:
         """Return the values at distances ``r``."""
         return sum((w * radial(r) for w, radial in self.terms), torch.zeros_like(r))
@@ -348,6 +378,11 @@ class Switched:
     def cutoff(self) -> float:
         """Cutoff of the function that is switched, A."""
         return self.radial.cutoff
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Knots of the function, and where the switch begins, A."""
+        return (*knots_of(self.radial), self.start)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the values at distances ``r``."""

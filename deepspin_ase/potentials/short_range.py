@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..units import COULOMB
 from . import _arguments
-from .radial import Radial, checked
+from .radial import Radial, checked, knots_of
 from .registry import register
 
 
@@ -91,6 +91,12 @@ class Blend:
     def cutoff(self) -> float:
         """Cutoff of the outer function, A."""
         return self.outer.cutoff
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Knots of both functions, and where they join, A."""
+        both = (*knots_of(self.inner), *knots_of(self.outer))
+        return (*both, self.start, self.stop)
 
     @cached_property
     def _polynomial(self) -> list[float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..neighbors import PairList
 from ..system import System
 from . import _arguments
-from .base import Potential
+from .base import Potential, Prediction
 from .radial import Radial, checked
 
 
@@ -176,11 +176,22 @@ class RadialTerm(PairTerm):
     elements : pair of symbols, optional
     """
 
+    #: See :func:`deepspin_ase.potentials.choose_backend`.
+    backend: str = "fused"
+
     def __init__(
         self, radial: Radial, *, elements: Sequence[str] | None = None
     ) -> None:
         super().__init__(elements=elements)
         self.radial = checked("radial", radial)
+
+    def evaluate(
+        self, system: System, pairs: PairList | None = None, **options: bool
+    ) -> Prediction:
+        """Return the energy and derivatives; see :meth:`Potential.evaluate`."""
+        from .combine import evaluate_sum
+
+        return evaluate_sum(self, [self], system, pairs, **options)
 
     @property
     def cutoff(self) -> float:

@@ -1,5 +1,6 @@
-"""Fast evaluation of frozen networks on the CPU."""
+"""Fast evaluation of frozen networks and of pair terms on the CPU."""
 
-from .evaluator import evaluate
+from .network import evaluate_network
+from .pair_terms import evaluate_pairs, is_compilable
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate_network", "evaluate_pairs", "is_compilable"]

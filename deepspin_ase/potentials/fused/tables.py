@@ -1,126 +1,110 @@
-"""Embedding networks as tables of quintic Hermite polynomials.
+"""Smooth functions as tables of quintic Hermite polynomials.
 
-The embedding of a site depends on one number, s = w(r)/(r + p) (see
-:mod:`deepspin_ase.potentials.environment`), which runs from 0 at the cutoff to 1/p
-at distance zero. That interval is divided as floating-point numbers are: [0, 1] in
-``steps`` cells, every octave [2^k, 2^(k+1)] above it in ``steps // 4``. In each cell,
-value and first two derivatives at both ends fix a polynomial of degree five, so that
-the tabulated embedding has two continuous derivatives. The cells are halved until
-the derivative is as exact as asked for.
+A range is given in sections, and each section is divided into as many equal cells as
+it takes to be exact. In a cell, value and first two derivatives at both ends fix a
+polynomial of degree five, so that the tabulated function has two continuous
+derivatives.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..layers import DenseLayer
+#: Value, first and second derivative, each (n, width).
+Jet = tuple[Tensor, Tensor, Tensor]
 
-if TYPE_CHECKING:
-    from ..network import DeepSpinNetwork
+#: Most cells of a section: what needs more has kinks.
+MOST_CELLS = 1024
 
-#: Largest error of the tabulated derivative, in units of the largest derivative.
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 3e-7}
-
-#: Cells of [0, 1] that are tried: enough for rapidly varying networks; those that
-#: need more have kinks.
-STEPS = tuple(64 * 2**k for k in range(7))
-
-#: Widths are filled up to a multiple of this, for whole vectors of the processor.
-ALIGNMENT = 8
+#: The ends of a section are looked at from inside, by this part of its length.
+INSIDE = 1e-13
 
 
 class NotTabulable(ValueError):
-    """An embedding is too rough for a table."""
+    """A function is too rough for a table."""
 
 
-#: Value, first and second derivative by one number, each (n, width).
-Jet = tuple[Tensor, Tensor, Tensor]
-
-
-def embedding_jet(layers: Sequence[DenseLayer], x: Tensor, slope: float) -> Jet:
-    """Return an embedding and its derivatives by s, where dx/ds = ``slope``.
-
-    Parameters
-    ----------
-    layers : sequence of DenseLayer
-        The first takes one input.
-    x : (n,) tensor
-    slope : float
-    """
-    value = x[:, None]
-    first, second = torch.full_like(value, slope), torch.zeros_like(value)
-    for layer in layers:
-        matrix, bias = layer.matrix.to(x), layer.bias.to(x)
-        inner, inner1, inner2 = value @ matrix + bias, first @ matrix, second @ matrix
-        f, f1, f2 = _activation_jet(layer, inner)
-        outer = [f, f1 * inner1, f2 * inner1**2 + f1 * inner2]
-        if layer.idt is not None:
-            outer = [y * layer.idt.to(x) for y in outer]
-        if layer.copies:
-            before = (value, first, second)
-            outer = [
-                y + old.repeat(1, layer.copies)
-                for y, old in zip(outer, before, strict=True)
-            ]
-        value, first, second = outer
-    return value, first, second
-
-
-def _activation_jet(layer: DenseLayer, x: Tensor) -> Jet:
-    """Return the activation of each element and its first two derivatives."""
+def elementwise_jet(function: Callable[[Tensor], Tensor], x: Tensor) -> Jet:
+    """Return a function of each element and its first two derivatives."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        value = layer.activation(x)
-        (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-        second = torch.zeros_like(x)
+        value = function(x)
+        first = second = torch.zeros_like(x)
+        if value.requires_grad:
+            (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
         if first.requires_grad:
             (second,) = torch.autograd.grad(first.sum(), x)
     return value.detach(), first.detach(), second
 
 
-def octaves(protection: float) -> int:
-    """Return how many octaves lie between s = 1 and s = 1/protection."""
-    return max(0, math.ceil(-math.log2(protection)))
+@dataclass(frozen=True)
+class Table:
+    """A tabulated function of one number.
+
+    Attributes
+    ----------
+    coefficients : (n, 6, width) tensor
+        Polynomials by rising power of a variable that runs from 0 to 1 through each
+        cell, section by section.
+    cells : (n_sections,) int64 tensor
+        Number of cells of each section.
+    """
+
+    coefficients: Tensor
+    cells: Tensor
 
 
-def _cells(steps: int, n_octaves: int) -> tuple[Tensor, Tensor]:
-    """Return the lower ends and the lengths of all cells."""
-    low = [torch.arange(steps, dtype=torch.float64) / steps]
-    length = [torch.full((steps,), 1.0 / steps, dtype=torch.float64)]
-    coarse = steps // 4
-    for k in range(n_octaves):
-        low.append(2.0**k * (1.0 + torch.arange(coarse, dtype=torch.float64) / coarse))
-        length.append(torch.full((coarse,), 2.0**k / coarse, dtype=torch.float64))
-    return torch.cat(low), torch.cat(length)
+class Curve:
+    """A function of one number with values of some width."""
 
+    def jet(self, x: Tensor) -> Jet:
+        """Return values and derivatives (n, width) at x (n,)."""
+        raise NotImplementedError
 
-class _Embedding:
-    """The embedding of one pair of centre and site type as a function of s."""
+    def weights(self, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        """Return what errors (n,) of the slope at x (n,) are multiplied with."""
+        raise NotImplementedError
 
-    def __init__(self, network: DeepSpinNetwork, centre: int, site: int) -> None:
-        modules = network.embedding(centre, site).children()
-        self.layers = [m for m in modules if isinstance(m, DenseLayer)]
-        self.mean = float(network.mean[centre, 0])
-        self.slope = 1.0 / float(network.std[centre, 0])
+    def tabulate(self, low: Tensor, length: Tensor, tolerance: float) -> Table:
+        """Tabulate in sections that begin at ``low`` and have ``length``, (n,).
 
-    def jet(self, s: Tensor) -> Jet:
-        return embedding_jet(self.layers, (s - self.mean) * self.slope, self.slope)
+        Parameters
+        ----------
+        tolerance : float
+            Largest weighted error of the derivative.
 
-    def coefficients(self, steps: int, n_octaves: int) -> Tensor:
-        """Return the polynomials of all cells, (cells, 6, width), by rising power.
-
-        Their variable runs from 0 to 1 through the cell.
+        Raises
+        ------
+        NotTabulable
+            If a section needs too many cells, or values are not finite.
         """
-        low, length = _cells(steps, n_octaves)
+        count = torch.ones(len(low), dtype=torch.int64)
+        found: list[Tensor] = [low] * len(low)
+        left = torch.arange(len(low))
+        while len(left):
+            n = int(count[left[0]])
+            starts = low[left, None] + length[left, None] * torch.arange(n) / n
+            cells = starts.flatten(), (length[left] / n).repeat_interleave(n)
+            table = self._coefficients(*cells)
+            rough = self._errors(table, *cells).view(-1, n).amax(1)
+            for section, part in zip(left.tolist(), table.split(n), strict=True):
+                found[section] = part
+            left = left[~(rough <= tolerance)]
+            if n == MOST_CELLS and len(left):
+                raise NotTabulable(f"not smooth at {float(low[left[0]]):.3f}")
+            count[left] = 2 * n
+        return Table(torch.cat(found), count)
+
+    def _coefficients(self, low: Tensor, length: Tensor) -> Tensor:
+        """Return the polynomials (n, 6, width) of cells."""
         h = length[:, None]
-        f0, d0, c0 = self.jet(low)
-        f1, d1, c1 = self.jet(low + length)
+        f0, d0, c0 = self.jet(low + INSIDE * length)
+        f1, d1, c1 = self.jet(low + (1.0 - INSIDE) * length)
         d0, d1, c0, c1, rise = d0 * h, d1 * h, c0 * h * h, c1 * h * h, f1 - f0
         return torch.stack(
             [
@@ -134,56 +118,39 @@ class _Embedding:
             dim=1,
         )
 
-    def error(self, coefficients: Tensor, steps: int, n_octaves: int) -> float:
-        """Return the largest error of the derivative, relative to its largest value.
+    def _errors(self, coefficients: Tensor, low: Tensor, length: Tensor) -> Tensor:
+        """Return the weighted errors (n,) of the derivatives in cells.
 
         Looked for in a quarter of each cell, near the extremum of the error.
         """
         t = 0.25
-        low, length = _cells(steps, n_octaves)
-        exact = self.jet(low + t * length)[1] * length[:, None]
-        powers = torch.tensor([k * t ** (k - 1) for k in range(1, 6)])
-        found = torch.einsum("k,nkm->nm", powers.double(), coefficients[:, 1:])
-        scale = (exact / length[:, None]).abs().max()
-        error = ((found - exact) / length[:, None]).abs().max()
-        return float(error / scale) if scale > 0 else 0.0
+        x = low + t * length
+        value, exact, _ = self.jet(x)
+        powers = torch.tensor([k * t ** (k - 1) for k in range(1, 6)]).double()
+        found = torch.einsum("k,nkm->nm", powers, coefficients[:, 1:]) / length[:, None]
+        return (found - exact).abs().amax(1) * self.weights(x, value, exact)
 
 
-def tabulate(
-    network: DeepSpinNetwork, keys: Sequence[tuple[int, int]], dtype: torch.dtype
-) -> tuple[np.ndarray, int]:
-    """Tabulate the embeddings of (centre type, site type) pairs.
+def joined(
+    tables: list[Table], dtype: torch.dtype, alignment: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Join tables over the same sections.
 
     Returns
     -------
-    (len(keys), cells, 6, width) array
-        Widths are filled up with zeros.
-    int
-        Number of cells of [0, 1].
-
-    Raises
-    ------
-    NotTabulable
-        If an embedding is not smooth, or not finite.
+    (cells, 6, width) array of ``dtype``
+        Widths are filled up with zeros to a multiple of ``alignment``.
+    (n_tables, n_sections) uint64 array
+        First cell of each section.
+    (n_tables, n_sections) float64 array
+        Number of cells of each section.
     """
-    n_octaves = octaves(network.environment.protection)
-    embeddings = [_Embedding(network, *key) for key in keys]
-    tolerance = TOLERANCES[dtype]
-    steps = STEPS[0]
-    tables: list[Tensor] = []
-    while len(tables) < len(embeddings):
-        embedding = embeddings[len(tables)]
-        table = embedding.coefficients(steps, n_octaves)
-        if embedding.error(table, steps, n_octaves) <= tolerance:
-            tables.append(table)
-        elif steps == STEPS[-1]:
-            raise NotTabulable(
-                "the embedding of site type "
-                f"{keys[len(tables)][1]} around centre type {keys[len(tables)][0]} "
-                "is not smooth enough for a table"
-            )
-        else:
-            steps, tables = 2 * steps, []
-    stacked = torch.stack(tables).to(dtype)
-    filling = -stacked.shape[-1] % ALIGNMENT
-    return torch.nn.functional.pad(stacked, (0, filling)).numpy(), steps
+    coefficients = torch.cat([t.coefficients for t in tables]).to(dtype)
+    cells = torch.stack([t.cells for t in tables])
+    first = cells.flatten().cumsum(0).view_as(cells) - cells
+    filling = -coefficients.shape[-1] % alignment
+    return (
+        torch.nn.functional.pad(coefficients, (0, filling)).numpy(),
+        first.numpy().astype(np.uint64),
+        cells.double().numpy(),
+    )

@@ -31,6 +31,9 @@ def share(
         The calling thread is one of them.
     """
     parts = max(1, min(workers, n // least))
+    if parts == 1:
+        work(0, 0, n)
+        return
     bounds = [k * n // parts for k in range(parts + 1)]
     tasks = [
         _pool(workers).submit(work, k, bounds[k], bounds[k + 1])

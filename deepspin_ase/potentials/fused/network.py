@@ -1,7 +1,7 @@
 """Evaluation of a frozen network in compiled kernels.
 
-Descriptors and their derivatives come from :mod:`.kernels`, fitting networks are
-torch's. Some centres of one type at a time, so that memory does not grow with the
+Descriptors and their derivatives come from :mod:`.network_kernels`, fitting networks
+are torch's. Some centres of one type at a time, so that memory does not grow with the
 system beyond what the results take.
 """
 
@@ -20,17 +20,22 @@ from torch import Tensor, nn
 from ...neighbors import PairList
 from ...system import System
 from ..neighborhood import Derivatives
-from .tables import NotTabulable, tabulate
+from .embedding import SECTIONS, tabulate
+from .geometry import Geometry, indices, numbers
+from .tables import NotTabulable, joined
 from .threads import share
 
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
-    from .kernels import Geometry, Model
+    from .network_kernels import Model
 
 logger = logging.getLogger(__name__)
 
 #: Centres evaluated at a time.
 CHUNK = 1024
+
+#: Widths are filled up to a multiple of this, for whole vectors of the processor.
+ALIGNMENT = 8
 
 #: Fewest centres that are worth a thread.
 LEAST = 32
@@ -49,7 +54,7 @@ class _Frozen:
 _frozen: WeakKeyDictionary[nn.Module, dict[torch.dtype, _Frozen]] = WeakKeyDictionary()
 
 
-def evaluate(
+def evaluate_network(
     network: DeepSpinNetwork,
     system: System,
     pairs: PairList,
@@ -80,10 +85,9 @@ def evaluate(
     finite = torch.isfinite(virtual.sum() + system.positions.sum() + system.cell.sum())
     if frozen.model is None or not finite:
         return None
-    geometry = _geometry(network, system, pairs, virtual)
-    call = _Call(frozen.model, geometry, torch.get_num_threads())
+    types = network.types(system)
+    call = _Call(frozen.model, Geometry.of(system, pairs, types), virtual)
     energies = torch.zeros(system.n_atoms, dtype=torch.float64)
-    types = torch.from_numpy(geometry.types)
     for a, fitting in enumerate(frozen.fittings):
         for centres in (types == a).nonzero().flatten().split(CHUNK):
             found = call.add(a, centres, fitting, derivatives)
@@ -97,14 +101,15 @@ def evaluate(
 class _Call:
     """One evaluation: what its threads share, and a set of sums for each of them."""
 
-    def __init__(self, model: Model, geometry: Geometry, workers: int) -> None:
+    def __init__(self, model: Model, geometry: Geometry, virtual: Tensor) -> None:
         self.model = model
         self.geometry = geometry
-        self.workers = workers
+        self.virtual = numbers(virtual)
+        self.workers = torch.get_num_threads()
         self.real = torch.from_numpy(model.tables[:0]).dtype
         n_atoms, n_systems = len(geometry.positions), len(geometry.cells)
         self.sums = [
-            torch.zeros(workers, *shape, dtype=torch.float64)
+            torch.zeros(self.workers, *shape, dtype=torch.float64)
             for shape in ((n_atoms, 3), (n_atoms, 3), (n_systems, 3, 3))
         ]
 
@@ -112,12 +117,12 @@ class _Call:
         self, a: int, centres: Tensor, fitting: nn.Module, derivatives: bool
     ) -> Tensor | None:
         """Add what centres of type a contribute; return their energies (n,)."""
-        from . import kernels
+        from . import network_kernels as kernels
 
         model, n = self.model, len(centres)
         products = np.empty((n, 4, model.tables.shape[-1]), model.tables.dtype)
         features = torch.empty(n, model.width * model.axis, dtype=self.real)
-        common = (centres.numpy(), a, self.geometry, model, products)
+        common = (indices(centres), a, self.geometry, self.virtual, model, products)
         fits: list[bool] = []
 
         def describe(worker: int, begin: int, end: int) -> None:
@@ -144,35 +149,15 @@ class _Call:
         return energies.detach().double()
 
 
-def _geometry(
-    network: DeepSpinNetwork, system: System, pairs: PairList, virtual: Tensor
-) -> Geometry:
-    from .kernels import Geometry
-
-    first = torch.searchsorted(pairs.i, torch.arange(system.n_atoms + 1))
-    return Geometry(
-        positions=_array(system.positions),
-        virtual=_array(virtual),
-        types=network.types(system).numpy(),
-        structure=system.index.contiguous().numpy(),
-        cells=_array(system.cell),
-        first=first.numpy(),
-        neighbours=pairs.j.contiguous().numpy(),
-        shifts=_array(pairs.shift),
-        widest=int(first.diff().max()),
-    )
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.detach().double().contiguous().numpy()
-
-
 @torch.no_grad()
 def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
     """Return tables for the present weights; made anew where a weight has changed."""
     own = network.mean.dtype == real
-    modules = (network.embeddings, *(() if own else (network.fittings,)))
-    parts = [p.detach().flatten() for m in modules for p in m.parameters()]
+    networks = [*network.embeddings.values(), *(() if own else network.fittings)]
+    layers = [layer for part in networks for layer in part]
+    parts = [
+        x.flatten() for y in layers for x in (y.matrix, y.bias, y.idt) if x is not None
+    ]
     weights = torch.cat([*parts, network.mean.flatten(), network.std.flatten()])
     known = _frozen.setdefault(network, {})
     found = known.get(real)
@@ -190,19 +175,20 @@ def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
 
 
 def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
-    from .kernels import Model
+    from .network_kernels import Model
 
     config, descriptor = network.config, network.config.descriptor
     magnetic = config.spin.use_spin
     n_types = len(magnetic)
     sites = [b for b in range(2 * n_types) if b < n_types or magnetic[b - n_types]]
     keys = [(a, b) for a in range(n_types) for b in sites]
-    tables, steps = tabulate(network, keys, real)
-    table_of = np.full((n_types, 2 * n_types), -1)
+    tables, *where = joined(tabulate(network, keys, real), real, ALIGNMENT)
+    shape = (n_types, 2 * n_types, where[0].shape[1])
+    first, cells = np.zeros(shape, np.uint64), np.zeros(shape)
     for k, key in enumerate(keys):
-        table_of[key] = k
+        first[key], cells[key] = where[0][k], where[1][k]
     mean, scale = network.mean.double(), 1.0 / network.std.double()
-    empty = torch.zeros(n_types, 2 * n_types, tables.shape[-1], dtype=torch.float64)
+    empty = torch.zeros(n_types, 2 * n_types, tables.shape[-1]).double()
     for a in range(n_types):
         row = (-mean[a] * scale[a])[None, :1].to(network.mean)
         for b in range(2 * n_types):
@@ -217,11 +203,12 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     return Model(
         **constants,
         magnetic=np.array(magnetic),
-        slots=np.array(descriptor.sel * 2),
+        slots=np.array(descriptor.sel * 2, dtype=np.uint64),
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),
-        table_of=table_of,
         tables=tables,
-        steps=steps,
+        first=first,
+        cells=cells,
+        sections=SECTIONS,
     )

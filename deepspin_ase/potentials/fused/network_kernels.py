@@ -21,31 +21,15 @@ the type of the tables. Compiled code is kept on disk where a folder can be writ
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
-logger = logging.getLogger(__name__)
+from .compile import compiled
 
-#: Rounding may be reordered, but infinities and NaN keep their meaning.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; from the disk where that was done before."""
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder can be written
-        logger.info("no folder for compiled code: set NUMBA_CACHE_DIR to keep it")
-        return numba.njit(**_OPTIONS)(function)
+#: Sites that go through the product together.
+BLOCK = 4
 
 
 class Model(NamedTuple):
@@ -56,19 +40,19 @@ class Model(NamedTuple):
     cutoff, smooth, protection : float, A
     magnetic : (n_types,) bool
         Which elements have pseudo-atoms.
-    slots : (2 n_types,) int64
+    slots : (2 n_types,) uint64
         For the sites of each type.
     mean, scale : (n_types, 4) float64
         Rows are normalised as (row - mean) * scale, by the type of the centre.
     empty : (n_types, 2 n_types, M)
         Embedding of an empty slot.
-    table_of : (n_types, 2 n_types) int64
-        Which table serves which centre and site type.
-    tables : (n_tables, cells, 6, M)
-        See :mod:`deepspin_ase.potentials.fused.tables`. M is the width of the
-        embedding, filled up.
-    steps : int
-        Cells between s = 0 and 1.
+    tables : (cells, 6, M)
+        Polynomials, see :class:`deepspin_ase.potentials.fused.tables.Tables`. M is
+        the width of the embedding, filled up.
+    first, cells : (n_types, 2 n_types, n_sections) uint64 and float64
+        First cell and number of cells of each section.
+    sections : int
+        Of s between 0 and 1.
     width, axis : int
         Rows and columns of the descriptor.
     """
@@ -81,91 +65,110 @@ class Model(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     empty: np.ndarray
-    table_of: np.ndarray
     tables: np.ndarray
-    steps: int
+    first: np.ndarray
+    cells: np.ndarray
+    sections: int
     width: int
     axis: int
 
 
-class Geometry(NamedTuple):
-    """Where the atoms are and who is near whom.
+class _Site(NamedTuple):
+    """Work space for the sites of one type around one atom.
 
     Attributes
     ----------
-    positions, virtual : (N, 3) float64, A
-        Atoms, and from each atom to its pseudo-atom.
-    types, structure : (N,) int64
-        Element in the type map, and place in the batch.
-    cells : (B, 3, 3) float64, A
-    first : (N + 1,) int64
-        Pairs of atom i are ``first[i]`` to ``first[i + 1]``.
-    neighbours : (E,) int64
-    shifts : (E, 3) float64
-        Lattice translations of the neighbours.
-    widest : int
-        Most pairs that an atom has.
+    row : (4, n)
+        R, normalised.
+    radial : (n,) float64
+        s.
+    cell : (n,) uint64
+        Cells of the table.
+    fraction, inverse : (n,)
+        Where s is in its cell, from 0 to 1, and 1/length of the cell.
+    embedding : (n, M)
+        G(s).
+    slope : (4, n) float64
+        Derivatives of the energy by the row before it was normalised.
     """
 
-    positions: np.ndarray
-    virtual: np.ndarray
-    types: np.ndarray
-    structure: np.ndarray
-    cells: np.ndarray
-    first: np.ndarray
-    neighbours: np.ndarray
-    shifts: np.ndarray
-    widest: int
+    row: np.ndarray
+    radial: np.ndarray
+    cell: np.ndarray
+    fraction: np.ndarray
+    inverse: np.ndarray
+    embedding: np.ndarray
+    slope: np.ndarray
 
 
 @compiled
-def _collect(i, geometry, model, count, atom, vector):
+def _work_space(n_sites, capacity, A):
+    """Return counts, atoms and vectors by site type, and space for one type."""
+    site = _Site(
+        np.zeros((4, capacity), A.dtype),
+        np.empty(capacity),
+        np.zeros(capacity, np.uint64),
+        np.empty(capacity, A.dtype),
+        np.empty(capacity),
+        np.empty((capacity, A.shape[1]), A.dtype),
+        np.empty((4, capacity)),
+    )
+    count = np.zeros(n_sites, np.uint64)
+    atom = np.empty((n_sites, capacity), np.uint64)
+    return count, atom, np.empty((n_sites, 3, capacity)), site
+
+
+@compiled
+def _collect(i, geometry, virtual, model, count, atom, vector):
     """Sort the sites of centre i by type.
 
     ``vector[b, :, e]`` is the vector to the e-th site of type b, ``atom[b, e]`` the
     atom that it belongs to. Returns False where there are more sites than slots.
     """
-    n_types = len(model.magnetic)
-    positions, virtual, types = geometry.positions, geometry.virtual, geometry.types
-    cell = geometry.cells[geometry.structure[i]]
+    n_types = np.uint64(len(model.magnetic))
     square = model.cutoff * model.cutoff
+    positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
+    cell = geometry.cells[geometry.structure[i]]
+    ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
+    bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
+    cx, cy, cz = cell[2, 0], cell[2, 1], cell[2, 2]
+    xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
     count[:] = 0
     if model.magnetic[types[i]]:
         own = types[i] + n_types
-        count[own] = 1
-        atom[own, 0] = i
-        for k in range(3):
-            vector[own, k, 0] = virtual[i, k]
-    for pair in range(geometry.first[i], geometry.first[i + 1]):
+        _append(
+            own, i, virtual[i, 0], virtual[i, 1], virtual[i, 2], count, atom, vector
+        )
+    for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
         j = geometry.neighbours[pair]
-        u = geometry.shifts[pair, 0]
-        v = geometry.shifts[pair, 1]
-        w = geometry.shifts[pair, 2]
-        x = positions[j, 0] - positions[i, 0]
-        y = positions[j, 1] - positions[i, 1]
-        z = positions[j, 2] - positions[i, 2]
-        x += u * cell[0, 0] + v * cell[1, 0] + w * cell[2, 0]
-        y += u * cell[0, 1] + v * cell[1, 1] + w * cell[2, 1]
-        z += u * cell[0, 2] + v * cell[1, 2] + w * cell[2, 2]
+        u, v, w = shifts[pair, 0], shifts[pair, 1], shifts[pair, 2]
+        x = positions[j, 0] - xi + u * ax + v * bx + w * cx
+        y = positions[j, 1] - yi + u * ay + v * by + w * cy
+        z = positions[j, 2] - zi + u * az + v * bz + w * cz
         b = types[j]
-        for site_type in range(b, 2 * n_types, n_types):
-            if site_type >= n_types:
-                if not model.magnetic[b]:
-                    break
-                x += virtual[j, 0]
-                y += virtual[j, 1]
-                z += virtual[j, 2]
+        if x * x + y * y + z * z < square:
+            _append(b, j, x, y, z, count, atom, vector)
+        if model.magnetic[b]:
+            x += virtual[j, 0]
+            y += virtual[j, 1]
+            z += virtual[j, 2]
             if x * x + y * y + z * z < square:
-                e = count[site_type]
-                atom[site_type, e] = j
-                vector[site_type, 0, e] = x
-                vector[site_type, 1, e] = y
-                vector[site_type, 2, e] = z
-                count[site_type] = e + 1
-    for site_type in range(2 * n_types):
+                _append(b + n_types, j, x, y, z, count, atom, vector)
+    for site_type in range(len(count)):
         if count[site_type] > model.slots[site_type]:
             return False
     return True
+
+
+@compiled
+def _append(b, j, x, y, z, count, atom, vector):
+    """Add a site of type b that belongs to atom j."""
+    e = count[b]
+    atom[b, e] = j
+    vector[b, np.uint64(0), e] = x
+    vector[b, np.uint64(1), e] = y
+    vector[b, np.uint64(2), e] = z
+    count[b] = e + np.uint64(1)
 
 
 @compiled
@@ -179,9 +182,10 @@ def _radial(r, model):
 
 
 @compiled
-def _rows(a, n, model, vector, row, radial):
-    """Fill in the rows (4, n) of the sites' vectors (3, n), and s (n,)."""
+def _rows(a, b, n, model, vector, site):
+    """Fill in what is needed of n sites of type b around a centre of type a."""
     mean, scale = model.mean[a], model.scale[a]
+    row, radial = site.row, site.radial
     for e in range(n):
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         q, w, _ = _radial(math.sqrt(x * x + y * y + z * z), model)
@@ -191,48 +195,53 @@ def _rows(a, n, model, vector, row, radial):
         row[1, e] = (q * s * x - mean[1]) * scale[1]
         row[2, e] = (q * s * y - mean[2]) * scale[2]
         row[3, e] = (q * s * z - mean[3]) * scale[3]
+    first, cells = model.first[a, b], model.cells[a, b]
+    for e in range(n):
+        section, fraction, inverse = _locate(radial[e], model.sections, len(first))
+        x = fraction * cells[section]
+        k = min(max(int(x), 0), int(cells[section]) - 1)
+        site.cell[e] = first[section] + np.uint64(k)
+        site.fraction[e] = x - k
+        site.inverse[e] = inverse * cells[section]
 
 
 @compiled
-def _locate(s, steps, n_cells):
-    """Return the cell of s, where s is in it (0 to 1), and 1/length of the cell."""
+def _locate(s, sections, n):
+    """Return the section of s, where s is in it (0 to 1), and 1/length of it."""
     if s < 1.0:
-        x, inverse, start = s * steps, float(steps), 0
+        start, inverse = 0, float(sections)
+        x = s * inverse
     else:
-        coarse = steps // 4
+        coarse = sections // 4
         octave = int(math.log2(s))
-        inverse = coarse / 2.0**octave
+        start, inverse = sections + coarse * octave, coarse / 2.0**octave
         x = s * inverse - coarse
-        start = steps + coarse * octave
-    # Round-off may put s beyond the last cell; anything else is NaN.
-    k = min(max(int(x), 0), n_cells - 1 - start)
+    # Round-off may put s beyond the last section; what is not a number is in one.
+    k = min(max(int(x), 0), n - 1 - start)
     return start + k, x - k, inverse
 
 
 @compiled
-def describe(begin, end, centres, a, geometry, model, products, features):
+def describe(begin, end, centres, a, geometry, virtual, model, products, features):
     """Compute the descriptors of ``centres[begin:end]``, atoms of type a.
 
-    Fills ``products`` (n, 4, M) and ``features`` (n, width * axis). Returns False,
-    with the work undone, where an atom has more sites than slots.
+    ``virtual`` (N, 3), A, leads from each atom to its pseudo-atom. Fills ``products``
+    (n, 4, M) and ``features`` (n, width * axis). Returns False, with the work undone,
+    where an atom has more sites than slots.
     """
-    n_sites = len(model.slots)
-    capacity = geometry.widest + 1
-    count = np.zeros(n_sites, np.int64)
-    atom = np.empty((n_sites, capacity), np.int64)
-    vector = np.empty((n_sites, 3, capacity))
-    row = np.empty((4, capacity), products.dtype)
-    radial = np.empty(capacity)
+    capacity = geometry.widest + 1 + BLOCK
+    work = _work_space(len(model.slots), capacity, products[0])
+    count, atom, vector, site = work
     for c in range(begin, end):
-        if not _collect(centres[c], geometry, model, count, atom, vector):
+        if not _collect(centres[c], geometry, virtual, model, count, atom, vector):
             return False
         A = products[c]
         _fill_empty_slots(a, count, model, A)
-        for b in range(n_sites):
-            if count[b] > 0:
-                table = model.tables[model.table_of[a, b]]
-                _rows(a, count[b], model, vector[b], row, radial)
-                _add_sites(count[b], table, model.steps, row, radial, A)
+        for b in range(len(count)):
+            n = count[b]
+            if n > 0:
+                _rows(a, b, n, model, vector[b], site)
+                _add_sites(n, model.tables, site, A)
         A /= model.slots.sum()
         _contract(A, model.width, model.axis, features[c])
     return True
@@ -251,24 +260,23 @@ def _fill_empty_slots(a, count, model, A):
 
 
 @compiled
-def _add_sites(n, table, steps, row, radial, A):
+def _add_sites(n, table, site, A):
     """Add R x G(s) of n sites of one type to the product."""
-    real = A.dtype.type
+    row, embedding = site.row, site.embedding
     for e in range(n):
-        cell, fraction, _ = _locate(radial[e], steps, len(table))
-        t = real(fraction)
-        c = table[cell]
-        r0, r1, r2, r3 = row[0, e], row[1, e], row[2, e], row[3, e]
+        c, t, g = table[site.cell[e]], site.fraction[e], embedding[e]
         for m in range(A.shape[1]):
-            g = c[4, m] + t * c[5, m]
-            g = c[3, m] + t * g
-            g = c[2, m] + t * g
-            g = c[1, m] + t * g
-            g = c[0, m] + t * g
-            A[0, m] += r0 * g
-            A[1, m] += r1 * g
-            A[2, m] += r2 * g
-            A[3, m] += r3 * g
+            f = c[3, m] + t * (c[4, m] + t * c[5, m])
+            g[m] = c[0, m] + t * (c[1, m] + t * (c[2, m] + t * f))
+    # Several sites at a time go through the product; the last block is filled up.
+    row[:, n : n + BLOCK] = 0
+    embedding[n : n + BLOCK] = 0
+    for e in range(0, n, BLOCK):
+        g = embedding[e : e + BLOCK]
+        for k in range(4):
+            r0, r1, r2, r3 = row[k, e], row[k, e + 1], row[k, e + 2], row[k, e + 3]
+            for m in range(A.shape[1]):
+                A[k, m] += r0 * g[0, m] + r1 * g[1, m] + r2 * g[2, m] + r3 * g[3, m]
 
 
 @compiled
@@ -291,11 +299,12 @@ def differentiate(
     centres,
     a,
     geometry,
+    virtual,
     model,
     products,
     gradients,
     forces,
-    virtual,
+    arms,
     virial,
 ):
     """Bring dE/dD of ``centres[begin:end]``, atoms of type a, back to the atoms.
@@ -305,44 +314,35 @@ def differentiate(
     products : (n, 4, M), from :func:`describe`
     gradients : (n, width * axis)
         dE/dD, eV.
-    forces, virtual : (N, 3) float64
-        -dE/dR, eV/A, and dE/d(vector to the pseudo-atom), eV/A; added to.
+    forces, arms : (N, 3) float64
+        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
     virial : (B, 3, 3) float64, eV
         Added to.
     """
-    n_sites = len(model.slots)
-    capacity = geometry.widest + 1
-    count = np.zeros(n_sites, np.int64)
-    atom = np.empty((n_sites, capacity), np.int64)
-    vector = np.empty((n_sites, 3, capacity))
-    row = np.empty((4, capacity), products.dtype)
-    slope = np.empty((4, capacity))
-    radial = np.empty(capacity)
+    work = _work_space(len(model.slots), geometry.widest + 1, products[0])
+    count, atom, vector, site = work
     B = np.zeros_like(products[0])
     for c in range(begin, end):
         i = centres[c]
-        _collect(i, geometry, model, count, atom, vector)
+        _collect(i, geometry, virtual, model, count, atom, vector)
         _expand(products[c], model.width, model.axis, gradients[c], B)
         B /= model.slots.sum()
-        for b in range(n_sites):
+        for b in range(len(count)):
             n = count[b]
             if n > 0:
-                table = model.tables[model.table_of[a, b]]
-                _rows(a, n, model, vector[b], row, radial)
-                _row_slopes(
-                    n, table, model.steps, model.scale[a], row, radial, B, slope
-                )
-                _pull_back(n, model, vector[b], slope)
+                _rows(a, b, n, model, vector[b], site)
+                _row_slopes(n, model.tables, model.scale[a], B, site)
+                _pull_back(n, model, vector[b], site.slope)
                 _add_slopes(
                     i,
                     n,
                     b >= len(model.magnetic),
-                    geometry,
+                    virtual,
                     atom[b],
                     vector[b],
-                    slope,
+                    site.slope,
                     forces,
-                    virtual,
+                    arms,
                     virial[geometry.structure[i]],
                 )
 
@@ -362,18 +362,17 @@ def _expand(A, width, axis, gradient, B):
 
 
 @compiled
-def _row_slopes(n, table, steps, scale, row, radial, B, slope):
-    """Set the derivatives (4, n) of the energy by the rows before normalisation.
+def _row_slopes(n, table, scale, B, site):
+    """Set the derivatives of the energy by the rows before normalisation.
 
     That by s, in column 0, includes the one through the embedding.
     """
-    real = B.dtype.type
+    row, slope = site.row, site.slope
+    zero = B.dtype.type(0)
     for e in range(n):
-        cell, fraction, inverse = _locate(radial[e], steps, len(table))
-        t = real(fraction)
-        c = table[cell]
+        c, t = table[site.cell[e]], site.fraction[e]
         r0, r1, r2, r3 = row[0, e], row[1, e], row[2, e], row[3, e]
-        s0 = s1 = s2 = s3 = ds = real(0)
+        s0 = s1 = s2 = s3 = ds = zero
         for m in range(B.shape[1]):
             g = c[4, m] + t * c[5, m]
             d = g + t * c[5, m]
@@ -389,7 +388,7 @@ def _row_slopes(n, table, steps, scale, row, radial, B, slope):
             s2 += B[2, m] * g
             s3 += B[3, m] * g
             ds += d * (r0 * B[0, m] + r1 * B[1, m] + r2 * B[2, m] + r3 * B[3, m])
-        slope[0, e] = s0 * scale[0] + ds * inverse
+        slope[0, e] = s0 * scale[0] + ds * site.inverse[e]
         slope[1, e] = s1 * scale[1]
         slope[2, e] = s2 * scale[2]
         slope[3, e] = s3 * scale[3]
@@ -415,7 +414,7 @@ def _pull_back(n, model, vector, slope):
 
 
 @compiled
-def _add_slopes(i, n, pseudo, geometry, atom, vector, slope, forces, virtual, virial):
+def _add_slopes(i, n, pseudo, virtual, atom, vector, slope, forces, arms, virial):
     """Add derivatives by the vectors of n sites to those by the atoms.
 
     An atom exerts no force on itself or its images, but they add to the virial,
@@ -426,12 +425,12 @@ def _add_slopes(i, n, pseudo, geometry, atom, vector, slope, forces, virtual, vi
         gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         if pseudo:
-            virtual[j, 0] += gx
-            virtual[j, 1] += gy
-            virtual[j, 2] += gz
-            x -= geometry.virtual[j, 0]
-            y -= geometry.virtual[j, 1]
-            z -= geometry.virtual[j, 2]
+            arms[j, 0] += gx
+            arms[j, 1] += gy
+            arms[j, 2] += gz
+            x -= virtual[j, 0]
+            y -= virtual[j, 1]
+            z -= virtual[j, 2]
         if i != j:
             forces[i, 0] += gx
             forces[i, 1] += gy

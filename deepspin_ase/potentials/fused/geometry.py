@@ -1,0 +1,68 @@
+"""Structures and pair lists as arrays for compiled kernels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...neighbors import PairList
+from ...system import System
+
+
+class Geometry(NamedTuple):
+    """Where the atoms are and who is near whom.
+
+    Attributes
+    ----------
+    positions : (N, 3) float64, A
+    types : (N,) uint64
+        Of the atoms, as the kernel counts them.
+    structure : (N,) uint64
+        Place in the batch.
+    cells : (B, 3, 3) float64, A
+    first : (N + 1,) uint64
+        Pairs of atom i are ``first[i]`` to ``first[i + 1]``.
+    neighbours : (E,) uint64
+        Indices are unsigned: compiled code need not look out for negative ones.
+    shifts : (E, 3) float64
+        Lattice translations of the neighbours.
+    widest : int
+        Most pairs that an atom has.
+    """
+
+    positions: np.ndarray
+    types: np.ndarray
+    structure: np.ndarray
+    cells: np.ndarray
+    first: np.ndarray
+    neighbours: np.ndarray
+    shifts: np.ndarray
+    widest: int
+
+    @classmethod
+    def of(cls, system: System, pairs: PairList, types: Tensor) -> Geometry:
+        """Collect the arrays; most are views of the tensors."""
+        first = torch.searchsorted(pairs.i, torch.arange(system.n_atoms + 1))
+        return cls(
+            positions=numbers(system.positions),
+            types=indices(types),
+            structure=indices(system.index),
+            cells=numbers(system.cell),
+            first=indices(first),
+            neighbours=indices(pairs.j),
+            shifts=numbers(pairs.shift),
+            widest=int(first.diff().max()),
+        )
+
+
+def numbers(values: Tensor) -> np.ndarray:
+    """Return a float64 array of a tensor's values."""
+    return values.detach().double().contiguous().numpy()
+
+
+def indices(values: Tensor) -> np.ndarray:
+    """Return an array of unsigned integers of an int64 tensor's values."""
+    return values.contiguous().numpy().view(np.uint64)
