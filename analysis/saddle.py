@@ -109,7 +109,9 @@ def find_saddle(
 
     From a point with one negative curvature already, such as the climbing image of
     a band, the search refines the saddle point. Out of a minimum it needs a kick; it
-    goes on in the direction of the kick until a curvature becomes negative.
+    goes on in the direction of the kick until a curvature becomes negative. That is a
+    gamble where there are many soft modes, as those of a skyrmion: it may leave along
+    any of them. Where the other side is known, start from a band.
 
     Parameters
     ----------
