@@ -66,12 +66,12 @@ def spin_correlation(
     totals = np.zeros((3, count))
     for frame in frames_of(source):
         e, magnetic = directions_of(frame)
-        i, j, vectors = pairs_within(frame, r_max)
-        kept = magnetic[i] & magnetic[j]
+        i, j, vectors = pairs_within(frame, r_max, np.flatnonzero(magnetic))
         if between is not None:
             a, b = (np.isin(np.arange(len(frame)), sites_of(frame, x)) for x in between)
-            kept &= (a[i] & b[j]) | (b[i] & a[j])
-        i, j, r = i[kept], j[kept], np.linalg.norm(vectors[kept], axis=1)
+            kept = (a[i] & b[j]) | (b[i] & a[j])
+            i, j, vectors = i[kept], j[kept], vectors[kept]
+        r = np.linalg.norm(vectors, axis=1)
         rows = np.minimum((r / width).astype(int), count - 1)
         cosines = np.einsum("ij,ij->i", e[i], e[j])
         for k, weights in enumerate((None, r, cosines)):
@@ -181,10 +181,9 @@ def neighbor_angles(
     histogram = _Histogram(180.0, bins)
     for frame in frames_of(source):
         e, magnetic = directions_of(frame)
-        i, j, vectors = pairs_within(frame, cutoff)
+        i, j, vectors = pairs_within(frame, cutoff, np.flatnonzero(magnetic))
         far = np.einsum("ij,ij->i", vectors, vectors) >= min_distance**2
-        kept = far & magnetic[i] & magnetic[j]
-        a, b = e[i[kept]], e[j[kept]]
+        a, b = e[i[far]], e[j[far]]
         across = np.linalg.norm(np.cross(a, b), axis=1)
         histogram.add(np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b))))
     return histogram.result("angle between neighbours")

@@ -77,11 +77,10 @@ def staggered_moments(
     staggered = moments * get_spins(marked)[:, 2:]
     if average_within is None:
         return staggered
-    i, j, _ = pairs_within(atoms, average_within)
-    chosen = magnetic[i] & magnetic[j]
+    i, j, _ = pairs_within(atoms, average_within, np.flatnonzero(magnetic))
     total = staggered.copy()
-    np.add.at(total, i[chosen], staggered[j[chosen]])
-    counts = 1 + np.bincount(i[chosen], minlength=len(atoms))
+    np.add.at(total, i, staggered[j])
+    counts = 1 + np.bincount(i, minlength=len(atoms))
     return total / counts[:, None]
 
 
@@ -114,25 +113,23 @@ def neighbor_order(
     ValueError
         If moments are missing or all zero, or no atom has such neighbours.
     """
-    total: np.ndarray | float = 0.0
-    count: np.ndarray | float = 0.0
+    total = count = np.zeros(0)
     for frame in frames_of(source):
         e, magnetic = directions_of(frame)
-        i, j, vectors = pairs_within(frame, cutoff)
+        i, j, vectors = pairs_within(frame, cutoff, np.flatnonzero(magnetic))
         far = np.einsum("ij,ij->i", vectors, vectors) >= min_distance**2
-        chosen = far & magnetic[i] & magnetic[j]
-        i, j = i[chosen], j[chosen]
+        i, j = i[far], j[far]
         cosines = np.einsum("ij,ij->i", e[i], e[j])
+        if not len(total):
+            total = count = np.zeros(len(frame))
         total = total + np.bincount(i, cosines, minlength=len(frame))
         count = count + np.bincount(i, minlength=len(frame))
-    if not np.any(count):
+    if not count.any():
         raise ValueError(
             f"no two magnetic atoms are {min_distance:g} to {cutoff:g} A apart"
         )
     sign = -1.0 if antiparallel else 1.0
-    return np.divide(
-        sign * total, count, out=np.full(np.shape(count), np.nan), where=count > 0
-    )
+    return sign * total / np.where(count > 0, count, np.nan)
 
 
 @dataclass(frozen=True, eq=False)

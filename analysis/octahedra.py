@@ -149,7 +149,7 @@ def _links(atoms: Atoms, sites: np.ndarray) -> np.ndarray:
         return np.empty((0, 3))
     _, first = nearest(atoms, sites, sites, 1)
     reach = 1.25 * np.linalg.norm(first, axis=2).max()
-    return pairs_within(atoms[sites], reach)[2]
+    return pairs_within(atoms, reach, np.unique(sites))[2]
 
 
 def _axes_of(links: np.ndarray) -> np.ndarray:

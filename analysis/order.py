@@ -10,7 +10,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from deepspin_ase.io import current_results
+
 from .structure_factor import structure_factor
+from .time_series import time_of
 from .trajectories import Frames, frames_of, spins_of
 from .wavevectors import commensurate, fourier_sums, reciprocal_units
 
@@ -112,8 +115,8 @@ def order_series(
                 own.mean(axis=0),
                 fourier_sums(sites, turns, own)[0] / len(magnetic),
                 np.linalg.norm(own, axis=1).mean(),
-                _energy(frame),
-                frame.info.get("time_fs", np.nan),
+                current_results(frame).get("energy", np.nan),
+                time_of(frame),
             )
         )
     m, amplitude, length, energy, time = (np.array(x) for x in zip(*rows, strict=True))
@@ -149,10 +152,3 @@ def _is_real(sites: Atoms, turns: np.ndarray) -> bool:
     )
     double = 2.0 * turns[0] @ fractions
     return bool((np.abs(double - np.round(double)) < 2.0 * _REAL).all())
-
-
-def _energy(frame: Atoms) -> float:
-    """Return the energy that the frame carries, eV; nothing is computed."""
-    if frame.calc is None or frame.calc.check_state(frame):
-        return float("nan")
-    return float(frame.calc.results.get("energy", np.nan))

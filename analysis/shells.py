@@ -14,9 +14,16 @@ _FIRST_REACH, _LAST_REACH = 4.0, 40.0
 
 
 def pairs_within(
-    atoms: Atoms, cutoff: float
+    atoms: Atoms, cutoff: float, among: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the pairs closer than ``cutoff`` (A), periodic images included.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    cutoff : float, A
+    among : (M,) ascending integers, optional
+        Only pairs of these atoms.
 
     Returns
     -------
@@ -25,11 +32,12 @@ def pairs_within(
     vectors : (E, 3) array, A
         From i to j.
     """
-    system = System.from_atoms(atoms, require_spins=False)
+    rows = np.arange(len(atoms)) if among is None else among
+    system = System.from_atoms(atoms[rows], require_spins=False)
     pairs = build_pairs(system, cutoff)
     vectors = pairs.vectors(system).numpy()
     near = np.einsum("ij,ij->i", vectors, vectors) <= cutoff**2
-    return pairs.i.numpy()[near], pairs.j.numpy()[near], vectors[near]
+    return rows[pairs.i.numpy()[near]], rows[pairs.j.numpy()[near]], vectors[near]
 
 
 def nearest(
@@ -57,15 +65,13 @@ def nearest(
     """
     centres, partners = np.asarray(centres), np.asarray(partners)
     subset = np.union1d(centres, partners)
-    reduced = atoms[subset]
-    is_partner = np.isin(subset, partners)
-    rows = np.searchsorted(subset, centres)
+    is_partner = np.isin(np.arange(len(atoms)), partners)
     reach = _FIRST_REACH
     while True:
-        i, j, vectors = pairs_within(reduced, reach)
+        i, j, vectors = pairs_within(atoms, reach, subset)
         kept = is_partner[j]
         i, j, vectors = i[kept], j[kept], vectors[kept]
-        found = np.bincount(i, minlength=len(reduced))[rows]
+        found = np.bincount(i, minlength=len(atoms))[centres]
         if (found >= count).all():
             break
         if reach >= _LAST_REACH:
@@ -75,9 +81,9 @@ def nearest(
             )
         reach *= 1.5
     order = np.lexsort((np.einsum("ij,ij->i", vectors, vectors), i))
-    starts = np.searchsorted(i[order], rows)
+    starts = np.searchsorted(i[order], centres)
     chosen = order[starts[:, None] + np.arange(count)]
-    return subset[j[chosen]], vectors[chosen]
+    return j[chosen], vectors[chosen]
 
 
 def sites_of(atoms: Atoms, element: str | ArrayLike) -> np.ndarray:

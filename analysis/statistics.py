@@ -29,8 +29,6 @@ def autocorrelation_time(series: ArrayLike) -> float:
 
     Raises
     ------
-    ImportError
-        If emcee is missing.
     ValueError
         If there are fewer than two samples, or they are not finite.
     """
@@ -40,13 +38,8 @@ def autocorrelation_time(series: ArrayLike) -> float:
             "an autocorrelation time needs a series of two or more finite numbers, "
             f"got shape {samples.shape}"
         )
-    try:
-        from emcee.autocorr import integrated_time
-    except ImportError as error:
-        raise ImportError(
-            "errors of correlated samples need emcee: "
-            "pip install 'deepspin-ase[statistics]'"
-        ) from error
+    from emcee.autocorr import integrated_time
+
     deviation = samples - samples.mean()
     if np.abs(deviation).max() <= 1e-12 * max(np.abs(samples).max(), 1e-300):
         return 1.0

@@ -25,7 +25,7 @@ _TIE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class StructureFactor:
-    """S^ab(q) = < m_a(q) m_b(q)* > / M, with m(q) = sum_j m_j exp(-i q.r_j).
+    """S^ab(q) = < m_a(q)* m_b(q) > / M, with m(q) = sum_j m_j exp(-i q.r_j).
 
     Averaged over the frames; M is the number of atoms that carry a moment.
 
@@ -122,7 +122,7 @@ def structure_factor(
             total = np.zeros((len(turns), 3, 3), dtype=complex)
             n_magnetic = int(moments.any(axis=1).sum())
         sums = fourier_sums(frame, turns, moments)
-        total += sums[:, :, None] * sums[:, None, :].conj()
+        total += sums[:, :, None].conj() * sums[:, None, :]
         n_frames += 1
     assert total is not None
     return StructureFactor(

@@ -201,13 +201,10 @@ def _triangles(frame: _Frame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     jitter = np.random.default_rng(0).normal(size=points.shape)
     points += _GENERIC * spacing * jitter
     images = (points + (grid @ plane)[:, None]).reshape(-1, 2)
-    simplices = Delaunay(images).simplices
+    simplices = Delaunay(images).simplices  # counter-clockwise
     fractions = images[simplices].mean(axis=1) @ np.linalg.inv(plane)
     inside = (np.floor(fractions) == 0.0) | ~frame.periodic
     simplices = simplices[inside.all(axis=1)]
-    edges = images[simplices[:, 1:]] - images[simplices[:, :1]]
-    clockwise = edges[:, 0, 0] * edges[:, 1, 1] < edges[:, 0, 1] * edges[:, 1, 0]
-    simplices[clockwise] = simplices[clockwise][:, ::-1]
     site, image = simplices % len(rows), simplices // len(rows)
     offsets = (grid @ frame.in_plane)[image]
     centres = (frame.positions[rows][site] + offsets).mean(axis=1)

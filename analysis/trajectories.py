@@ -1,4 +1,10 @@
-"""Frames of a run from wherever they are: one after the other, never all at once."""
+"""Frames of a run from wherever they are: one after the other, never all at once.
+
+Functions of this subpackage that take a source average over its frames or return one
+row for each. What is made of one structure at a time follows a run in a loop:
+
+>>> charges = [topological_charge(frame).total for frame in frames_of("run.h5")]
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,8 @@ from ase import Atoms
 
 from deepspin_ase.spins import get_spins, set_spins
 
-#: A structure, structures, or a file of them (``.extxyz``, ``.h5``, any of ASE's).
+#: A structure, structures, or a file of them (``.extxyz``, ``.h5``, any of ASE's). Of
+#: an HDF5 file with replicas, ``frames_of(path, replica=k)`` is a source.
 Frames: TypeAlias = Atoms | Iterable[Atoms] | str | os.PathLike[str]
 
 

@@ -95,41 +95,38 @@ def peer(path: Path, system: Any) -> Callable[[], dict[str, Any]]:
     return run
 
 
-class Parts:
-    """Processor time of the parts of an evaluation with one thread."""
+def parts(potential: Any, system: Any, pairs: Any) -> dict[str, float]:
+    """Return processor times of the parts of an evaluation with one thread, s."""
+    import numpy as np
+    import torch
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    from deepspin_ase.potentials.fused import fitting_kernels, network_kernels
+    from deepspin_ase.potentials.fused.network import _frozen_for
 
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, timed under a name."""
-        def run(*arguments: Any, **options: Any) -> Any:
-            start = time.thread_time()
-            result = function(*arguments, **options)
-            spent = time.thread_time() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            return result
+    nothing = {"forces": False, "magnetic_forces": False, "virial": False}
+    fitting = _frozen_for(potential, torch.float64).fittings[0]
+    rows, widest = network_kernels.ROWS, int(fitting.widths[1:].max())
+    features = np.full((rows, fitting.widths[0]), 0.1)
+    work = [np.zeros((len(fitting.copies), rows, widest)) for _ in range(2)]
+    arguments = (features, *work, np.zeros_like(features))
 
-        return run
+    def fit(derivatives: bool) -> float:
+        times = best_times(
+            lambda: fitting_kernels.fit(rows, fitting, derivatives, *arguments), 0.5
+        )
+        return times["processor_s"] * system.n_atoms / rows
 
-    def measure(self, evaluate: Callable[[], object], repeats: int = 5) -> None:
-        """Keep the parts of the fastest call."""
-        from deepspin_ase.potentials.fused import network_kernels
-
-        kernels = {"geometry, tables": "describe", "backward": "differentiate"}
-        plain = {name: getattr(network_kernels, name) for name in kernels.values()}
-        best: dict[str, float] = {}
-        for label, name in kernels.items():
-            setattr(network_kernels, name, self.timed(label, plain[name]))
-        for _ in range(repeats):
-            self.seconds = {}
-            self.timed("total", evaluate)()
-            if not best or self.seconds["total"] < best["total"]:
-                best = self.seconds
-        for name, function in plain.items():
-            setattr(network_kernels, name, function)
-        total = best.pop("total")
-        self.seconds = best | {"fitting, rest": total - sum(best.values())}
+    energies = best_times(lambda: potential.evaluate(system, pairs, **nothing))
+    everything = best_times(lambda: potential.evaluate(system, pairs))
+    forward, both = fit(False), fit(True)
+    return {
+        "geometry, tables": energies["processor_s"] - forward,
+        "fitting": both,
+        "backward": everything["processor_s"]
+        - energies["processor_s"]
+        - both
+        + forward,
+    }
 
 
 def measure(n_atoms: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -163,9 +160,7 @@ def measure(n_atoms: int, options: argparse.Namespace) -> dict[str, Any]:
     result["memory_GiB"] = peak_memory() - base
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    parts = Parts()
-    parts.measure(lambda: potential.evaluate(system, pairs))
-    result["parts_s"] = parts.seconds
+    result["parts_s"] = parts(potential, system, pairs)
     torch.set_num_threads(threads)
     ours = potential.evaluate(system, pairs)
     if n_atoms <= options.plain_atoms:
@@ -210,8 +205,10 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         print(f"{row['memory_GiB'] * 2**20 / n:8.1f}")
     print("one thread, us per atom:")
     for row in rows:
-        parts = (f"{k} {1e6 * v / row['atoms']:.1f}" for k, v in row["parts_s"].items())
-        print(f"{row['atoms']:12d}  " + "; ".join(parts))
+        shares = (
+            f"{k} {1e6 * v / row['atoms']:.1f}" for k, v in row["parts_s"].items()
+        )
+        print(f"{row['atoms']:12d}  " + "; ".join(shares))
     content = {
         "processor": processor(),
         "threads": options.threads,

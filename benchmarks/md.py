@@ -174,7 +174,7 @@ def batch(replicas: int = 16, steps: int = 40) -> dict[str, Any]:
 
 SCHEMES: dict[str, Any] = {
     "midpoint": lambda: Midpoint(),
-    "midpoint, 1e-6 rad": lambda: Midpoint(tolerance=1e-6),
+    "midpoint, 1e-7 rad": lambda: Midpoint(tolerance=1e-7),
     "sib": lambda: "sib",
     "depondt-mertens": lambda: "depondt-mertens",
     "rotation": lambda: "rotation",

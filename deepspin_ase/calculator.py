@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
-from ase.data import chemical_symbols
-from ase.outputs import Properties, all_outputs
+from ase.calculators.calculator import all_changes
 from numpy.typing import ArrayLike
 
+from .moment_calculator import MomentCalculator, check_finite
 from .neighbors import NeighborList
 from .potentials import Potential, Sum, choose_backend, load_potential
 from .potentials.onsite import Zeeman
@@ -24,7 +23,7 @@ from .system import System
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class DeepSpinCalculator(Calculator):
+class DeepSpinCalculator(MomentCalculator):
     """Energy and its derivatives of atoms with vector moments.
 
     The moments are an input: (N, 3) vectors in mu_B in the atoms' initial
@@ -101,7 +100,6 @@ class DeepSpinCalculator(Calculator):
         "magnetic_forces_deviation",
         "virial_deviation",
     ]
-    ignored_changes = {"initial_charges"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -179,16 +177,6 @@ class DeepSpinCalculator(Calculator):
             self.external_field_T = parameters["external_field_T"]
         return parameters
 
-    def set_atoms(self, atoms: Atoms) -> None:
-        """Refuse unknown elements already at ``atoms.calc = calculator``."""
-        known = self.potential.species
-        unknown = sorted({*atoms.numbers.tolist()} - known) if known else []
-        if unknown:
-            raise ValueError(
-                "the potential does not know the element "
-                f"{_symbols(unknown)}; it knows {_symbols(sorted(known or ()))}"
-            )
-
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -215,25 +203,13 @@ class DeepSpinCalculator(Calculator):
         pairs = self._neighbors.update(system, self.potential.pair_cutoff(system))
         prediction = self.potential.evaluate(system, pairs)
         results = results_of(prediction, system)[0]
-        _check_finite(results)
+        check_finite(results)
         self.results = results
 
     def take_results(self, atoms: Atoms, results: dict[str, Any]) -> None:
         """Take results of the potential for ``atoms`` that were computed elsewhere."""
         self.atoms = atoms.copy()
         self.results = dict(results)
-
-    def get_magnetic_forces(self, atoms: Atoms) -> np.ndarray:
-        """Return -dE/dm at fixed positions and cell, (N, 3), eV/mu_B."""
-        return self.get_property("magnetic_forces", atoms)
-
-    def get_torques(self, atoms: Atoms) -> np.ndarray:
-        """Return m x (-dE/dm), (N, 3), eV."""
-        return self.get_property("torques", atoms)
-
-    def export_properties(self) -> Properties:
-        """Return those results that ASE has a name for (``atoms.get_properties``)."""
-        return Properties({k: v for k, v in self.results.items() if k in all_outputs})
 
 
 def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:
@@ -243,18 +219,3 @@ def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:
             f"dtype must be 'float64', 'float32' or 'mixed', got {dtype!r}"
         )
     return _DTYPES[name]
-
-
-def _symbols(numbers: Sequence[int]) -> str:
-    return ", ".join(chemical_symbols[z] for z in numbers)
-
-
-def _check_finite(results: dict[str, Any]) -> None:
-    for name, values in results.items():
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            raise CalculationFailed(
-                f"the potential gives a {name} that is not finite"
-                + (f" (index {tuple(bad[0].tolist())})" if bad.size else "")
-                + "; the structure may be far outside its range"
-            )

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import convert, data, demo, info, md, neb, relax, test, train
+from .commands import convert, data, demo, info, md, neb, relax, test, train, view
 
 #: Modules of the subcommands; each has ``add_parser(subparsers)``, which sets
 #: ``run``, a function of the parsed arguments.
-COMMANDS = (demo, data, train, test, relax, md, neb, info, convert)
+COMMANDS = (demo, data, train, test, relax, md, neb, view, info, convert)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

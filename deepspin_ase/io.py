@@ -145,7 +145,7 @@ def read_structure(path: str | os.PathLike[str]) -> Atoms:
     return atoms
 
 
-def _current_results(atoms: Atoms) -> dict[str, Any]:
+def current_results(atoms: Atoms) -> dict[str, Any]:
     """Return the results that the calculator has for the atoms as they are."""
     calculator = atoms.calc
     if calculator is None or calculator.check_state(atoms):
@@ -160,7 +160,7 @@ def _with_results_as_arrays(atoms: Atoms) -> Atoms:
         set_spins(frame, get_spins(frame))
     if atoms.calc is None:
         return frame
-    results = _current_results(atoms)
+    results = current_results(atoms)
     # Results replace what was read from a file once, or remove it as outdated.
     for name in (*_PER_ATOM, *_PER_FRAME, *results):
         frame.arrays.pop(name, None)

@@ -61,7 +61,8 @@ def save(path: str | os.PathLike[str], driver: SpinLatticeDynamics) -> None:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:
         raise OSError(
-            f"cannot write the checkpoint {path} ({error}); an earlier one is as it was"
+            f"cannot write the checkpoint {path} ({error}); is the disk full? An "
+            "earlier one is as it was"
         ) from error
 
 

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,10 @@ MAX_TURN = 0.5
 
 #: The same for the random turns of a bath, root mean square, rad.
 MAX_RANDOM_TURN = 0.7
+
+
+#: Time steps beyond this, fs, are rarely meant where atoms move.
+MAX_LATTICE_STEP = 8.0
 
 
 class SpinLatticeDynamics(ObservedDynamics):
@@ -85,6 +90,9 @@ class SpinLatticeDynamics(ObservedDynamics):
     #: Whether a negative time step runs the dynamics backwards.
     reversible = False
 
+    #: Whether the lattice moves.
+    moves_atoms = True
+
     mass: Tensor
     lengths: Tensor
     constraints: Constraints
@@ -132,13 +140,21 @@ class SpinLatticeDynamics(ObservedDynamics):
         ):
             if not isinstance(interval, int | np.integer) or interval < 1:
                 raise ValueError(f"{name} must be a number of steps, got {interval!r}")
+        for name, path in (("logfile", logfile), ("checkpoint", checkpoint)):
+            if path is not None and not Path(path).parent.is_dir():
+                raise ValueError(f"the folder of the {name} {path} does not exist")
         self.images = as_images(atoms, self._replica_values())
         self.engine: Engine = engine_of(self.images)
         self.external_field = ExternalField(external_field_T)
         self.zero_momentum = zero_momentum
         self.progress = progress
         self.generator = torch.Generator(self.engine.device)
-        seed = np.random.default_rng(rng).integers(2**63)
+        try:
+            seed = np.random.default_rng(rng).integers(2**63)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"rng must be a seed >= 0 or a numpy Generator, got {rng!r}"
+            ) from None
         self.generator.manual_seed(int(seed))
         self._warned = False
         # A checkpoint of step 0 that an observer makes is restored after them.
@@ -146,6 +162,7 @@ class SpinLatticeDynamics(ObservedDynamics):
         self._read_images()
         self.engine.check(self.state.system)
         super().__init__(self.images[0], float(timestep))
+        self._warn_of_units()
         if zero_momentum:
             still = self.without_total_momentum(self.state.momenta)
             self.state = replace(self.state, momenta=still)
@@ -299,6 +316,16 @@ class SpinLatticeDynamics(ObservedDynamics):
     def log_columns(self) -> dict[str, Tensor]:
         """Return what a subclass adds to the log, (B,) by name and unit."""
         return {}
+
+    def _warn_of_units(self) -> None:
+        """Warn of a time step that is likely to be meant in fs."""
+        in_fs = abs(self.dt) / units.fs
+        if self.moves_atoms and in_fs > MAX_LATTICE_STEP:
+            warnings.warn(
+                f"a time step of {in_fs:.3g} fs is long for atoms; time steps are in "
+                "ASE units: write 1 * ase.units.fs for 1 fs",
+                stacklevel=4,
+            )
 
     def warn_of_large_turns(self, rate: Tensor) -> None:
         """Warn once where a turning rate (N, 3) is too large for the time step."""

@@ -39,6 +39,10 @@ _PER_ATOM = ("positions", "spins", "momenta", "energies", "forces", "magnetic_fo
 
 _RESULTS_PER_ATOM = ("energies", "forces", "magnetic_forces")
 
+#: Bytes that are read at once where frames are taken one by one: they take ten times
+#: more as Atoms.
+_READ_BLOCK = BLOCK // 16
+
 #: Results that follow from the others.
 _DERIVED = ("free_energy", "torques")
 
@@ -171,14 +175,14 @@ def read_hdf5(
             raise ValueError(
                 f"{path} has no frame at index {index!r}; it has {len(rows)}"
             )
-        frames = _frames(file, found, replica, hdf5_file.changing(file))
+        frames = _Reader(file, replica, hdf5_file.changing(file)).frames(found)
     return frames if isinstance(chosen, slice) else frames[0]
 
 
 def iread_hdf5(
     path: str | os.PathLike[str], *, replica: int = 0, results: bool = True
 ) -> Iterator[Atoms]:
-    """Yield the frames of an HDF5 trajectory, a few megabytes of them in memory.
+    """Yield the frames of an HDF5 trajectory, with a few megabytes of them in memory.
 
     Parameters
     ----------
@@ -199,11 +203,12 @@ def iread_hdf5(
         left_out = () if results else _RESULTS_PER_ATOM
         names = [n for n in hdf5_file.changing(file) if _base(n) not in left_out]
         sizes = [int(np.prod(file[n].shape[1:], dtype=int)) for n in names]
-        step = max(BLOCK // (8 * sum(sizes)), 1)
+        step = max(_READ_BLOCK // (8 * sum(sizes)), 1)
+        reader = _Reader(file, replica, names)
         n_frames = hdf5_file.n_frames_of(file)
         for start in range(0, n_frames, step):
             rows = range(start, min(start + step, n_frames))
-            yield from _frames(file, rows, replica, names)
+            yield from reader.frames(rows)
 
 
 def _check_replica(path: Path, file: Any, replica: int) -> None:
@@ -219,29 +224,35 @@ def _one(rows: range, number: int) -> range:
     return rows[number:][:1] if -len(rows) <= number else range(0)
 
 
-def _frames(
-    file: Any, rows: range, replica: int, names: Sequence[str]
-) -> list[Atoms]:
-    """Return the frames of one replica at ``rows``, with the datasets ``names``."""
-    atoms_of = np.flatnonzero(file["structure"][:] == replica)
-    own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)
-    ascending = rows if rows.step > 0 else rows[::-1]
-    wanted = slice(ascending.start, ascending.stop, ascending.step)
-    columns: Block = {}
-    for name in names:
-        part: tuple[Any, ...] = (wanted,)
-        if name != "time":
-            part += (own if _base(name) in _PER_ATOM else replica,)
-        columns[name] = file[name][part][:: 1 if rows.step > 0 else -1]
-    numbers = file["numbers"][own]
-    first = Atoms(numbers, cell=np.eye(3), pbc=file["pbc"][replica])
-    masses = file["masses"][own]
-    if not np.array_equal(masses, atomic_masses[numbers]):
-        first.set_masses(masses)
-    return [
-        _frame(first.copy(), {name: column[k] for name, column in columns.items()})
-        for k in range(len(rows))
-    ]
+class _Reader:
+    """Reads frames of one replica, with the datasets ``names``."""
+
+    def __init__(self, file: Any, replica: int, names: Sequence[str]) -> None:
+        atoms_of = np.flatnonzero(file["structure"][:] == replica)
+        own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)
+        self._datasets = {name: file[name] for name in names}
+        self._parts: dict[str, tuple[Any, ...]] = {
+            name: (own if _base(name) in _PER_ATOM else replica,) for name in names
+        }
+        self._parts["time"] = ()
+        numbers, masses = file["numbers"][own], file["masses"][own]
+        pbc = file["pbc"][replica]
+        self._first = Atoms(numbers=numbers, cell=np.eye(3), pbc=pbc)
+        if not np.array_equal(masses, atomic_masses[numbers]):
+            self._first.set_masses(masses)
+
+    def frames(self, rows: range) -> list[Atoms]:
+        """Return the frames at ``rows``."""
+        ascending = rows if rows.step > 0 else rows[::-1]
+        wanted = slice(ascending.start, ascending.stop, ascending.step)
+        columns: Block = {
+            name: dataset[(wanted, *self._parts[name])][:: 1 if rows.step > 0 else -1]
+            for name, dataset in self._datasets.items()
+        }
+        return [
+            _frame(self._first.copy(), {name: x[k] for name, x in columns.items()})
+            for k in range(len(rows))
+        ]
 
 
 def _frame(atoms: Atoms, values: Block) -> Atoms:

@@ -52,6 +52,8 @@ class Mirror:
     def read(self, device: torch.device) -> State:
         """Return the state of the Atoms."""
         momenta = np.concatenate([image.get_momenta() for image in self.images])
+        if not np.isfinite(momenta).all():
+            raise ValueError("momenta are not finite")
         return State(
             System.from_atoms(self.images, device=device),
             torch.from_numpy(momenta).to(device),

@@ -12,13 +12,15 @@ from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
 from ..system import System
+from .bilinear import BilinearEnergies
 from .driver import SpinLatticeDynamics
 from .hybrid import LatticeMove
 from .mirror import State
 from .replicas import PerReplica, per_replica
 from .tempering import ReplicaExchange, rearranged
-from .trial_energies import TrialEnergies, TrialSet, trial_energies
-from .trial_moves import MOVES, Acceptance, TrialMoves, metropolis
+from .trial_energies import TrialEnergies, TrialSet
+from .trial_model import trial_energies
+from .trial_moves import MOVES, Acceptance, TrialMoves, acceptable, metropolis
 
 
 class MonteCarlo(SpinLatticeDynamics):
@@ -59,10 +61,23 @@ class MonteCarlo(SpinLatticeDynamics):
         Their time step, in ASE units (``1 * ase.units.fs``).
     exchange_interval : int
         Sweeps between swaps of neighbouring temperatures; 0 for none.
+    overrelaxation : int
+        Number of times that, after each sweep, every free moment is turned by half a
+        turn about its field: far, at the same energy (F. R. Brown and T. J. Woch,
+        Phys. Rev. Lett. 58, 2394 (1987), doi:10.1103/PhysRevLett.58.2394). Shortens
+        correlations; for energies that are linear in every moment.
+    clusters : int
+        Number of Wolff's clusters that each replica turns after each sweep (U. Wolff,
+        Phys. Rev. Lett. 62, 361 (1989), doi:10.1103/PhysRevLett.62.361): near a
+        transition they lose memory many times faster than single spins. For isotropic
+        exchange without fields, all moments free.
     simultaneous : bool, optional
         Whether to try independent spins together. By default it is done where it is
         known to be right; True says so of a potential of your own: the energy of
         atom i depends on spins within the pair cutoff, by its pairs (i, j) only.
+        Where the energy is quadratic in the moments of each pair (exchange,
+        Dzyaloshinskii-Moriya, uniaxial anisotropy, fields), on a fixed lattice,
+        couplings are read off the model once and trials need no model calls.
 
     Attributes
     ----------
@@ -86,6 +101,8 @@ class MonteCarlo(SpinLatticeDynamics):
         lattice_steps: int = 0,
         lattice_timestep: float | None = None,
         exchange_interval: int = 0,
+        overrelaxation: int = 0,
+        clusters: int = 0,
         simultaneous: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -95,16 +112,28 @@ class MonteCarlo(SpinLatticeDynamics):
             ("adaptation_steps", adaptation_steps),
             ("lattice_steps", lattice_steps),
             ("exchange_interval", exchange_interval),
+            ("overrelaxation", overrelaxation),
+            ("clusters", clusters),
         ):
             _check_count(name, value)
         self._energies: TrialEnergies | None = None
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
+        self.overrelaxation, self.clusters = overrelaxation, clusters
         self.moves = TrialMoves(move, count, adaptation_steps, device)
         self._move_lattice = self._lattice_move(lattice_steps, lattice_timestep)
         self._lattice_counts = Acceptance(count, device)
-        self._energies = trial_energies(self.engine, simultaneous)
+        self._energies = trial_energies(
+            self.engine,
+            self.state.system,
+            simultaneous,
+            fixed_lattice=self.fixed_lattice,
+        )
+        if overrelaxation:
+            _check_linear(self._energies)
         self._find_free()
+        if clusters:
+            self._check_isotropic(self._energies)
         self.exchange: ReplicaExchange | None = None
         self.set_temperature(temperature_K)
         self.exchange_interval = exchange_interval
@@ -124,6 +153,11 @@ class MonteCarlo(SpinLatticeDynamics):
         value = per_replica("lattice_timestep", timestep, 1, positive=True)
         return LatticeMove(self, steps=steps, timestep=float(value[0]))
 
+    @property
+    def fixed_lattice(self) -> bool:
+        """Whether the atoms stand still."""
+        return self._move_lattice is None
+
     def _find_free(self) -> None:
         """Find the moments that may turn."""
         self._free = ((self.lengths > 0) & (self.constraints.free_spins > 0))[:, 0]
@@ -137,6 +171,15 @@ class MonteCarlo(SpinLatticeDynamics):
         if self._energies is not None:
             self._energies.forget()
             self._find_free()
+
+    def _check_isotropic(self, energies: TrialEnergies) -> None:
+        known = isinstance(energies, BilinearEnergies) and energies.couplings.isotropic
+        held = bool(((self.lengths > 0)[:, 0] & ~self._free).any())
+        if not known or held or self.external_field.field_T is not None:
+            raise ValueError(
+                "clusters need isotropic exchange alone (no field, no anisotropy, no "
+                "network) on a fixed lattice, and all moments free; leave it out"
+            )
 
     def set_temperature(self, temperature_K: PerReplica) -> None:
         """Change the temperatures from the next sweep on; cones adapt again."""
@@ -181,21 +224,66 @@ class MonteCarlo(SpinLatticeDynamics):
             raise
 
     def _sweep(self, energies: TrialEnergies) -> None:
-        """Try every free moment once."""
+        """Try every free moment once, then turn them at constant energy as asked."""
         system = self.state.system
         energies.prepare(system, self._free)
+        field = self._field()
+        if isinstance(energies, BilinearEnergies):
+            system = self._sweep_coupled(system, energies, field)
+        else:
+            for trial in self._shuffled(energies.sets):
+                system = self._try(system, energies, trial, field)
+        self.moves.end_sweep()
+        self.state = State(system, self.state.momenta)
+
+    def _sweep_coupled(
+        self, system: System, energies: BilinearEnergies, field: Tensor
+    ) -> System:
+        """Return the system after a sweep under couplings that are known."""
+        spins = system.spins.clone()
+        for trial in self._shuffled(energies.sets):
+            replica = system.index[trial.sites]
+            noise, cone = self.moves.draw(len(trial.sites), self.generator)
+            accepted = energies.try_moves(
+                spins,
+                trial,
+                replica,
+                noise=noise,
+                cone=cone,
+                widths=self.moves.widths,
+                threshold=acceptable(self._kT[replica], self.generator),
+                field=field,
+            )
+            self.moves.record(accepted, cone, replica)
+        for _ in range(self.overrelaxation):
+            for trial in self._shuffled(energies.sets):
+                energies.overrelax(spins, trial, field)
+        if self.clusters:
+            axes = torch.randn(
+                (self.n_replicas, self.clusters, 3),
+                generator=self.generator,
+                dtype=spins.dtype,
+            )
+            seeds = torch.randint(
+                2**63 - 1, (self.n_replicas,), generator=self.generator
+            )
+            axes = axes / axes.norm(dim=2, keepdim=True)
+            energies.turn_clusters(system, spins, self._kT, axes, seeds)
+        return system.replace(spins=spins)
+
+    def _field(self) -> Tensor:
+        """Return the driver's field of this sweep, (3,), eV/mu_B."""
         field = torch.zeros(3, dtype=torch.float64)
         if self.external_field.field_T is not None:
             now = self.time_fs + float(self.dt / units.fs)
             field = torch.from_numpy(self.external_field.at(now))
-        field = field.to(self.engine.device)
+        return field.to(self.engine.device)
+
+    def _shuffled(self, sets: list[TrialSet]) -> list[TrialSet]:
         order = torch.randperm(
-            len(energies.sets), generator=self.generator, device=self.engine.device
+            len(sets), generator=self.generator, device=self.engine.device
         )
-        for k in order.tolist():
-            system = self._try(system, energies, energies.sets[k], field)
-        self.moves.end_sweep()
-        self.state = State(system, self.state.momenta)
+        return [sets[k] for k in order.tolist()]
 
     def _try(
         self, system: System, energies: TrialEnergies, trial: TrialSet, field: Tensor
@@ -204,15 +292,25 @@ class MonteCarlo(SpinLatticeDynamics):
         sites, replica = trial.sites, system.index[trial.sites]
         old = system.spins[sites]
         lengths = self.lengths[sites]
-        new, cone = self.moves.propose(old, lengths, replica, self.generator)
-        moved = system.replace(spins=system.spins.index_copy(0, sites, new))
-        change, found = energies.changes(moved, trial)
+        noise, cone = self.moves.draw(len(sites), self.generator)
+        new = self.moves.moved(old, lengths, replica, noise, cone)
+        change, found = energies.changes(system, trial, new)
         change = change - (new - old) @ field
         accepted = metropolis(change, self._kT[replica], self.generator)
         energies.accept(trial, found, accepted)
         self.moves.record(accepted, cone, replica)
         spins = torch.where(accepted[:, None], new, old)
         return system.replace(spins=system.spins.index_copy(0, sites, spins))
+
+    def spin_energies(self) -> Tensor:
+        """Return the energies (B,) of the present state but for a constant, eV.
+
+        Without what does not depend on the spins and without the driver's field;
+        known from the moves, so that no model call is needed.
+        """
+        assert self._energies is not None
+        self._energies.prepare(self.state.system, self._free)
+        return self._energies.total(self.state.system)
 
     def _exchange_is_due(self) -> bool:
         return (self.nsteps + 1) % self.exchange_interval == 0
@@ -259,6 +357,15 @@ class MonteCarlo(SpinLatticeDynamics):
         self._lattice_counts.restore(state["lattice"])
         if self.exchange is not None and state["exchange"] is not None:
             self.exchange.restore(state["exchange"])
+
+
+def _check_linear(energies: TrialEnergies) -> None:
+    if not (isinstance(energies, BilinearEnergies) and energies.couplings.linear):
+        raise ValueError(
+            "overrelaxation needs an energy that is linear in every moment (exchange, "
+            "Dzyaloshinskii-Moriya, fields; no anisotropy, no network) on a fixed "
+            "lattice, without simultaneous; leave it out"
+        )
 
 
 def _check_count(name: str, value: Any) -> None:

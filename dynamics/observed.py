@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -137,6 +138,8 @@ class ObservedDynamics(MolecularDynamics):
         self._absorb()
 
     def _march(self, steps: int) -> Iterator[bool]:
+        if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
+            raise TypeError(f"steps must be a whole number, got {steps!r}")
         if steps < 0:
             raise ValueError(f"steps must not be negative, got {steps}")
         self._absorb()

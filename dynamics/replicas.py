@@ -28,17 +28,26 @@ def as_images(atoms: Atoms | Sequence[Atoms], values: dict[str, Any]) -> list[At
     ValueError
         If numbers of replicas differ.
     """
+    if not isinstance(atoms, Atoms | Sequence):
+        raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
     given = [atoms] if isinstance(atoms, Atoms) else list(atoms)
     for image in given:
         if not isinstance(image, Atoms):
             raise TypeError(f"expected ase.Atoms, got {type(image).__name__}")
     if not given:
         raise ValueError("expected at least one Atoms object")
+    if len({id(image) for image in given}) < len(given):
+        raise ValueError(
+            "the same Atoms object is given twice: replicas need copies, atoms.copy()"
+        )
     lengths = {
         name: len(np.atleast_1d(np.asarray(value, dtype=float)))
         for name, value in values.items()
         if value is not None and np.ndim(value) > 0
     }
+    for name, length in lengths.items():
+        if length == 0:
+            raise ValueError(f"{name} is empty: give a number, or one for each replica")
     if not isinstance(atoms, Atoms):
         lengths["atoms"] = len(given)
     if len(set(lengths.values())) > 1:

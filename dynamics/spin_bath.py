@@ -45,8 +45,8 @@ class SpinBath:
         driver.warn_of_random_turns(self._random_turn())
 
     def _amplitude(self, dt: float) -> Tensor | None:
-        """Return the standard deviation of the random field (N, 1), if there is one."""
-        if isinstance(self.precession.damping, float) or not bool((self.kT > 0).any()):
+        """Return the standard deviation of the random field (N, 1); None undamped."""
+        if isinstance(self.precession.damping, float):
             return None
         return self.precession.noise_amplitude(self.driver.lengths, self.kT, dt)
 

@@ -38,6 +38,8 @@ class SpinDynamics(SpinLatticeDynamics):
         step) with it.
     """
 
+    moves_atoms = False
+
     def __init__(
         self,
         atoms: Atoms | Sequence[Atoms],

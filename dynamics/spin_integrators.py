@@ -22,11 +22,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .acceleration import SecantMemory, extrapolate
+from .acceleration import Control, LinearPrediction, SecantMemory
 from .rotations import cayley, rotate, with_lengths
-
-#: Corrections below this, rad, may be a float32 model's round-off.
-ROUND_OFF = 1e-5
 
 Evaluate: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 Rate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -145,26 +142,21 @@ class Midpoint(Scheme):
     S' - S = dt omega(n, B(n)) x n: symplectic at zero damping (R. I. McLachlan,
     K. Modin, O. Verdier, Phys. Rev. E 89, 061301 (2014),
     doi:10.1103/PhysRevE.89.061301). The equations are solved by fixed-point
-    iteration that starts from the rates of earlier steps, extrapolated, and is
-    accelerated by what earlier iterations and steps taught about the model's
-    response (Anderson, J. ACM 12, 547 (1965), doi:10.1145/321296.321305), one
-    model call each.
+    iteration that starts from the rates of earlier steps, continued by linear
+    prediction, and is accelerated by what earlier iterations and steps taught about
+    the model's response (Anderson, J. ACM 12, 547 (1965),
+    doi:10.1145/321296.321305), one model call each.
 
     Parameters
     ----------
     tolerance : float
-        Largest turn, rad, by which the last iteration corrected any spin. The
-        default is reversible to round-off; energy conservation needs far less.
+        Largest error of a turn, rad, that is left. The default is reversible to
+        round-off; energy conservation needs far less.
     max_calls : int
-        Iterations after which the step is accepted as it is: 3 keep a second-order
-        scheme without visible drift at moderate time steps (see the
-        work-precision diagram in the documentation) but not its reversibility.
+        Iterations after which the step is accepted as it is.
     """
 
     name = "midpoint"
-
-    #: Earlier rates from which the first guess is extrapolated.
-    ORDER = 6
 
     def __init__(self, tolerance: float = 1e-12, max_calls: int = 60) -> None:
         if not tolerance > 0 or max_calls < 1:
@@ -175,23 +167,28 @@ class Midpoint(Scheme):
 
     def reset(self) -> None:
         """Forget what earlier steps taught."""
-        self._rates: list[Tensor] = []
+        self._rates = LinearPrediction()
         self._memory = SecantMemory()
+        self._control = Control(self.tolerance)
         self._dt: float | None = None
+        self._shape: torch.Size | None = None
 
     def state(self) -> dict[str, Any]:
         """Return what a restart needs."""
         return {
-            "rates": list(self._rates),
+            "rates": self._rates.state(),
             "memory": self._memory.state(),
+            "control": self._control.state(),
             "dt": self._dt,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`state` returned."""
-        self._rates = list(state["rates"])
+        self._rates.restore(state["rates"])
         self._memory.restore(state["memory"])
+        self._control.restore(state["control"])
         self._dt = state["dt"]
+        self._shape = state["rates"][-1].shape if state["rates"] else None
 
     def __call__(
         self,
@@ -202,17 +199,17 @@ class Midpoint(Scheme):
         start: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the spins after ``dt`` and the forces during the step."""
-        if dt != self._dt or (self._rates and self._rates[0].shape != spins.shape):
+        if dt != self._dt or spins.shape != self._shape:
             self.reset()
-            self._dt = dt
+            self._dt, self._shape = dt, spins.shape
         lengths = torch.linalg.vector_norm(spins, dim=1, keepdim=True)
-        if self._rates:
-            turning = extrapolate(self._rates)
+        if len(self._rates):
+            turning = self._rates.next()
         elif start is not None:
             turning = rate(spins, start)
         else:
             turning = rate(spins, evaluate(spins)[0])
-        smallest, stalled = float("inf"), 0
+        self._control.begin()
         for _ in range(self.max_calls):
             total = spins + cayley(spins, dt * turning)
             middle = with_lengths(total, lengths)
@@ -220,19 +217,16 @@ class Midpoint(Scheme):
             # |S + S'| / (2 |S|), the cosine of half the turn.
             cosine = 0.5 * torch.linalg.vector_norm(total, dim=1, keepdim=True)
             cosine = torch.where(lengths > 0, cosine / lengths, 1.0)
-            found = rate(middle, field) / cosine
-            correction = (found - turning) * (lengths > 0)
-            # The next iteration would correct by less than this one; where it does
-            # not, the model's round-off is reached.
-            size = float(abs(dt) * correction.abs().max())
-            stalled = stalled + 1 if size > 0.5 * smallest else 0
-            smallest = min(size, smallest)
-            if size <= self.tolerance or (stalled >= 2 and size < ROUND_OFF):
+            correction = (rate(middle, field) / cosine - turning) * (lengths > 0)
+            solved = self._control.solved(float(abs(dt) * correction.abs().max()))
+            if not self._control.teaches:
+                self._memory.end_step()
+            turning, forces = self._memory.next(turning, correction, forces)
+            if solved:
                 break
-            turning = self._memory.next(turning, correction)
-        self._memory.end_step(turning, correction)
-        self._rates = [*self._rates, found][-self.ORDER :]
-        return cayley(spins, dt * found), forces
+        self._memory.end_step()
+        self._rates.append(turning)
+        return cayley(spins, dt * turning), forces
 
 
 _SCHEMES: dict[str, type[Scheme]] = {

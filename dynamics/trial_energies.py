@@ -18,25 +18,12 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ..neighbors import PairList, build_pairs
-from ..potentials import (
-    Committee,
-    DeepSpinNetwork,
-    DipoleDipole,
-    EmbeddedAtom,
-    Potential,
-    Sum,
-    TimeReversal,
-)
-from ..potentials.reference import Material
-from ..potentials.sites import PairTerm, SiteTerm
+from ..potentials import Potential
 from ..system import System
 from .engine import Engine, PotentialEngine
 
 #: Added to the pair cutoff, A: which pairs are listed must not hang on round-off.
 MARGIN = 1e-6
-
-#: Potentials whose per-atom energies are local.
-_LOCAL = (PairTerm, SiteTerm, DeepSpinNetwork, EmbeddedAtom)
 
 
 @dataclass(frozen=True)
@@ -108,21 +95,26 @@ class TrialEnergies:
         self._lattice = system.positions, system.cell
         self.sets = self._arranged(system, free)
 
-    def changes(self, system: System, trial: TrialSet) -> tuple[Tensor, Tensor]:
-        """Return the energy changes (n,) of the moved spins and the new energies.
+    def changes(
+        self, system: System, trial: TrialSet, new: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the energy changes (n,) by trial moves, and the energies after them.
 
         Parameters
         ----------
         system : System
-            With all spins of the set in their trial directions.
+            The present state.
         trial : TrialSet
+        new : (n, 3) tensor, mu_B
+            Trial moments of its sites.
 
         Raises
         ------
         CalculationFailed
             If an energy is not finite.
         """
-        found = self._checked(self._evaluate(system, trial.rows))
+        moved = system.replace(spins=system.spins.index_copy(0, trial.sites, new))
+        found = self._checked(self._evaluate(moved, trial.rows))
         change = found.new_zeros(len(trial.sites))
         return change.index_add(0, trial.owner, found - self.values[trial.rows]), found
 
@@ -131,6 +123,10 @@ class TrialEnergies:
         rows = trial.rows
         kept = torch.where(accepted[trial.owner], found, self.values[rows])
         self.values = self.values.index_copy(0, rows, kept)
+
+    def total(self, system: System) -> Tensor:
+        """Return the energies (B,) of ``system``, the present state, eV."""
+        return system.sum(self.values)
 
     def exchange(self, permutation: Tensor) -> None:
         """Put the structures' configurations into another order, (B,) int64."""
@@ -156,6 +152,10 @@ class TrialEnergies:
 class TotalEnergies(TrialEnergies):
     """Total energies (B,) of the structures: one spin of each at a time."""
 
+    def total(self, system: System) -> Tensor:
+        """Return the energies (B,) of ``system``, the present state, eV."""
+        return self.values
+
     def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
         sites = free.nonzero().flatten()
         owner = system.index[sites]
@@ -168,7 +168,7 @@ class TotalEnergies(TrialEnergies):
             rows = system.index[chosen]
             sets.append(TrialSet(chosen, rows, torch.arange(len(rows)).to(rows)))
         if isinstance(self.engine, PotentialEngine):
-            self._pairs = _pairs(self.engine, self.engine.potential, system)
+            self._pairs = model_pairs(self.engine, self.engine.potential, system)
         return sets
 
     def _evaluate(self, system: System, rows: Tensor | None = None) -> Tensor:
@@ -200,7 +200,7 @@ class LocalEnergies(TrialEnergies):
         self.potential = potential
 
     def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
-        self._pairs = pairs = _pairs(self._engine, self.potential, system)
+        self._pairs = pairs = model_pairs(self._engine, self.potential, system)
         counts = torch.bincount(pairs.i, minlength=system.n_atoms)
         self._first, self._counts = counts.cumsum(0) - counts, counts
         device = system.device
@@ -254,7 +254,10 @@ class LocalEnergies(TrialEnergies):
         return part, seen, place[rows]
 
 
-def _pairs(engine: PotentialEngine, potential: Potential, system: System) -> PairList:
+def model_pairs(
+    engine: PotentialEngine, potential: Potential, system: System
+) -> PairList:
+    """Return the pairs of ``system`` that a part of the model of ``engine`` needs."""
     system = system.to(engine.device, engine.dtype)
     return build_pairs(system, potential.pair_cutoff(system) + MARGIN)
 
@@ -302,62 +305,3 @@ def independent_colours(conflicts: csr_array) -> np.ndarray:
             colour += 1
         colours[site] = colour
     return colours
-
-
-def local_part(potential: Potential) -> Potential | None:
-    """Return the part that depends on spins, if its per-atom energies are local.
-
-    None where they are not, or that is not known: dipole sums, programs of
-    DeePMD-kit, potentials from elsewhere that are neither site nor pair terms.
-    """
-    if type(potential) in (Sum, Material):
-        parts = [local_part(m) for m in _members(potential) if m.uses_spins]
-        known = [part for part in parts if part is not None]
-        return Sum(known) if known and len(known) == len(parts) else None
-    if type(potential) in (Committee, TimeReversal):
-        members = _members(potential)
-        return potential if all(_is_local(m) for m in members) else None
-    return potential if isinstance(potential, _LOCAL) else None
-
-
-def _members(potential: Potential) -> list[Potential]:
-    inside = list(potential.children() if isinstance(potential, TimeReversal) else ())
-    inside += getattr(potential, "members", ())
-    return [part for part in inside if isinstance(part, Potential)]
-
-
-def _is_local(potential: Potential) -> bool:
-    """Return whether all per-atom energies are local, spin-dependent or not."""
-    if type(potential) in (Sum, Material, Committee, TimeReversal):
-        return all(_is_local(member) for member in _members(potential))
-    return isinstance(potential, _LOCAL)
-
-
-def trial_energies(engine: Engine, simultaneous: bool | None = None) -> TrialEnergies:
-    """Return the energies of trial moves with the model of ``engine``.
-
-    Parameters
-    ----------
-    engine : Engine
-    simultaneous : bool, optional
-        Try independent spins together; by default where per-atom energies are
-        known to be local.
-
-    Raises
-    ------
-    ValueError
-        If True is asked for where it cannot be.
-    """
-    potential = engine.potential if isinstance(engine, PotentialEngine) else None
-    part = None if potential is None else local_part(potential)
-    if simultaneous and part is None:
-        modules = () if potential is None else potential.modules()
-        if potential is None or any(isinstance(m, DipoleDipole) for m in modules):
-            raise ValueError(
-                "simultaneous=True needs per-atom energies that depend on near spins "
-                "only, which ASE calculators and dipole sums do not give; leave it out"
-            )
-        part = potential
-    if part is None or simultaneous is False or not isinstance(engine, PotentialEngine):
-        return TotalEnergies(engine)
-    return LocalEnergies(engine, part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ SLOWING = 0.6
 
 MOVES = ("cone", "uniform", "mixed")
 
+Counts: TypeAlias = tuple[Tensor, Tensor]
+
 
 class Acceptance:
     """How many trials there were, and how many were accepted.
@@ -34,10 +36,24 @@ class Acceptance:
         self.tried = torch.zeros(count, dtype=torch.float64, device=device)
         self.accepted = torch.zeros_like(self.tried)
 
-    def add(self, accepted: Tensor, index: Tensor) -> None:
-        """Count trials, (k,) bool, each under its ``index`` (k,)."""
-        self.tried = self.tried.index_add(0, index, torch.ones_like(accepted).double())
-        self.accepted = self.accepted.index_add(0, index, accepted.double())
+    def add(
+        self, accepted: Tensor, index: Tensor, chosen: Tensor | None = None
+    ) -> Counts:
+        """Count trials, (k,) bool, each under its ``index`` (k,); return the counts.
+
+        Only those that are ``chosen`` (k,) bool, where given.
+        """
+        tried = torch.ones_like(accepted) if chosen is None else chosen
+        both = [
+            torch.bincount(index, x.double(), minlength=len(self.tried))
+            for x in (tried, accepted & tried)
+        ]
+        self.take((both[0], both[1]))
+        return both[0], both[1]
+
+    def take(self, counts: Counts) -> None:
+        """Add what another one counted: tried and accepted, (n,)."""
+        self.tried, self.accepted = self.tried + counts[0], self.accepted + counts[1]
 
     @property
     def rate(self) -> Tensor:
@@ -105,39 +121,52 @@ class TrialMoves:
         self.counts = {kind: Acceptance(size, device) for kind in kinds}
         self._recent = Acceptance(size, device)
 
-    def propose(
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return normal numbers (n, 3) and which of n moves are by a cone, (n,) bool.
+
+        Parameters
+        ----------
+        n : int
+        generator : torch.Generator
+        """
+        options: dict[str, Any] = {
+            "generator": generator,
+            "device": self.widths.device,
+            "dtype": self.widths.dtype,
+        }
+        noise = torch.randn((n, 3), **options)
+        if self.move == "mixed":
+            return noise, torch.rand(n, **options) < 0.5
+        cone = torch.full((n,), self.move == "cone", device=self.widths.device)
+        return noise, cone
+
+    def moved(
         self,
         spins: Tensor,
         lengths: Tensor,
         replica: Tensor,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Return trial moments (n, 3) of equal lengths, and which moved by a cone.
+        noise: Tensor,
+        cone: Tensor,
+    ) -> Tensor:
+        """Return trial moments (n, 3) of equal lengths.
 
         Parameters
         ----------
         spins, lengths : (n, 3) and (n, 1) tensors, mu_B
         replica : (n,) int64 tensor
-        generator : torch.Generator
+        noise, cone : (n, 3) and (n,) tensors
+            Of :meth:`draw`.
         """
-        options: dict[str, Any] = {
-            "generator": generator,
-            "device": spins.device,
-            "dtype": spins.dtype,
-        }
-        noise = torch.randn(spins.shape, **options)
-        cone = torch.full_like(replica, self.move == "cone", dtype=torch.bool)
-        if self.move == "mixed":
-            cone = torch.rand(len(spins), **options) < 0.5
         near = spins / lengths + self.widths[replica][:, None] * noise
-        return with_lengths(torch.where(cone[:, None], near, noise), lengths), cone
+        return with_lengths(torch.where(cone[:, None], near, noise), lengths)
 
     def record(self, accepted: Tensor, cone: Tensor, replica: Tensor) -> None:
         """Count trials: which were accepted (n,), by which move, in which replica."""
-        for kind, chosen in (("cone", cone), ("uniform", ~cone)):
-            if kind in self.counts:
-                self.counts[kind].add(accepted[chosen], replica[chosen])
-        self._recent.add(accepted[cone], replica[cone])
+        by_cone = self._recent.add(accepted, replica, cone)
+        if "cone" in self.counts:
+            self.counts["cone"].take(by_cone)
+        if "uniform" in self.counts:
+            self.counts["uniform"].add(accepted, replica, ~cone)
 
     def end_sweep(self) -> None:
         """Adapt the width while it may."""
@@ -181,7 +210,13 @@ def metropolis(change: Tensor, kT: Tensor, generator: torch.Generator) -> Tensor
     -------
     (n,) bool tensor
     """
-    u = torch.rand(
-        change.shape, generator=generator, device=change.device, dtype=change.dtype
-    )
-    return change <= -kT * torch.log1p(-u)
+    return change <= acceptable(kT, generator)
+
+
+def acceptable(kT: Tensor, generator: torch.Generator) -> Tensor:
+    """Return random changes of energy (n,) up to which moves are accepted, eV.
+
+    -kT ln(1 - u) with u uniform in [0, 1).
+    """
+    u = torch.rand(kT.shape, generator=generator, device=kT.device, dtype=kT.dtype)
+    return -kT * torch.log1p(-u)

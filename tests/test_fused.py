@@ -79,9 +79,13 @@ def nickel_oxide(seed: int = 0) -> System:
     return System.from_atoms(atoms)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+#: A network of the lattice alone has no pseudo-atoms, and no slots for them.
+EVERY = VARIANTS | {"lattice": {"spin": {"use_spin": [False, False, False]}}}
+
+
+@pytest.mark.parametrize("variant", EVERY)
 def test_equals_the_network(variant: str) -> None:
-    net = frozen(**VARIANTS[variant])
+    net = frozen(**EVERY[variant])
     system = System.cat([for_model(structure(k, pbc=k != 1), net) for k in range(3)])
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
 

@@ -14,6 +14,7 @@ from scipy.stats import chisquare, kstest
 
 from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.constraints import FixSpins
+from deepspin_ase.dynamics.bilinear import BilinearEnergies
 from deepspin_ase.dynamics.monte_carlo import MonteCarlo
 from deepspin_ase.dynamics.trial_energies import LocalEnergies, TotalEnergies
 from deepspin_ase.neighbors import PairList
@@ -231,25 +232,30 @@ def heat_bath_energy(size: int, K: float, *, copies: int, sweeps: int) -> np.nda
 @pytest.mark.parametrize(
     "sweeps", [100, pytest.param(2000, marks=pytest.mark.slow)], ids=["short", "long"]
 )
-def test_sweeps_by_colour_and_one_by_one_agree_with_heat_bath(sweeps: int) -> None:
+def test_all_kinds_of_sweeps_agree_with_heat_bath(sweeps: int) -> None:
     J, size, copies = KT, 4, 10
     expected = heat_bath_energy(size, 1.0, copies=copies, sweeps=2 * sweeps)
-    for simultaneous in (None, False):
+    for simultaneous, kind, options in (
+        (None, BilinearEnergies, {}),
+        (None, BilinearEnergies, {"overrelaxation": 2}),
+        (None, BilinearEnergies, {"clusters": 3}),
+        (True, LocalEnergies, {}),
+        (False, TotalEnergies, {}),
+    ):
         dyn = MonteCarlo(
             simple_cubic(size, J),
             temperature_K=[T] * copies,
             simultaneous=simultaneous,
             adaptation_steps=sweeps // 4,
+            **options,
             rng=6,
         )
-        kind = LocalEnergies if simultaneous is None else TotalEnergies
         assert isinstance(dyn._energies, kind)
-        steps = sweeps if simultaneous is None else sweeps // 2
+        steps = sweeps // 2 if simultaneous is False else sweeps
         dyn.run(steps // 4)
         energy = np.zeros(copies)
         for _ in dyn.irun(steps):
-            values = dyn._energies.values.reshape(copies, -1).sum(1)
-            energy += values.numpy() / (size**3 * J * (steps + 1))
+            energy += dyn.spin_energies().numpy() / (size**3 * J * (steps + 1))
         error = np.hypot(energy.std(), expected.std()) / np.sqrt(copies - 1)
         assert abs(energy.mean() - expected.mean()) < 3.0 * error
         assert error < 0.03
@@ -269,7 +275,10 @@ def test_energy_of_the_simple_cubic_lattice_at_high_temperature() -> None:
     dyn.run(20)
     found = []
     for _ in dyn.irun(300):
-        found.append(-float(dyn._energies.values.mean()) / (3.0 * K * KT))
+        found.append(
+            -float(dyn.spin_energies().sum())
+            / (3.0 * K * KT * len(dyn.state.system.spins))
+        )
     assert np.mean(found) == pytest.approx(
         langevin(K) + 4.0 * langevin(K) ** 3, abs=1.2e-3
     )
@@ -331,7 +340,7 @@ def test_energies_stay_those_of_the_state(potential: Potential) -> None:
     if not isinstance(potential, Sum):
         atoms.set_constraint(FixSpins([0]))
     atoms.calc = DeepSpinCalculator(potential)
-    dyn = MonteCarlo(atoms, temperature_K=[300.0, 3000.0], rng=8)
+    dyn = MonteCarlo(atoms, temperature_K=[300.0, 3000.0], simultaneous=True, rng=8)
     assert isinstance(dyn._energies, LocalEnergies)
     before = dyn.evaluate(dyn.state.system, forces=False).energy
     dyn.run(1)
@@ -480,7 +489,7 @@ def test_zero_temperature_never_climbs() -> None:
     dyn.run(1)
     energies = []
     for _ in dyn.irun(50):
-        energies.append(float(dyn._energies.values.sum()))
+        energies.append(float(dyn.spin_energies().sum()))
     assert (np.diff(energies) <= 1e-12).all()
     assert energies[-1] < 0.7 * -3.0 * KT * 64
 

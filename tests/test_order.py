@@ -84,7 +84,7 @@ def test_structure_factor_is_the_sum_that_defines_it():
     assert found.q_cartesian == pytest.approx(k)
     m = get_spins(atoms)
     sums = np.array([(np.exp(-1j * atoms.positions @ x) @ m) for x in k])
-    tensor = sums[:, :, None] * sums[:, None].conj() / len(atoms)
+    tensor = sums[:, :, None].conj() * sums[:, None] / len(atoms)
     assert found.tensor == pytest.approx(tensor)
     across = [
         np.linalg.norm(np.cross(x / np.linalg.norm(x), s)) ** 2 / len(atoms)

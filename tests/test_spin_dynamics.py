@@ -17,7 +17,7 @@ from deepspin_ase import (
     random_directions,
     set_spins,
 )
-from deepspin_ase.dynamics import Midpoint, SpinDynamics
+from deepspin_ase.dynamics import Midpoint, SpinDynamics, SpinLatticeNVE
 from deepspin_ase.potentials import (
     DzyaloshinskiiMoriya,
     Heisenberg,
@@ -348,6 +348,56 @@ class TestBadInput:
         atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
         with pytest.raises(ValueError, match="all moments are zero"):
             SpinDynamics(atoms, FS)
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"temperature_K": []}, ValueError, "temperature_K is empty"),
+            ({"rng": "a"}, ValueError, "rng must be a seed"),
+            ({"logfile": "none/run.log"}, ValueError, "folder of the logfile"),
+            ({"checkpoint": "none/a.ckpt"}, ValueError, "folder of the checkpoint"),
+        ],
+    )
+    def test_a_newcomers_arguments(self, arguments, error, message):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        with pytest.raises(error, match=message):
+            SpinDynamics(atoms, FS, **arguments)
+
+    def test_the_same_atoms_twice(self):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        with pytest.raises(ValueError, match="given twice"):
+            SpinDynamics([atoms, atoms], FS)
+        with pytest.raises(TypeError, match=r"expected ase\.Atoms, got NoneType"):
+            SpinDynamics(None, FS)
+
+    @pytest.mark.parametrize("steps", [1.5, "3", True])
+    def test_steps_of_the_wrong_kind(self, steps):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        with pytest.raises(TypeError, match="steps must be a whole number"):
+            SpinDynamics(atoms, FS).run(steps)
+
+    def test_a_time_step_meant_in_fs_warns(self):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        SpinDynamics(atoms, 1.0)  # spins alone may take long steps
+        with pytest.warns(UserWarning, match=r"10\.2 fs is long for atoms"):
+            SpinLatticeNVE(atoms, 1.0)
+
+    def test_momenta_that_are_not_finite(self):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        atoms.set_momenta([[np.nan, 0, 0]])
+        with pytest.raises(ValueError, match="momenta are not finite"):
+            SpinDynamics(atoms, FS)
+
+    def test_spins_without_stiffness_have_no_temperature(self):
+        atoms = moments(2)
+        set_spins(atoms, [[1, 0, 0], [0, 0, 1.0]])
+        atoms.calc = DeepSpinCalculator(Heisenberg(Shells([(10.0, 0.02)])))
+        assert abs(float(SpinDynamics(atoms, FS).spin_temperature()[0])) < 1e9
 
     def test_no_calculator(self):
         with pytest.raises(ValueError, match="no calculator"):

@@ -98,7 +98,7 @@ atoms = bulk("Fe", "bcc", 2.8665, cubic=True).repeat(3)
 set_spins(atoms, {"Fe": 2.2}, pattern=collinear())
 cant_spins(atoms, 0.1, seed=1)
 atoms.calc = DeepSpinCalculator(reference.fe())
-dyn = SpinLatticeNVE(atoms, 0.5 * fs, spin_integrator=Midpoint(tolerance=1e-6))
+dyn = SpinLatticeNVE(atoms, 0.5 * fs, spin_integrator=Midpoint(tolerance=1e-7))
 
 
 def temperatures(dyn):
@@ -130,8 +130,8 @@ for ax in axes:
 fig.savefig("exchange_of_energy.png", dpi=120)
 
 # %% [markdown]
-# `Midpoint(tolerance=1e-6)` solves the spins' equations as well as energy conservation
-# needs, in two model calls a step; more on that in part 4.
+# `Midpoint(tolerance=1e-7)` solves the spins' equations as well as energy conservation
+# needs, in few model calls a step; more on that in part 4.
 #
 # ## 3. NiO at 300 K
 #
@@ -209,7 +209,7 @@ print(f"restored at {again.time_fs:.0f} fs")
 # Without a bath the total energy is conserved but for a fluctuation that falls with
 # the square of the time step, and does not drift. The default spin integrator solves
 # its equations to round-off, which makes it reversible and takes more model calls the
-# longer the step; `Midpoint(tolerance=1e-6)` conserves energy as well in about two
+# longer the step; `Midpoint(tolerance=1e-7)` conserves energy as well in two to four
 # calls, without that reversibility. A driver warns when a spin turns by more than
 # 0.5 rad in a step.
 

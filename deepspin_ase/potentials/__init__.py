@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import reference
 from .backend import choose_backend
 from .base import Potential, Prediction
+from .bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .buckingham import Buckingham, BuckinghamCoulomb
 from .combine import Committee, Sum, TimeReversal
 from .config import DeepSpinConfig
@@ -42,6 +43,7 @@ __all__ = [
     "ZBL",
     "BetheSlater",
     "Biquadratic",
+    "BismuthFerriteSpins",
     "Blend",
     "Buckingham",
     "BuckinghamCoulomb",
@@ -79,6 +81,7 @@ __all__ = [
     "TimeReversal",
     "UniaxialAnisotropy",
     "Zeeman",
+    "bismuth_ferrite",
     "choose_backend",
     "dudarev_derlet_fe",
     "finnis_sinclair_fe",

@@ -43,6 +43,9 @@ class DeepSpinNetwork(Potential):
     se_e2_a descriptor, and a network maps the descriptor to its energy. Only
     real atoms are centres, so the cost is that of the pairs they have.
 
+    Without a magnetic element it is a deep potential that any moments pass by: the
+    lattice beside an analytic Hamiltonian of the spins.
+
     Sources: DeepSPIN, Yang et al., Phys. Rev. B 110, 064427 (2024); se_e2_a,
     Zhang et al., arXiv:1805.09003. Reproduces DeePMD-kit's spin model,
     including the contribution of the empty slots that its fixed number of
@@ -82,9 +85,11 @@ class DeepSpinNetwork(Potential):
         numbers = [atomic_numbers[symbol] for symbol in config.type_map]
         n_types = len(numbers)
         self.species = frozenset(numbers)
-        self.magnetic_species = frozenset(
-            z for z, use in zip(numbers, config.spin.use_spin, strict=True) if use
-        )
+        self.uses_spins = any(config.spin.use_spin)
+        if self.uses_spins:
+            self.magnetic_species = frozenset(
+                z for z, use in zip(numbers, config.spin.use_spin, strict=True) if use
+            )
         descriptor = config.descriptor
         self.environment = Environment(
             descriptor.rcut, descriptor.rcut_smth, descriptor.env_protection
@@ -115,7 +120,7 @@ class DeepSpinNetwork(Potential):
                     generator=generator,
                 )
                 for a in centre_types
-                for b in range(2 * n_types)
+                for b in range(len(self.slots))
             }
         )
         with torch.no_grad():
@@ -138,6 +143,11 @@ class DeepSpinNetwork(Potential):
     def arguments(self) -> dict[str, Any]:
         """Return the configuration; the weights make the seed irrelevant."""
         return {"config": self.config}
+
+    @property
+    def slots(self) -> list[int]:
+        """Slots by site type: elements and, where any is magnetic, pseudo-atoms."""
+        return self.config.descriptor.sel * (2 if self.uses_spins else 1)
 
     def embedding(self, centre_type: int, site_type: int) -> nn.Module:
         """Return the embedding network of a centre and a site type.
@@ -313,7 +323,7 @@ class DeepSpinNetwork(Potential):
         product = mean.new_zeros(n, 4, descriptor.neuron[-1])
         padding = mean.new_zeros(1, descriptor.neuron[-1])
         present = {group.site_type: k for k, group in enumerate(groups)}
-        for site_type, slots in enumerate(descriptor.sel * 2):
+        for site_type, slots in enumerate(self.slots):
             inputs = empty[None, :1]
             if site_type in present:
                 row = (rows[present[site_type]] - mean) / std
@@ -325,7 +335,7 @@ class DeepSpinNetwork(Potential):
                 embedded = embedded[:-1].view(n, row.shape[1], -1)
                 product = torch.baddbmm(product, row.transpose(1, 2), embedded)
         product = product + empty[:, None] * padding
-        product = product / (2 * sum(descriptor.sel))
+        product = product / sum(self.slots)
         axes = product[:, :, : descriptor.axis_neuron]
         features = torch.bmm(product.transpose(1, 2), axes).flatten(1)
         energy = self.fittings[centre_type](features)[:, 0]
@@ -349,7 +359,7 @@ class DeepSpinNetwork(Potential):
         samples : iterable of (System, PairList)
         """
         n_types = len(self.config.type_map)
-        n_slots = 2 * sum(self.config.descriptor.sel)
+        n_slots = sum(self.slots)
         count = torch.zeros(n_types, dtype=torch.float64)
         first = torch.zeros(n_types, dtype=torch.float64)
         second = torch.zeros(n_types, 2, dtype=torch.float64)

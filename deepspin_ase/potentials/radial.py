@@ -3,8 +3,8 @@
 A radial function is any callable with a ``cutoff`` (A) that maps distances, a
 tensor in A, to values and vanishes at and beyond the cutoff. Where it is not smooth
 below the cutoff, ``knots`` holds the distances (A): tables need them. Those here are
-frozen dataclasses, so they print, compare and save by their parameters. The
-unit of the value is the unit of the parameters: eV for an exchange constant.
+frozen dataclasses, so they print, compare and save by their parameters. The unit of
+the value is that of the parameters: eV for an exchange constant.
 """
 
 from __future__ import annotations
@@ -113,10 +113,9 @@ class Shells:
     @property
     def knots(self) -> tuple[float, ...]:
         """Edges of the shells, A."""
+        t = self.tolerance
         return tuple(
-            distance + side * self.tolerance
-            for distance, _ in self.shells
-            for side in (-1.0, 1.0)
+            x for distance, _ in self.shells for x in (distance - t, distance + t)
         )
 
     def __call__(self, r: Tensor) -> Tensor:
@@ -340,8 +339,8 @@ class Mixture:
     @property
     def knots(self) -> tuple[float, ...]:
         """Knots and cutoffs of the terms, A."""
-        inner = (radial for _, radial in self.terms)
-        return tuple(x for radial in inner for x in (*knots_of(radial), radial.cutoff))
+        inside = [(*knots_of(radial), radial.cutoff) for _, radial in self.terms]
+        return tuple(itertools.chain.from_iterable(inside))
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the values at distances ``r``."""

@@ -1,15 +1,14 @@
 """Evaluation of a frozen network in compiled kernels.
 
-Descriptors and their derivatives come from :mod:`.network_kernels`, fitting networks
-are torch's. Some centres of one type at a time, so that memory does not grow with the
-system beyond what the results take.
+Tables of the embeddings and packed fitting networks are kept as long as the weights
+have the same values: they cannot be out of date.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ...neighbors import PairList
 from ...system import System
+from ..layers import DenseLayer
 from ..neighborhood import Derivatives
 from .embedding import SECTIONS, tabulate
 from .geometry import Geometry, indices, numbers
@@ -27,12 +27,10 @@ from .threads import share
 
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
-    from .network_kernels import Model
+    from .fitting_kernels import Fitting
+    from .site_kernels import Model
 
 logger = logging.getLogger(__name__)
-
-#: Centres evaluated at a time.
-CHUNK = 1024
 
 #: Widths are filled up to a multiple of this, for whole vectors of the processor.
 ALIGNMENT = 8
@@ -43,14 +41,15 @@ LEAST = 32
 
 @dataclass(frozen=True)
 class _Frozen:
-    """Tables made of certain weights; None where these cannot be tabulated."""
+    """What was made of certain weights; no model where these cannot be tabulated."""
 
-    weights: Tensor
+    embedding: list[Tensor]
+    fitting: list[Tensor]
     model: Model | None
-    fittings: nn.ModuleList
+    fittings: list[Fitting]
 
 
-#: Tables of every network, by their type of number.
+#: Tables and weights of every network, by their type of number.
 _frozen: WeakKeyDictionary[nn.Module, dict[torch.dtype, _Frozen]] = WeakKeyDictionary()
 
 
@@ -82,87 +81,47 @@ def evaluate_network(
         or the input is not finite.
     """
     frozen = _frozen_for(network, real)
+    model = frozen.model
     finite = torch.isfinite(virtual.sum() + system.positions.sum() + system.cell.sum())
-    if frozen.model is None or not finite:
+    if model is None or not finite:
         return None
+    from . import network_kernels as kernels
+
     types = network.types(system)
-    call = _Call(frozen.model, Geometry.of(system, pairs, types), virtual)
-    energies = torch.zeros(system.n_atoms, dtype=torch.float64)
+    geometry, arms = Geometry.of(system, pairs, types), numbers(virtual)
+    n, workers = system.n_atoms, torch.get_num_threads()
+    shapes = ((n,), (workers, n, 3), (workers, n, 3), (workers, system.n_systems, 3, 3))
+    sums = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
+    energies, *by_worker = (x.numpy() for x in sums)
+    fits: list[bool] = []
     for a, fitting in enumerate(frozen.fittings):
-        for centres in (types == a).nonzero().flatten().split(CHUNK):
-            found = call.add(a, centres, fitting, derivatives)
-            if found is None:
-                return None
-            energies[centres] = found + network.energy_bias[a].double()
-    sums = (x.sum(0).to(system.dtype) for x in call.sums)
-    return energies.to(system.dtype), Derivatives(*sums)
+        centres = (types == a).nonzero().flatten()
+        common = (indices(centres), a, geometry, arms, model, fitting, derivatives)
 
+        def work(
+            worker: int, begin: int, end: int, common: tuple[Any, ...] = common
+        ) -> None:
+            own = (x[worker] for x in by_worker)
+            fits.append(kernels.evaluate(begin, end, *common, energies, *own))
 
-class _Call:
-    """One evaluation: what its threads share, and a set of sums for each of them."""
-
-    def __init__(self, model: Model, geometry: Geometry, virtual: Tensor) -> None:
-        self.model = model
-        self.geometry = geometry
-        self.virtual = numbers(virtual)
-        self.workers = torch.get_num_threads()
-        self.real = torch.from_numpy(model.tables[:0]).dtype
-        n_atoms, n_systems = len(geometry.positions), len(geometry.cells)
-        self.sums = [
-            torch.zeros(self.workers, *shape, dtype=torch.float64)
-            for shape in ((n_atoms, 3), (n_atoms, 3), (n_systems, 3, 3))
-        ]
-
-    def add(
-        self, a: int, centres: Tensor, fitting: nn.Module, derivatives: bool
-    ) -> Tensor | None:
-        """Add what centres of type a contribute; return their energies (n,)."""
-        from . import network_kernels as kernels
-
-        model, n = self.model, len(centres)
-        products = np.empty((n, 4, model.tables.shape[-1]), model.tables.dtype)
-        features = torch.empty(n, model.width * model.axis, dtype=self.real)
-        common = (indices(centres), a, self.geometry, self.virtual, model, products)
-        fits: list[bool] = []
-
-        def describe(worker: int, begin: int, end: int) -> None:
-            fits.append(kernels.describe(begin, end, *common, features.numpy()))
-
-        share(describe, n, least=LEAST, workers=self.workers)
-        if not all(fits):
-            return None
-        with torch.enable_grad():
-            inputs = features.requires_grad_(derivatives)
-            energies = fitting(inputs)[:, 0]
-            if derivatives:
-                (gradient,) = torch.autograd.grad(energies.sum(), inputs)
-                gradients = gradient.contiguous().numpy()
-        sums = [x.numpy() for x in self.sums]
-
-        def differentiate(worker: int, begin: int, end: int) -> None:
-            kernels.differentiate(
-                begin, end, *common, gradients, *(x[worker] for x in sums)
-            )
-
-        if derivatives:
-            share(differentiate, n, least=LEAST, workers=self.workers)
-        return energies.detach().double()
+        if len(centres):
+            share(work, len(centres), least=LEAST, workers=workers)
+    if not all(fits):
+        return None
+    total = sums[0] + network.energy_bias.double()[types]
+    reduced = (x.sum(0).to(system.dtype) for x in sums[1:])
+    return total.to(system.dtype), Derivatives(*reduced)
 
 
 @torch.no_grad()
 def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
-    """Return tables for the present weights; made anew where a weight has changed."""
-    own = network.mean.dtype == real
-    networks = [*network.embeddings.values(), *(() if own else network.fittings)]
-    layers = [layer for part in networks for layer in part]
-    parts = [
-        x.flatten() for y in layers for x in (y.matrix, y.bias, y.idt) if x is not None
-    ]
-    weights = torch.cat([*parts, network.mean.flatten(), network.std.flatten()])
+    """Return what was made of the present weights; made anew where one has changed."""
+    embedding = _weights(network.embeddings.values())
+    embedding += [network.mean, network.std]
+    fitting = _weights(network.fittings)
     known = _frozen.setdefault(network, {})
-    found = known.get(real)
-    if found is None or not torch.equal(found.weights, weights):
-        fittings = network.fittings if own else copy.deepcopy(network.fittings).to(real)
+    old = known.get(real)
+    if old is None or not _equal(old.embedding, embedding):
         try:
             model = _model(network, real)
         except NotTabulable as error:
@@ -170,12 +129,48 @@ def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
                 "%s; the network itself is evaluated, which is slower", error
             )
             model = None
-        found = known[real] = _Frozen(weights, model, fittings)
-    return found
+        kept = [x.clone() for x in embedding]
+        old = known[real] = _Frozen(kept, [], model, [])
+    if not _equal(old.fitting, fitting):
+        packed = [_packed(part, network, real) for part in network.fittings]
+        kept = [x.clone() for x in fitting]
+        old = known[real] = replace(old, fitting=kept, fittings=packed)
+    return old
+
+
+def _layers(network: nn.Module) -> list[DenseLayer]:
+    return [layer for layer in network.children() if isinstance(layer, DenseLayer)]
+
+
+def _weights(networks: Iterable[nn.Module]) -> list[Tensor]:
+    layers = [layer for network in networks for layer in _layers(network)]
+    return [x for y in layers for x in (y.matrix, y.bias, y.idt) if x is not None]
+
+
+def _equal(old: list[Tensor], new: list[Tensor]) -> bool:
+    """Compare by value: whatever has changed a weight is noticed."""
+    return len(old) == len(new) and all(map(torch.equal, old, new))
+
+
+def _packed(fitting: nn.Module, network: DeepSpinNetwork, real: torch.dtype) -> Fitting:
+    """Return a fitting network as arrays."""
+    from .fitting_kernels import CODES, Fitting
+
+    layers = _layers(fitting)
+    parts: list[Tensor] = []
+    for layer in layers:
+        step = torch.ones_like(layer.bias) if layer.idt is None else layer.idt
+        parts += [layer.matrix.flatten(), layer.matrix.T.flatten(), layer.bias, step]
+    return Fitting(
+        torch.cat(parts).to(real).numpy(),
+        np.array([layers[0].matrix.shape[0], *(len(x.bias) for x in layers)]),
+        np.array([layer.copies for layer in layers]),
+        CODES[network.config.fitting_net.activation_function],
+    )
 
 
 def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
-    from .network_kernels import Model
+    from .site_kernels import Model
 
     config, descriptor = network.config, network.config.descriptor
     magnetic = config.spin.use_spin
@@ -191,8 +186,10 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     empty = torch.zeros(n_types, 2 * n_types, tables.shape[-1]).double()
     for a in range(n_types):
         row = (-mean[a] * scale[a])[None, :1].to(network.mean)
-        for b in range(2 * n_types):
+        for b in range(len(network.slots)):
             empty[a, b, : descriptor.neuron[-1]] = network.embedding(a, b)(row)[0]
+    slots = np.zeros(2 * n_types, np.uint64)
+    slots[: len(network.slots)] = network.slots
     constants: dict[str, Any] = {
         "cutoff": descriptor.rcut,
         "smooth": descriptor.rcut_smth,
@@ -203,7 +200,7 @@ def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
     return Model(
         **constants,
         magnetic=np.array(magnetic),
-        slots=np.array(descriptor.sel * 2, dtype=np.uint64),
+        slots=slots,
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),

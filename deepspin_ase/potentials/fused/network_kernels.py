@@ -1,4 +1,4 @@
-"""Compiled kernels: from pair lists to descriptors, and back to forces.
+"""Compiled kernels of the network: from pair lists to descriptors, and back.
 
 With the rows R (4 numbers) and embeddings G (M numbers) of the sites of an atom,
 
@@ -22,229 +22,103 @@ the type of the tables. Compiled code is kept on disk where a folder can be writ
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from .compile import compiled
+from .fitting_kernels import fit
+from .site_kernels import collect, fill_rows, radial_parts, work_space
 
 #: Sites that go through the product together.
 BLOCK = 4
 
-
-class Model(NamedTuple):
-    """The network without its fitting part.
-
-    Attributes
-    ----------
-    cutoff, smooth, protection : float, A
-    magnetic : (n_types,) bool
-        Which elements have pseudo-atoms.
-    slots : (2 n_types,) uint64
-        For the sites of each type.
-    mean, scale : (n_types, 4) float64
-        Rows are normalised as (row - mean) * scale, by the type of the centre.
-    empty : (n_types, 2 n_types, M)
-        Embedding of an empty slot.
-    tables : (cells, 6, M)
-        Polynomials, see :class:`deepspin_ase.potentials.fused.tables.Tables`. M is
-        the width of the embedding, filled up.
-    first, cells : (n_types, 2 n_types, n_sections) uint64 and float64
-        First cell and number of cells of each section.
-    sections : int
-        Of s between 0 and 1.
-    width, axis : int
-        Rows and columns of the descriptor.
-    """
-
-    cutoff: float
-    smooth: float
-    protection: float
-    magnetic: np.ndarray
-    slots: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    empty: np.ndarray
-    tables: np.ndarray
-    first: np.ndarray
-    cells: np.ndarray
-    sections: int
-    width: int
-    axis: int
-
-
-class _Site(NamedTuple):
-    """Work space for the sites of one type around one atom.
-
-    Attributes
-    ----------
-    row : (4, n)
-        R, normalised.
-    radial : (n,) float64
-        s.
-    cell : (n,) uint64
-        Cells of the table.
-    fraction, inverse : (n,)
-        Where s is in its cell, from 0 to 1, and 1/length of the cell.
-    embedding : (n, M)
-        G(s).
-    slope : (4, n) float64
-        Derivatives of the energy by the row before it was normalised.
-    """
-
-    row: np.ndarray
-    radial: np.ndarray
-    cell: np.ndarray
-    fraction: np.ndarray
-    inverse: np.ndarray
-    embedding: np.ndarray
-    slope: np.ndarray
+#: Atoms that go through the fitting network together; even.
+ROWS = 32
 
 
 @compiled
-def _work_space(n_sites, capacity, A):
-    """Return counts, atoms and vectors by site type, and space for one type."""
-    site = _Site(
-        np.zeros((4, capacity), A.dtype),
-        np.empty(capacity),
-        np.zeros(capacity, np.uint64),
-        np.empty(capacity, A.dtype),
-        np.empty(capacity),
-        np.empty((capacity, A.shape[1]), A.dtype),
-        np.empty((4, capacity)),
-    )
-    count = np.zeros(n_sites, np.uint64)
-    atom = np.empty((n_sites, capacity), np.uint64)
-    return count, atom, np.empty((n_sites, 3, capacity)), site
+def evaluate(
+    begin,
+    end,
+    centres,
+    a,
+    geometry,
+    virtual,
+    model,
+    fitting,
+    derivatives,
+    energies,
+    forces,
+    arms,
+    virial,
+):
+    """Add the energies of ``centres[begin:end]``, atoms of type a, and derivatives.
 
+    Parameters
+    ----------
+    virtual : (N, 3) float64, A
+        From each atom to its pseudo-atom.
+    derivatives : bool
+        Compute more than energies.
+    energies : (N,) float64, eV
+    forces, arms : (N, 3) float64
+        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
+    virial : (B, 3, 3) float64, eV
+        Added to.
 
-@compiled
-def _collect(i, geometry, virtual, model, count, atom, vector):
-    """Sort the sites of centre i by type.
-
-    ``vector[b, :, e]`` is the vector to the e-th site of type b, ``atom[b, e]`` the
-    atom that it belongs to. Returns False where there are more sites than slots.
+    Returns
+    -------
+    bool
+        False, with the work undone, where an atom has more sites than slots.
     """
-    n_types = np.uint64(len(model.magnetic))
-    square = model.cutoff * model.cutoff
-    positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
-    cell = geometry.cells[geometry.structure[i]]
-    ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
-    bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
-    cx, cy, cz = cell[2, 0], cell[2, 1], cell[2, 2]
-    xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
-    count[:] = 0
-    if model.magnetic[types[i]]:
-        own = types[i] + n_types
-        _append(
-            own, i, virtual[i, 0], virtual[i, 1], virtual[i, 2], count, atom, vector
-        )
-    for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
-        j = geometry.neighbours[pair]
-        u, v, w = shifts[pair, 0], shifts[pair, 1], shifts[pair, 2]
-        x = positions[j, 0] - xi + u * ax + v * bx + w * cx
-        y = positions[j, 1] - yi + u * ay + v * by + w * cy
-        z = positions[j, 2] - zi + u * az + v * bz + w * cz
-        b = types[j]
-        if x * x + y * y + z * z < square:
-            _append(b, j, x, y, z, count, atom, vector)
-        if model.magnetic[b]:
-            x += virtual[j, 0]
-            y += virtual[j, 1]
-            z += virtual[j, 2]
-            if x * x + y * y + z * z < square:
-                _append(b + n_types, j, x, y, z, count, atom, vector)
-    for site_type in range(len(count)):
-        if count[site_type] > model.slots[site_type]:
-            return False
+    real = model.tables.dtype
+    work = work_space(len(model.slots), geometry.widest + 1 + BLOCK, model.tables[0])
+    products = np.empty((ROWS, 4, model.tables.shape[2]), real)
+    features = np.zeros((ROWS, model.width * model.axis), real)
+    gradients = np.empty_like(features)
+    layers, widest = len(fitting.copies), fitting.widths[1:].max()
+    values = np.zeros((layers, ROWS, widest), real)
+    slopes = np.zeros_like(values)
+    for start in range(begin, end, ROWS):
+        n = min(ROWS, end - start)
+        for c in range(n):
+            i = centres[start + c]
+            if not collect(i, geometry, virtual, model, work):
+                return False
+            _describe(a, model, work, products[c])
+            _contract(products[c], model.width, model.axis, features[c])
+        fit(n, fitting, derivatives, features, values, slopes, gradients)
+        for c in range(n):
+            i = centres[start + c]
+            energies[i] += values[layers - 1, c, 0]
+            if derivatives:
+                collect(i, geometry, virtual, model, work)
+                W = virial[geometry.structure[i]]
+                _differentiate(
+                    i,
+                    a,
+                    virtual,
+                    model,
+                    work,
+                    products[c],
+                    gradients[c],
+                    forces,
+                    arms,
+                    W,
+                )
     return True
 
 
 @compiled
-def _append(b, j, x, y, z, count, atom, vector):
-    """Add a site of type b that belongs to atom j."""
-    e = count[b]
-    atom[b, e] = j
-    vector[b, np.uint64(0), e] = x
-    vector[b, np.uint64(1), e] = y
-    vector[b, np.uint64(2), e] = z
-    count[b] = e + np.uint64(1)
-
-
-@compiled
-def _radial(r, model):
-    """Return q = 1/(r + p), the switch w(r) and its derivative."""
-    width = model.cutoff - model.smooth
-    u = min(max((r - model.smooth) / width, 0.0), 1.0)
-    w = u * u * u * (-6.0 * u * u + 15.0 * u - 10.0) + 1.0
-    slope = (-30.0 / width) * u * u * (u - 1.0) * (u - 1.0)
-    return 1.0 / (r + model.protection), w, slope
-
-
-@compiled
-def _rows(a, b, n, model, vector, site):
-    """Fill in what is needed of n sites of type b around a centre of type a."""
-    mean, scale = model.mean[a], model.scale[a]
-    row, radial = site.row, site.radial
-    for e in range(n):
-        x, y, z = vector[0, e], vector[1, e], vector[2, e]
-        q, w, _ = _radial(math.sqrt(x * x + y * y + z * z), model)
-        s = q * w
-        radial[e] = s
-        row[0, e] = (s - mean[0]) * scale[0]
-        row[1, e] = (q * s * x - mean[1]) * scale[1]
-        row[2, e] = (q * s * y - mean[2]) * scale[2]
-        row[3, e] = (q * s * z - mean[3]) * scale[3]
-    first, cells = model.first[a, b], model.cells[a, b]
-    for e in range(n):
-        section, fraction, inverse = _locate(radial[e], model.sections, len(first))
-        x = fraction * cells[section]
-        k = min(max(int(x), 0), int(cells[section]) - 1)
-        site.cell[e] = first[section] + np.uint64(k)
-        site.fraction[e] = x - k
-        site.inverse[e] = inverse * cells[section]
-
-
-@compiled
-def _locate(s, sections, n):
-    """Return the section of s, where s is in it (0 to 1), and 1/length of it."""
-    if s < 1.0:
-        start, inverse = 0, float(sections)
-        x = s * inverse
-    else:
-        coarse = sections // 4
-        octave = int(math.log2(s))
-        start, inverse = sections + coarse * octave, coarse / 2.0**octave
-        x = s * inverse - coarse
-    # Round-off may put s beyond the last section; what is not a number is in one.
-    k = min(max(int(x), 0), n - 1 - start)
-    return start + k, x - k, inverse
-
-
-@compiled
-def describe(begin, end, centres, a, geometry, virtual, model, products, features):
-    """Compute the descriptors of ``centres[begin:end]``, atoms of type a.
-
-    ``virtual`` (N, 3), A, leads from each atom to its pseudo-atom. Fills ``products``
-    (n, 4, M) and ``features`` (n, width * axis). Returns False, with the work undone,
-    where an atom has more sites than slots.
-    """
-    capacity = geometry.widest + 1 + BLOCK
-    work = _work_space(len(model.slots), capacity, products[0])
-    count, atom, vector, site = work
-    for c in range(begin, end):
-        if not _collect(centres[c], geometry, virtual, model, count, atom, vector):
-            return False
-        A = products[c]
-        _fill_empty_slots(a, count, model, A)
-        for b in range(len(count)):
-            n = count[b]
-            if n > 0:
-                _rows(a, b, n, model, vector[b], site)
-                _add_sites(n, model.tables, site, A)
-        A /= model.slots.sum()
-        _contract(A, model.width, model.axis, features[c])
-    return True
+def _describe(a, model, work, A):
+    """Compute the product of an atom of type a whose sites were collected."""
+    count, _, vector, site = work
+    _fill_empty_slots(a, count, model, A)
+    for b in range(len(count)):
+        if count[b] > 0:
+            fill_rows(a, b, count[b], model, vector[b], site)
+            _add_sites(count[b], model.tables, site, A)
+    A /= model.slots.sum()
 
 
 @compiled
@@ -293,58 +167,31 @@ def _contract(A, width, axis, D):
 
 
 @compiled
-def differentiate(
-    begin,
-    end,
-    centres,
-    a,
-    geometry,
-    virtual,
-    model,
-    products,
-    gradients,
-    forces,
-    arms,
-    virial,
-):
-    """Bring dE/dD of ``centres[begin:end]``, atoms of type a, back to the atoms.
-
-    Parameters
-    ----------
-    products : (n, 4, M), from :func:`describe`
-    gradients : (n, width * axis)
-        dE/dD, eV.
-    forces, arms : (N, 3) float64
-        -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
-    virial : (B, 3, 3) float64, eV
-        Added to.
-    """
-    work = _work_space(len(model.slots), geometry.widest + 1, products[0])
+def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial):
+    """Bring dE/dD of atom i, of type a, back to the atoms."""
     count, atom, vector, site = work
-    B = np.zeros_like(products[0])
-    for c in range(begin, end):
-        i = centres[c]
-        _collect(i, geometry, virtual, model, count, atom, vector)
-        _expand(products[c], model.width, model.axis, gradients[c], B)
-        B /= model.slots.sum()
-        for b in range(len(count)):
-            n = count[b]
-            if n > 0:
-                _rows(a, b, n, model, vector[b], site)
-                _row_slopes(n, model.tables, model.scale[a], B, site)
-                _pull_back(n, model, vector[b], site.slope)
-                _add_slopes(
-                    i,
-                    n,
-                    b >= len(model.magnetic),
-                    virtual,
-                    atom[b],
-                    vector[b],
-                    site.slope,
-                    forces,
-                    arms,
-                    virial[geometry.structure[i]],
-                )
+    B = site.gradient
+    _expand(A, model.width, model.axis, gradient, B)
+    B /= model.slots.sum()
+    for b in range(len(count)):
+        n = count[b]
+        if n > 0:
+            fill_rows(a, b, n, model, vector[b], site)
+            _row_slopes(n, model.tables, model.scale[a], B, site)
+            _pull_back(n, model, vector[b], site.slope)
+            pseudo = b >= len(model.magnetic)
+            _add_slopes(
+                i,
+                n,
+                pseudo,
+                virtual,
+                atom[b],
+                vector[b],
+                site.slope,
+                forces,
+                arms,
+                virial,
+            )
 
 
 @compiled
@@ -404,7 +251,7 @@ def _pull_back(n, model, vector, slope):
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
         r = math.sqrt(x * x + y * y + z * z)
-        q, w, dw = _radial(r, model)
+        q, w, dw = radial_parts(r, model)
         along = slope[0, e] * q * (dw - q * w)
         along += (gx * x + gy * y + gz * z) * q * q * (dw - 2.0 * q * w)
         along = along / r if r > 0.0 else 0.0

@@ -1,0 +1,74 @@
+"""Independent pieces of work, one after the other or on the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_tasks(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    client: Any = None,
+    description: str = "tasks",
+    progress: bool | None = None,
+) -> list[Result]:
+    """Return ``[function(item) for item in items]``.
+
+    Parameters
+    ----------
+    function : callable
+        Of one item; importable where the workers are.
+    items : sequence
+        Plain data and arrays, which travel to the workers.
+    client : dask.distributed.Client, optional
+        Run on its workers, as many tasks at a time as they have threads: give each
+        one thread (``LocalCluster(n_workers=4, threads_per_worker=1)``,
+        ``dask_jobqueue.SLURMCluster(...)``). Here, one after the other, without.
+    description : str
+        Of the progress bar.
+    progress : bool, optional
+        Progress bar; by default on a terminal.
+
+    Raises
+    ------
+    TypeError
+        If the client is not one of Dask's.
+    Exception
+        The first that a task raises; tasks that have not begun are cancelled.
+    """
+    hidden = None if progress is None else not progress
+    if client is None:
+        return [function(item) for item in tqdm(items, description, disable=hidden)]
+    n_threads(client)
+    # Impure: two equal tasks of random numbers are two.
+    futures = [client.submit(function, item, pure=False) for item in items]
+    try:
+        return [f.result() for f in tqdm(futures, description, disable=hidden)]
+    except BaseException:
+        client.cancel(futures)
+        raise
+
+
+def n_threads(client: Any) -> int:
+    """Return how many tasks run at a time: the threads of all workers, 1 without.
+
+    Raises
+    ------
+    TypeError
+        If the client is not one of Dask's.
+    """
+    if client is None:
+        return 1
+    if not (hasattr(client, "submit") and hasattr(client, "nthreads")):
+        raise TypeError(
+            "client must be a dask.distributed.Client (pip install "
+            f"'deepspin-ase[distributed]'), got {type(client).__name__}"
+        )
+    return max(1, sum(client.nthreads().values()))

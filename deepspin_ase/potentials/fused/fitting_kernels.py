@@ -1,0 +1,199 @@
+"""Compiled fitting networks: energies of descriptors and their derivatives.
+
+A layer maps x to y = t f(x W + b) + (x, [x, x] or nothing), see
+:class:`deepspin_ase.potentials.layers.DenseLayer`, and its derivative maps dE/dy to
+dE/dx = (t f' dE/dy) W^T + (the same of the copies). A block of atoms goes through all
+layers while it is in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..layers import ACTIVATIONS
+from .compile import compiled
+
+#: Numbers of the activations in the kernels.
+CODES = {name: k for k, name in enumerate(ACTIVATIONS)}
+_TANH, _LINEAR, _RELU = CODES["tanh"], CODES["linear"], CODES["relu"]
+_SIGMOID, _SILU, _SOFTPLUS = CODES["sigmoid"], CODES["silu"], CODES["softplus"]
+
+#: ln 2 in two parts, and powers of two, for exponentials.
+_LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+_POWERS = 2.0 ** np.arange(64)
+
+
+class Fitting(NamedTuple):
+    """The fitting network of one type, all layers one after the other.
+
+    Attributes
+    ----------
+    weights : (n,)
+        Of each layer: matrix (inputs, outputs), its transpose, bias, steps (ones
+        where there are none).
+    widths : (n_layers + 1,) int64
+        Inputs of the layers, and outputs of the last.
+    copies : (n_layers,) int64
+        How many copies of the input are added to the output.
+    activation : int
+        Of all layers but the last, which is linear; one of :data:`CODES`.
+    """
+
+    weights: np.ndarray
+    widths: np.ndarray
+    copies: np.ndarray
+    activation: int
+
+
+@compiled
+def fit(n, fitting, derivatives, features, values, slopes, gradients):
+    """Compute energies of n atoms and their derivatives by the descriptors.
+
+    Parameters
+    ----------
+    features : (n, inputs)
+    values, slopes : (n_layers, n, widest)
+        Work space. Energies are in ``values[-1, :, 0]``, eV.
+    gradients : (n, inputs)
+        dE/dD, eV, if ``derivatives``.
+    """
+    last = len(fitting.copies) - 1
+    offset = 0
+    for layer in range(last + 1):
+        x = features if layer == 0 else values[layer - 1]
+        code = fitting.activation if layer < last else _LINEAR
+        _forward(n, layer, offset, code, fitting, x, values[layer], slopes[layer])
+        offset += _size(layer, fitting)
+    if not derivatives:
+        return
+    gradient, other = np.ones_like(values[0]), np.empty_like(values[0])
+    for layer in range(last, -1, -1):
+        offset -= _size(layer, fitting)
+        result = gradients if layer == 0 else other
+        _backward(n, layer, offset, fitting, slopes[layer], gradient, result)
+        gradient, other = other, gradient
+
+
+@compiled
+def _size(layer, fitting):
+    """Return how many weights a layer has."""
+    k, m = fitting.widths[layer], fitting.widths[layer + 1]
+    return 2 * k * m + 2 * m
+
+
+@compiled
+def _forward(n, layer, offset, code, fitting, x, y, slope):
+    """Fill in outputs (n, m) of a layer and t f'."""
+    k, m = fitting.widths[layer], fitting.widths[layer + 1]
+    matrix = fitting.weights[offset : offset + k * m].reshape((k, m))
+    bias = fitting.weights[offset + 2 * k * m : offset + 2 * k * m + m]
+    step = fitting.weights[offset + 2 * k * m + m : offset + 2 * k * m + 2 * m]
+    for i in range(n):
+        y[i, :m] = bias
+    _multiply(n, x, matrix, y)
+    for i in range(n):
+        _activate(code, y[i, :m], slope[i, :m])
+        for c in range(m):
+            y[i, c] *= step[c]
+            slope[i, c] *= step[c]
+        for copy in range(fitting.copies[layer]):
+            for c in range(k):
+                y[i, copy * k + c] += x[i, c]
+
+
+@compiled
+def _backward(n, layer, offset, fitting, slope, gradient, result):
+    """Turn dE/dy (n, m) of a layer into dE/dx (n, k)."""
+    k, m = fitting.widths[layer], fitting.widths[layer + 1]
+    transpose = fitting.weights[offset + k * m : offset + 2 * k * m].reshape((m, k))
+    for i in range(n):
+        result[i, :k] = 0
+        for copy in range(fitting.copies[layer]):
+            for c in range(k):
+                result[i, c] += gradient[i, copy * k + c]
+        for c in range(m):
+            gradient[i, c] *= slope[i, c]
+    _multiply(n, gradient, transpose, result)
+
+
+@compiled
+def _multiply(n, x, matrix, y):
+    """Add the product of x (n, k) and a matrix (k, m) to y (n, m).
+
+    Two rows and four columns of x go together; where n is odd there must be one more
+    row, which comes to hold anything.
+    """
+    k, m = matrix.shape
+    whole = k - k % 4
+    for b in range(0, whole, 4):
+        w = matrix[b : b + 4]
+        for i in range(0, n, 2):
+            p0, p1, p2, p3 = x[i, b], x[i, b + 1], x[i, b + 2], x[i, b + 3]
+            j = i + 1
+            q0, q1, q2, q3 = x[j, b], x[j, b + 1], x[j, b + 2], x[j, b + 3]
+            p, q = y[i], y[j]
+            for c in range(m):
+                w0, w1, w2, w3 = w[0, c], w[1, c], w[2, c], w[3, c]
+                p[c] += (p0 * w0 + p1 * w1) + (p2 * w2 + p3 * w3)
+                q[c] += (q0 * w0 + q1 * w1) + (q2 * w2 + q3 * w3)
+    for b in range(whole, k):
+        for i in range(n):
+            for c in range(m):
+                y[i, c] += x[i, b] * matrix[b, c]
+
+
+@compiled
+def _tanh(x):
+    """Return tanh(x) to 2e-16; unlike the library's, it works on whole vectors.
+
+    1 - 2/(e + 1) with e = exp(2|x|) = 2^k exp(r), |r| <= ln(2)/2, by Taylor's series.
+    """
+    z = min(2.0 * abs(x), 40.0)
+    k = int(z * 1.4426950408889634 + 0.5)
+    r = (z - k * _LN2[0]) - k * _LN2[1]
+    e = 1.0 + r / 12.0 * (1.0 + r / 13.0)
+    e = 1.0 + r / 9.0 * (1.0 + r / 10.0 * (1.0 + r / 11.0 * e))
+    e = 1.0 + r / 6.0 * (1.0 + r / 7.0 * (1.0 + r / 8.0 * e))
+    e = 1.0 + r / 3.0 * (1.0 + r / 4.0 * (1.0 + r / 5.0 * e))
+    e = 1.0 + r * (1.0 + r / 2.0 * e)
+    return math.copysign(1.0 - 2.0 / (e * _POWERS[k] + 1.0), x)
+
+
+@compiled
+def _activate(code, z, slope):
+    """Replace z by its activation and set its derivative."""
+    if code == _TANH:
+        for c in range(len(z)):
+            t = _tanh(z[c])
+            z[c] = t
+            slope[c] = 1.0 - t * t
+    elif code == _LINEAR:
+        slope[:] = 1
+    elif code == _RELU:
+        for c in range(len(z)):
+            slope[c] = 1.0 if z[c] > 0.0 else 0.0
+            z[c] *= slope[c]
+    else:
+        for c in range(len(z)):
+            z[c], slope[c] = _sigmoidal(code, z[c])
+
+
+@compiled
+def _sigmoidal(code, x):
+    """Return sigmoid, SiLU, softplus (linear from 20 on) or GELU, and derivative."""
+    s = 0.5 + 0.5 * _tanh(0.5 * x)
+    if code == _SIGMOID:
+        return s, s * (1.0 - s)
+    if code == _SILU:
+        return x * s, s * (1.0 + x * (1.0 - s))
+    if code == _SOFTPLUS:
+        if x > 20.0:
+            return x, 1.0
+        return max(x, 0.0) + math.log1p(math.exp(-abs(x))), s
+    a = math.sqrt(2.0 / math.pi)
+    t = _tanh(a * (x + 0.044715 * x * x * x))
+    inner = a * (1.0 + 3.0 * 0.044715 * x * x)
+    return 0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
