@@ -57,7 +57,7 @@ class Band:
     """
 
     def __init__(self, images: Sequence[Atoms], *, cell: bool) -> None:
-        self.images = list(images)
+        self.images = [images] if isinstance(images, Atoms) else list(images)
         self.cell = cell
         _check(self.images, cell)
         for image in self.images:
@@ -206,3 +206,32 @@ def _check_finite(results: dict[str, Any], k: int) -> None:
                 f"the {name.replace('_', ' ')} of image {k} is not finite; the path "
                 "may lead far outside the range of the model"
             )
+
+
+def springs(spring: float | tuple[float, float]) -> tuple[float, float]:
+    """Return the spring constants of low and of high images, eV/A^2."""
+    constants = np.atleast_1d(np.asarray(spring, dtype=float))
+    if constants.shape not in ((1,), (2,)) or not (
+        np.isfinite(constants).all() and (constants > 0.0).all()
+    ):
+        raise ValueError(
+            "spring must be a positive constant, or those of low and high images, "
+            f"eV/A^2, got {spring}"
+        )
+    return float(constants[0]), float(constants[-1])
+
+
+def chosen_images(name: str, chosen: bool | Sequence[int], count: int) -> list[int]:
+    """Return which of ``count`` images ``climb`` or ``fall`` (``name``) lists."""
+    if chosen is False:
+        return []
+    if isinstance(chosen, str) or not isinstance(chosen, (Sequence, np.ndarray)):
+        raise TypeError(
+            f"{name} must be True, False or a list of images, got {chosen!r}"
+        )
+    images = [int(k) for k in chosen]
+    if any(not 1 <= k <= count - 2 for k in images):
+        raise ValueError(
+            f"{name} names images from 1 to {count - 2} (the ends stay), got {images}"
+        )
+    return images

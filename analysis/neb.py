@@ -13,18 +13,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 from ase import Atoms
 from ase.utils.abc import Optimizable
 
 from deepspin_ase.io import write_extxyz
+from deepspin_ase.optimize.filter import positive
 
-from .band import Band, constrain
+from .band import Band, chosen_images, constrain, springs
 from .joint_space import SPIN_SCALE, Metric, lengths_of, move, steps_between, tangents
 from .neb_path import NEBPath, warn_of_folds
 from .neb_plot import plot_path
-from .neb_run import run_band
+from .neb_run import BandLBFGS, run_band
 from .paths import interpolate
 from .string import redistribute
 
@@ -52,7 +54,9 @@ class SpinLatticeNEB(Optimizable):
     the images are put at equal distances along the path.
 
     All images that have moved are evaluated in one call of the model
-    (:class:`~.band.Band`), the ends once.
+    (:class:`~.band.Band`), the ends once. ASE's optimizers of gradients (BFGS, FIRE,
+    MDMin, ...) drive it; those that search lines of the energy have none here, and
+    ASE's ``NEBOptimizer`` takes ASE's own bands alone.
 
     Parameters
     ----------
@@ -116,17 +120,15 @@ class SpinLatticeNEB(Optimizable):
     ) -> None:
         if method not in _METHODS:
             raise ValueError(f"method must be one of {_METHODS}, got {method!r}")
-        sizes = {"torque_max": torque_max, "stress_max": stress_max}
-        for name, value in {"spin_scale": spin_scale, **sizes}.items():
-            if value is not None and not (np.isfinite(value) and value > 0.0):
-                raise ValueError(f"{name} must be positive, got {value}")
-        _springs(spring)
+        positive("spin_scale", spin_scale)
+        springs(spring)
         self.spring = spring
         self.climb = climb
         self.fall = fall
         self.method = method
-        self.torque_max = torque_max
-        self.stress_max = stress_max
+        self.torque_max: float | None = None
+        self.stress_max: float | None = None
+        self._set_limits(torque_max, stress_max)
         self.band = Band(images, cell=cell)
         self.metric = Metric.of(self.images[0], spin_scale, cell)
         gaps = lengths_of(self._rows())
@@ -138,6 +140,7 @@ class SpinLatticeNEB(Optimizable):
         self._x = np.zeros((len(gaps) - 1, *self._rows().shape[1:]))
         self._ends_checked = False
         self._known: tuple[int, str] | None = None
+        self._optimizer: BandLBFGS | None = None
         self._forces = np.zeros_like(self._x)
 
     @property
@@ -216,6 +219,8 @@ class SpinLatticeNEB(Optimizable):
     ) -> bool:
         """Optimise the band with :class:`~.neb_run.BandLBFGS`.
 
+        What earlier runs learned is kept.
+
         Parameters
         ----------
         fmax : float
@@ -231,10 +236,27 @@ class SpinLatticeNEB(Optimizable):
         -------
         bool
             Whether the band converged.
+
+        Raises
+        ------
+        ValueError
+            If a threshold is not positive, or ``steps`` is negative.
         """
-        self.torque_max = torque_max or self.torque_max
-        self.stress_max = stress_max or self.stress_max
-        return run_band(self, fmax=fmax, steps=steps, output=output)
+        positive("fmax", fmax)
+        if not isinstance(steps, Integral) or steps < 0:
+            raise ValueError(f"steps must be a whole number >= 0, got {steps!r}")
+        self._set_limits(torque_max, stress_max)
+        if self._optimizer is None:
+            parts = self.metric.parts(len(self.images[0]))
+            self._optimizer = BandLBFGS([*parts.values()])
+        return run_band(self, self._optimizer, fmax=fmax, steps=steps, output=output)
+
+    def _set_limits(self, torque_max: float | None, stress_max: float | None) -> None:
+        """Change the thresholds that are given, eV and eV/A^3."""
+        if torque_max is not None:
+            self.torque_max = positive("torque_max", torque_max)
+        if stress_max is not None:
+            self.stress_max = positive("stress_max", stress_max)
 
     # The band
 
@@ -335,7 +357,7 @@ class SpinLatticeNEB(Optimizable):
 
     def _spring_constants(self, energies: np.ndarray) -> np.ndarray:
         """Return the spring constants (P - 1,), eV/A^2."""
-        low, high = _springs(self.spring)
+        low, high = springs(self.spring)
         base = max(energies[0], energies[-1])
         upper = np.maximum(energies[:-1], energies[1:])
         if upper.max() <= base:
@@ -347,7 +369,7 @@ class SpinLatticeNEB(Optimizable):
         """Return which images climb now."""
         if self.climb is True:
             return [1 + int(self.energies[1:-1].argmax())]
-        return self._chosen("climb")
+        return chosen_images("climb", self.climb, len(self.images))
 
     def _falling(self) -> list[int]:
         """Return which images fall now."""
@@ -355,19 +377,7 @@ class SpinLatticeNEB(Optimizable):
             e = self.energies
             below = (e[1:-1] < e[:-2]) & (e[1:-1] < e[2:])
             return (1 + np.flatnonzero(below)).tolist()
-        return self._chosen("fall")
-
-    def _chosen(self, name: str) -> list[int]:
-        chosen = getattr(self, name)
-        if chosen is False:
-            return []
-        last = len(self.images) - 2
-        images = [int(k) for k in chosen]
-        if any(not 1 <= k <= last for k in images):
-            raise ValueError(
-                f"{name} names images from 1 to {last} (the ends stay), got {images}"
-            )
-        return images
+        return chosen_images("fall", self.fall, len(self.images))
 
     def _check_ends(self, fmax: float) -> None:
         """Warn where the ends are relaxed less well than the band shall be."""
@@ -386,15 +396,3 @@ class SpinLatticeNEB(Optimizable):
 
 
 _UNITS = {"force": "eV/A", "torque": "eV", "stress": "eV/A^3"}
-
-
-def _springs(spring: float | tuple[float, float]) -> tuple[float, float]:
-    constants = np.atleast_1d(np.asarray(spring, dtype=float))
-    if constants.shape not in ((1,), (2,)) or not (
-        np.isfinite(constants).all() and (constants > 0.0).all()
-    ):
-        raise ValueError(
-            "spring must be a positive constant, or those of low and high images, "
-            f"eV/A^2, got {spring}"
-        )
-    return float(constants[0]), float(constants[-1])

@@ -58,6 +58,10 @@ class BandLBFGS:
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._trust = MAX_STEP
 
+    def resume(self) -> None:
+        """Start again from anywhere, with what is known of curvatures."""
+        self._last = None
+
     def next(self, x: np.ndarray, forces: np.ndarray) -> np.ndarray:
         """Return where to go from ``x`` (P - 2, R, 3), A, by the forces there, eV/A."""
         if self._last is not None:
@@ -117,14 +121,14 @@ class BandLBFGS:
 
 def run_band(
     neb: SpinLatticeNEB,
+    optimizer: BandLBFGS,
     *,
     fmax: float,
     steps: int,
     output: str | os.PathLike[str] | None = None,
 ) -> bool:
     """Do what :meth:`.neb.SpinLatticeNEB.run` says."""
-    parts = neb.metric.parts(len(neb.images[0]))
-    optimizer = BandLBFGS([*parts.values()])
+    optimizer.resume()
     with tqdm(total=steps, desc="band", unit="step", disable=None) as progress:
         for step in range(steps + 1):
             forces = neb.get_forces()

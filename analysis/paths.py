@@ -6,6 +6,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 from ase import Atoms
@@ -97,8 +98,13 @@ def interpolate(
 
 def _check(initial: Atoms, final: Atoms, n_images: int, positions: str) -> None:
     check_same_atoms([initial, final])
-    if n_images < 3:
-        raise ValueError(f"a path needs at least 3 images, got n_images={n_images}")
+    if not isinstance(n_images, Integral) or n_images < 3:
+        raise ValueError(
+            f"a path needs a whole number of at least 3 images, got {n_images!r}"
+        )
+    for name, image in (("initial", initial), ("final", final)):
+        if not (np.isfinite(image.positions).all() and np.isfinite(image.cell).all()):
+            raise ValueError(f"positions or cell of {name} are not finite")
     if positions not in ("linear", "idpp"):
         raise ValueError(f"positions must be 'linear' or 'idpp', got {positions!r}")
     if positions == "idpp" and not np.allclose(
@@ -113,6 +119,8 @@ def check_same_atoms(images: Sequence[Atoms]) -> None:
     """Raise ValueError unless all images have the same atoms, in one order."""
     first = images[0]
     for k, image in enumerate(images):
+        if not isinstance(image, Atoms):
+            raise TypeError(f"image {k} should be Atoms, got {type(image).__name__}")
         if len(image) != len(first):
             raise ValueError(
                 f"image {k} has {len(image)} atoms and image 0 has {len(first)}; a "
@@ -129,7 +137,9 @@ def check_same_atoms(images: Sequence[Atoms]) -> None:
 
 
 def _orders(initial: Atoms, via: Sequence[ArrayLike] | None) -> list[np.ndarray]:
-    orders = [np.asarray(order, dtype=float) for order in via or ()]
+    if isinstance(via, (str, Atoms)):
+        raise TypeError(f"via takes moments (N, 3) of several orders, got {via!r}")
+    orders = [np.asarray(order, dtype=float) for order in (() if via is None else via)]
     for order in orders:
         if order.shape != (len(initial), 3) or not np.isfinite(order).all():
             raise ValueError(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from ase import Atoms, units
@@ -160,8 +161,8 @@ def transition_rate(
         drives the moments away from the saddle point without damping.
     """
     for name, value in (("damping", damping), ("friction", friction)):
-        if not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number of at least 0, got {value}")
+        if not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
     _check_same(minimum, saddle)
     over = saddle.copy()
     over.calc = saddle.calc
@@ -213,6 +214,9 @@ def transition_rate(
 
 
 def _check_same(minimum: Atoms, saddle: Atoms) -> None:
+    for atoms in (minimum, saddle):
+        if not isinstance(atoms, Atoms):
+            raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
     if not np.array_equal(minimum.numbers, saddle.numbers):
         raise ValueError("minimum and saddle must hold the same atoms in one order")
     if not np.allclose(minimum.cell.array, saddle.cell.array, atol=1e-8):

@@ -8,11 +8,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 from tqdm import tqdm
+
+from deepspin_ase.optimize.filter import positive
 
 from .joint_space import SPIN_SCALE
 from .mode_following import BLOCK, ModeFollowing
@@ -109,7 +112,9 @@ def find_saddle(
 
     From a point with one negative curvature already, such as the climbing image of
     a band, the search refines the saddle point. Out of a minimum it needs a kick; it
-    goes on in the direction of the kick until a curvature becomes negative.
+    goes on in the direction of the kick until a curvature becomes negative. That is a
+    gamble where there are many soft modes, as those of a skyrmion: it may leave along
+    any of them. Where the other side is known, start from a band.
 
     Parameters
     ----------
@@ -143,7 +148,7 @@ def find_saddle(
     ------
     ValueError
         If the start is a minimum and there is no kick, shapes do not fit, nothing
-        is free, a threshold is not positive, or the calculator or moments are
+        is free, a number is not as described, or the calculator or moments are
         missing.
     CalculationFailed
         If an energy or derivative is not finite.
@@ -158,9 +163,12 @@ def find_saddle(
     Steihaug, SIAM J. Numer. Anal. 20, 626 (1983), doi:10.1137/0720042.
     """
     limits = {"fmax": fmax, "torque_max": torque_max, "max_step": max_step}
-    for name, value in {**limits, "steps": steps}.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, got {value}")
+    for name, value in {**limits, "spin_scale": spin_scale, "step": step}.items():
+        positive(name, value)
+    if not isinstance(steps, Integral) or steps < 1:
+        raise ValueError(f"steps must be a whole number > 0, got {steps!r}")
+    if not (isinstance(kick, Real) and np.isfinite(kick)):
+        raise ValueError(f"kick must be a finite number, got {kick!r}")
     options = {
         "positions": positions,
         "spins": spins,

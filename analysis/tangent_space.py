@@ -59,6 +59,8 @@ class TangentSpace:
     ) -> None:
         if not (np.isfinite(spin_scale) and spin_scale > 0):
             raise ValueError(f"spin_scale must be a positive number, got {spin_scale}")
+        if not isinstance(atoms, Atoms):
+            raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
         others = [c for c in atoms.constraints if not isinstance(c, MASKS)]
         if others:
             names = ", ".join(sorted({type(c).__name__ for c in others}))

@@ -1,6 +1,7 @@
 """Model calls of joint relaxation, against ASE's optimizers and one part at a time.
 
-python benchmarks/relax.py [--large] [--cases TEXT] [--structure FILE --model MODEL]
+python benchmarks/relax.py [--large] [--boundary] [--cases TEXT]
+                           [--structure FILE --model MODEL]
 
 Relaxes atoms and spins (iron: lengths of moments as well; one case: the cell) to
 0.01 eV/A and 1e-4 eV, from the same start with
@@ -11,7 +12,9 @@ Relaxes atoms and spins (iron: lengths of moments as well; one case: the cell) t
   is best for the whole, until both thresholds hold at once.
 
 Prints a table and writes JSON. Calls are counted in the calculator. ``--large`` adds
-511 atoms of NiO with a vacancy; ``--structure`` any file with moments.
+511 atoms of NiO with a vacancy; ``--boundary`` Sigma 5 (310)[001] tilt boundaries of
+NiO as built, of 304 and of 11,328 atoms; ``--structure`` any file with moments. No
+method makes more than ``--most`` steps; those that were stopped there are marked.
 """
 
 from __future__ import annotations
@@ -39,14 +42,13 @@ from deepspin_ase import (
     get_spins,
     set_spins,
 )
+from deepspin_ase.grain_boundary import symmetric_tilt_boundary
 from deepspin_ase.io import read_structure
 from deepspin_ase.optimize import SpinLatticeFilter, SpinLatticeLBFGS
 from deepspin_ase.potentials import reference
 
 RESULTS = Path(__file__).parent / "results"
 FMAX, TORQUE_MAX, STRESS_MAX = 0.01, 1e-4, 5e-4
-MOST = 1000
-
 ASE = {
     "BFGS": ase.optimize.BFGS,
     "LBFGS": ase.optimize.LBFGS,
@@ -95,6 +97,24 @@ def iron() -> Atoms:
     return disturbed(atoms, 0.08)
 
 
+def boundary(thickness: int, repeat: tuple[int, int]) -> Atoms:
+    """Return a tilt boundary of NiO as built, its moments canted by 0.6 degrees.
+
+    Both grains keep the AFM-II order of the crystal.
+    """
+    nio = bulk("NiO", "rocksalt", 4.2166, cubic=True)
+    atoms = symmetric_tilt_boundary(
+        nio,
+        (3, 1, 0),
+        thickness=thickness,
+        repeat=repeat,
+        moments={"Ni": 1.277},
+        pattern=antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166),
+    )
+    cant_spins(atoms, 0.01, seed=1)
+    return atoms
+
+
 def disturbed(atoms: Atoms, displacement: float) -> Atoms:
     """Return the atoms displaced at random (rms, A), with canted moments."""
     atoms.rattle(displacement / np.sqrt(3), seed=1)
@@ -119,6 +139,10 @@ def cases(options: argparse.Namespace) -> dict[str, tuple[Any, Any, dict[str, bo
     }
     if options.large:
         found["NiO vacancy, 511 atoms"] = (nickel_oxide(4, vacancy=True), nio, {})
+    if options.boundary:
+        for thickness, repeat in ((1, (1, 2)), (3, (6, 4))):
+            start = boundary(thickness, repeat)
+            found[f"NiO boundary, {len(start)} atoms"] = (start, nio, {})
     return found
 
 
@@ -136,17 +160,20 @@ def joint_filter(atoms: Atoms, parts: dict[str, bool]) -> SpinLatticeFilter:
     )
 
 
-def together(start: Atoms, model: Any, parts: Any, make: Any) -> dict[str, Any]:
+def together(
+    start: Atoms, model: Any, parts: Any, make: Any, most: int
+) -> dict[str, Any]:
     """Relax everything with one optimizer."""
     atoms = started(start, model)
     joint = joint_filter(atoms, parts)
     clock = time.perf_counter()
-    optimizer = make(joint, logfile=None)
-    converged = bool(optimizer.run(fmax=FMAX, steps=MOST))
-    return row(atoms, joint, converged, time.perf_counter() - clock)
+    make(joint, logfile=None).run(fmax=FMAX, steps=most)
+    return row(atoms, joint, time.perf_counter() - clock)
 
 
-def in_turn(start: Atoms, model: Any, parts: Any, make: Any) -> dict[str, Any]:
+def in_turn(
+    start: Atoms, model: Any, parts: Any, make: Any, most: int
+) -> dict[str, Any]:
     """Relax lattice and moments one after the other until both are relaxed."""
     atoms = started(start, model)
     joint = joint_filter(atoms, parts)
@@ -157,35 +184,38 @@ def in_turn(start: Atoms, model: Any, parts: Any, make: Any) -> dict[str, Any]:
     for _ in range(100):
         for part in (lattice, moments):
             make(joint_filter(atoms, none | part), logfile=None).run(
-                fmax=FMAX, steps=MOST
+                fmax=FMAX, steps=most
             )
-        if joint.converged(FMAX) or atoms.calc.n_calls > MOST:
+        if joint.converged(FMAX) or atoms.calc.n_calls > most:
             break
-    return row(atoms, joint, joint.converged(FMAX), time.perf_counter() - clock)
+    return row(atoms, joint, time.perf_counter() - clock)
 
 
-def row(
-    atoms: Atoms, joint: SpinLatticeFilter, converged: bool, seconds: float
-) -> dict[str, Any]:
-    """Return what a relaxation came to."""
+def row(atoms: Atoms, joint: SpinLatticeFilter, seconds: float) -> dict[str, Any]:
+    """Return what a relaxation came to.
+
+    Converged is what meets all thresholds; some of ASE's optimizers ask for less.
+    """
     lengths = np.linalg.norm(get_spins(atoms), axis=1)
     return {
         "calls": atoms.calc.n_calls,
-        "converged": converged,
+        "converged": joint.converged(FMAX),
         "energy_eV": joint.get_potential_energy(),
         "seconds": round(seconds, 2),
         "mean_moment": float(lengths[lengths > 0].mean()),
     } | joint.residuals()
 
 
-def compare(name: str, case: Any, only: Sequence[str] | None) -> dict[str, Any]:
+def compare(
+    name: str, case: Any, only: Sequence[str] | None, most: int
+) -> dict[str, Any]:
     """Run all methods on one case and print their rows."""
     start, model, parts = case
     print(f"\n{name}\n{'':34}{'calls':>6}{'ratio':>7}{'energy (eV)':>16}{'s':>9}")
     found: dict[str, Any] = {}
 
     def add(label: str, run: Callable[..., Any], make: Any) -> None:
-        found[label] = run(start, model, parts, make)
+        found[label] = run(start, model, parts, make, most)
         own = found[label]
         ratio = own["calls"] / found["SpinLatticeLBFGS"]["calls"]
         mark = "" if own["converged"] else "  not converged"
@@ -211,12 +241,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--boundary", action="store_true")
     parser.add_argument(
         "--cases", default="", help="only those with this in their name"
     )
     parser.add_argument("--structure", type=Path)
     parser.add_argument("--model", default="NiO")
-    parser.add_argument("--only", nargs="+", choices=[*ASE], help="of ASE's optimizers")
+    parser.add_argument("--only", nargs="*", choices=[*ASE], help="of ASE's optimizers")
+    parser.add_argument("--most", type=int, default=1000, help="steps of a method")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "relax.json")
     options = parser.parse_args()
@@ -233,7 +265,7 @@ def main() -> None:
     for name, case in cases(options).items():
         if options.cases not in name:
             continue
-        content[name] = compare(name, case, options.only)
+        content[name] = compare(name, case, options.only, options.most)
         options.output.write_text(json.dumps(content, indent=1) + "\n")
 
 

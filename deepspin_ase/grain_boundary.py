@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from ase import Atoms
@@ -79,12 +80,17 @@ def symmetric_tilt_boundary(
     ...                         pattern=order)
     """
     directions = _directions(crystal, plane, axis)
-    _check_numbers(thickness, repeat, merge)
+    offset = _check_numbers(thickness, repeat, shift, expansion, merge)
     grain = _grain(crystal, directions, (*repeat, thickness), moments, pattern)
     upper = _turned(grain)
     periods = crystal.cell[0, 0] * np.linalg.norm(directions, axis=1)
-    upper.positions[:, :2] += np.asarray(shift, dtype=float) * periods[:2]
+    upper.positions[:, :2] += offset * periods[:2]
     height = grain.cell[2, 2] + expansion
+    if height <= 0.0:
+        raise ValueError(
+            f"expansion = {expansion} A leaves nothing of grains that are "
+            f"{grain.cell[2, 2]:.3f} A high"
+        )
     upper.positions[:, 2] += 2.0 * grain.cell[2, 2] + expansion
     both = grain + upper
     both.set_cell([grain.cell[0, 0], grain.cell[1, 1], 2.0 * height])
@@ -99,6 +105,8 @@ def _directions(
     crystal: Atoms, plane: Sequence[int], axis: Sequence[int]
 ) -> np.ndarray:
     """Return integer vectors along x, y and z of the bicrystal, as rows."""
+    if not isinstance(crystal, Atoms):
+        raise TypeError(f"expected Atoms, got {type(crystal).__name__}")
     edge = crystal.cell[0, 0]
     if edge <= 0.0 or not np.allclose(crystal.cell, edge * np.eye(3), atol=1e-6 * edge):
         raise ValueError(
@@ -116,20 +124,37 @@ def _directions(
 
 def _reduced(name: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
     vector = np.asarray(indices)
+    if vector.dtype.kind not in "iuf":
+        vector = np.zeros(0)
     if vector.shape != (3,) or not vector.any() or (vector != np.rint(vector)).any():
         raise ValueError(
-            f"{name} must be three integers, not all zero, got {list(indices)}"
+            f"{name} must be three integers, not all zero, got {indices!r}"
         )
     whole = vector.astype(int)
     return whole // np.gcd.reduce(whole)
 
 
-def _check_numbers(thickness: int, repeat: tuple[int, int], merge: float) -> None:
+def _check_numbers(
+    thickness: int,
+    repeat: tuple[int, int],
+    shift: tuple[float, float],
+    expansion: float,
+    merge: float,
+) -> np.ndarray:
+    """Return the shift, (2,)."""
+    if np.shape(repeat) != (2,):
+        raise ValueError(f"repeat must be two whole numbers, got {repeat!r}")
     for name, value in (("thickness", thickness), *(("repeat", r) for r in repeat)):
-        if value != int(value) or value < 1:
-            raise ValueError(f"{name} must be a whole number of periods, got {value}")
-    if merge <= 0.0:
-        raise ValueError(f"merge must be a positive distance in A, got {merge}")
+        if not isinstance(value, Real) or value != int(value) or value < 1:
+            raise ValueError(f"{name} must be a whole number of periods, got {value!r}")
+    if not (isinstance(merge, Real) and merge > 0.0):
+        raise ValueError(f"merge must be a positive distance in A, got {merge!r}")
+    move = np.asarray(shift, dtype=float)
+    if move.shape != (2,) or not np.isfinite(move).all():
+        raise ValueError(f"shift must be two numbers, in periods, got {shift!r}")
+    if not (isinstance(expansion, Real) and np.isfinite(expansion)):
+        raise ValueError(f"expansion must be a distance in A, got {expansion!r}")
+    return move
 
 
 def _grain(

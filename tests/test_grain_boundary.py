@@ -130,7 +130,13 @@ def test_moments_turn_with_the_grains() -> None:
         ({"plane": (1.5, 1, 0)}, "three integers"),
         ({"thickness": 0}, "thickness"),
         ({"repeat": (1, 0)}, "repeat"),
+        ({"repeat": 2}, "repeat"),
         ({"merge": 0.0}, "merge"),
+        ({"merge": "near"}, "merge"),
+        ({"plane": "310"}, "three integers"),
+        ({"shift": (0.5,)}, "shift"),
+        ({"expansion": float("nan")}, "expansion"),
+        ({"expansion": -50.0}, "leaves nothing"),
         ({"shift": (0.0, 0.5)}, "Ni and O are closer"),
     ],
 )

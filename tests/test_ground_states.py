@@ -183,3 +183,16 @@ def test_bad_input() -> None:
     images = [simple_cubic(0.01, 0.0) for _ in range(2)]
     with pytest.raises(ValueError, match="share a calculator"):
         relax_together(images)
+
+
+def test_structures_are_relaxed_once() -> None:
+    atoms = bulk("Fe", a=2.87)
+    set_spins(atoms, {"Fe": 2.3})
+    for images in ([], [atoms, atoms]):
+        with pytest.raises(ValueError, match="each of them once"):
+            relax_together(images)
+
+
+def test_only_atoms_are_searched() -> None:
+    with pytest.raises(TypeError, match="expected Atoms"):
+        search_magnetic_orders("Fe")  # type: ignore[arg-type]

@@ -475,6 +475,27 @@ def test_climbing_images_are_inner_ones() -> None:
         neb.get_forces()
 
 
+@pytest.mark.parametrize("climb", ["yes", 1, None])
+def test_climbing_images_are_a_list(climb: Any) -> None:
+    with pytest.raises(TypeError, match="climb must be"):
+        SpinLatticeNEB(macrospin_images(0.0, 4), climb=climb).get_forces()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"fmax": -1.0}, ValueError, "fmax"),
+        ({"fmax": "low"}, TypeError, "fmax"),
+        ({"torque_max": -1.0}, ValueError, "torque_max"),
+        ({"steps": -1}, ValueError, "steps"),
+        ({"steps": 1.5}, ValueError, "steps"),
+    ],
+)
+def test_runs_that_make_no_sense(options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        SpinLatticeNEB(macrospin_images(0.0, 4)).run(**options)
+
+
 class Broken(Potential):
     """Not finite away from the poles."""
 

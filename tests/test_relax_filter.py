@@ -162,3 +162,23 @@ def test_ase_optimizers(optimizer: Any) -> None:
 @pytest.mark.parametrize("optimizer", SLOW_OPTIMIZERS.values(), ids=SLOW_OPTIMIZERS)
 def test_more_ase_optimizers(optimizer: Any) -> None:
     check_optimizer(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"cell_mask": (1, 1, 1, 0, 0, 0)}, ValueError, "without cell=True"),
+        ({"pressure_GPa": 1.0}, ValueError, "without cell=True"),
+        ({"spin_scale": "wide"}, TypeError, "spin_scale must be a positive number"),
+        ({"torque_max": -1.0}, ValueError, "torque_max must be a positive number"),
+    ],
+)
+def test_options_that_do_not_fit(options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        SpinLatticeFilter(iron(), **options)
+
+
+@pytest.mark.parametrize("what", ["iron.extxyz", None, [1, 2]])
+def test_only_atoms_are_filtered(what: Any) -> None:
+    with pytest.raises(TypeError, match="expected Atoms"):
+        SpinLatticeFilter(what)

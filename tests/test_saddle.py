@@ -272,3 +272,23 @@ def test_skyrmion_collapse_does_not_depend_on_the_start():
     values = np.linalg.eigvalsh(JointHessian(atoms, positions=False).matrix())
     assert np.sum(values < 0) == 1
     assert values[:2] == pytest.approx(saddle.curvatures, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"fmax": "low"}, TypeError, "fmax must be a positive number"),
+        ({"steps": 2.5}, ValueError, "steps must be a whole number"),
+        ({"kick": float("nan")}, ValueError, "kick must be a finite number"),
+        ({"spin_scale": -1.0}, ValueError, "spin_scale must be a positive number"),
+    ],
+)
+def test_searches_that_make_no_sense(options, error, message):
+    atoms = Atoms("Fe", magmoms=[1.0])
+    with pytest.raises(error, match=message):
+        find_saddle(atoms, **options)
+
+
+def test_only_atoms_have_saddles():
+    with pytest.raises(TypeError, match="expected Atoms"):
+        find_saddle("Fe", kick=0.1)

@@ -108,6 +108,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _images(arguments: argparse.Namespace) -> list[Atoms]:
     """Return the band of the output file, or else a first guess."""
+    if not arguments.output.parent.is_dir():
+        raise ValueError(f"the folder {arguments.output.parent} does not exist")
     initial, final = (read_structure(p) for p in (arguments.initial, arguments.final))
     if not arguments.output.exists():
         return interpolate(

@@ -105,6 +105,8 @@ def _add_ends(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.output.suffix not in (".extxyz", ".xyz"):
         raise ValueError(f"{arguments.output} must end in .extxyz or .xyz")
+    if not arguments.output.parent.is_dir():
+        raise ValueError(f"the folder {arguments.output.parent} does not exist")
     if arguments.pressure_GPa and not arguments.cell:
         raise ValueError("--pressure-GPa does nothing without --cell")
     atoms = read_structure(arguments.structure)

@@ -36,6 +36,8 @@ class Bonds:
     hats : (E, n_nodes) array
         Functions of the distance that are 1 on one node and 0 on the others;
         the first is 1 at all shorter distances.
+    kind : (E,) integers
+        The unordered pair of elements, from 0 to ``n_kinds`` - 1.
     add : (N, E) sparse array
         Adds what pairs give to their atom i.
     """
@@ -53,9 +55,25 @@ class Bonds:
         )
         places = steps[:, None] - np.arange(len(NODES))
         self.hats = np.clip(1.0 - abs(places), 0.0, None)
+        elements, label = np.unique(atoms.numbers, return_inverse=True)
+        present = np.unique(label[sites])
+        place = np.zeros(len(elements), dtype=int)
+        place[present] = np.arange(len(present))
+        ends = np.sort(place[label][np.stack([self.i, self.j])], axis=0)
+        table = np.zeros((len(present),) * 2, dtype=int)
+        upper = np.triu_indices(len(present))
+        table[upper] = np.arange(len(upper[0]))
+        self.kind, self.n_kinds = table[ends[0], ends[1]], len(upper[0])
         pairs = np.arange(len(self.i))
         self.add = sp.csr_array(
             (np.ones(len(pairs)), (self.i, pairs)), shape=(len(atoms), len(pairs))
+        )
+        # Of the hats of a distance at most two differ from zero.
+        pair, node = np.nonzero(self.hats)
+        rows = (self.kind[pair] * len(NODES) + node) * len(atoms) + self.i[pair]
+        n_rows = self.n_kinds * len(NODES) * len(atoms)
+        self._add_by_node = sp.csr_array(
+            (self.hats[pair, node], (rows, pair)), shape=(n_rows, len(pairs))
         )
 
     def difference(self, values: np.ndarray) -> np.ndarray:
@@ -73,11 +91,11 @@ class Bonds:
         """Return the (3N, 3N) matrix of blocks (N, 3, 3) of atoms and (E, 3, 3)."""
         n_atoms = self.add.shape[0]
         starts = np.searchsorted(self.i, np.arange(n_atoms + 1))
+        diagonal = starts + np.arange(n_atoms + 1)  # ahead of the pairs of its row
+        data = np.insert(pairs, starts[:-1], own, axis=0)
+        places = np.insert(self.j, starts[:-1], np.arange(n_atoms))
         shape = (3 * n_atoms, 3 * n_atoms)
-        everyone = np.arange(n_atoms + 1)
-        return sp.csr_array(
-            sp.bsr_array((own, everyone[:-1], everyone), shape=shape)
-        ) + sp.csr_array(sp.bsr_array((pairs, self.j, starts), shape=shape))
+        return sp.csr_array(sp.bsr_array((data, places, diagonal), shape=shape))
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return the sums (N, ...) over the pairs of each atom of (E, ...) values."""
@@ -85,15 +103,22 @@ class Bonds:
         flat = self.add @ values.reshape(len(values), math.prod(shape))
         return flat.reshape(-1, *shape)
 
-    def kinds(self, numbers: np.ndarray, elements: np.ndarray) -> list[np.ndarray]:
-        """Return (E,) masks, one for each unordered pair of the elements."""
-        low = np.minimum(numbers[self.i], numbers[self.j])
-        high = np.maximum(numbers[self.i], numbers[self.j])
-        return [
-            (low == a) & (high == b)
-            for k, a in enumerate(elements)
-            for b in elements[k:]
-        ]
+    def sums_by_node(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of (E, c) values times each hat for the pairs of each kind.
+
+        (n_kinds, n_nodes, N, c).
+        """
+        n_atoms = self.add.shape[0]
+        flat = self._add_by_node @ values
+        return flat.reshape(self.n_kinds, len(NODES), n_atoms, values.shape[1])
+
+    def at_distances(self, values: np.ndarray) -> np.ndarray:
+        """Return functions by their values (n_kinds, n_nodes, c) on nodes, (E, c)."""
+        found = np.zeros((len(self.i), values.shape[2]))
+        for kind, own in enumerate(values):
+            pairs = self.kind == kind
+            found[pairs] = self.hats[pairs] @ own
+        return found
 
 
 def nearest_distance(atoms: Atoms, sites: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,10 @@ class SpinLatticeFilter(Filter):
     ------
     ValueError
         If there is no calculator, nothing to move, no moments, no cell or periodic
-        direction for ``cell``, or a scale or threshold is not positive.
+        direction for ``cell``, a mask or pressure without ``cell``, or a scale or
+        threshold is not positive.
+    TypeError
+        If ``atoms`` are none, or a scale or threshold is no number.
 
     Examples
     --------
@@ -96,11 +100,15 @@ class SpinLatticeFilter(Filter):
         cell_mask: Sequence[Any] | np.ndarray | None = None,
         pressure_GPa: float = 0.0,
     ) -> None:
+        if not isinstance(atoms, Atoms):
+            raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
         super().__init__(atoms, indices=range(len(atoms)))
         self.parts = _parts(
             positions=positions, cell=cell, spins=spins, magnitudes=magnitudes
         )
         _check(atoms, self.parts)
+        if not cell and (cell_mask is not None or pressure_GPa):
+            raise ValueError("cell_mask and pressure_GPa do nothing without cell=True")
         if cell_scale is None:
             volume = atoms.get_volume() if cell else 1.0
             cell_scale = float(np.sqrt(_MODULUS * volume / 10.0))
@@ -357,6 +365,8 @@ def _check(atoms: Atoms, parts: frozenset[str]) -> None:
 
 def positive(name: str, value: float) -> float:
     """Return ``value``, or raise ValueError if it is not a finite number > 0."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a positive number, got {value!r}")
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value}")
     return float(value)

@@ -161,6 +161,8 @@ def search_magnetic_orders(
         If there is no calculator, no atom carries a moment, there are no starts, or
         an argument is not as described.
     """
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
     if atoms.calc is None:
         raise ValueError(
             "the atoms have no calculator; set atoms.calc = DeepSpinCalculator(...)"
@@ -200,7 +202,9 @@ def search_magnetic_orders(
 
 def _supercell(atoms: Atoms, supercell: int | ArrayLike) -> Atoms:
     matrix = np.asarray(supercell)
-    if matrix.ndim == 0:
+    if matrix.dtype.kind not in "iuf":
+        matrix = np.zeros(0)
+    elif matrix.ndim == 0:
         matrix = np.diag(np.where(atoms.pbc, matrix, 1))
     elif matrix.shape == (3,):
         matrix = np.diag(matrix)

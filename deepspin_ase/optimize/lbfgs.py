@@ -57,6 +57,10 @@ def relax(
 ) -> Relaxation:
     """Relax positions and moments together, and on request cell and lengths.
 
+    Where symmetry makes all forces or torques vanish, as those of collinear moments,
+    a saddle point counts as relaxed: :func:`deepspin_ase.cant_spins` and
+    ``atoms.rattle`` lead off it.
+
     Parameters
     ----------
     atoms : Atoms

@@ -26,8 +26,8 @@ _FLOOR = 1e-3
 #: Unknowns up to which a matrix is factorised; beyond, conjugate gradients.
 _DENSE = 1200
 
-#: Relative residual of conjugate gradients.
-_TOLERANCE = 1e-5
+#: Relative residual of conjugate gradients: the model is no better than this.
+_TOLERANCE = 1e-2
 
 
 class Preconditioner:
@@ -116,7 +116,9 @@ class _Block:
     def solve(self, free: np.ndarray, right: np.ndarray) -> np.ndarray:
         if self._inverse is None:
             matrix = self.model.matrix(self.coefficients)
-            self._inverse = _Inverse(matrix[free][:, free])
+            if not free.all():
+                matrix = matrix[free][:, free]
+            self._inverse = _Inverse(matrix)
         return self._inverse(right)
 
 

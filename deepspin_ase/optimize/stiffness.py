@@ -37,6 +37,9 @@ _TURN, _STRETCH = 0.05, 1.0
 #: pairs of moments in it.
 _DECAY, _PAIR_SHARE = 2.5, 0.2
 
+#: Atoms or edges of the cell that have moved by more than this, A, make new bonds.
+_STALE = 0.03
+
 #: Projector of (9,) strains on symmetric ones.
 _SYMMETRIC = 0.5 * (
     np.eye(9) + np.eye(9).reshape(3, 3, 3, 3).swapaxes(2, 3).reshape(9, 9)
@@ -55,12 +58,12 @@ class Stiffness:
     guess: np.ndarray
     _nearest: float
     _bonds: Bonds
-    _at: tuple[np.ndarray, np.ndarray] | None = None
+    _at: np.ndarray | None = None
 
     def _bonds_of(self, atoms: Atoms, sites: np.ndarray) -> Bonds:
-        """Return the bonds, the last ones where no atom has moved."""
-        at = (atoms.positions.copy(), atoms.cell.array.copy())
-        if self._at is None or not all(map(np.array_equal, at, self._at)):
+        """Return the bonds, the last ones where atoms and cell have hardly moved."""
+        at = np.concatenate([atoms.positions, atoms.cell.array])
+        if self._at is None or abs(at - self._at).max() > _STALE:
             self._at, self._bonds = at, Bonds(atoms, sites, self._nearest)
         return self._bonds
 
@@ -95,7 +98,7 @@ class LatticeStiffness(Stiffness):
         self._nearest = nearest_distance(atoms, every)
         self.update(atoms)
         bond = _SPRING * np.exp(-_DECAY * (NODES - NODES[0]))
-        pairs = np.tile(np.concatenate([bond, 0.1 * bond]), len(self._kinds))
+        pairs = np.tile(np.concatenate([bond, 0.1 * bond]), self._bonds.n_kinds)
         self.guess = np.concatenate([pairs, np.full(len(self._sites), _ATOM)])
 
     def update(self, atoms: Atoms) -> None:
@@ -103,7 +106,6 @@ class LatticeStiffness(Stiffness):
         self._n_atoms = len(atoms)
         every = np.ones(len(atoms), dtype=bool)
         self._bonds = self._bonds_of(atoms, every)
-        self._kinds = self._bonds.kinds(atoms.numbers, np.unique(atoms.numbers))
 
     def columns(self, step: np.ndarray) -> np.ndarray:
         """Return (n, K): each term's matrix times the step (n,)."""
@@ -116,22 +118,28 @@ class LatticeStiffness(Stiffness):
         if self._strain:
             change += bonds.vectors @ step[-9:].reshape(3, 3)
         along = bonds.normals * np.sum(bonds.normals * change, axis=1, keepdims=True)
-        found = []
-        for kind in self._kinds:
-            pairs = np.flatnonzero(kind)
-            for part in (along[pairs], change[pairs] - along[pairs]):
-                for hat in bonds.hats[pairs].T:
-                    found.append(self._pull(hat[:, None] * part, pairs))
-        for site in self._sites:
-            pull = site[:, None] * moves
-            found.append(self._joined(pull, np.zeros(9)))
-        return np.stack(found, axis=1)
+        pulls = self._pulls([along, change - along])
+        still = np.zeros(9)
+        sites = [self._joined(site[:, None] * moves, still) for site in self._sites]
+        return np.stack([*pulls, *sites], axis=1)
 
-    def _pull(self, tension: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Return the gradient that tensions (P, 3) of some pairs mean."""
+    def _pulls(self, tensions: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the gradients that tensions (E, 3) mean, by kind, tension and node."""
         bonds = self._bonds
-        virial = 0.5 * np.einsum("pa,pb->ab", tension, bonds.vectors[pairs])
-        return self._joined(-(bonds.add[:, pairs] @ tension), virial.ravel())
+        moves = -bonds.sums_by_node(np.concatenate(tensions, axis=1))
+        moves = moves.reshape(*moves.shape[:3], len(tensions), 3)
+        strains = np.zeros((*moves.shape[:2], len(tensions), 3, 3))
+        if self._strain:
+            outer = [t[:, :, None] * bonds.vectors[:, None] for t in tensions]
+            flat = np.stack(outer, axis=1).reshape(len(bonds.i), 9 * len(tensions))
+            sums = 0.5 * bonds.sums_by_node(flat).sum(axis=2)
+            strains = sums.reshape(strains.shape)
+        return [
+            self._joined(moves[kind, node, :, k], strains[kind, node, k].ravel())
+            for kind in range(bonds.n_kinds)
+            for k in range(len(tensions))
+            for node in range(len(NODES))
+        ]
 
     def _joined(self, moves: np.ndarray, strain: np.ndarray) -> np.ndarray:
         parts = [moves.ravel()] if self._positions else []
@@ -142,13 +150,9 @@ class LatticeStiffness(Stiffness):
     def matrix(self, coefficients: np.ndarray) -> sp.csr_array:
         """Return the (n, n) sum of the terms."""
         bonds, nodes = self._bonds, len(NODES)
-        along, across = np.zeros((2, len(bonds.i)))
-        pair_terms = coefficients[: 2 * nodes * len(self._kinds)]
-        for kind, (longitudinal, transverse) in zip(
-            self._kinds, pair_terms.reshape(-1, 2, nodes), strict=True
-        ):
-            along[kind] = bonds.hats[kind] @ longitudinal
-            across[kind] = bonds.hats[kind] @ transverse
+        pair_terms = coefficients[: 2 * nodes * bonds.n_kinds]
+        by_kind = pair_terms.reshape(bonds.n_kinds, 2, nodes).swapaxes(1, 2)
+        along, across = bonds.at_distances(by_kind).T
         outer = np.einsum("pa,pb->pab", bonds.normals, bonds.normals)
         springs = across[:, None, None] * np.eye(3)
         springs += (along - across)[:, None, None] * outer
@@ -189,8 +193,9 @@ class _MomentStiffness(Stiffness):
         self._nearest = nearest_distance(atoms, moments)
         self.update(atoms)
         pair = _PAIR_SHARE * scale * np.exp(-_DECAY * (NODES - NODES[0]))
+        terms = self._bonds.n_kinds * self._weights.shape[1]
         self.guess = np.concatenate(
-            [np.tile(pair, len(self._weights)), np.full(len(self._sites), scale)]
+            [np.tile(pair, terms), np.full(len(self._sites), scale)]
         )
 
     def update(self, atoms: Atoms) -> None:
@@ -199,20 +204,19 @@ class _MomentStiffness(Stiffness):
         spins = get_spins(atoms)
         lengths = np.linalg.norm(spins, axis=1, keepdims=True)
         self._directions = spins / np.where(lengths > 0, lengths, 1.0)
-        elements = np.unique(atoms.numbers[self._magnetic])
-        self._weights = self._pair_weights(self._bonds.kinds(atoms.numbers, elements))
+        self._weights = self._pair_weights()
 
-    def _pair_weights(self, kinds: list[np.ndarray]) -> list[np.ndarray]:
-        return [kind.astype(float) for kind in kinds]
+    def _pair_weights(self) -> np.ndarray:
+        """Return the weights of the terms of a pair, (E, w)."""
+        return np.ones((len(self._bonds.i), 1))
 
     def _split(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return J of all pairs (E,) and a of all atoms (N,)."""
-        count = len(self._weights) * len(NODES)
-        exchange = np.zeros(len(self._bonds.i))
-        for weight, values in zip(
-            self._weights, coefficients[:count].reshape(-1, len(NODES)), strict=True
-        ):
-            exchange += weight * (self._bonds.hats @ values)
+        bonds, n_weights = self._bonds, self._weights.shape[1]
+        count = bonds.n_kinds * n_weights * len(NODES)
+        by_kind = coefficients[:count].reshape(bonds.n_kinds, n_weights, len(NODES))
+        each = bonds.at_distances(by_kind.swapaxes(1, 2))
+        exchange = np.sum(self._weights * each, axis=1)
         sites = np.zeros(len(self._directions))
         for site, value in zip(self._sites, coefficients[count:], strict=True):
             sites[site] = value
@@ -222,10 +226,16 @@ class _MomentStiffness(Stiffness):
         """Return each term's product with (N, k) steps."""
         bonds = self._bonds
         change = bonds.difference(step)
+        n_weights, n_components = self._weights.shape[1], step.shape[1]
+        weighted = self._weights[:, :, None] * change[:, None]
+        flat = weighted.reshape(len(change), n_weights * n_components)
+        products = -bonds.sums_by_node(flat)
+        products = products.reshape(*products.shape[:3], n_weights, n_components)
         return [
-            -(bonds.add @ ((weight * hat)[:, None] * change))
-            for weight in self._weights
-            for hat in bonds.hats.T
+            products[kind, node, :, k]
+            for kind in range(bonds.n_kinds)
+            for k in range(n_weights)
+            for node in range(len(NODES))
         ] + [site[:, None] * step for site in self._sites]
 
 
@@ -235,11 +245,10 @@ class TurnStiffness(_MomentStiffness):
     def __init__(self, atoms: Atoms) -> None:
         super().__init__(atoms, _TURN)
 
-    def _pair_weights(self, kinds: list[np.ndarray]) -> list[np.ndarray]:
+    def _pair_weights(self) -> np.ndarray:
         e, bonds = self._directions, self._bonds
         cosine = np.sum(e[bonds.i] * e[bonds.j], axis=1)
-        signed = [np.clip(cosine, 0.0, None), np.clip(-cosine, 0.0, None)]
-        return [kind * weight for kind in kinds for weight in signed]
+        return np.clip(np.stack([cosine, -cosine], axis=1), 0.0, None)
 
     def columns(self, step: np.ndarray) -> np.ndarray:
         """Return (n, K): each term's matrix times the step (n,)."""

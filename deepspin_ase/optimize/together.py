@@ -61,9 +61,13 @@ def relax_together(
     Raises
     ------
     ValueError
-        As :class:`SpinLatticeFilter`; or if the structures have several calculators.
+        As :class:`SpinLatticeFilter`; or if there are no structures, one is there
+        twice, or they have several calculators.
     """
     positive("fmax", fmax)
+    images = [images] if isinstance(images, Atoms) else list(images)
+    if not images or len({id(image) for image in images}) < len(images):
+        raise ValueError("relax_together takes structures, each of them once")
     calculator = images[0].calc
     for image in images:
         if image.calc is not calculator:
