@@ -114,7 +114,7 @@ def temperatures(dyn):
 
 record = []
 dyn.attach(lambda: record.append(temperatures(dyn)), 40)
-dyn.run(4000)
+dyn.run(2000)
 time_fs, lattice, spin, energy = np.array(record).T
 print(f"lattice {lattice[0]:.0f} -> {lattice[-5:].mean():.0f} K,", end=" ")
 print(f"spins {spin[0]:.0f} -> {spin[-5:].mean():.0f} K;", end=" ")
@@ -209,7 +209,7 @@ print(f"restored at {again.time_fs:.0f} fs")
 # Without a bath the total energy is conserved but for a fluctuation that falls with
 # the square of the time step, and does not drift. The default spin integrator solves
 # its equations to round-off, which makes it reversible and takes more model calls the
-# longer the step; `Midpoint(tolerance=1e-7)` conserves energy as well in two to four
+# longer the step; `Midpoint(tolerance=1e-7)` conserves energy as well in two to five
 # calls, without that reversibility. A driver warns when a spin turns by more than
 # 0.5 rad in a step.
 
