@@ -265,7 +265,8 @@ def main() -> None:
     for name, case in cases(options).items():
         if options.cases not in name:
             continue
-        content[name] = compare(name, case, options.only, options.most)
+        found = compare(name, case, options.only, options.most)
+        content[name] = content.get(name, {}) | found
         options.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
