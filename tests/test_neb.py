@@ -21,7 +21,7 @@ from ase.constraints import FixAtoms, FixedLine
 from ase.io import read
 from ase.optimize import BFGS, FIRE, FIRE2, LBFGS, MDMin
 from ase.optimize.ode import ODE12r
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from deepspin_ase import DeepSpinCalculator, get_spins, read_extxyz, set_spins
 from deepspin_ase.analysis.neb import (
@@ -36,11 +36,15 @@ from deepspin_ase.optimize import relax_spins
 from deepspin_ase.potentials import (
     CubicAnisotropy,
     DzyaloshinskiiMoriya,
+    Exponential,
     Heisenberg,
     LennardJones,
+    Mixture,
+    PairPotential,
     Potential,
     Shells,
     Sum,
+    Switched,
     UniaxialAnisotropy,
     Zeeman,
 )
@@ -250,6 +254,56 @@ def test_path_of_the_cell_between_two_fcc_variants() -> None:
     assert path.barrier_forward == pytest.approx(saddle.fun - fcc.fun, rel=1e-6)
     assert path.shares["cell"] == pytest.approx(1.0)
     assert neb.residuals()["stress"] < 1e-5
+
+
+def test_path_of_the_cell_from_fcc_to_bcc() -> None:
+    """Bain's path: the barrier is the highest of the lowest energies at each c/a.
+
+    Morse's potential, D (x^2 - 2x) with x = exp(-b (r - r0)), is soft enough with
+    b r0 = 4 for both to be minima. The scan sums over the lattice by itself.
+    """
+    depth, stiffness, r0, cutoff = 0.1, 1.6, 2.5, 6.25
+    core = Exponential(0.5 / stiffness, r0, cutoff)
+    well = Exponential(1.0 / stiffness, r0, cutoff)
+    radial = Switched(Mixture([(depth, core), (-2 * depth, well)]), 0.6 * cutoff)
+    steps = np.stack(np.meshgrid(*[np.arange(-7, 8)] * 3), axis=-1).reshape(-1, 3)
+    steps = steps[steps.any(axis=1)]
+
+    def energy(side: float, ratio: float) -> float:
+        cell = tetragonal(side, side, ratio * side).cell.array
+        r = np.linalg.norm(steps @ cell, axis=1)
+        x = np.exp(-stiffness * (r - r0))
+        y = np.clip((r / cutoff - 0.6) / 0.4, 0.0, 1.0)
+        cut = 1 - 10 * y**3 + 15 * y**4 - 6 * y**5
+        return 0.5 * depth * float(np.sum((x**2 - 2 * x) * cut))
+
+    def best(ratio: float) -> Any:
+        """Return the best side at fixed c/a."""
+        return minimize_scalar(energy, (2.8, 2.9), args=(ratio,), tol=1e-8)
+
+    fcc, bcc = best(np.sqrt(2)), best(1.0)
+    top = minimize_scalar(
+        lambda ratio: -best(ratio).fun,
+        bounds=(1.0, np.sqrt(2)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    first = tetragonal(fcc.x, fcc.x, np.sqrt(2) * fcc.x)
+    first.calc = DeepSpinCalculator(PairPotential(radial))
+    neb = SpinLatticeNEB(
+        interpolate(first, tetragonal(*[bcc.x] * 3), 5),
+        cell=True,
+        climb=True,
+        spring=0.5,
+    )
+    assert neb.run(fmax=1e-3, stress_max=1e-5)
+    path = neb.path()
+    assert path.barrier_forward == pytest.approx(-top.fun - fcc.fun, rel=1e-5)
+    assert path.barrier_reverse == pytest.approx(-top.fun - bcc.fun, rel=1e-5)
+    assert 0.0 < path.barrier_reverse < path.barrier_forward
+    edges = neb.images[int(np.argmax(path.energies))].cell.array
+    a, c = edges[1] + edges[2], edges[0] + edges[1]
+    assert np.linalg.norm(c) / np.linalg.norm(a) == pytest.approx(top.x, abs=1e-3)
 
 
 def test_layers_are_strained_in_their_plane() -> None:
