@@ -77,11 +77,17 @@ class ModeFollowing:
     def read(self, direction: tuple[ArrayLike | None, ArrayLike | None]) -> np.ndarray:
         """Return a direction (displacements, turns) as a unit vector (D,)."""
         shape = (len(self.atoms), 3)
-        parts = [np.zeros(shape) if x is None else np.asarray(x) for x in direction]
+        try:
+            parts = [
+                np.zeros(shape) if x is None else np.asarray(x, dtype=float)
+                for x in direction
+            ]
+        except (TypeError, ValueError):
+            parts = []
         if len(parts) != 2 or any(x.shape != shape for x in parts):
             raise ValueError(
                 f"direction must be (displacements, turns), both {shape} or None; "
-                f"got shapes {[x.shape for x in parts]}"
+                f"got {direction!r}"
             )
         q = self.hessian.space.turning(*parts)
         length = np.linalg.norm(q)

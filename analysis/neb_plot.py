@@ -27,8 +27,18 @@ def plot_path(
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    TypeError
+        If ``result`` is no NEBPath.
     """
     import matplotlib.pyplot as plt
+
+    if not isinstance(result, NEBPath):
+        raise TypeError(
+            f"expected an NEBPath, such as neb.path(), got {type(result).__name__}"
+        )
 
     if ax is None:
         _, ax = plt.subplots(layout="constrained")

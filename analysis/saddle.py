@@ -8,14 +8,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from deepspin_ase.optimize.filter import positive
+from deepspin_ase.optimize.filter import finite, positive, whole
 
 from .joint_space import SPIN_SCALE
 from .mode_following import BLOCK, ModeFollowing
@@ -165,10 +164,8 @@ def find_saddle(
     limits = {"fmax": fmax, "torque_max": torque_max, "max_step": max_step}
     for name, value in {**limits, "spin_scale": spin_scale, "step": step}.items():
         positive(name, value)
-    if not isinstance(steps, Integral) or steps < 1:
-        raise ValueError(f"steps must be a whole number > 0, got {steps!r}")
-    if not (isinstance(kick, Real) and np.isfinite(kick)):
-        raise ValueError(f"kick must be a finite number, got {kick!r}")
+    whole("steps", steps, 1)
+    finite("kick", kick)
     options = {
         "positions": positions,
         "spins": spins,

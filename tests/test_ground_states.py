@@ -262,7 +262,7 @@ def test_magnetic_group(moments: Any, bns: str) -> None:
 
 def test_bad_input() -> None:
     atoms = simple_cubic(0.01, 0.0)
-    with pytest.raises(ValueError, match="n_collinear"):
+    with pytest.raises(ValueError, match="n_random must be a whole number >= 1"):
         search_magnetic_orders(atoms, n_collinear=0, n_random=0)
     with pytest.raises(ValueError, match="supercell"):
         search_magnetic_orders(atoms, supercell=(2, 2.5, 1))
@@ -270,6 +270,9 @@ def test_bad_input() -> None:
         search_magnetic_orders(atoms, supercell=0)
     with pytest.raises(ValueError, match="'Ni'"):
         search_magnetic_orders(atoms, moments={"Ni": 2.0})
+    for name, value in (("n_random", 2.5), ("energy_tolerance_meV", -1.0)):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            search_magnetic_orders(atoms, **{name: value})
     set_spins(atoms, [0.0])
     with pytest.raises(ValueError, match="all moments are zero"):
         search_magnetic_orders(atoms)
@@ -290,5 +293,9 @@ def test_structures_are_relaxed_once() -> None:
 
 
 def test_only_atoms_are_searched() -> None:
-    with pytest.raises(TypeError, match="expected Atoms"):
+    with pytest.raises(TypeError, match="expected ase.Atoms"):
         search_magnetic_orders("Fe")  # type: ignore[arg-type]
+    atoms = simple_cubic(0.01, 0.0)
+    atoms.positions[0, 0] = np.nan
+    with pytest.raises(ValueError, match="position of atom 0 is not finite"):
+        search_magnetic_orders(atoms)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ase.calculators.lj
 import matplotlib
 
 matplotlib.use("Agg")
@@ -488,6 +489,8 @@ def test_folded_paths_and_ends_above_the_path_are_reported() -> None:
         (lambda images: images.pop() and images.pop(), "at least 3 images"),
         (lambda images: setattr(images[1], "calc", None), "no calculator"),
         (lambda images: setattr(images[1], "calc", Plain()), "one kind"),
+        (lambda images: images[1].positions.fill(np.nan), "image 1 are not finite"),
+        (lambda images: images[1].set_atomic_numbers([28]), "sort the atoms alike"),
         (lambda images: images[1].set_cell([9, 9, 9]), "cell=True"),
         (lambda images: images[1].set_initial_magnetic_moments(None), "no magnetic"),
         (lambda images: set_spins(images[1], get_spins(images[0])), "the same"),
@@ -512,6 +515,7 @@ def test_images_that_do_not_fit(change: Any, message: str) -> None:
     [
         ({"spring": -1.0}, "spring"),
         ({"spring": (1.0, 2.0, 3.0)}, "spring"),
+        ({"spring": "stiff"}, "spring must be"),
         ({"method": "dimer"}, "method"),
         ({"spin_scale": 0.0}, "spin_scale"),
         ({"cell": True}, "periodic direction"),
@@ -521,6 +525,28 @@ def test_images_that_do_not_fit(change: Any, message: str) -> None:
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpinLatticeNEB(macrospin_images(0.0, 4), **options)
+
+
+@pytest.mark.parametrize("images", [None, 5, Atoms("Fe")])
+def test_bands_are_sequences_of_atoms(images: Any) -> None:
+    with pytest.raises(TypeError, match="a band is a sequence of Atoms"):
+        SpinLatticeNEB(images)
+
+
+def test_calculators_without_spins_say_so() -> None:
+    """Also where interpolate has passed the calculator on."""
+    ends = [Atoms("Ar2", [[0, 0, 0], [0, 0, z]]) for z in (3.0, 4.0)]
+    for atoms in ends:
+        set_spins(atoms, [0.0, 0.0])
+    ends[0].calc = ase.calculators.lj.LennardJones()
+    with pytest.raises(ValueError, match="LennardJones does not give magnetic_forces"):
+        SpinLatticeNEB(interpolate(*ends, 3))
+
+
+@pytest.mark.parametrize("result", [None, "path.npz"])
+def test_paths_are_drawn_and_nothing_else(result: Any) -> None:
+    with pytest.raises(TypeError, match="expected an NEBPath"):
+        plot_path(result)
 
 
 def test_climbing_images_are_inner_ones() -> None:

@@ -212,6 +212,8 @@ def test_bad_input_says_what_is_wrong():
         find_saddle(atoms, direction=(np.zeros((2, 3)), None), positions=False)
     with pytest.raises(ValueError, match="moves nothing"):
         find_saddle(atoms, direction=(np.ones((1, 3)), None), positions=False)
+    with pytest.raises(ValueError, match="direction must be"):
+        find_saddle(atoms, direction=([[1, 2, 3], [4]], None), positions=False)
     with pytest.raises(ValueError, match="steps"):
         find_saddle(atoms, kick=0.1, steps=0)
     with pytest.raises(ValueError, match="fmax"):

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 
 from ..magnetic_order import random_directions
 from ..spins import get_spins, set_spins, unit_vector
+from ..system import check_structure
 from .equivalence import OrderEquivalence
+from .filter import positive, whole
 from .patterns import collinear_patterns
 from .symmetry import magnetic_group
 from .together import relax_together
@@ -163,14 +165,15 @@ def search_magnetic_orders(
         If there is no calculator, no atom carries a moment, there are no starts, or
         an argument is not as described.
     """
-    if not isinstance(atoms, Atoms):
-        raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
+    check_structure(atoms)
     if atoms.calc is None:
         raise ValueError(
             "the atoms have no calculator; set atoms.calc = DeepSpinCalculator(...)"
         )
-    if min(n_collinear, n_random) < 0 or n_collinear + n_random == 0:
-        raise ValueError("n_collinear and n_random must be >= 0, one of them > 0")
+    whole("n_collinear", n_collinear)
+    whole("n_random", n_random, 0 if n_collinear else 1)
+    positive("energy_tolerance_meV", energy_tolerance_meV)
+    positive("symprec", symprec)
     cell = _supercell(atoms, supercell)
     if moments is not None:
         set_spins(cell, moments)
