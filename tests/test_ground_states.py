@@ -293,7 +293,7 @@ def test_structures_are_relaxed_once() -> None:
 
 
 def test_only_atoms_are_searched() -> None:
-    with pytest.raises(TypeError, match="expected ase.Atoms"):
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms"):
         search_magnetic_orders("Fe")  # type: ignore[arg-type]
     atoms = simple_cubic(0.01, 0.0)
     atoms.positions[0, 0] = np.nan

@@ -327,7 +327,7 @@ def test_structures_that_cannot_relax() -> None:
     atoms.positions[1, 0] = np.nan
     with pytest.raises(ValueError, match="position of atom 1 is not finite"):
         relax(atoms, spins=False)
-    with pytest.raises(TypeError, match="expected ase.Atoms"):
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms"):
         relax_together("fe")  # type: ignore[arg-type]
     atoms = iron(1)
     atoms.set_pbc((1, 1, 0))

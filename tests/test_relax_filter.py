@@ -152,5 +152,5 @@ def test_options_that_do_not_fit(options: Any, error: Any, message: str) -> None
 
 @pytest.mark.parametrize("what", ["iron.extxyz", None, [1, 2]])
 def test_only_atoms_are_filtered(what: Any) -> None:
-    with pytest.raises(TypeError, match="expected ase.Atoms"):
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms"):
         SpinLatticeFilter(what)
