@@ -247,14 +247,8 @@ def texture(atoms: Atoms, radius: float) -> np.ndarray:
     r = np.hypot(x, y)
     polar = 2 * np.arctan2(radius, r + 1e-9) * np.exp(-((r / (3 * radius)) ** 2))
     azimuth = np.arctan2(y, x)
-    return np.stack(
-        [
-            np.sin(polar) * np.cos(azimuth),
-            np.sin(polar) * np.sin(azimuth),
-            np.cos(polar),
-        ],
-        axis=1,
-    )
+    inwards = [-np.sin(polar) * np.cos(azimuth), -np.sin(polar) * np.sin(azimuth)]
+    return np.stack([*inwards, np.cos(polar)], axis=1)
 
 
 @pytest.mark.slow
