@@ -111,9 +111,12 @@ def find_saddle(
 
     From a point with one negative curvature already, such as the climbing image of
     a band, the search refines the saddle point. Out of a minimum it needs a kick; it
-    goes on in the direction of the kick until a curvature becomes negative. That is a
-    gamble where there are many soft modes, as those of a skyrmion: it may leave along
-    any of them. Where the other side is known, start from a band.
+    goes on in the direction of the kick until a curvature becomes negative. Modes
+    along which the minimum slides at next to no cost, as a skyrmion or a wall does,
+    are not followed unless they are kicked. Which saddle point is found is a gamble
+    where there are many soft modes: give the direction in which something should
+    happen, such as the mode of :class:`~.joint_hessian.JointHessian` that shrinks a
+    skyrmion. Where the other side is known, start from a band.
 
     Parameters
     ----------
