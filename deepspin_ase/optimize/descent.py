@@ -122,7 +122,7 @@ class Descent:
             self._preconditioner.learn(step, gain)
         if not fine:
             rise = energy - before if finite else np.inf
-            self._take_back(x, _shorter(rise, slope, float(np.sum(step * end))))
+            self._take_back(x, shorter(rise, slope, float(np.sum(step * end))))
             return False
         self._learn(gain)
         self._widen()
@@ -198,7 +198,7 @@ class Descent:
             self._history.append((step, gain))
 
 
-def _shorter(rise: float, slope: float, end: float) -> float:
+def shorter(rise: float, slope: float, end: float) -> float:
     """Return the share of a step that was too long to take instead.
 
     Where the cubic has its minimum that has the energies and slopes of both ends
