@@ -26,7 +26,6 @@ from deepspin_ase.optimize import (
     relax,
     relax_together,
 )
-from deepspin_ase.optimize.descent import shorter
 from deepspin_ase.potentials.reference import fe, nio
 
 
@@ -113,19 +112,6 @@ def test_energy_never_rises() -> None:
     assert states[-1] and not any(states[:-1])
     assert len(energies) == len(states) == optimizer.nsteps + 1
     assert (np.diff(energies) <= 1e-9).all()
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "slope"), [(1.0, 0.5, 1.0), (4.0, -1.0, 1.0), (0.3, 3.0, 2.0)]
-)
-def test_a_step_taken_back_goes_to_the_minimum(
-    a: float, b: float, slope: float
-) -> None:
-    """Of the cubic a t^3 + b t^2 - slope t that the energy is."""
-    lowest = max(np.roots([3 * a, 2 * b, -slope]).real)
-    share = shorter(a + b - slope, slope, slope - 3 * a - 2 * b)
-    assert share == pytest.approx(np.clip(lowest, 0.1, 0.5))
-    assert shorter(np.nan, slope, np.nan) < 0.5
 
 
 def test_log_and_trajectories(tmp_path: Path) -> None:

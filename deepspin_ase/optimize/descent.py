@@ -26,9 +26,6 @@ _DECREASE = 1e-4
 #: Relative round-off of an energy. Within it, the slope at the end decides.
 _ROUND_OFF = 1e-7
 
-#: Least and largest share of a step that is tried after it was taken back.
-_SHORTER = (0.1, 0.5)
-
 #: Steps taken back in a row after which the descent gives up.
 _GIVE_UP = 12
 
@@ -121,8 +118,7 @@ class Descent:
         if finite:
             self._preconditioner.learn(step, gain)
         if not fine:
-            rise = energy - before if finite else np.inf
-            self._take_back(x, shorter(rise, slope, float(np.sum(step * end))))
+            self._take_back(x)
             return False
         self._learn(gain)
         self._widen()
@@ -131,7 +127,7 @@ class Descent:
         self.steps += 1
         return True
 
-    def _take_back(self, x: np.ndarray, factor: float) -> None:
+    def _take_back(self, x: np.ndarray) -> None:
         self.filter.set_positions(x)
         self.filter.recentre()
         self._taken_back += 1
@@ -139,8 +135,7 @@ class Descent:
         if self._taken_back > 1:
             self._history.clear()
         for name, size in self._sizes(self._step).items():
-            largest = size.max(initial=0.0) / _LIMITS[name]
-            self._shares[name] = factor * largest + 1e-9
+            self._shares[name] = 0.3 * size.max(initial=0.0) / _LIMITS[name] + 1e-9
 
     def _widen(self) -> None:
         for name in self._shares:
@@ -196,27 +191,6 @@ class Descent:
         step = self._step
         if np.sum(step * gain) > 1e-8 * np.linalg.norm(step) * np.linalg.norm(gain):
             self._history.append((step, gain))
-
-
-def shorter(rise: float, slope: float, end: float) -> float:
-    """Return the share of a step that was too long to take instead.
-
-    Where the cubic has its minimum that has the energies and slopes of both ends
-    (Nocedal, Wright, Numerical Optimization (2006), eq. 3.59), within limits.
-
-    Parameters
-    ----------
-    rise : float
-        Of the energy over the step, eV.
-    slope, end : float
-        Fall of the energy per step at its start and at its end, eV.
-    """
-    if not np.isfinite(rise):
-        return 0.5 * (_SHORTER[0] + _SHORTER[1])
-    mean = -slope - end - 3.0 * rise
-    root = np.sqrt(max(mean**2 - slope * end, 0.0))
-    share = 1.0 - (-end + root - mean) / (-end + slope + 2.0 * root)
-    return float(np.clip(share, *_SHORTER)) if np.isfinite(share) else _SHORTER[0]
 
 
 def _check_finite(energy: float, forces: np.ndarray) -> None:
