@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,14 +50,22 @@ class Band:
 
     Raises
     ------
+    TypeError
+        If these are no images.
     ValueError
         If there are fewer than 3 images, or they differ in atoms, periodic
-        directions, constraints or, without ``cell``, in cells; if moments or
-        calculators are missing, or calculators are of different kinds or models.
+        directions, constraints or, without ``cell``, in cells; if positions are not
+        finite, moments or calculators are missing, or calculators are of different
+        kinds or models.
     """
 
     def __init__(self, images: Sequence[Atoms], *, cell: bool) -> None:
-        self.images = [images] if isinstance(images, Atoms) else list(images)
+        if isinstance(images, Atoms) or not isinstance(images, Iterable):
+            raise TypeError(
+                "a band is a sequence of Atoms, such as interpolate gives, not "
+                f"{type(images).__name__}"
+            )
+        self.images = list(images)
         self.cell = cell
         _check(self.images, cell)
         for image in self.images:
@@ -210,13 +218,16 @@ def _check_finite(results: dict[str, Any], k: int) -> None:
 
 def springs(spring: float | tuple[float, float]) -> tuple[float, float]:
     """Return the spring constants of low and of high images, eV/A^2."""
-    constants = np.atleast_1d(np.asarray(spring, dtype=float))
+    try:
+        constants = np.atleast_1d(np.asarray(spring, dtype=float))
+    except (TypeError, ValueError):
+        constants = np.zeros(0)
     if constants.shape not in ((1,), (2,)) or not (
         np.isfinite(constants).all() and (constants > 0.0).all()
     ):
         raise ValueError(
             "spring must be a positive constant, or those of low and high images, "
-            f"eV/A^2, got {spring}"
+            f"eV/A^2, got {spring!r}"
         )
     return float(constants[0]), float(constants[-1])
 

@@ -22,6 +22,9 @@ BLOCK = 4
 #: the softest kind of coordinates: what slides easily is not followed.
 CONVEX = 1e-3
 
+#: A mode is taken for another one, or a part of several, from this overlap on.
+ALIKE = 0.5
+
 #: Trust radii, A: the largest step of any one atom or moment, first and smallest.
 FIRST_RADIUS, SMALLEST_RADIUS = 0.05, 5e-3
 
@@ -50,6 +53,10 @@ class ModeFollowing:
         ... its curvature.
     others : (D, n) array
         More modes of negative curvature: ways down.
+    sliding : (D, n) array
+        Modes along which the minimum left by a kick slides at no cost, such as the
+        displacement of a wall. Away from the minimum their curvatures may be of either
+        sign; they are neither followed nor in the way.
     n_steps, n_calls : int
         Steps, and evaluations of the gradient.
     """
@@ -64,6 +71,7 @@ class ModeFollowing:
         self.direction: np.ndarray | None = None
         self.n_steps = self.n_calls = self._n_products = 0
         self.hessian = self._here()
+        self.sliding = np.zeros((self.hessian.shape[0], 0))
 
     def _here(self) -> JointHessian:
         self.n_calls += 1
@@ -77,11 +85,17 @@ class ModeFollowing:
     def read(self, direction: tuple[ArrayLike | None, ArrayLike | None]) -> np.ndarray:
         """Return a direction (displacements, turns) as a unit vector (D,)."""
         shape = (len(self.atoms), 3)
-        parts = [np.zeros(shape) if x is None else np.asarray(x) for x in direction]
+        try:
+            parts = [
+                np.zeros(shape) if x is None else np.asarray(x, dtype=float)
+                for x in direction
+            ]
+        except (TypeError, ValueError):
+            parts = []
         if len(parts) != 2 or any(x.shape != shape for x in parts):
             raise ValueError(
                 f"direction must be (displacements, turns), both {shape} or None; "
-                f"got shapes {[x.shape for x in parts]}"
+                f"got {direction!r}"
             )
         q = self.hessian.space.turning(*parts)
         length = np.linalg.norm(q)
@@ -95,12 +109,21 @@ class ModeFollowing:
         length: float,
         rng: np.random.Generator,
     ) -> None:
-        """Move along a direction, or at random."""
+        """Move along a direction, or at random, but not where the minimum slides.
+
+        Unless the direction is one in which it does.
+        """
+        hessian = self.hessian
+        values, modes = hessian.lowest(BLOCK)
+        sliding = modes[:, abs(values) < CONVEX * hessian.stiffness.min()]
         if direction is None:
-            soft = self.hessian.stiffness**-0.5
-            q = self.hessian.zero_modes.removed(soft * rng.normal(size=len(soft)))
+            soft = hessian.stiffness**-0.5
+            q = hessian.zero_modes.removed(soft * rng.normal(size=len(soft)))
+            q -= sliding @ (sliding.T @ q)
         else:
             q = self.read(direction)
+        if np.linalg.norm(sliding.T @ q) < ALIKE * np.linalg.norm(q):
+            self.sliding = sliding
         self.direction = q / np.linalg.norm(q)
         self._accept(q, self._moved(q * (length / self._largest_row(q))))
 
@@ -121,6 +144,7 @@ class ModeFollowing:
         space = self.hessian.space
         if self.modes is not None:
             self.modes = space.carried(self.modes.T, q, there.space).T
+        self.sliding = space.carried(self.sliding.T, q, there.space).T
         if self.direction is not None:
             self.direction = space.carried(self.direction, q, there.space)
         self._n_products += self.hessian.n_products
@@ -132,20 +156,28 @@ class ModeFollowing:
         Along a mode of negative curvature: the one most like the last direction.
         Where the energy is convex, along the mode most like it (eigenvector
         following), or if none is, on in that direction (activation-relaxation).
+        Sliding modes do not count.
         """
         hessian = self.hessian
         values, self.modes = hessian.lowest(
-            BLOCK, start=self.modes, tolerance=5e-2, iterations=15
+            BLOCK + self.sliding.shape[1],
+            start=self.modes,
+            tolerance=5e-2,
+            iterations=15,
         )
+        slides = np.linalg.norm(self.sliding.T @ self.modes, axis=0) > ALIKE
+        if slides.sum() == self.sliding.shape[1]:
+            self.sliding = self.modes[:, slides]
         last = self.direction
         if last is None:  # uphill
             last = self.modes[:, 0] * np.sign(
                 self.modes[:, 0] @ hessian.gradient or 1.0
             )
         alike = abs(self.modes.T @ last)
-        clearly = values < -CONVEX * hessian.stiffness.min()
-        eligible = (values < 0.0) & (clearly | (alike > 0.5))
-        if eligible.any() or alike.max() > 0.5:
+        alike[slides] = 0.0
+        clearly = ~slides & (values < -CONVEX * hessian.stiffness.min())
+        eligible = ~slides & (values < 0.0) & (clearly | (alike > ALIKE))
+        if eligible.any() or alike.max() > ALIKE:
             choice = np.where(eligible, alike, 0.0) if eligible.any() else alike
             chosen = int(np.argmax(choice))
             mode, self.curvature = self.modes[:, chosen], values[chosen]
@@ -153,6 +185,7 @@ class ModeFollowing:
             clearly[chosen] = False
         else:
             last = hessian.zero_modes.removed(last)
+            last = last - self.sliding @ (self.sliding.T @ last)
             self.direction = last / np.linalg.norm(last)
             self.curvature = self.direction @ (hessian @ self.direction)
         self.others = self.modes[:, clearly]
@@ -212,15 +245,31 @@ class ModeFollowing:
         gradient = zero.removed(hessian.gradient)
         slope = mode @ gradient
         up = -1.0 if curvature < 0 and slope < 0 else 1.0
-        fixed = np.column_stack([mode, self.others, zero.vectors])
+        fixed = np.column_stack([mode, self.others, self.sliding, zero.vectors])
+        fixed = np.linalg.qr(fixed)[0]
         down = np.where(gradient @ self.others > 0, -self._radius, self._radius)
         across = _descent(hessian, gradient, fixed, self._radius) + self.others @ down
+        across += self._slide(gradient)
         across *= min(1.0, self._radius / max(self._largest_row(across), 1e-300))
         along = up * mode * self._radius / self._largest_row(mode)
         if curvature < 0 and abs(slope / curvature) < np.linalg.norm(along):
             along = mode * (slope / -curvature)
         q = along + across
         return q * min(1.0, self._radius / self._largest_row(q))
+
+    def _slide(self, gradient: np.ndarray) -> np.ndarray:
+        """Return a step (D,) down the gradient along the sliding modes.
+
+        Newton's step where their curvature is positive.
+        """
+        if self.sliding.shape[1] == 0:
+            return np.zeros_like(gradient)
+        curvatures = np.sum(self.sliding * (self.hessian @ self.sliding), axis=0)
+        slopes = gradient @ self.sliding
+        longest = np.where(curvatures > 0, self._radius, SMALLEST_RADIUS)
+        sizes = np.minimum(abs(slopes / curvatures), longest)
+        sizes = np.where(curvatures > 0, sizes, longest)
+        return self.sliding @ np.where(slopes > 0, -sizes, sizes)
 
 
 def _descent(

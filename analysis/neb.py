@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 
 import numpy as np
 from ase import Atoms
 from ase.utils.abc import Optimizable
 
 from deepspin_ase.io import write_extxyz
-from deepspin_ase.optimize.filter import positive
+from deepspin_ase.optimize.filter import positive, whole
 
 from .band import Band, chosen_images, constrain, springs
 from .joint_space import SPIN_SCALE, Metric, lengths_of, move, steps_between, tangents
@@ -243,8 +242,7 @@ class SpinLatticeNEB(Optimizable):
             If a threshold is not positive, or ``steps`` is negative.
         """
         positive("fmax", fmax)
-        if not isinstance(steps, Integral) or steps < 0:
-            raise ValueError(f"steps must be a whole number >= 0, got {steps!r}")
+        whole("steps", steps)
         self._set_limits(torque_max, stress_max)
         if self._optimizer is None:
             parts = self.metric.parts(len(self.images[0]))

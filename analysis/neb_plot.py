@@ -29,7 +29,17 @@ def plot_path(
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    TypeError
+        If ``result`` is no NEBPath.
     """
+    if not isinstance(result, NEBPath):
+        raise TypeError(
+            f"expected an NEBPath, such as neb.path(), got {type(result).__name__}"
+        )
+
     ax = figure_axes(ax)
     start = result.energies[0]
     fine = np.linspace(0.0, result.length, 40 * (len(result.energies) - 1) + 1)

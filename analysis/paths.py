@@ -10,11 +10,11 @@ from numbers import Integral
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.mep.neb import NEB, idpp_interpolate
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from deepspin_ase.moment_calculator import MomentCalculator
 from deepspin_ase.spins import get_spins, perpendicular, set_spins, unit_vector
 
 from .joint_space import displacement, turns_between
@@ -64,8 +64,8 @@ def interpolate(
     Returns
     -------
     list of Atoms
-        Copies of ``initial``, its constraints included. They share its calculator
-        if that is one of this package, and have none otherwise.
+        Copies of ``initial``, its constraints included. They share its calculator,
+        unless that only keeps results from a file.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def interpolate(
     if positions == "idpp":
         neb = NEB(images, method="improvedtangent")
         idpp_interpolate(neb, traj=None, log=None, mic=mic)
-    shared = initial.calc if isinstance(initial.calc, MomentCalculator) else None
+    shared = None if isinstance(initial.calc, SinglePointCalculator) else initial.calc
     for image in images:
         image.calc = shared
     return images
@@ -102,9 +102,6 @@ def _check(initial: Atoms, final: Atoms, n_images: int, positions: str) -> None:
         raise ValueError(
             f"a path needs a whole number of at least 3 images, got {n_images!r}"
         )
-    for name, image in (("initial", initial), ("final", final)):
-        if not (np.isfinite(image.positions).all() and np.isfinite(image.cell).all()):
-            raise ValueError(f"positions or cell of {name} are not finite")
     if positions not in ("linear", "idpp"):
         raise ValueError(f"positions must be 'linear' or 'idpp', got {positions!r}")
     if positions == "idpp" and not np.allclose(
@@ -116,11 +113,13 @@ def _check(initial: Atoms, final: Atoms, n_images: int, positions: str) -> None:
 
 
 def check_same_atoms(images: Sequence[Atoms]) -> None:
-    """Raise ValueError unless all images have the same atoms, in one order."""
+    """Raise TypeError or ValueError unless images are of the same atoms in order."""
     first = images[0]
     for k, image in enumerate(images):
         if not isinstance(image, Atoms):
             raise TypeError(f"image {k} should be Atoms, got {type(image).__name__}")
+        if not (np.isfinite(image.positions).all() and np.isfinite(image.cell).all()):
+            raise ValueError(f"positions or cell of image {k} are not finite")
         if len(image) != len(first):
             raise ValueError(
                 f"image {k} has {len(image)} atoms and image 0 has {len(first)}; a "

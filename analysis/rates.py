@@ -173,10 +173,10 @@ def transition_rate(
         )
         for atoms in (minimum, over)
     ]
-    spaces = [hessian.space for hessian in hessians]
+    low, high = hessians
     if not (
-        np.array_equal(spaces[0].carriers, spaces[1].carriers)
-        and np.allclose(spaces[0].lengths, spaces[1].lengths, rtol=1e-6)
+        np.array_equal(low.space.carriers, high.space.carriers)
+        and np.allclose(low.space.lengths, high.space.lengths, rtol=1e-6)
     ):
         raise ValueError("minimum and saddle have moments of different lengths")
     names = ("minimum", "saddle point")
@@ -184,30 +184,18 @@ def transition_rate(
     for name, hessian, negative in zip(names, hessians, (0, 1), strict=True):
         _check_stationary(name, hessian, fmax, torque_max)
         curvatures.append(_curvatures(name, hessian, negative))
-    counts = [len(hessian.zero_modes) for hessian in hessians]
     if volume_ratio is None:
-        if counts[0] != counts[1]:
-            raise ValueError(
-                f"the minimum has {counts[0]} zero modes ({hessians[0].zero_modes}), "
-                f"the saddle point {counts[1]} ({hessians[1].zero_modes}): give the "
-                f"ratio of their volumes, volume_ratio, in A^{counts[1] - counts[0]}"
-            )
+        _check_zero_modes(low, high)
         volume_ratio = 1.0
-    masses = np.repeat(minimum.get_masses(), 3)[spaces[1].free]
-    motion = _Motion(
-        spaces[1],
-        masses,
-        damping,
-        friction,
-        g_factor / HBAR,
-    )
+    masses = np.repeat(minimum.get_masses(), 3)[high.space.free]
+    motion = _Motion(high.space, masses, damping, friction, g_factor / HBAR)
     return TransitionRate(
-        barrier=hessians[1].energy - hessians[0].energy,
-        growth_rate=motion.growth_rate(_projected(hessians[1])),
+        barrier=high.energy - low.energy,
+        growth_rate=motion.growth_rate(_projected(high)),
         minimum_curvatures=curvatures[0],
         saddle_curvatures=curvatures[1],
-        minimum_zero_modes=counts[0],
-        saddle_zero_modes=counts[1],
+        minimum_zero_modes=len(low.zero_modes),
+        saddle_zero_modes=len(high.zero_modes),
         volume_ratio=float(volume_ratio),
         spin_scale=spin_scale,
     )
@@ -231,6 +219,16 @@ def _check_stationary(
             f"the {name} is not stationary: a force of {hessian.force:.2e} eV/A and a "
             f"torque of {hessian.torque:.2e} eV are left (fmax {fmax}, torque_max "
             f"{torque_max}); relax it, or refine it with find_saddle"
+        )
+
+
+def _check_zero_modes(minimum: JointHessian, saddle: JointHessian) -> None:
+    zero, over = minimum.zero_modes, saddle.zero_modes
+    if len(zero) != len(over):
+        raise ValueError(
+            f"the minimum has {len(zero)} zero modes ({zero}), the saddle point "
+            f"{len(over)} ({over}): give the ratio of their volumes, volume_ratio, in "
+            f"A^{len(over) - len(zero)}"
         )
 
 

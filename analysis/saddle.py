@@ -8,14 +8,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from deepspin_ase.optimize.filter import positive
+from deepspin_ase.optimize.filter import finite, positive, whole
 
 from .joint_space import SPIN_SCALE
 from .mode_following import BLOCK, ModeFollowing
@@ -112,9 +111,12 @@ def find_saddle(
 
     From a point with one negative curvature already, such as the climbing image of
     a band, the search refines the saddle point. Out of a minimum it needs a kick; it
-    goes on in the direction of the kick until a curvature becomes negative. That is a
-    gamble where there are many soft modes, as those of a skyrmion: it may leave along
-    any of them. Where the other side is known, start from a band.
+    goes on in the direction of the kick until a curvature becomes negative. Modes
+    along which the minimum slides at next to no cost, as a skyrmion or a wall does,
+    are not followed unless they are kicked. Which saddle point is found is a gamble
+    where there are many soft modes: give the direction in which something should
+    happen, such as the mode of :class:`~.joint_hessian.JointHessian` that shrinks a
+    skyrmion. Where the other side is known, start from a band.
 
     Parameters
     ----------
@@ -165,10 +167,8 @@ def find_saddle(
     limits = {"fmax": fmax, "torque_max": torque_max, "max_step": max_step}
     for name, value in {**limits, "spin_scale": spin_scale, "step": step}.items():
         positive(name, value)
-    if not isinstance(steps, Integral) or steps < 1:
-        raise ValueError(f"steps must be a whole number > 0, got {steps!r}")
-    if not (isinstance(kick, Real) and np.isfinite(kick)):
-        raise ValueError(f"kick must be a finite number, got {kick!r}")
+    whole("steps", steps, 1)
+    finite("kick", kick)
     options = {
         "positions": positions,
         "spins": spins,

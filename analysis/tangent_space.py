@@ -109,7 +109,8 @@ class TangentSpace:
         shape = q.shape[:-1]
         displacements = np.zeros((*shape, 3 * self.n_atoms))
         displacements[..., self.free] = q[..., : len(self.free)]
-        angles = q[..., len(self.free) :].reshape(*shape, -1, 2) / self.spin_scale
+        angles = q[..., len(self.free) :].reshape(*shape, len(self.carriers), 2)
+        angles = angles / self.spin_scale
         changes = np.zeros((*shape, self.n_atoms, 3))
         across = np.einsum("...ma,mab->...mb", angles, self.frames)
         changes[..., self.carriers, :] = self.lengths[:, None] * across
@@ -128,11 +129,12 @@ class TangentSpace:
         (..., D) array, eV/A
         """
         shape = by_positions.shape[:-2]
-        lattice = by_positions.reshape(*shape, -1)[..., self.free]
+        lattice = by_positions.reshape(*shape, 3 * self.n_atoms)[..., self.free]
         chosen = by_moments[..., self.carriers, :]
         angles = np.einsum("...mb,mab->...ma", chosen, self.frames)
         angles *= self.lengths[:, None] / self.spin_scale
-        return np.concatenate([lattice, angles.reshape(*shape, -1)], axis=-1)
+        angles = angles.reshape(*shape, 2 * len(self.carriers))
+        return np.concatenate([lattice, angles], axis=-1)
 
     def step(self, displacements: np.ndarray, changes: np.ndarray) -> np.ndarray:
         """Return the step (..., D) of displacements, A, and changes of moments, mu_B.
@@ -141,11 +143,12 @@ class TangentSpace:
         moments.
         """
         shape = displacements.shape[:-2]
-        lattice = displacements.reshape(*shape, -1)[..., self.free]
+        lattice = displacements.reshape(*shape, 3 * self.n_atoms)[..., self.free]
         chosen = changes[..., self.carriers, :]
         angles = np.einsum("...mb,mab->...ma", chosen, self.frames)
         angles *= self.spin_scale / self.lengths[:, None]
-        return np.concatenate([lattice, angles.reshape(*shape, -1)], axis=-1)
+        angles = angles.reshape(*shape, 2 * len(self.carriers))
+        return np.concatenate([lattice, angles], axis=-1)
 
     def turning(self, displacements: np.ndarray, turns: np.ndarray) -> np.ndarray:
         """Return the step (..., D) of displacements, A, and rotation vectors, rad."""

@@ -61,7 +61,7 @@ class System:
         if not images:
             raise ValueError("expected at least one Atoms object")
         for image in images:
-            _check(image)
+            check_structure(image)
         spins = [
             get_spins(image)
             if require_spins or image.has("initial_magmoms")
@@ -173,7 +173,8 @@ class System:
         )
 
 
-def _check(atoms: Atoms) -> None:
+def check_structure(atoms: Atoms) -> None:
+    """Raise TypeError or ValueError unless positions and cell can be evaluated."""
     if not isinstance(atoms, Atoms):
         raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
     if len(atoms) == 0:

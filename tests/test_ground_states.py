@@ -9,11 +9,18 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
+from deepspin_ase import (
+    DeepSpinCalculator,
+    antiferromagnetic,
+    get_spins,
+    set_spins,
+)
 from deepspin_ase.optimize import relax_together, search_magnetic_orders
+from deepspin_ase.optimize.equivalence import OrderEquivalence
 from deepspin_ase.optimize.patterns import collinear_patterns
 from deepspin_ase.optimize.symmetry import magnetic_group
-from deepspin_ase.potentials import Heisenberg, Shells
+from deepspin_ase.potentials import CubicAnisotropy, Heisenberg, Shells
+from deepspin_ase.spins import unit_vector
 
 A = 3.0
 
@@ -88,10 +95,99 @@ def test_nickel_oxide() -> None:
     second = np.isclose(distances, 4.2166, atol=1e-3) & np.outer(nickel, nickel)
     assert second.any()
     np.testing.assert_allclose(np.outer(e, e)[second], -1.0)
-    assert found[1].relative_meV_per_atom > 5.0
+    # Also where the four wave vectors (1/2 1/2 1/2) are mixed: bilinear exchange
+    # cannot tell, but no symmetry relates the two.
+    assert found[1].relative_meV_per_atom == pytest.approx(0.0, abs=1e-3)
+    waves = {_largest_wave(state.atoms) for state in found[:2]}
+    assert waves == {0.5, 1.0}
+    assert found[2].relative_meV_per_atom > 5.0
     assert lowest.magnetic_group != "-"
     assert max(found, key=lambda state: state.net_moment).start == "+" * 8
     assert not atoms.has("initial_magmoms")
+
+
+Q = (np.array([1, 1, 1]), np.array([-1, 1, 1]), np.array([1, -1, 1]), (1, 1, -1))
+
+
+def _largest_wave(atoms: Atoms) -> float:
+    """Largest share of the nickel moments along z in one wave (1/2 1/2 1/2)."""
+    nickel = atoms[atoms.numbers == 28]
+    e = get_spins(nickel)[:, 2] / 1.277
+    waves = [np.cos(np.pi * nickel.positions @ q / 4.2166) @ e for q in Q]
+    return round(float(np.abs(waves).max()) / len(e), 6)
+
+
+@pytest.mark.parametrize("supercell", [2, (2, 2, 4)])
+def test_domains_of_an_antiferromagnet_are_one_order(supercell: Any) -> None:
+    """Four wave vectors, any direction in the easy plane, either sign."""
+    crystal = bulk("NiO", "rocksalt", 4.2166).repeat(supercell)
+    calc = DeepSpinCalculator("NiO")
+    tolerance = 1e-5 * len(crystal)
+    same = OrderEquivalence(crystal, calc, tolerance=tolerance)
+
+    def order(q: Any, direction: Any) -> Atoms:
+        atoms = crystal.copy()
+        wave = antiferromagnetic(0.5 * np.array(q), cell=4.2166, direction=direction)
+        set_spins(atoms, {"Ni": 1.277}, pattern=wave)
+        atoms.calc = DeepSpinCalculator("NiO")
+        return atoms
+
+    first = order((1, 1, 1), (1, 1, -2))
+    domains = [
+        order((1, 1, 1), (1, -1, 0)),
+        order((1, 1, 1), (-1, -1, 2)),
+        order((-1, 1, 1), (1, 1, 0)),
+        order((-1, 1, 1), (2, 1, 1)),
+        order((1, -1, 1), (1, 2, 1)),
+        order((1, 1, -1), (3, -1, 2)),
+    ]
+    assert all(same(first, domain) for domain in domains)
+    assert not same(first, order((0, 0, 2), (1, 1, -2)))
+    # Along (111) the energy is 0.2 meV higher per moment: another order by tolerance.
+    assert not same(first, order((1, 1, 1), (1, 1, 1)))
+    mixed = first.copy()
+    waves = np.cos(np.pi * crystal.positions @ np.transpose(Q) / 4.2166)
+    signs = waves @ [0.5, 0.5, 0.5, -0.5]  # +-1
+    pattern = signs[:, None] * unit_vector((1, 1, -2))
+    set_spins(mixed, {"Ni": 1.277}, pattern=pattern)
+    assert not same(first, mixed)
+
+
+@pytest.mark.parametrize(("c", "one"), [(A, True), (1.1 * A, False)])
+def test_equal_energies_are_no_symmetry(c: float, one: bool) -> None:
+    """Cubic anisotropy: along x or z are one order on a cube, not on a prism."""
+    states = []
+    for direction in ("x", "z"):
+        atoms = Atoms("Fe", cell=[A, A, c], pbc=True)
+        set_spins(atoms, [unit_vector(direction) * 2.0])
+        atoms.calc = DeepSpinCalculator(CubicAnisotropy(1e-3))
+        states.append(atoms)
+    energies = [atoms.get_potential_energy() for atoms in states]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-12)
+    same = OrderEquivalence(states[0], states[0].calc, tolerance=1e-5)
+    assert same(*states) is one
+
+
+def test_displaced_atoms_tell_orders_apart() -> None:
+    """An atom moved up or down is one order, moved along a diagonal another."""
+    crystal = Atoms(
+        "BaFe", cell=[4.0] * 3, pbc=True, scaled_positions=[(0, 0, 0), (0.5,) * 3]
+    )
+    set_spins(crystal, [0.0, 2.0])
+    crystal.calc = DeepSpinCalculator(Heisenberg(Shells([(4.0, 0.01)])))
+    states = []
+    for move in ((0, 0, 0.3), (0, 0, -0.3), (0.3, 0, 0), (0.3, 0.3, 0)):
+        atoms = crystal.copy()
+        atoms.positions[1] += move
+        atoms.positions += 0.7
+        atoms.calc = crystal.calc
+        states.append(atoms)
+    crystal.rattle(0.01, seed=1)
+    same = OrderEquivalence(crystal, crystal.calc, tolerance=1e-5, displaced=True)
+    assert [same(states[0], state) for state in states] == [True, True, True, False]
+    strained = states[0].copy()
+    strained.set_cell([4.0, 4.0, 4.4], scale_atoms=True)
+    assert not same(states[0], strained)
 
 
 def test_patterns_are_distinct_and_complete() -> None:
@@ -166,7 +262,7 @@ def test_magnetic_group(moments: Any, bns: str) -> None:
 
 def test_bad_input() -> None:
     atoms = simple_cubic(0.01, 0.0)
-    with pytest.raises(ValueError, match="n_collinear"):
+    with pytest.raises(ValueError, match="n_random must be a whole number >= 1"):
         search_magnetic_orders(atoms, n_collinear=0, n_random=0)
     with pytest.raises(ValueError, match="supercell"):
         search_magnetic_orders(atoms, supercell=(2, 2.5, 1))
@@ -174,6 +270,9 @@ def test_bad_input() -> None:
         search_magnetic_orders(atoms, supercell=0)
     with pytest.raises(ValueError, match="'Ni'"):
         search_magnetic_orders(atoms, moments={"Ni": 2.0})
+    for name, value in (("n_random", 2.5), ("energy_tolerance_meV", -1.0)):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            search_magnetic_orders(atoms, **{name: value})
     set_spins(atoms, [0.0])
     with pytest.raises(ValueError, match="all moments are zero"):
         search_magnetic_orders(atoms)
@@ -194,5 +293,9 @@ def test_structures_are_relaxed_once() -> None:
 
 
 def test_only_atoms_are_searched() -> None:
-    with pytest.raises(TypeError, match="expected Atoms"):
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms"):
         search_magnetic_orders("Fe")  # type: ignore[arg-type]
+    atoms = simple_cubic(0.01, 0.0)
+    atoms.positions[0, 0] = np.nan
+    with pytest.raises(ValueError, match="position of atom 0 is not finite"):
+        search_magnetic_orders(atoms)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ase.calculators.lj
 import matplotlib
 
 matplotlib.use("Agg")
@@ -21,7 +22,7 @@ from ase.constraints import FixAtoms, FixedLine
 from ase.io import read
 from ase.optimize import BFGS, FIRE, FIRE2, LBFGS, MDMin
 from ase.optimize.ode import ODE12r
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from deepspin_ase import DeepSpinCalculator, get_spins, read_extxyz, set_spins
 from deepspin_ase.analysis.neb import (
@@ -36,11 +37,15 @@ from deepspin_ase.optimize import relax_spins
 from deepspin_ase.potentials import (
     CubicAnisotropy,
     DzyaloshinskiiMoriya,
+    Exponential,
     Heisenberg,
     LennardJones,
+    Mixture,
+    PairPotential,
     Potential,
     Shells,
     Sum,
+    Switched,
     UniaxialAnisotropy,
     Zeeman,
 )
@@ -252,6 +257,56 @@ def test_path_of_the_cell_between_two_fcc_variants() -> None:
     assert neb.residuals()["stress"] < 1e-5
 
 
+def test_path_of_the_cell_from_fcc_to_bcc() -> None:
+    """Bain's path: the barrier is the highest of the lowest energies at each c/a.
+
+    Morse's potential, D (x^2 - 2x) with x = exp(-b (r - r0)), is soft enough with
+    b r0 = 4 for both to be minima. The scan sums over the lattice by itself.
+    """
+    depth, stiffness, r0, cutoff = 0.1, 1.6, 2.5, 6.25
+    core = Exponential(0.5 / stiffness, r0, cutoff)
+    well = Exponential(1.0 / stiffness, r0, cutoff)
+    radial = Switched(Mixture([(depth, core), (-2 * depth, well)]), 0.6 * cutoff)
+    steps = np.stack(np.meshgrid(*[np.arange(-7, 8)] * 3), axis=-1).reshape(-1, 3)
+    steps = steps[steps.any(axis=1)]
+
+    def energy(side: float, ratio: float) -> float:
+        cell = tetragonal(side, side, ratio * side).cell.array
+        r = np.linalg.norm(steps @ cell, axis=1)
+        x = np.exp(-stiffness * (r - r0))
+        y = np.clip((r / cutoff - 0.6) / 0.4, 0.0, 1.0)
+        cut = 1 - 10 * y**3 + 15 * y**4 - 6 * y**5
+        return 0.5 * depth * float(np.sum((x**2 - 2 * x) * cut))
+
+    def best(ratio: float) -> Any:
+        """Return the best side at fixed c/a."""
+        return minimize_scalar(energy, (2.8, 2.9), args=(ratio,), tol=1e-8)
+
+    fcc, bcc = best(np.sqrt(2)), best(1.0)
+    top = minimize_scalar(
+        lambda ratio: -best(ratio).fun,
+        bounds=(1.0, np.sqrt(2)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    first = tetragonal(fcc.x, fcc.x, np.sqrt(2) * fcc.x)
+    first.calc = DeepSpinCalculator(PairPotential(radial))
+    neb = SpinLatticeNEB(
+        interpolate(first, tetragonal(*[bcc.x] * 3), 5),
+        cell=True,
+        climb=True,
+        spring=0.5,
+    )
+    assert neb.run(fmax=1e-3, stress_max=1e-5)
+    path = neb.path()
+    assert path.barrier_forward == pytest.approx(-top.fun - fcc.fun, rel=1e-5)
+    assert path.barrier_reverse == pytest.approx(-top.fun - bcc.fun, rel=1e-5)
+    assert 0.0 < path.barrier_reverse < path.barrier_forward
+    edges = neb.images[int(np.argmax(path.energies))].cell.array
+    a, c = edges[1] + edges[2], edges[0] + edges[1]
+    assert np.linalg.norm(c) / np.linalg.norm(a) == pytest.approx(top.x, abs=1e-3)
+
+
 def test_layers_are_strained_in_their_plane() -> None:
     calculator = DeepSpinCalculator(LennardJones(0.1, 2.3, cutoff=6.0))
     ends = []
@@ -434,6 +489,8 @@ def test_folded_paths_and_ends_above_the_path_are_reported() -> None:
         (lambda images: images.pop() and images.pop(), "at least 3 images"),
         (lambda images: setattr(images[1], "calc", None), "no calculator"),
         (lambda images: setattr(images[1], "calc", Plain()), "one kind"),
+        (lambda images: images[1].positions.fill(np.nan), "image 1 are not finite"),
+        (lambda images: images[1].set_atomic_numbers([28]), "sort the atoms alike"),
         (lambda images: images[1].set_cell([9, 9, 9]), "cell=True"),
         (lambda images: images[1].set_initial_magnetic_moments(None), "no magnetic"),
         (lambda images: set_spins(images[1], get_spins(images[0])), "the same"),
@@ -458,6 +515,7 @@ def test_images_that_do_not_fit(change: Any, message: str) -> None:
     [
         ({"spring": -1.0}, "spring"),
         ({"spring": (1.0, 2.0, 3.0)}, "spring"),
+        ({"spring": "stiff"}, "spring must be"),
         ({"method": "dimer"}, "method"),
         ({"spin_scale": 0.0}, "spin_scale"),
         ({"cell": True}, "periodic direction"),
@@ -467,6 +525,28 @@ def test_images_that_do_not_fit(change: Any, message: str) -> None:
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpinLatticeNEB(macrospin_images(0.0, 4), **options)
+
+
+@pytest.mark.parametrize("images", [None, 5, Atoms("Fe")])
+def test_bands_are_sequences_of_atoms(images: Any) -> None:
+    with pytest.raises(TypeError, match="a band is a sequence of Atoms"):
+        SpinLatticeNEB(images)
+
+
+def test_calculators_without_spins_say_so() -> None:
+    """Also where interpolate has passed the calculator on."""
+    ends = [Atoms("Ar2", [[0, 0, 0], [0, 0, z]]) for z in (3.0, 4.0)]
+    for atoms in ends:
+        set_spins(atoms, [0.0, 0.0])
+    ends[0].calc = ase.calculators.lj.LennardJones()
+    with pytest.raises(ValueError, match="LennardJones does not give magnetic_forces"):
+        SpinLatticeNEB(interpolate(*ends, 3))
+
+
+@pytest.mark.parametrize("result", [None, "path.npz"])
+def test_paths_are_drawn_and_nothing_else(result: Any) -> None:
+    with pytest.raises(TypeError, match="expected an NEBPath"):
+        plot_path(result)
 
 
 def test_climbing_images_are_inner_ones() -> None:

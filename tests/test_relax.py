@@ -15,15 +15,9 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength, FixedPlane
 from ase.io import read
+from magnets import iron, nickel_oxide
 
-from deepspin_ase import (
-    DeepSpinCalculator,
-    antiferromagnetic,
-    cant_spins,
-    get_spins,
-    read_extxyz,
-    set_spins,
-)
+from deepspin_ase import DeepSpinCalculator, get_spins, read_extxyz, set_spins
 from deepspin_ase.cli import main
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.optimize import (
@@ -33,28 +27,6 @@ from deepspin_ase.optimize import (
     relax_together,
 )
 from deepspin_ase.potentials.reference import fe, nio
-
-
-def iron(n: int = 2, *, rattle: float = 0.05) -> Atoms:
-    """bcc iron, rattled and canted, with lengths of moments that scatter."""
-    atoms = bulk("Fe", a=2.8665, cubic=True).repeat(n)
-    lengths = 2.36 * np.random.default_rng(3).uniform(0.95, 1.05, len(atoms))
-    set_spins(atoms, lengths)
-    cant_spins(atoms, 0.03, seed=2)
-    atoms.rattle(rattle, seed=1)
-    atoms.calc = DeepSpinCalculator(fe())
-    return atoms
-
-
-def nickel_oxide(repeat: Any = (2, 2, 2), model: Any = "NiO") -> Atoms:
-    """NiO in AFM-II order, rattled and canted; oxygen carries no moment."""
-    atoms = bulk("NiO", "rocksalt", 4.2166).repeat(repeat)
-    order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166, direction=(1, 1, -2))
-    set_spins(atoms, {"Ni": 1.277}, pattern=order)
-    cant_spins(atoms, 0.03, seed=2)
-    atoms.rattle(0.03, seed=1)
-    atoms.calc = DeepSpinCalculator(model)
-    return atoms
 
 
 class Plain(Calculator):
@@ -324,6 +296,10 @@ def iron_of(calculator: Broken, *, calls: int) -> Atoms:
         ({"stress_max": float("nan")}, "stress_max"),
         ({"cell_scale": -2.0, "cell": True}, "cell_scale"),
         ({"fmax": 0.0}, "fmax"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"steps": -1}, "steps must be a whole number"),
+        ({"cell": True, "pressure_GPa": float("inf")}, "pressure_GPa must be a finite"),
+        ({"cell": True, "cell_mask": "xx"}, "cell_mask must be six booleans"),
     ],
 )
 def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> None:
@@ -347,6 +323,12 @@ def test_structures_that_cannot_relax() -> None:
     set_spins(atoms, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="all moments are zero"):
         relax(atoms)
+    atoms = iron(1)
+    atoms.positions[1, 0] = np.nan
+    with pytest.raises(ValueError, match="position of atom 1 is not finite"):
+        relax(atoms, spins=False)
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms"):
+        relax_together("fe")  # type: ignore[arg-type]
     atoms = iron(1)
     atoms.set_pbc((1, 1, 0))
     with pytest.raises(ValueError, match="periodic in three directions"):

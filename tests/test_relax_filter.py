@@ -7,44 +7,16 @@ from typing import Any
 import ase.optimize
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize.precon import PreconLBFGS
 from ase.optimize.sciopt import SciPyFminCG
+from magnets import iron, nickel_oxide
 
-from deepspin_ase import (
-    DeepSpinCalculator,
-    antiferromagnetic,
-    cant_spins,
-    get_spins,
-    set_spins,
-)
+from deepspin_ase import get_spins
 from deepspin_ase.optimize import SpinLatticeFilter
-from deepspin_ase.potentials.reference import fe, nio
-
-
-def iron(n: int = 2, *, rattle: float = 0.05) -> Atoms:
-    """bcc iron, rattled and canted, with lengths of moments that scatter."""
-    atoms = bulk("Fe", a=2.8665, cubic=True).repeat(n)
-    lengths = 2.36 * np.random.default_rng(3).uniform(0.95, 1.05, len(atoms))
-    set_spins(atoms, lengths)
-    cant_spins(atoms, 0.03, seed=2)
-    atoms.rattle(rattle, seed=1)
-    atoms.calc = DeepSpinCalculator(fe())
-    return atoms
-
-
-def nickel_oxide(repeat: Any = (2, 2, 2), model: Any = "NiO") -> Atoms:
-    """NiO in AFM-II order, rattled and canted; oxygen carries no moment."""
-    atoms = bulk("NiO", "rocksalt", 4.2166).repeat(repeat)
-    order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166, direction=(1, 1, -2))
-    set_spins(atoms, {"Ni": 1.277}, pattern=order)
-    cant_spins(atoms, 0.03, seed=2)
-    atoms.rattle(0.03, seed=1)
-    atoms.calc = DeepSpinCalculator(model)
-    return atoms
+from deepspin_ase.potentials.reference import nio
 
 
 @pytest.mark.parametrize("mask", [None, (1, 1, 0, 0, 0, 1)])
@@ -180,5 +152,5 @@ def test_options_that_do_not_fit(options: Any, error: Any, message: str) -> None
 
 @pytest.mark.parametrize("what", ["iron.extxyz", None, [1, 2]])
 def test_only_atoms_are_filtered(what: Any) -> None:
-    with pytest.raises(TypeError, match="expected Atoms"):
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms"):
         SpinLatticeFilter(what)

@@ -212,6 +212,8 @@ def test_bad_input_says_what_is_wrong():
         find_saddle(atoms, direction=(np.zeros((2, 3)), None), positions=False)
     with pytest.raises(ValueError, match="moves nothing"):
         find_saddle(atoms, direction=(np.ones((1, 3)), None), positions=False)
+    with pytest.raises(ValueError, match="direction must be"):
+        find_saddle(atoms, direction=([[1, 2, 3], [4]], None), positions=False)
     with pytest.raises(ValueError, match="steps"):
         find_saddle(atoms, kick=0.1, steps=0)
     with pytest.raises(ValueError, match="fmax"):
@@ -223,7 +225,7 @@ def test_bad_input_says_what_is_wrong():
 
 
 def skyrmion(n: int) -> Atoms:
-    """Return a relaxed skyrmion on n x n sites."""
+    """Return a relaxed skyrmion on n x n sites, its core against the field."""
     exchange, chiral, field = 0.01, 0.006, 0.003
     atoms = Atoms("Fe", cell=[1, 1, 0], pbc=(True, True, False)) * (n, n, 1)
     atoms.calc = DeepSpinCalculator(
@@ -235,6 +237,7 @@ def skyrmion(n: int) -> Atoms:
     )
     set_spins(atoms, texture(atoms, 2.0))
     assert relax_spins(atoms, torque_max=1e-9)[0]
+    assert get_spins(atoms)[:, 2].min() < -0.5
     return atoms
 
 
@@ -245,14 +248,8 @@ def texture(atoms: Atoms, radius: float) -> np.ndarray:
     r = np.hypot(x, y)
     polar = 2 * np.arctan2(radius, r + 1e-9) * np.exp(-((r / (3 * radius)) ** 2))
     azimuth = np.arctan2(y, x)
-    return np.stack(
-        [
-            np.sin(polar) * np.cos(azimuth),
-            np.sin(polar) * np.sin(azimuth),
-            np.cos(polar),
-        ],
-        axis=1,
-    )
+    inwards = [-np.sin(polar) * np.cos(azimuth), -np.sin(polar) * np.sin(azimuth)]
+    return np.stack([*inwards, np.cos(polar)], axis=1)
 
 
 @pytest.mark.slow
@@ -272,6 +269,30 @@ def test_skyrmion_collapse_does_not_depend_on_the_start():
     values = np.linalg.eigvalsh(JointHessian(atoms, positions=False).matrix())
     assert np.sum(values < 0) == 1
     assert values[:2] == pytest.approx(saddle.curvatures, rel=1e-2)
+
+
+@pytest.mark.slow
+def test_a_skyrmion_collapses_from_a_kick() -> None:
+    """The kick shrinks it; that it slides at next to no cost is not followed."""
+    atoms = skyrmion(12)
+    minimum = atoms.get_potential_energy()
+    hessian = JointHessian(atoms, positions=False)
+    values, modes = hessian.lowest(4, tolerance=1e-5)
+    assert (values[:2] < 1e-4 * hessian.stiffness.min()).all()
+    shrinks = hessian.space.turns(modes[:, 2])
+    reversal = np.cross(shrinks, get_spins(atoms))[:, 2].sum()
+    kicked = find_saddle(
+        atoms,
+        direction=(None, np.sign(reversal) * shrinks),
+        kick=0.1,
+        positions=False,
+        torque_max=1e-7,
+    )
+    assert kicked.is_saddle
+    set_spins(atoms, texture(atoms, 1.0))
+    known = find_saddle(atoms, positions=False, torque_max=1e-7)
+    assert kicked.energy == pytest.approx(known.energy, abs=1e-7)
+    assert kicked.energy - minimum > 0.01
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from ase import Atoms
 
-from ..neighbors import build_pairs
+from ..neighbors import NeighborList
 from ..system import System
 
 #: Nodes of the piecewise linear functions, in nearest-neighbour distances.
@@ -27,6 +27,8 @@ class Bonds:
     sites : (N,) bool array
     nearest : float
         Nearest-neighbour distance, A; pairs reach to the last of ``NODES`` times it.
+    neighbors : NeighborList
+        Kept between calls, it need not search again while atoms move little.
 
     Attributes
     ----------
@@ -42,9 +44,15 @@ class Bonds:
         Adds what pairs give to their atom i.
     """
 
-    def __init__(self, atoms: Atoms, sites: np.ndarray, nearest: float) -> None:
+    def __init__(
+        self,
+        atoms: Atoms,
+        sites: np.ndarray,
+        nearest: float,
+        neighbors: NeighborList,
+    ) -> None:
         reach = NODES[-1] * nearest
-        i, j, vectors = _pairs(atoms, reach)
+        i, j, vectors = _pairs(atoms, reach, neighbors)
         distance = np.linalg.norm(vectors, axis=1)
         keep = sites[i] & sites[j] & (distance <= reach)
         self.i, self.j, self.vectors = i[keep], j[keep], vectors[keep]
@@ -128,7 +136,7 @@ def nearest_distance(atoms: Atoms, sites: np.ndarray) -> float:
     """
     chosen = atoms[sites]
     for radius in _RADII:
-        i, _, vectors = _pairs(chosen, radius)
+        i, _, vectors = _pairs(chosen, radius, NeighborList(0.0))
         nearest = np.full(len(chosen), np.inf)
         np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1))
         median = float(np.median(nearest))
@@ -137,7 +145,10 @@ def nearest_distance(atoms: Atoms, sites: np.ndarray) -> float:
     return _RADII[-1]
 
 
-def _pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(
+    atoms: Atoms, cutoff: float, neighbors: NeighborList
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return i, j and vectors from i to j (A), at least up to the cutoff."""
     system = System.from_atoms(atoms, require_spins=False)
-    pairs = build_pairs(system, cutoff)
+    pairs = neighbors.update(system, cutoff)
     return pairs.i.numpy(), pairs.j.numpy(), pairs.vectors(system).numpy()

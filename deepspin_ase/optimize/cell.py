@@ -80,7 +80,10 @@ class Deformation:
 
 
 def _mask(mask: Sequence[Any] | np.ndarray | None) -> np.ndarray:
-    free = np.ones(6) if mask is None else np.asarray(mask, dtype=float)
+    try:
+        free = np.ones(6) if mask is None else np.asarray(mask, dtype=float)
+    except (TypeError, ValueError):
+        free = np.zeros(0)
     if free.shape == (6,):
         free = voigt_6_to_full_3x3_stress(free)
     fits = free.shape == (3, 3) and np.isin(free, (0, 1)).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ase.filters import Filter, OptimizableFilter
 
 from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
+from ..system import check_structure
 from .cell import Deformation
 from .rotations import jacobian_transposed, turned
 
@@ -75,8 +76,8 @@ class SpinLatticeFilter(Filter):
     ------
     ValueError
         If there is no calculator, nothing to move, no moments, no cell or periodic
-        direction for ``cell``, a mask or pressure without ``cell``, or a scale or
-        threshold is not positive.
+        direction for ``cell``, a mask or pressure without ``cell``, or if positions,
+        cell or a number are not finite or a scale or threshold is not positive.
     TypeError
         If ``atoms`` are none, or a scale or threshold is no number.
 
@@ -100,13 +101,13 @@ class SpinLatticeFilter(Filter):
         cell_mask: Sequence[Any] | np.ndarray | None = None,
         pressure_GPa: float = 0.0,
     ) -> None:
-        if not isinstance(atoms, Atoms):
-            raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
+        check_structure(atoms)
         super().__init__(atoms, indices=range(len(atoms)))
         self.parts = _parts(
             positions=positions, cell=cell, spins=spins, magnitudes=magnitudes
         )
         _check(atoms, self.parts)
+        finite("pressure_GPa", pressure_GPa)
         if not cell and (cell_mask is not None or pressure_GPa):
             raise ValueError("cell_mask and pressure_GPa do nothing without cell=True")
         if cell_scale is None:
@@ -363,10 +364,27 @@ def _check(atoms: Atoms, parts: frozenset[str]) -> None:
         )
 
 
-def positive(name: str, value: float) -> float:
+def finite(name: str, value: Any) -> float:
+    """Return ``value``, or raise ValueError if it is not a finite number."""
+    number = isinstance(value, Real)
+    if not (number and np.isfinite(value)):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def positive(name: str, value: Any) -> float:
     """Return ``value``, or raise ValueError if it is not a finite number > 0."""
-    if not isinstance(value, Real):
+    number = isinstance(value, Real)
+    if not number:
         raise TypeError(f"{name} must be a positive number, got {value!r}")
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value}")
     return float(value)
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """Return ``value``, or raise ValueError if it is no whole number >= ``least``."""
+    number = isinstance(value, Integral)
+    if not number or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    return int(value)

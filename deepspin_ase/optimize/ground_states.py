@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from numpy.typing import ArrayLike
 
 from ..magnetic_order import random_directions
 from ..spins import get_spins, set_spins, unit_vector
-from .bonds import Bonds, nearest_distance
+from ..system import check_structure
+from .equivalence import OrderEquivalence
+from .filter import positive, whole
 from .patterns import collinear_patterns
 from .symmetry import magnetic_group
 from .together import relax_together
@@ -121,10 +124,11 @@ def search_magnetic_orders(
     Collinear starts are the symmetry-distinct patterns of signs of the cell
     (:func:`~.patterns.collinear_patterns`); non-collinear ones have random
     directions. All are relaxed in one batch
-    (:func:`~.together.relax_together`). Orders are one if their energies and the
-    correlations e_i.e_j with the neighbours of every atom agree, whatever the common
-    direction. A collinear order without torques stays as it is, also where it is
-    a saddle point.
+    (:func:`~.together.relax_together`). Orders are one if their energies agree and a
+    symmetry of the crystal, the reversal of all moments and, where it costs no
+    energy, a common rotation of the moments turn one into the other
+    (:class:`~.equivalence.OrderEquivalence`). A collinear order without torques stays
+    as it is, also where it is a saddle point.
 
     Parameters
     ----------
@@ -161,43 +165,71 @@ def search_magnetic_orders(
         If there is no calculator, no atom carries a moment, there are no starts, or
         an argument is not as described.
     """
-    if not isinstance(atoms, Atoms):
-        raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
+    check_structure(atoms)
     if atoms.calc is None:
         raise ValueError(
             "the atoms have no calculator; set atoms.calc = DeepSpinCalculator(...)"
         )
-    if min(n_collinear, n_random) < 0 or n_collinear + n_random == 0:
-        raise ValueError("n_collinear and n_random must be >= 0, one of them > 0")
+    whole("n_collinear", n_collinear)
+    whole("n_random", n_random, 0 if n_collinear else 1)
+    positive("energy_tolerance_meV", energy_tolerance_meV)
+    positive("symprec", symprec)
     cell = _supercell(atoms, supercell)
     if moments is not None:
         set_spins(cell, moments)
-    lengths = np.linalg.norm(get_spins(cell), axis=1)
-    sites = np.flatnonzero(lengths)
-    if not len(sites):
+    if not get_spins(cell).any():
         raise ValueError("all moments are zero; give moments={element: magnitude}")
-    starts: list[tuple[str, np.ndarray]] = []
-    axis = unit_vector(direction)
-    for signs in collinear_patterns(cell, sites, most=n_collinear, symprec=symprec):
-        name = "".join("+" if sign > 0 else "-" for sign in signs)
-        starts.append((name, signs[:, None] * axis))
-    rng = np.random.default_rng(seed)
-    for k in range(n_random):
-        starts.append((f"random {k}", random_directions(rng)(cell[sites])))
-    images = []
-    for _, directions in starts:
-        image = cell.copy()
-        pattern = np.zeros((len(cell), 3))
-        pattern[sites] = directions
-        set_spins(image, lengths, pattern=pattern)
+    starts = {
+        **_collinear(cell, n_collinear, unit_vector(direction), symprec),
+        **_random(cell, n_random, seed),
+    }
+    for image in starts.values():
         image.calc = atoms.calc
-        images.append(image)
+    images = [*starts.values()]
     converged = relax_together(images, positions=positions, **options)
-    tolerance = energy_tolerance_meV * len(cell) / 1000.0
-    names = [name for name, _ in starts]
-    return GroundStates(
-        _ranked(images, names, converged, tolerance, symprec), len(starts)
+    same = OrderEquivalence(
+        cell,
+        copy.deepcopy(atoms.calc),
+        tolerance=energy_tolerance_meV * len(cell) / 1000.0,
+        displaced=positions or options.get("cell", False),
+        symprec=symprec,
     )
+    states = _ranked(images, [*starts], converged, same, symprec)
+    return GroundStates(states, len(starts))
+
+
+def _collinear(
+    cell: Atoms, most: int, axis: np.ndarray, symprec: float
+) -> dict[str, Atoms]:
+    """Return at most ``most`` collinear orders along ``axis`` by their signs."""
+    sites = np.flatnonzero(get_spins(cell).any(axis=1))
+    patterns = collinear_patterns(cell, sites, most=most, symprec=symprec)
+    return {
+        "".join("+" if sign > 0 else "-" for sign in signs): _with_directions(
+            cell, signs[:, None] * axis
+        )
+        for signs in patterns
+    }
+
+
+def _random(cell: Atoms, count: int, seed: int) -> dict[str, Atoms]:
+    """Return ``count`` orders of random directions."""
+    sites = np.flatnonzero(get_spins(cell).any(axis=1))
+    pattern = random_directions(np.random.default_rng(seed))
+    return {
+        f"random {k}": _with_directions(cell, pattern(cell[sites]))
+        for k in range(count)
+    }
+
+
+def _with_directions(cell: Atoms, directions: np.ndarray) -> Atoms:
+    """Return a copy with the directions (M, 3) of the M moments that are not zero."""
+    image = cell.copy()
+    lengths = np.linalg.norm(get_spins(cell), axis=1)
+    pattern = np.zeros((len(cell), 3))
+    pattern[lengths > 0] = directions
+    set_spins(image, lengths, pattern=pattern)
+    return image
 
 
 def _supercell(atoms: Atoms, supercell: int | ArrayLike) -> Atoms:
@@ -221,20 +253,16 @@ def _ranked(
     images: Sequence[Atoms],
     names: Sequence[str],
     converged: Sequence[bool],
-    tolerance: float,
+    same: OrderEquivalence,
     symprec: float,
 ) -> tuple[GroundState, ...]:
     """Return the different ones among relaxed structures, lowest energy first."""
     energies = np.array([image.get_potential_energy() for image in images])
-    magnetic = np.linalg.norm(get_spins(images[0]), axis=1) > 0
-    nearest = nearest_distance(images[0], magnetic)
-    prints = [_fingerprint(image, magnetic, nearest) for image in images]
     groups: list[list[int]] = []
     for k in np.argsort(energies, kind="stable").tolist():
         for group in groups:
-            first = group[0]
-            same = energies[k] - energies[first] <= tolerance
-            if same and np.allclose(prints[k], prints[first], atol=_ALIKE):
+            close = energies[k] - energies[group[0]] <= same.tolerance
+            if close and same(images[group[0]], images[k]):
                 group.append(k)
                 break
         else:
@@ -259,26 +287,3 @@ def _ranked(
             )
         )
     return tuple(states)
-
-
-#: Correlations of an atom with its neighbours that differ by less are alike.
-_ALIKE = 0.05
-
-
-def _fingerprint(atoms: Atoms, magnetic: np.ndarray, nearest: float) -> np.ndarray:
-    """Return what does not depend on common direction or numbering of the moments.
-
-    The sums of e_i.e_j over each atom's neighbours, by distance, over their number;
-    sorted over the atoms of an element.
-    """
-    spins = get_spins(atoms)
-    lengths = np.linalg.norm(spins, axis=1, keepdims=True)
-    e = spins / np.where(lengths > 0, lengths, 1.0)
-    bonds = Bonds(atoms, magnetic, nearest)
-    cosine = np.sum(e[bonds.i] * e[bonds.j], axis=1)
-    neighbors = np.maximum(bonds.add @ bonds.hats, 1.0)
-    local = (bonds.add @ (cosine[:, None] * bonds.hats)) / neighbors
-    elements = np.unique(atoms.numbers[magnetic])
-    return np.concatenate(
-        [np.sort(local[magnetic & (atoms.numbers == z)], axis=0) for z in elements]
-    )

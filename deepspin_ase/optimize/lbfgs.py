@@ -15,7 +15,7 @@ from ase.optimize.optimize import Optimizer
 
 from ..io import extxyz_text
 from .descent import Descent
-from .filter import SpinLatticeFilter, positive
+from .filter import SpinLatticeFilter, positive, whole
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,7 @@ class SpinLatticeLBFGS(Optimizer):
     ) -> Iterator[bool]:
         """Minimise step by step: yield after each whether it has converged."""
         positive("fmax", fmax)
+        whole("steps", steps)
         self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
         self._descent.begin()
         for converged in super().irun(fmax, steps):

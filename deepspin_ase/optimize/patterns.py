@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from ase import Atoms
-from scipy.spatial import cKDTree
 
-from .symmetry import crystal_symmetry
+from .symmetry import crystal_symmetry, site_permutations
 
 #: Magnetic atoms up to which all patterns of signs are tried.
 MAX_ENUMERATED = 16
@@ -39,7 +38,8 @@ def collinear_patterns(
     list of (M,) arrays
         +1 or -1; those with the fewest equivalents first, the ferromagnet at the head.
     """
-    permutations = site_permutations(atoms, sites, symprec=symprec)
+    scaled, rotations, shifts = crystal_symmetry(atoms, symprec=symprec)
+    permutations = site_permutations(scaled[sites], rotations, shifts)[1]
     candidates = (
         _all_signs(len(sites)) if len(sites) <= MAX_ENUMERATED else _waves(atoms, sites)
     )
@@ -55,25 +55,6 @@ def collinear_patterns(
         found.append((len(orbit), signs))
     found.sort(key=lambda entry: (entry[0], -abs(int(entry[1].sum()))))
     return [signs for _, signs in found[:most]]
-
-
-def site_permutations(
-    atoms: Atoms, sites: np.ndarray, *, symprec: float = 1e-3
-) -> np.ndarray:
-    """Return how the crystal's symmetries permute the sites, (P, M) integers.
-
-    Only the identity where no other symmetry is found.
-    """
-    identity = np.arange(len(sites))
-    scaled, rotations, shifts = crystal_symmetry(atoms, symprec=symprec)
-    own = scaled[sites] % 1.0 % 1.0
-    tree = cKDTree(own, boxsize=1.0)
-    permutations = {tuple(identity.tolist())}
-    for rotation, shift in zip(rotations, shifts, strict=True):
-        _, places = tree.query((own @ rotation.T + shift) % 1.0 % 1.0)
-        if len(set(places.tolist())) == len(sites):
-            permutations.add(tuple(places.tolist()))
-    return np.array(sorted(permutations))
 
 
 def _all_signs(count: int) -> Iterator[np.ndarray]:

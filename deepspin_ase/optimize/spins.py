@@ -7,7 +7,7 @@ import logging
 from ase import Atoms
 
 from .descent import Descent
-from .filter import SpinLatticeFilter
+from .filter import SpinLatticeFilter, whole
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def relax_spins(
     ValueError
         If the atoms carry no moments or no calculator.
     """
+    whole("steps", steps, 1)
     joint = SpinLatticeFilter(atoms, positions=False, torque_max=torque_max)
     descent = Descent(joint)
     descent.begin()

@@ -24,6 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 from ase import Atoms
 
+from ..neighbors import NeighborList
 from ..spins import get_spins
 from .bonds import NODES, Bonds, nearest_distance
 
@@ -57,6 +58,7 @@ class Stiffness:
 
     guess: np.ndarray
     _nearest: float
+    _neighbors: NeighborList
     _bonds: Bonds
     _at: np.ndarray | None = None
 
@@ -64,7 +66,8 @@ class Stiffness:
         """Return the bonds, the last ones where atoms and cell have hardly moved."""
         at = np.concatenate([atoms.positions, atoms.cell.array])
         if self._at is None or abs(at - self._at).max() > _STALE:
-            self._at, self._bonds = at, Bonds(atoms, sites, self._nearest)
+            self._at = at
+            self._bonds = Bonds(atoms, sites, self._nearest, self._neighbors)
         return self._bonds
 
     def update(self, atoms: Atoms) -> None:
@@ -96,6 +99,7 @@ class LatticeStiffness(Stiffness):
         every = np.ones(len(atoms), dtype=bool)
         self._sites = _by_label(atoms.numbers, every) if positions else []
         self._nearest = nearest_distance(atoms, every)
+        self._neighbors = NeighborList()
         self.update(atoms)
         bond = _SPRING * np.exp(-_DECAY * (NODES - NODES[0]))
         pairs = np.tile(np.concatenate([bond, 0.1 * bond]), self._bonds.n_kinds)
@@ -191,6 +195,7 @@ class _MomentStiffness(Stiffness):
         self._magnetic = moments
         self._sites = _by_label(atoms.numbers, moments)
         self._nearest = nearest_distance(atoms, moments)
+        self._neighbors = NeighborList()
         self.update(atoms)
         pair = _PAIR_SHARE * scale * np.exp(-_DECAY * (NODES - NODES[0]))
         terms = self._bonds.n_kinds * self._weights.shape[1]

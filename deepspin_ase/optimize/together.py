@@ -14,9 +14,9 @@ from tqdm import tqdm
 from ..calculator import DeepSpinCalculator
 from ..neighbors import NeighborList
 from ..results import results_of
-from ..system import System
+from ..system import System, check_structure
 from .descent import Descent
-from .filter import SpinLatticeFilter, positive
+from .filter import SpinLatticeFilter, positive, whole
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,12 @@ def relax_together(
         twice, or they have several calculators.
     """
     positive("fmax", fmax)
+    whole("steps", steps, 1)
     images = [images] if isinstance(images, Atoms) else list(images)
     if not images or len({id(image) for image in images}) < len(images):
         raise ValueError("relax_together takes structures, each of them once")
+    for image in images:
+        check_structure(image)
     calculator = images[0].calc
     for image in images:
         if image.calc is not calculator:
