@@ -224,7 +224,7 @@ def collect_sites(
         N_SECTIONS,
         n_sites,
     )
-    tl.atomic_add(counts + b, 1, mask=own)
+    tl.atomic_add(counts + b, 1, mask=own, sem="relaxed")
     total = tl.sum(own.to(tl.int32), 0)
     for start in range(begin, end, BLOCK):
         p = start + lane
@@ -256,7 +256,7 @@ def collect_sites(
             N_SECTIONS,
             n_sites,
         )
-        tl.atomic_add(counts + b, 1, mask=kept)
+        tl.atomic_add(counts + b, 1, mask=kept, sem="relaxed")
         total += tl.sum(kept.to(tl.int32), 0)
         valid = valid & (tl.load(magnetic + b, mask=valid, other=0) != 0)
         x += tl.load(arms + 3 * j, mask=valid, other=0.0).to(tl.float64)
@@ -287,7 +287,7 @@ def collect_sites(
             N_SECTIONS,
             n_sites,
         )
-        tl.atomic_add(counts + b, 1, mask=kept)
+        tl.atomic_add(counts + b, 1, mask=kept, sem="relaxed")
         total += tl.sum(kept.to(tl.int32), 0)
     tl.store(found + c, total)
 
