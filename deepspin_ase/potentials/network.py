@@ -230,12 +230,11 @@ class DeepSpinNetwork(Potential):
 
     def _compilable(self, system: System) -> bool:
         """Tell whether compiled kernels may evaluate: see ``backend``."""
-        kind = system.device.type
         return (
             self.backend == "fused"
             and system.dtype == self.mean.dtype
             and not (self.training and any(p.requires_grad for p in self.parameters()))
-            and (kind == "cpu" or (kind == "cuda" and fused_cuda.is_available()))
+            and fused_cuda.has_kernels(system)
         )
 
     def _evaluate_plainly(

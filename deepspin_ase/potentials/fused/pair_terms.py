@@ -109,7 +109,7 @@ def evaluate_pairs(
     virial: bool = True,
     create_graph: bool = False,
 ) -> Prediction | None:
-    """Evaluate the sum of pair terms on the CPU; see :meth:`Potential.evaluate`.
+    """Evaluate the sum of pair terms in a kernel; see :meth:`Potential.evaluate`.
 
     Parameters
     ----------
@@ -133,7 +133,12 @@ def evaluate_pairs(
     )
     if model is None or not finite:
         return None
-    sums = _sums(model, system, Geometry.of(system, pairs, types))
+    if system.device.type == "cpu":
+        sums = _sums(model, system, Geometry.of(system, pairs, types))
+    else:
+        from ..fused_cuda.pair_terms import pair_sums
+
+        sums = pair_sums(model, system, pairs, types)
     if sums is None:
         return None
     energies, pull, fields, work = (x.to(system.dtype) for x in sums)

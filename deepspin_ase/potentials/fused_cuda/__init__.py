@@ -14,15 +14,22 @@ from typing import Any
 
 from torch import Tensor
 
+from ...system import System
 from ..neighborhood import Derivatives
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate_network", "is_available"]
+__all__ = ["evaluate_network", "has_kernels"]
+
+
+def has_kernels(system: System) -> bool:
+    """Tell whether there are compiled kernels for the device of a System."""
+    kind = system.device.type
+    return kind == "cpu" or (kind == "cuda" and _has_triton())
 
 
 @cache
-def is_available() -> bool:
+def _has_triton() -> bool:
     """Tell whether Triton is installed; where it is not, that is logged once."""
     found = importlib.util.find_spec("triton") is not None
     if not found:

@@ -29,15 +29,12 @@ from ..neighborhood import Derivatives
 from .frozen import Frozen, Tables, weight_bits
 from .lists import Chunk, Layout
 from .network_kernels import differentiate_sites, multiply_sites
-from .site_kernels import collect_sites, gather_slopes
+from .site_kernels import PAIR_WARPS, PAIRS, collect_sites, gather_slopes
 
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
 
 logger = logging.getLogger(__name__)
-
-#: Pairs of an atom that are worked on together, and warps that do it.
-PAIRS, PAIR_WARPS = 64, 2
 
 #: Numbers of a block of sites times embedding, the most sites of it, and warps.
 TILE, MOST_SITES, TILE_WARPS = 512, 16, 4

@@ -14,6 +14,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+#: Pairs of an atom that are worked on together, and warps that do it.
+PAIRS, PAIR_WARPS = 64, 2
+
 
 @triton.jit
 def _radial_parts(x, y, z, constants):
@@ -102,7 +105,7 @@ def _write_sites(
 
 
 @triton.jit
-def _between(p, valid, i, positions, neighbours, shifts, cell):
+def pair_vectors(p, valid, i, positions, neighbours, shifts, cell):
     """Return the neighbours j of pairs p of atom i, and the vectors to them."""
     j = tl.load(neighbours + p, mask=valid, other=0)
     u = tl.load(shifts + 3 * p, mask=valid, other=0.0).to(tl.float64)
@@ -229,7 +232,7 @@ def collect_sites(
     for start in range(begin, end, BLOCK):
         p = start + lane
         valid = p < end
-        j, x, y, z = _between(p, valid, i, positions, neighbours, shifts, cell)
+        j, x, y, z = pair_vectors(p, valid, i, positions, neighbours, shifts, cell)
         b = tl.load(types + j, mask=valid, other=0)
         # What is not a number is kept, so that it is seen in the result.
         kept = valid & ~(x * x + y * y + z * z >= cutoff * cutoff)
@@ -377,7 +380,7 @@ def gather_slopes(
     for start in range(begin, end, BLOCK):
         p = start + lane
         valid = p < end
-        j, x, y, z = _between(p, valid, i, positions, neighbours, shifts, cell)
+        j, x, y, z = pair_vectors(p, valid, i, positions, neighbours, shifts, cell)
         gx, gy, gz = _pull_back(2 * p, valid, x, y, z, slopes, constants)
         sx = x + tl.load(arms + 3 * j, mask=valid, other=0.0).to(tl.float64)
         sy = y + tl.load(arms + 3 * j + 1, mask=valid, other=0.0).to(tl.float64)
