@@ -59,12 +59,12 @@ class DeepSpinCalculator(MomentCalculator):
         By default a CUDA device where torch finds one, the CPU elsewhere.
     dtype : "float64", "float32", "mixed" or torch.dtype
         Precision of the evaluation; results are float64 arrays in any case.
-        ``"mixed"`` evaluates networks in float32, everything else in float64: on
-        the CPU faster by about half, with forces to 1e-6 eV/A, for dynamics.
+        ``"mixed"`` evaluates networks in float32, everything else in float64:
+        faster (on the CPU by about half), with forces to 1e-6 eV/A, for dynamics.
     backend : {"fused", "reference"}
-        ``"fused"`` evaluates networks on the CPU in compiled kernels with
-        tabulated embeddings, which agree with ``"reference"``, torch, to 1e-9 eV/A
-        (:func:`deepspin_ase.potentials.choose_backend`).
+        ``"fused"`` evaluates networks on the CPU and on CUDA devices in compiled
+        kernels with tabulated embeddings, which agree with ``"reference"``, torch,
+        to 1e-9 eV/A (:func:`deepspin_ase.potentials.choose_backend`).
     external_field_T : (3,) array, optional
         Uniform magnetic field in tesla. Adds E = -mu_B sum_i m_i.B to energy,
         energies and magnetic forces. May be changed later by assignment.

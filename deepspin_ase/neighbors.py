@@ -58,8 +58,11 @@ class PairList:
     def _vectors(self, system: System) -> Tensor:
         if system.n_systems == 1:
             offset = self.shift @ system.cell[0]
+        elif self.shift.device.type != "cpu":
+            cells = system.cell[system.index[self.i]]
+            offset = torch.bmm(self.shift[:, None], cells)[:, 0]
         else:
-            # Pairs are sorted by structure: one small product for each of them.
+            # Pairs are sorted by structure: a small product for each saves memory.
             ends = torch.cumsum(system.counts(), 0) - 1
             counts = torch.searchsorted(self.i, ends, right=True).tolist()
             bounds = zip([0, *counts[:-1]], counts, strict=True)

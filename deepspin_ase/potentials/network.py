@@ -22,8 +22,9 @@ from .registry import register
 
 logger = logging.getLogger(__name__)
 
-#: Centres evaluated at a time; bounds the memory of large systems.
-CHUNK = 384
+#: Centres evaluated at a time in torch; bounds the memory of large systems. Other
+#: devices than the CPU need more work at a time.
+CHUNK, DEVICE_CHUNK = 384, 4096
 
 #: Initial scale of the pseudo-atoms' embedding weights. Turning the moments moves
 #: the pseudo-atoms far, which hardly changes the energy: a network that sees them
@@ -256,7 +257,8 @@ class DeepSpinNetwork(Potential):
         )
         energies = torch.zeros_like(system.positions[:, 0])
         sums = Derivatives.zeros(system)
-        chunks = [sites] if create_graph else sites.chunks(CHUNK)
+        size = CHUNK if system.device.type == "cpu" else DEVICE_CHUNK
+        chunks = [sites] if create_graph else sites.chunks(size)
         for chunk in chunks:
             for a, centres, groups in self._neighbourhoods(chunk, system):
                 energy, gradients = self._differentiated(

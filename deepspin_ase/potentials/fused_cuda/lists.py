@@ -109,7 +109,7 @@ class Layout:
     types: Tensor
     centres: Tensor
     offsets: Tensor
-    _species: tuple[Tensor, int]
+    _species: tuple[Tensor, int, Tensor]
     _bounds: list[int]
     _slots: Tensor
 
@@ -136,19 +136,16 @@ class Layout:
             types.int(),
             centres,
             offsets,
-            (system.species, system.species._version),
+            (system.species, system.species._version, system.species.clone()),
             [0, *bounds],
             offsets.cpu(),
         )
 
     def _has(self, species: Tensor) -> bool:
-        """Compare addresses and counts of changes: values would have to be read."""
-        known, version = self._species
-        return (
-            known.data_ptr() == species.data_ptr()
-            and known.shape == species.shape
-            and version == species._version
-        )
+        """Compare addresses and counts of changes, and only then values."""
+        known, version, values = self._species
+        same = known.data_ptr() == species.data_ptr() and known._version == version
+        return (same and known.shape == species.shape) or torch.equal(values, species)
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         """Yield chunks of at most ``size`` centres."""

@@ -26,10 +26,12 @@ from ...neighbors import PairList
 from ...system import System
 from ..fused.embedding import SECTIONS
 from ..neighborhood import Derivatives
+from .force_kernels import gather_slopes
 from .frozen import Frozen, Tables, weight_bits
+from .geometry import PAIR_WARPS, PAIRS
 from .lists import Chunk, Layout
 from .network_kernels import differentiate_sites, multiply_sites
-from .site_kernels import PAIR_WARPS, PAIRS, collect_sites, gather_slopes
+from .site_kernels import collect_sites
 
 if TYPE_CHECKING:
     from ..network import DeepSpinNetwork
@@ -155,6 +157,17 @@ class _Sites:
     counts: Tensor
 
 
+def tile(width: int) -> dict[str, int]:
+    """Return the constants of the kernels that work on sites times embedding."""
+    columns = triton.next_power_of_2(width)
+    return {
+        "WIDTH": width,
+        "COLUMNS": columns,
+        "BLOCK": max(1, min(MOST_SITES, TILE // columns)),
+        "num_warps": TILE_WARPS,
+    }
+
+
 class _Call:
     """One evaluation."""
 
@@ -169,14 +182,8 @@ class _Call:
     ) -> None:
         self.known, self.tables, self.layout = known, tables, layout
         self.system, self.n_pairs = system, len(pairs.i)
-        self.real, n_columns = tables.coefficients.dtype, tables.coefficients.shape[2]
-        columns = triton.next_power_of_2(n_columns)
-        self.tile = {
-            "WIDTH": n_columns,
-            "COLUMNS": columns,
-            "BLOCK": max(1, min(MOST_SITES, TILE // columns)),
-            "num_warps": TILE_WARPS,
-        }
+        self.real = tables.coefficients.dtype
+        self.tile = tile(tables.coefficients.shape[2])
         #: The pair list and where the atoms are, as both kernels of geometry take it.
         self.listed = (layout.links.first, pairs.j, pairs.shift.contiguous())
         self.placed = (

@@ -65,6 +65,7 @@ def multiply_sites(
         Written, in the type of the tables.
     """
     c = tl.program_id(0).to(tl.int64)
+    stride = stride.to(tl.int64)
     base = tl.load(offsets + c) - tl.load(offsets)
     n = tl.load(found + c)
     lane, m = tl.arange(0, BLOCK), tl.arange(0, COLUMNS)
@@ -123,6 +124,7 @@ def differentiate_sites(
         Written where there are sites, before normalisation of the rows.
     """
     c = tl.program_id(0).to(tl.int64)
+    stride = stride.to(tl.int64)
     base = tl.load(offsets + c) - tl.load(offsets)
     n = tl.load(found + c)
     lane, m = tl.arange(0, BLOCK), tl.arange(0, COLUMNS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .site_kernels import pair_vectors
+from .geometry import pair_vectors
 
 
 @triton.jit

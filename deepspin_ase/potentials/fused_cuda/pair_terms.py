@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...neighbors import PairList
 from ...system import System
+from .geometry import PAIR_WARPS, PAIRS
 from .lists import Links
 from .pair_kernels import add_pairs
-from .site_kernels import PAIR_WARPS, PAIRS
 
 if TYPE_CHECKING:
     from ..fused.pair_kernels import PairModel
