@@ -38,6 +38,8 @@ from deepspin_ase.potentials import (
 from deepspin_ase.potentials.fused import pair_terms as host_terms
 from deepspin_ase.system import System
 
+QUANTITIES = ("energies", "forces", "magnetic_forces", "virial")
+
 pytest.importorskip("triton")
 ON_DEVICE = torch.cuda.is_available()
 lists = importlib.import_module("deepspin_ase.potentials.fused_cuda.lists")
@@ -64,13 +66,20 @@ def pair_of(distance: float = 2.0, moment: float = 1.0) -> System:
     return System.from_atoms(atoms)
 
 
+@pytest.fixture(scope="module")
+def net() -> DeepSpinNetwork:
+    """Return a network that tests leave as it is: to tabulate it takes a second."""
+    return frozen().to(DEVICE)
+
+
 @pytest.fixture
-def small() -> tuple[DeepSpinNetwork, System]:
-    """Return a network and two atoms, on the device."""
-    return frozen().to(DEVICE), pair_of().to(DEVICE)
+def system() -> System:
+    return pair_of().to(DEVICE)
 
 
-@pytest.mark.parametrize("variant", EVERY)
+@pytest.mark.parametrize(
+    "variant", ["one-side", "scale-per-element", "timestep-gelu", "lattice"]
+)
 def test_equals_the_network(variant: str) -> None:
     net = frozen(**EVERY[variant])
     system = for_model(structure(pbc=False)[[0, 1, 2]], net)
@@ -79,46 +88,39 @@ def test_equals_the_network(variant: str) -> None:
     assert network._known.get(net)
 
 
-def test_batches() -> None:
+def test_batches(net: DeepSpinNetwork) -> None:
     """A crystal with images of itself, a lone atom, and a molecule."""
-    net = frozen()
     lone = Atoms("O")
     lone.set_initial_magnetic_moments(np.zeros((1, 3)))
     crystal = for_model(structure(2)[[1, 2]], net)
     parts = [crystal, System.from_atoms(lone), pair_of()]
-    net, system = on_device(net, System.cat(parts))
+    system = System.cat(parts).to(DEVICE)
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
 
 
-def test_mixed_precision(small: tuple[DeepSpinNetwork, System]) -> None:
-    net, system = small
+def test_float32(system: System) -> None:
+    """Of tables and fitting, or of everything."""
+    net = frozen().to(DEVICE)
     expected = exactly(net, system)
     choose_backend(net, mixed=True)
     found = net.evaluate(system)
     assert found.forces is not None and found.forces.dtype == torch.float64
     assert 1e-11 < float((found.forces - expected.forces).abs().max()) < 2e-6
     assert float((found.energies - expected.energies).abs().max()) < 5e-7
-
-
-def test_single_precision(small: tuple[DeepSpinNetwork, System]) -> None:
-    net, system = small
-    expected = exactly(net, system)
     found = net.float().evaluate(system.to(dtype=torch.float32))
     assert found.forces is not None and found.forces.dtype == torch.float32
     assert float((found.forces.double() - expected.forces).abs().max()) < 3e-5
 
 
-def test_energies_alone(small: tuple[DeepSpinNetwork, System]) -> None:
-    net, system = small
+def test_energies_alone(net: DeepSpinNetwork, system: System) -> None:
     nothing = {"forces": False, "magnetic_forces": False, "virial": False}
     found, expected = net.evaluate(system, **nothing), exactly(net, system)
     torch.testing.assert_close(found.energies, expected.energies, rtol=0, atol=1e-11)
     assert found.forces is found.magnetic_forces is found.virial is None
 
 
-def test_short_distances() -> None:
+def test_short_distances(net: DeepSpinNetwork) -> None:
     """Through the octaves of the tables, to moments that vanish."""
-    net = frozen().to(DEVICE)
     for distance, moment in ((2.0, 0.0), (0.3, 1e-3), (0.002, 1e-9)):
         system = pair_of(distance, moment).to(DEVICE)
         assert_close(net.evaluate(system), exactly(net, system), 1e-9)
@@ -131,8 +133,8 @@ def test_crowded_atoms_and_kinks_are_left_to_torch() -> None:
         assert_close(net.evaluate(system), exactly(net, system), 1e-14)
 
 
-def test_new_weights_are_seen(small: tuple[DeepSpinNetwork, System]) -> None:
-    net, system = small
+def test_new_weights_are_seen(system: System) -> None:
+    net = frozen().to(DEVICE)
     before = net.evaluate(system)
     net.embeddings["0_0"][0].bias.data.add_(0.1)
     net.fittings[0][0].matrix.data.mul_(0.9)
@@ -143,9 +145,8 @@ def test_new_weights_are_seen(small: tuple[DeepSpinNetwork, System]) -> None:
 
 
 def test_other_elements_and_lists_are_seen(
-    small: tuple[DeepSpinNetwork, System],
+    net: DeepSpinNetwork, system: System
 ) -> None:
-    net, system = small
     pairs = build_pairs(system, 5.0)
     net.evaluate(system, pairs)
     system.species[0] = system.species[1]
@@ -158,8 +159,7 @@ def test_other_elements_and_lists_are_seen(
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_values_that_are_not_finite(small: tuple[DeepSpinNetwork, System]) -> None:
-    net, system = small
+def test_values_that_are_not_finite(net: DeepSpinNetwork, system: System) -> None:
     pairs = build_pairs(system, 5.0)
     for name in ("positions", "spins"):
         values = getattr(system, name).clone()
@@ -168,10 +168,7 @@ def test_values_that_are_not_finite(small: tuple[DeepSpinNetwork, System]) -> No
         assert not bool(torch.isfinite(found.energy).all())
 
 
-def test_a_pair_must_be_listed_both_ways(
-    small: tuple[DeepSpinNetwork, System],
-) -> None:
-    net, system = small
+def test_a_pair_must_be_listed_both_ways(net: DeepSpinNetwork, system: System) -> None:
     pairs = build_pairs(system, 5.0)
     half = PairList(pairs.i[:-1], pairs.j[:-1], pairs.shift[:-1], 5.0)
     with pytest.raises(ValueError, match="also as j-i"):
@@ -207,14 +204,17 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_memory_that_is_small(
-    little_memory: list[int], monkeypatch: pytest.MonkeyPatch
+    net: DeepSpinNetwork,
+    little_memory: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    net = frozen()
-    net, system = on_device(net, for_model(structure(pbc=False)[[2, 0, 3]], net))
+    system = for_model(structure(pbc=False)[[2, 0, 3]], net).to(DEVICE)
+    network._known.clear()
     with pytest.raises(torch.OutOfMemoryError, match=r"about \d+ atoms .* would"):
         net.evaluate(system)
     monkeypatch.setattr(network, "STEP", 1)
-    network._known.clear()
+    for known in network._known[net].values():
+        known.chunk = None
     little_memory.clear()
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
     assert little_memory == [3, 1, 1, 1]
@@ -224,7 +224,8 @@ def test_memory_that_is_small(
 
 
 def test_pair_terms() -> None:
-    terms = list(spin_terms().values())
+    names = ("some pairs", "Heisenberg", "moments", "biquadratic")
+    terms = [spin_terms()[name] for name in names]
     batch = System.from_atoms([structure(0)[[0, 1]], structure(1, pbc=False)[[2, 0]]])
     exact = [exactly(term, batch) for term in terms]
     if ON_DEVICE:
@@ -239,8 +240,7 @@ def test_pair_terms() -> None:
         close = batch.replace(positions=0.1 * batch.positions)
         assert pair_terms.pair_sums(model, close, pairs, types) is None
         sums = (sums[0], sums[1], -sums[2], sums[3])
-    names = ("energies", "forces", "magnetic_forces", "virial")
-    for values, name in zip(sums, names, strict=True):
+    for values, name in zip(sums, QUANTITIES, strict=True):
         expected = sum(getattr(e, name) for e in exact)
         torch.testing.assert_close(values.cpu(), expected, rtol=0, atol=1e-9)
 

@@ -38,7 +38,7 @@ def _coefficients(
     where = (a * N_TYPES + b) * N_SECTIONS + section
     inverse = tl.load(inverses + where, mask=near, other=1.0)
     x = (r - tl.load(edges + section)) * inverse
-    n = tl.load(n_cells + where, mask=near, other=1)
+    n = tl.load(n_cells + where, mask=near, other=1.0).to(tl.int32)
     k = tl.maximum(tl.minimum(x.to(tl.int32), n - 1), 0)
     cell = tl.load(first_cell + where, mask=near, other=0) + k
     return tables + 36 * cell, x - k, inverse
@@ -78,8 +78,8 @@ def add_pairs(
     spins : (N, 3), mu_B
     types : (N,) int32
     edges, tables, first_cell, n_cells, inverses
-        See :class:`deepspin_ase.potentials.fused.pair_kernels.PairModel`; int32 for
-        integers.
+        See :class:`deepspin_ase.potentials.fused.pair_kernels.PairModel`; first cells
+        as int32.
     energies : (N,) float64, eV
     forces, fields : (N, 3) float64
         -dE/dR, eV/A, and dE/dm, eV/mu_B.

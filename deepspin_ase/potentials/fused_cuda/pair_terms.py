@@ -82,6 +82,6 @@ class _Held:
 def _on_device(held: _Held, device: torch.device) -> tuple[Tensor, ...]:
     """Return edges, tables, first cells, numbers of cells and inverse lengths."""
     model = held.model
-    integers = (model.first.astype(np.int32), model.cells.astype(np.int32))
-    arrays = (model.edges, model.tables, *integers, model.inverse)
-    return tuple(torch.as_tensor(x).to(device) for x in arrays)
+    first = model.first.astype(np.int32)
+    arrays = (model.edges, model.tables, first, model.cells, model.inverse)
+    return tuple(torch.from_numpy(x).to(device) for x in arrays)
