@@ -1,71 +1,96 @@
-"""Compile the Triton kernels for given CUDA devices, none of which need be there."""
+"""Compile the Triton kernels for CUDA devices, none of which need be there.
+
+Potentials are evaluated as far as that goes without running what was compiled.
+"""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import triton
+import torch
+from test_fused import nickel_oxide
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.backends.driver import DriverBase
+from triton.runtime import driver, jit
 
-from deepspin_ase.potentials.fused_cuda import (
-    force_kernels,
-    network_kernels,
-    pair_kernels,
-    site_kernels,
+from deepspin_ase.neighbors import build_pairs
+from deepspin_ase.potentials import (
+    DeepSpinNetwork,
+    choose_backend,
+    fused,
+    fused_cuda,
+    load_potential,
 )
-from deepspin_ase.potentials.fused_cuda.geometry import PAIR_WARPS, PAIRS
-from deepspin_ase.potentials.fused_cuda.network import TILE_WARPS, tile
+from deepspin_ase.potentials.fused import pair_terms
+from deepspin_ase.potentials.fused_cuda.pair_terms import pair_sums
 
-#: Pointers that are not to float64, and whole numbers.
-INTEGERS = {
-    **dict.fromkeys(("centres", "offsets", "first", "neighbours"), "*i64"),
-    **dict.fromkeys(("structure", "sites"), "*i64"),
-    **dict.fromkeys(("types", "magnetic", "first_cell", "found"), "*i32"),
-    **dict.fromkeys(("counts", "cells", "reverse", "close"), "*i32"),
-    **dict.fromkeys(("stride", "n_pairs"), "i32"),
+KERNELS = {
+    "collect_sites",
+    "multiply_sites",
+    "differentiate_sites",
+    "gather_slopes",
+    "add_pairs",
 }
-#: In the precision of the network.
-REAL = ("rows", "tables", "products", "gradients", "slopes")
 
 
-def build(kernel: Any, capability: int, real: str, warps: int, **constants: Any) -> Any:
-    """Compile one kernel; pointers are as aligned as those of tensors."""
-    names = kernel.arg_names
-    types = {
-        name: "constexpr" if name in constants else INTEGERS.get(name, "*fp64")
-        for name in names
-    } | {name: real for name in REAL if name in names}
-    aligned = {
-        (k,): [["tt.divisibility", 16]]
-        for k, name in enumerate(names)
-        if types[name].startswith("*")
-    }
-    values = {(names.index(name),): value for name, value in constants.items()}
-    return triton.compile(
-        ASTSource(kernel, types, constexprs=values, attrs=aligned),
-        target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": warps},
-    )
+class Absent(DriverBase):
+    """A device of some compute capability that is not there."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        return ty
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def get_benchmarker(self) -> Any:
+        raise NotImplementedError
 
 
 def main() -> None:
-    """Compile all kernels: both precisions, two sizes of networks."""
-    sections = {"N_SECTIONS": 88, "N_TYPES": 2, "BLOCK": PAIRS}
-    for capability, real in itertools.product((80, 90), ("*fp32", "*fp64")):
-        common = (capability, real, PAIR_WARPS)
-        build(site_kernels.collect_sites, *common, SECTIONS=32, **sections)
-        build(force_kernels.gather_slopes, *common, BLOCK=PAIRS)
-        for width in (40, 104):
-            shape = tile(width)
-            del shape["num_warps"]
-            for kernel in (
-                network_kernels.multiply_sites,
-                network_kernels.differentiate_sites,
-            ):
-                build(kernel, capability, real, TILE_WARPS, **shape)
-        build(pair_kernels.add_pairs, capability, "*fp64", 2, MAGNETIC=True, **sections)
+    """Compile for devices from A100 to H100."""
+    compiled: set[str] = set()
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *arguments: Any, **options: Any) -> Any:
+        kernel = run(self, *arguments, **{**options, "warmup": True})
+        assert "cubin" in kernel.asm
+        compiled.add(kernel.name)
+        return kernel
+
+    jit.JITFunction.run = compile_only
+    fused.evaluate_network = fused_cuda.evaluate_network
+    system = nickel_oxide()
+    pairs = build_pairs(system, 7.0)
+    lattice, network = load_potential("NiO").members
+    assert isinstance(network, DeepSpinNetwork)
+    terms = tuple(pair_terms._described(term) for term in lattice.members)
+    species, types = torch.unique(system.species, return_inverse=True)
+    model = pair_terms._model(terms, tuple(species.tolist()))
+    assert model is not None
+    for capability in (80, 90):
+        compiled.clear()
+        driver.set_active(Absent(capability))
+        for mixed in (False, True):
+            choose_backend(network, mixed=mixed)
+            network.evaluate(system, pairs)
+        pair_sums(model, system, pairs, types)
+        assert compiled == KERNELS, compiled
 
 
 if __name__ == "__main__":
