@@ -238,6 +238,7 @@ class NeighborList:
         """Return pairs complete to ``cutoff`` (A) for ``system``."""
         if self._pairs is None or not self._reusable(system, cutoff):
             self._pairs = build_pairs(system, cutoff + self.skin, backend=self.backend)
+            self._pairs._seen.clear()  # of a list that nobody sees
             self._built = System(*(x.detach().clone() for x in vars(system).values()))
             self._seen = {k: (x, x._version) for k, x in vars(system).items()}
             self.n_builds += 1
