@@ -122,7 +122,7 @@ def collect_sites(
     structure, lattice
         Place in the batch (N,), and cells (B, 3, 3), A.
     types, magnetic : int32
-        Of the atoms (N,), and which types have pseudo-atoms.
+        Of the atoms (N,), and 1 for types that have pseudo-atoms, else 0.
     constants, mean, scale : float64
         See :class:`deepspin_ase.potentials.fused_cuda.network.Tables`.
     first_cell, n_cells : (types, site types, sections)
@@ -151,7 +151,7 @@ def collect_sites(
     counts += c.to(tl.int64) * n_sites
     lane = tl.arange(0, BLOCK)
     # The own pseudo-atom, wherever it is.
-    own = (lane == 0) & (tl.load(magnetic + a) != 0)
+    own = lane < tl.load(magnetic + a)
     x = tl.load(arms + 3 * i).to(tl.float64) + tl.zeros([BLOCK], tl.float64)
     y = tl.load(arms + 3 * i + 1).to(tl.float64) + tl.zeros([BLOCK], tl.float64)
     z = tl.load(arms + 3 * i + 2).to(tl.float64) + tl.zeros([BLOCK], tl.float64)
