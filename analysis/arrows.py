@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.data.colors import jmol_colors
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.spins import unit_vector
 
 from .trajectories import spins_of
@@ -141,10 +142,7 @@ def plot_spins(
 def _draw_in_space(
     atoms: Atoms, tails: np.ndarray, arrows: np.ndarray, colors: np.ndarray, ax: Any
 ) -> Any:
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(subplot_kw={"projection": "3d"}, layout="constrained")
+    ax = figure_axes(ax, subplot_kw={"projection": "3d"})
     if not hasattr(ax, "zaxis"):
         raise ValueError(
             "the axes are flat: make them with projection='3d', or give view="
@@ -175,10 +173,7 @@ def _draw_in_plane(
     normal: np.ndarray,
     ax: Any,
 ) -> Any:
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     right = _right_of(normal)
     basis = np.array([right, np.cross(normal, right)])
     for edge in _cell_edges(atoms):

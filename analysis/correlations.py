@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.spins import unit_vector
 
 from .shells import pairs_within, sites_of
@@ -90,10 +91,7 @@ def spin_correlation(
 
 def plot_spin_correlation(result: SpinCorrelation, ax: Any = None) -> Any:
     """Draw the correlation against distance."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     known = result.n_pairs > 0
     ax.axhline(0.0, color="0.7", linewidth=0.8)
     ax.plot(result.distance[known], result.correlation[known], "o-", markersize=3)
@@ -191,10 +189,7 @@ def neighbor_angles(
 
 def plot_angles(result: AngleDistribution, ax: Any = None) -> Any:
     """Draw the distribution of angles."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     ax.stairs(result.density, result.edges, fill=True, alpha=0.5)
     ax.axvline(result.mean, color="k", linewidth=1, label=f"mean {result.mean:.1f}°")
     ax.set(xlabel=f"{result.label} (degrees)", ylabel="density (1/degree)")

@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 from typing_extensions import Unpack
 
+from deepspin_ase.figures import figure_axes
+
 from .time_series import PLANCK_MEV_FS, Periodogram, Sampling, last_energy, sampled
 from .trajectories import Frames, spins_of
 from .velocities import Velocities
@@ -118,10 +120,7 @@ def plot_density_of_states(
     result: DensityOfStates, ax: Any = None, *, THz: bool = False
 ) -> Any:
     """Draw the total and the elements' parts against energy, or frequency in THz."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     x = result.frequencies_THz if THz else result.energies
     ax.plot(x, result.total, "k", linewidth=1, label="total")
     if len(result.partial) > 1:

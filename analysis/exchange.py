@@ -25,6 +25,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
+
 from .bloch import SAME_DISTANCE, Blocks, fold, warn_of_aliasing
 from .exchange_fit import RawExchange, fit_exchange
 from .response import Crystal
@@ -337,10 +339,7 @@ def plot_exchange(result: ExchangeTensors, ax: Any = None) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     symbols = np.array(result.atoms.get_chemical_symbols())
     first, second = np.sort([symbols[result.i], symbols[result.j]], axis=0)
     names = np.char.add(np.char.add(first, "-"), second)
@@ -369,10 +368,7 @@ def plot_exchange_convergence(result: ExchangeTensors, ax: Any = None) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     reached = np.unique(np.round(result.distances, 3))
     ax.plot(reached, 1e3 * result.field_within(reached), "o-", ms=4)
     ax.axhline(1e3 * result.field_within([np.inf])[0], color="0.8", lw=1)

@@ -14,6 +14,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
+
 from .bloch import fold
 from .exchange import ExchangeTensors, assembled
 from .exchange_fit import RawExchange, fit_exchange
@@ -220,10 +222,7 @@ def plot_spin_lattice_coupling(result: SpinLatticeCoupling, ax: Any = None) -> A
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     ax.axhline(0.0, color="0.8", lw=1)
     ax.plot(result.distances, 1e3 * result.slopes, "o", ms=4)
     ax.set(xlabel="distance (Å)", ylabel="dJ/dr (meV/Å)")

@@ -16,6 +16,8 @@ import numpy as np
 from ase import units
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
+
 from .order import OrderSeries
 from .statistics import Estimate, bootstrap, mean_with_error
 
@@ -189,14 +191,11 @@ def plot_thermal_averages(
     ValueError
         If there is no such quantity.
     """
-    import matplotlib.pyplot as plt
-
     rows = list(results.values()) if isinstance(results, Mapping) else list(results)
     rows.sort(key=lambda row: row.temperature_K)
     if quantity not in _LABELS:
         raise ValueError(f"quantity must be one of {[*_LABELS]}, got {quantity!r}")
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     found = [(r.temperature_K, getattr(r, quantity)) for r in rows]
     known = [(t, x.value, x.error) for t, x in found if x is not None]
     t, value, error = np.array(known).reshape(-1, 3).T

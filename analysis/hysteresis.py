@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from deepspin_ase.calculator import DeepSpinCalculator
 from deepspin_ase.dynamics import MonteCarlo
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.optimize import relax_spins
 from deepspin_ase.spins import cant_spins, get_spins, unit_vector
 
@@ -128,10 +129,7 @@ def hysteresis(
 
 def plot_hysteresis(result: Hysteresis, ax: Any = None) -> Any:
     """Draw the moment along the field against the field."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     ax.plot(result.fields_T, result.along, "o-", ms=3)
     ax.axhline(0.0, color="0.7", lw=0.8, zorder=0)
     ax.axvline(0.0, color="0.7", lw=0.8, zorder=0)

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from deepspin_ase.calculator import DeepSpinCalculator
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.files import written_whole
 from deepspin_ase.potentials import Potential
 from deepspin_ase.system import System
@@ -287,15 +288,12 @@ def plot_landscape(
     -------
     Axes, or an array of them for three coordinates
     """
-    import matplotlib.pyplot as plt
-
     energy = result.relative_meV_per_atom(reference)
     if energy.ndim > 3:
         raise ValueError(f"cannot draw {energy.ndim} coordinates; reduce to three")
     if energy.ndim == 3:
         return _plot_slices(result, energy, ax, max_meV, n_slices)
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     if energy.ndim == 1:
         ax.plot(result.grids[0], energy, "o-", markersize=3)
         ax.set(xlabel=_axis_label(result, 0), ylabel="energy (meV/atom)")

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.geometry import complete_cell
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.magnetic_order import antiferromagnetic
 from deepspin_ase.spins import get_spins, set_spins, unit_vector
 
@@ -210,10 +211,7 @@ def profile(
 
 def plot_profile(result: Profile, ax: Any = None, *, label: str = "value") -> Any:
     """Draw the mean of each slice with its deviation as a band."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     mean = result.mean.reshape(len(result.counts), -1)
     deviation = result.deviation.reshape(len(result.counts), -1)
     for k in range(mean.shape[1]):

@@ -12,6 +12,7 @@ from ase import Atoms, units
 from numpy.typing import ArrayLike
 
 from deepspin_ase.calculator import DeepSpinCalculator
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.potentials import Potential
 from deepspin_ase.spins import unit_vector
 from deepspin_ase.units import MU_B
@@ -138,10 +139,7 @@ def entropy_change(
 
 def plot_entropy_change(result: EntropyChange, ax: Any = None) -> Any:
     """Draw minus the entropy change against temperature, a line for each field."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     for k, field in enumerate(result.fields_T[1:], 1):
         ax.errorbar(
             result.temperatures_K,

@@ -17,7 +17,6 @@ are fixed. Non-analytical corrections for polar crystals are not applied.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +26,13 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.units import G_FACTOR, HBAR
 
 from .bloch import Blocks, fold, warn_of_aliasing
 from .bogoliubov import Modes, normal_modes
 from .kpath import KPath, wave_vectors
-from .magnons import SpinWaves, UnstableReferenceWarning
+from .magnons import SpinWaves, warn_unstable
 from .response import Crystal, frames
 
 #: Largest force of a structure that counts as relaxed, eV/A.
@@ -244,14 +244,7 @@ class MagnonPhonons:
         modes = self.modes(points)
         instability = self._instability(points, modes)
         if instability is not None:
-            warnings.warn(
-                "the reference state is unstable: at k = "
-                f"({', '.join(f'{x:.4g}' for x in instability.k)}) a deviation lowers "
-                f"the energy (growth {1000 * instability.growth:.3g} meV); see "
-                "bands.instability",
-                UnstableReferenceWarning,
-                stacklevel=2,
-            )
+            warn_unstable(instability.k, f"growth {1000 * instability.growth:.3g} meV")
         return MagnonPhononBands(
             points,
             modes.energies,
@@ -338,12 +331,10 @@ def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Any = None) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LinearSegmentedColormap
 
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     path = result.path
     x = np.arange(len(result.kpts)) if path is None else path.distances
     y = 1000.0 * result.energies

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
+
 from .kpath import KPath, wave_vectors
 from .magnons import MagnonBands, SpinWaves
 
@@ -207,10 +209,7 @@ def plot_magnon_bands(result: MagnonBands, ax: Any = None, **style: Any) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     path = result.path
     x = np.arange(len(result.kpts)) if path is None else path.distances
     ax.plot(x, 1000.0 * result.energies, **{"color": "C0", "lw": 1.2} | style)
@@ -239,10 +238,7 @@ def plot_magnon_dos(result: MagnonDOS, ax: Any = None, **style: Any) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     ax.plot(1000.0 * result.energies, result.dos / 1000.0, **style)
     ax.set(
         xlabel="magnon energy (meV)", ylabel="states per meV and cell", ylim=(0, None)

@@ -45,6 +45,20 @@ class UnstableReferenceWarning(UserWarning):
     """The reference state is no minimum of the energy."""
 
 
+def warn_unstable(k: np.ndarray, how: str) -> None:
+    """Warn the caller's caller that the state has a way down at wave vector k."""
+    warnings.warn(
+        f"the reference state is unstable: at k = ({_listed(k)}) a deviation lowers "
+        f"the energy ({how}); see bands.instability",
+        UnstableReferenceWarning,
+        stacklevel=3,
+    )
+
+
+def _listed(k: np.ndarray) -> str:
+    return ", ".join(f"{x:.4g}" for x in k)
+
+
 @dataclass(frozen=True, eq=False)
 class Instability:
     """A deviation that lowers the energy of the reference state.
@@ -323,13 +337,10 @@ class SpinWaves:
         modes = self.modes(points)
         instability = self._instability(points, modes)
         if instability is not None:
-            warnings.warn(
-                "the reference state is unstable: at k = "
-                f"({', '.join(f'{x:.4g}' for x in instability.k)}) a deviation lowers "
-                f"the energy (curvature {1000 * instability.curvature:.3g} meV, growth "
-                f"{1000 * instability.growth:.3g} meV); see bands.instability",
-                UnstableReferenceWarning,
-                stacklevel=2,
+            warn_unstable(
+                instability.k,
+                f"curvature {1000 * instability.curvature:.3g} meV, growth "
+                f"{1000 * instability.growth:.3g} meV",
             )
         return MagnonBands(
             points, modes.energies, modes.growth, modes.vectors, instability, path
@@ -353,7 +364,7 @@ class SpinWaves:
         if found is not None:
             raise ValueError(
                 f"{what} needs a stable reference state; this one is unstable at k = "
-                f"({', '.join(f'{x:.4g}' for x in found.k)}), curvature "
+                f"({_listed(found.k)}), curvature "
                 f"{1000 * found.curvature:.3g} meV. Relax the moments, or see "
                 "SpinWaves.bands for the mode"
             )

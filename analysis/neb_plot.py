@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from deepspin_ase.figures import figure_axes
+
 from .neb_path import NEBPath
 
 
@@ -28,10 +30,7 @@ def plot_path(
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     start = result.energies[0]
     fine = np.linspace(0.0, result.length, 40 * (len(result.energies) - 1) + 1)
     (curve,) = ax.plot(fine, 1e3 * (result.fit(fine) - start), label=label)

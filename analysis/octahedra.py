@@ -11,6 +11,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
+from deepspin_ase.figures import figure_axes
+
 from .shells import nearest, pairs_within, sites_of
 
 #: An anion further than this many times the nearest one is no corner.
@@ -110,10 +112,7 @@ def octahedral_tilts(
 
 def plot_tilts(result: OctahedralTilts, ax: Any = None) -> Any:
     """Draw the distribution of rotation angles about the pseudo-cubic axes."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     known = result.vectors_deg[~np.isnan(result.vectors_deg).any(axis=1)]
     top = max(np.abs(known).max(), 1.0)
     bins = np.linspace(-1.05 * top, 1.05 * top, 64)

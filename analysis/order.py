@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.io import current_results
 
 from .structure_factor import structure_factor
@@ -125,10 +126,7 @@ def order_series(
 
 def plot_order(result: OrderSeries, ax: Any = None) -> Any:
     """Draw magnetisation and staggered order against time."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     magnetisation = np.linalg.norm(result.magnetisation, axis=1)
     name = ", ".join(f"{x:.4g}" for x in result.q + 0.0)
     timed = bool(np.isfinite(result.time_fs).all())

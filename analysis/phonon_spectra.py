@@ -15,6 +15,8 @@ from ase import units
 from numpy.typing import ArrayLike
 from phonopy import Phonopy
 
+from deepspin_ase.figures import figure_axes
+
 from .kpath import KPath, k_path
 from .phonons import from_phonopy
 
@@ -147,10 +149,7 @@ def plot_phonon_bands(result: PhononBands, ax: Any = None, **style: Any) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     x = result.path.distances
     ax.plot(x, result.frequencies, **{"color": "C0", "lw": 1.2} | style)
     ax.axhline(0.0, color="0.8", lw=0.8, zorder=0)
@@ -174,10 +173,7 @@ def plot_phonon_dos(result: PhononDOS, ax: Any = None, **style: Any) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     ax.plot(result.frequencies, result.dos, **style)
     ax.set(xlabel="frequency (THz)", ylabel="states per THz and cell", ylim=(0, None))
     return ax
@@ -196,10 +192,7 @@ def plot_thermal_properties(result: ThermalProperties, ax: Any = None) -> Any:
     -------
     Axes
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     ax.plot(result.temperatures_K, result.entropy / units.kB, label="entropy")
     ax.plot(result.temperatures_K, result.heat_capacity / units.kB, label="$C_V$")
     ax.set(xlabel="temperature (K)", ylabel="per cell ($k_B$)")

@@ -23,6 +23,8 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
+
 from .shells import nearest, sites_of
 from .trajectories import Frames, frames_of
 
@@ -232,10 +234,7 @@ def local_polarisation(
 
 def plot_polarisation(result: Polarisation, ax: Any = None, *, x: Any = None) -> Any:
     """Draw components and length in uC/cm^2 against the frame, or against ``x``."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     x = np.arange(len(result.vectors)) if x is None else np.asarray(x)
     for component, label in zip(result.uC_per_cm2.T, "xyz", strict=True):
         ax.plot(x, component, "o-", markersize=3, label=f"$P_{label}$")

@@ -18,6 +18,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
+from deepspin_ase.figures import figure_axes
+
 from .time_series import (
     PLANCK_MEV_FS,
     Periodogram,
@@ -185,11 +187,9 @@ def plot_spectrum(
     max_meV : float, optional
         Top of the energies drawn; by default where the intensity ends.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm, Normalize
 
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     positive = result.energies >= 0
     intensity = result.intensity[:, positive].T
     top = max(float(intensity.max()), 1e-300)

@@ -9,6 +9,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from deepspin_ase.figures import figure_axes
+
 from .shells import nearest
 from .trajectories import Frames, frames_of, spins_of
 from .wavevectors import (
@@ -135,10 +137,7 @@ def structure_factor(
 
 def plot_structure_factor(result: StructureFactor, ax: Any = None) -> Any:
     """Draw S(q) against |q|, with the peak named."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     lengths = np.linalg.norm(result.q_cartesian, axis=1)
     ax.vlines(lengths, 0.0, result.intensity, linewidth=1)
     ax.plot(lengths, result.intensity, "o", markersize=3)
@@ -166,16 +165,13 @@ def plot_structure_factor_plane(
     ValueError
         If no wave vector lies in that plane.
     """
-    import matplotlib.pyplot as plt
-
     inside = np.abs(result.q[:, normal] - level) < 1e-6
     if not inside.any():
         known = np.unique(result.q[:, normal].round(6))
         raise ValueError(
             f"no wave vector has component {normal} at {level}; there are {known}"
         )
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     a, b = (k for k in range(3) if k != normal)
     intensity = result.intensity[inside]
     floor = max(intensity.max() * 1e-6, 1e-12)

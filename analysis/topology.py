@@ -10,6 +10,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from scipy.spatial import Delaunay
 
+from deepspin_ase.figures import figure_axes
+
 from .trajectories import spins_of
 
 #: Sites are displaced by this part of their spacing, the same for all images, so
@@ -113,10 +115,7 @@ def plot_topological_charge(
     result: TopologicalCharge, ax: Any = None, *, plane: int = 0
 ) -> Any:
     """Draw the charge of the triangles of one plane, seen along z."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     own = result.planes == plane
     if not own.any():
         raise ValueError(f"there is no plane {plane}; there are {len(result.heights)}")

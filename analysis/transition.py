@@ -21,6 +21,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from deepspin_ase.calculator import DeepSpinCalculator
+from deepspin_ase.figures import figure_axes
 from deepspin_ase.potentials import Potential
 
 from .crossing import crossing, peak
@@ -254,12 +255,9 @@ def plot_transition(
     ValueError
         If there is no such quantity.
     """
-    import matplotlib.pyplot as plt
-
     if quantity not in _LABELS:
         raise ValueError(f"quantity must be one of {[*_LABELS]}, got {quantity!r}")
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained")
+    ax = figure_axes(ax)
     for entry in result.sizes:
         value, error = getattr(entry, quantity).T
         label = "×".join(map(str, entry.size))

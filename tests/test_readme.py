@@ -56,4 +56,4 @@ def test_ci_runs_the_test_command_of_the_readme():
         ["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout in blocks("bash")
-    assert "ruff check" in done.stdout and "&& (pytest" in done.stdout
+    assert "ruff check" in done.stdout and "&& pytest" in done.stdout

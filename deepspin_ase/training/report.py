@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..figures import figure_axes
 from .metrics import UNITS, Comparison
 
 if TYPE_CHECKING:
@@ -33,10 +34,7 @@ def plot_learning_curve(
         As :func:`deepspin_ase.training.read_learning_curve` returns it.
     ax : Axes, optional
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(6, 4), layout="constrained")[1]
+    ax = figure_axes(ax, figsize=(6, 4))
     for k, name in enumerate(UNITS):
         label: str | None = f"{_TITLES[name]} ({UNITS[name]})"
         for kind, style in (("validation", "-"), ("training", ":")):

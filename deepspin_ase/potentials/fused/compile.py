@@ -18,8 +18,21 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as a part of every kernel that calls it.
+
+    Parts that stay functions are compiled once more with each kernel, with other
+    rounding, and which of both runs depends on what was on the disk.
+    """
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; from the disk where that was done before."""
+    """Compile a kernel at the first call; from the disk where that was done before.
+
+    numba looks whether the kernel's own file has changed; delete its ``__pycache__``
+    after work on a part in another file.
+    """
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder can be written

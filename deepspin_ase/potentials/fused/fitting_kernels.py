@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..layers import ACTIVATIONS
-from .compile import compiled
+from .compile import inlined
 
 #: Numbers of the activations in the kernels.
 CODES = {name: k for k, name in enumerate(ACTIVATIONS)}
@@ -48,7 +48,7 @@ class Fitting(NamedTuple):
     activation: int
 
 
-@compiled
+@inlined
 def fit(n, fitting, derivatives, features, values, slopes, gradients):
     """Compute energies of n atoms and their derivatives by the descriptors.
 
@@ -77,14 +77,14 @@ def fit(n, fitting, derivatives, features, values, slopes, gradients):
         gradient, other = other, gradient
 
 
-@compiled
+@inlined
 def _size(layer, fitting):
     """Return how many weights a layer has."""
     k, m = fitting.widths[layer], fitting.widths[layer + 1]
     return 2 * k * m + 2 * m
 
 
-@compiled
+@inlined
 def _forward(n, layer, offset, code, fitting, x, y, slope):
     """Fill in outputs (n, m) of a layer and t f'."""
     k, m = fitting.widths[layer], fitting.widths[layer + 1]
@@ -92,7 +92,8 @@ def _forward(n, layer, offset, code, fitting, x, y, slope):
     bias = fitting.weights[offset + 2 * k * m : offset + 2 * k * m + m]
     step = fitting.weights[offset + 2 * k * m + m : offset + 2 * k * m + 2 * m]
     for i in range(n):
-        y[i, :m] = bias
+        for c in range(m):
+            y[i, c] = bias[c]
     _multiply(n, x, matrix, y)
     for i in range(n):
         _activate(code, y[i, :m], slope[i, :m])
@@ -104,7 +105,7 @@ def _forward(n, layer, offset, code, fitting, x, y, slope):
                 y[i, copy * k + c] += x[i, c]
 
 
-@compiled
+@inlined
 def _backward(n, layer, offset, fitting, slope, gradient, result):
     """Turn dE/dy (n, m) of a layer into dE/dx (n, k)."""
     k, m = fitting.widths[layer], fitting.widths[layer + 1]
@@ -119,7 +120,7 @@ def _backward(n, layer, offset, fitting, slope, gradient, result):
     _multiply(n, gradient, transpose, result)
 
 
-@compiled
+@inlined
 def _multiply(n, x, matrix, y):
     """Add the product of x (n, k) and a matrix (k, m) to y (n, m).
 
@@ -145,7 +146,7 @@ def _multiply(n, x, matrix, y):
                 y[i, c] += x[i, b] * matrix[b, c]
 
 
-@compiled
+@inlined
 def _tanh(x):
     """Return tanh(x) to 2e-16; unlike the library's, it works on whole vectors.
 
@@ -162,7 +163,7 @@ def _tanh(x):
     return math.copysign(1.0 - 2.0 / (e * _POWERS[k] + 1.0), x)
 
 
-@compiled
+@inlined
 def _activate(code, z, slope):
     """Replace z by its activation and set its derivative."""
     if code == _TANH:
@@ -181,7 +182,7 @@ def _activate(code, z, slope):
             z[c], slope[c] = _sigmoidal(code, z[c])
 
 
-@compiled
+@inlined
 def _sigmoidal(code, x):
     """Return sigmoid, SiLU, softplus (linear from 20 on) or GELU, and derivative."""
     s = 0.5 + 0.5 * _tanh(0.5 * x)

@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from .compile import compiled
+from .compile import compiled, inlined
 from .fitting_kernels import fit
 from .site_kernels import collect, fill_rows, radial_parts, work_space
 
@@ -109,7 +109,7 @@ def evaluate(
     return True
 
 
-@compiled
+@inlined
 def _describe(a, model, work, A):
     """Compute the product of an atom of type a whose sites were collected."""
     count, _, vector, site = work
@@ -118,10 +118,21 @@ def _describe(a, model, work, A):
         if count[b] > 0:
             fill_rows(a, b, count[b], model, vector[b], site)
             _add_sites(count[b], model.tables, site, A)
-    A /= model.slots.sum()
+    _divide_by_slots(A, model)
 
 
-@compiled
+@inlined
+def _divide_by_slots(A, model):
+    """Divide by the number of slots of an atom."""
+    slots = 0
+    for b in range(len(model.slots)):
+        slots += int(model.slots[b])
+    for k in range(4):
+        for m in range(A.shape[1]):
+            A[k, m] /= slots
+
+
+@inlined
 def _fill_empty_slots(a, count, model, A):
     """Start the product with what the slots without a site hold."""
     A[:] = 0
@@ -133,7 +144,7 @@ def _fill_empty_slots(a, count, model, A):
                 A[k, m] += r * model.empty[a, b, m]
 
 
-@compiled
+@inlined
 def _add_sites(n, table, site, A):
     """Add R x G(s) of n sites of one type to the product."""
     row, embedding = site.row, site.embedding
@@ -153,7 +164,7 @@ def _add_sites(n, table, site, A):
                 A[k, m] += r0 * g[0, m] + r1 * g[1, m] + r2 * g[2, m] + r3 * g[3, m]
 
 
-@compiled
+@inlined
 def _contract(A, width, axis, D):
     """Set D[m, x] = sum_k A[k, m] A[k, x]."""
     for m in range(width):
@@ -166,13 +177,13 @@ def _contract(A, width, axis, D):
             )
 
 
-@compiled
+@inlined
 def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial):
     """Bring dE/dD of atom i, of type a, back to the atoms."""
     count, atom, vector, site = work
     B = site.gradient
     _expand(A, model.width, model.axis, gradient, B)
-    B /= model.slots.sum()
+    _divide_by_slots(B, model)
     for b in range(len(count)):
         n = count[b]
         if n > 0:
@@ -194,7 +205,7 @@ def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial
             )
 
 
-@compiled
+@inlined
 def _expand(A, width, axis, gradient, B):
     """Set B = dE/dA from dE/dD."""
     for k in range(4):
@@ -208,7 +219,7 @@ def _expand(A, width, axis, gradient, B):
             B[k, m] += total
 
 
-@compiled
+@inlined
 def _row_slopes(n, table, scale, B, site):
     """Set the derivatives of the energy by the rows before normalisation.
 
@@ -241,7 +252,7 @@ def _row_slopes(n, table, scale, B, site):
         slope[3, e] = s3 * scale[3]
 
 
-@compiled
+@inlined
 def _pull_back(n, model, vector, slope):
     """Turn derivatives by the rows into those by the vectors, ``slope[1:]``, eV/A.
 
@@ -260,7 +271,7 @@ def _pull_back(n, model, vector, slope):
         slope[3, e] = q * q * w * gz + along * z
 
 
-@compiled
+@inlined
 def _add_slopes(i, n, pseudo, virtual, atom, vector, slope, forces, arms, virial):
     """Add derivatives by the vectors of n sites to those by the atoms.
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compile import compiled
+from .compile import compiled, inlined
 
 #: The factors, in the order of the functions.
 FACTORS = ("one", "carriers", "alignment", "alignment^2", "product", "lengths")
@@ -58,7 +58,7 @@ class Moments(NamedTuple):
     directions: np.ndarray
 
 
-@compiled
+@inlined
 def _functions(r, n, a, b, model, value, slope):
     """Set the first n functions at distance r, and their derivatives."""
     section = np.uint64(len(model.edges) - 2)
@@ -144,7 +144,7 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
     return True
 
 
-@compiled
+@inlined
 def _add_vector(total, x, y, z):
     """Add x, y, z to ``total`` (3,)."""
     total[0] += x
@@ -152,7 +152,7 @@ def _add_vector(total, x, y, z):
     total[2] += z
 
 
-@compiled
+@inlined
 def _add_spins(i, j, moments, value, slope, field):
     """Return what the moments add to the energy of a pair and to its slope.
 

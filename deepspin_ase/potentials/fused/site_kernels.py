@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compile import compiled
+from .compile import inlined
 
 
 class Model(NamedTuple):
@@ -82,7 +82,7 @@ class _Site(NamedTuple):
     gradient: np.ndarray
 
 
-@compiled
+@inlined
 def work_space(n_sites, capacity, A):
     """Return counts, atoms and vectors by site type, and space for one type."""
     site = _Site(
@@ -100,7 +100,7 @@ def work_space(n_sites, capacity, A):
     return count, atom, np.empty((n_sites, 3, capacity)), site
 
 
-@compiled
+@inlined
 def collect(i, geometry, virtual, model, work):
     """Sort the sites of centre i by type.
 
@@ -143,7 +143,7 @@ def collect(i, geometry, virtual, model, work):
     return True
 
 
-@compiled
+@inlined
 def _append(b, j, x, y, z, count, atom, vector):
     """Add a site of type b that belongs to atom j."""
     e = count[b]
@@ -154,7 +154,7 @@ def _append(b, j, x, y, z, count, atom, vector):
     count[b] = e + np.uint64(1)
 
 
-@compiled
+@inlined
 def radial_parts(r, model):
     """Return q = 1/(r + p), the switch w(r) and its derivative."""
     width = model.cutoff - model.smooth
@@ -164,7 +164,7 @@ def radial_parts(r, model):
     return 1.0 / (r + model.protection), w, slope
 
 
-@compiled
+@inlined
 def fill_rows(a, b, n, model, vector, site):
     """Fill in what is needed of n sites of type b around a centre of type a."""
     mean, scale = model.mean[a], model.scale[a]
@@ -188,7 +188,7 @@ def fill_rows(a, b, n, model, vector, site):
         site.inverse[e] = inverse * cells[section]
 
 
-@compiled
+@inlined
 def _locate(s, sections, n):
     """Return the section of s, where s is in it (0 to 1), and 1/length of it."""
     if s < 1.0:
