@@ -130,7 +130,7 @@ def test_crowded_atoms_and_kinks_are_left_to_torch() -> None:
     for changes in ({"sel": [1, 1, 1]}, {"activation_function": "relu"}):
         net = frozen(descriptor=changes)
         net, system = on_device(net, for_model(structure()[[0, 1]], net))
-        assert_close(net.evaluate(system), exactly(net, system), 1e-14)
+        assert_close(net.evaluate(system), exactly(net, system), 1e-13)
 
 
 def test_new_weights_are_seen(system: System) -> None:
@@ -327,7 +327,7 @@ def test_dynamics(dtype: str) -> None:
     """Fifty steps on the device follow those on the CPU."""
     found, energies = trajectory(DEVICE, dtype)
     expected, reference = trajectory("cpu", "float64")
-    tolerance = 1e-8 if dtype == "float64" else 1e-4
+    tolerance = 1e-6 if dtype == "float64" else 1e-4
     np.testing.assert_allclose(found.positions, expected.positions, atol=tolerance)
     np.testing.assert_allclose(
         found.get_initial_magnetic_moments(),
