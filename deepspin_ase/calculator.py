@@ -118,7 +118,7 @@ class DeepSpinCalculator(MomentCalculator):
             potential, label = load_potential(model), os.fspath(model)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = _as_device(device)
         mixed = dtype == "mixed"
         self.dtype = torch.float64 if mixed else _as_dtype(dtype)
         self._bare = potential.to(self.device, self.dtype).eval().requires_grad_(False)
@@ -210,6 +210,16 @@ class DeepSpinCalculator(MomentCalculator):
         """Take results of the potential for ``atoms`` that were computed elsewhere."""
         self.atoms = atoms.copy()
         self.results = dict(results)
+
+
+def _as_device(device: torch.device | str) -> torch.device:
+    found = torch.device(device)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {str(device)!r} was asked for, but torch finds no CUDA device: "
+            "install its CUDA build and a driver, or leave device= out"
+        )
+    return found
 
 
 def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:

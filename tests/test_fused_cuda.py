@@ -77,9 +77,7 @@ def system() -> System:
     return pair_of().to(DEVICE)
 
 
-@pytest.mark.parametrize(
-    "variant", ["one-side", "scale-per-element", "timestep-gelu", "lattice"]
-)
+@pytest.mark.parametrize("variant", ["one-side", "timestep-gelu", "lattice"])
 def test_equals_the_network(variant: str) -> None:
     net = frozen(**EVERY[variant])
     system = for_model(structure(pbc=False)[[0, 1, 2]], net)
@@ -254,6 +252,12 @@ def test_without_triton(
         assert not fused_cuda._has_triton() and not fused_cuda._has_triton()
     fused_cuda._has_triton.cache_clear()
     assert caplog.text.count("pip install triton") == 1
+
+
+@pytest.mark.skipif(ON_DEVICE, reason="there is a CUDA device")
+def test_without_a_device() -> None:
+    with pytest.raises(ValueError, match="no CUDA device"):
+        DeepSpinCalculator("NiO", device="cuda")
 
 
 @pytest.mark.slow
