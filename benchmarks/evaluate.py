@@ -1,6 +1,7 @@
 """Time of energy, forces, magnetic forces and stress, against TorchScript.
 
 python benchmarks/evaluate.py [--sizes 32 256 1024 11520 100000] [--threads 2]
+python benchmarks/evaluate.py --device cuda
 
 Evaluates a frozen DeePMD-kit model of NiO with this package - compiled kernels in
 float64 and mixed precision, torch up to ``--plain-atoms`` atoms - and, up to
@@ -9,6 +10,9 @@ runs in a process of its own, so that its memory can be told apart. Pair lists a
 timed apart: dynamics reuse them. Times are the smallest of several runs: of the
 clock, and of the processor, which other programs on the machine disturb less; ratios
 are those of processor times. Prints tables and writes JSON.
+
+On a CUDA device (``evaluate_device.py``): the small network and one of full size, up
+to a million atoms, and a batch of 64 structures of 32 atoms against one by one.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ CELLS = {
     4096: (8, 8, 8),
     11520: (12, 12, 10),
     100000: (25, 25, 20),
+    1000000: (50, 50, 50),
 }
 
 
@@ -232,20 +237,26 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=str(MODEL), help="frozen NiO model (.pth)")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(CELLS))
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of atoms")
     parser.add_argument("--peer-atoms", type=int, default=1024)
     parser.add_argument("--plain-atoms", type=int, default=11520)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--output", type=Path, default=HERE / "results" / "evaluate.json"
-    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--output", type=Path, help="results/evaluate.json by default")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    name = "evaluate" if options.device == "cpu" else "evaluate_device"
+    options.output = options.output or HERE / "results" / f"{name}.json"
+    if options.device != "cpu":
+        from evaluate_device import run
+
+        run(options)
+        return
     if options.one:
         print(json.dumps(measure(options.one, options)))
         return
     rows = []
-    for size in options.sizes:
+    for size in options.sizes or list(CELLS)[:-1]:
         done = subprocess.run(
             [sys.executable, __file__, *sys.argv[1:], "--one", str(size)],
             env=os.environ | {"OMP_WAIT_POLICY": "passive"},

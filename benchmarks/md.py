@@ -1,6 +1,7 @@
 """Cost of dynamics beside the model's, gain of batches, and work against precision.
 
 python benchmarks/md.py [--threads 2] [--parts cost batch lammps precision]
+python benchmarks/md.py --device cuda
 
 - cost: share of a step of the Langevin and NVE drivers that is not spent in the
   model, 1,024 atoms of NiO with the shipped network's architecture;
@@ -12,6 +13,7 @@ python benchmarks/md.py [--threads 2] [--parts cost batch lammps precision]
   network and of a Heisenberg model against model calls per picosecond, by spin
   integrator and time step, with a figure.
 
+On a CUDA device, steps a second of NiO with networks in mixed precision instead.
 Prints tables and writes JSON.
 """
 
@@ -138,6 +140,48 @@ def cost() -> list[dict[str, Any]]:
             flush=True,
         )
     return rows
+
+
+def on_device(device: str, shapes: tuple[tuple[int, int, int], ...]) -> dict[str, Any]:
+    """Return steps a second with the small network and one of full size."""
+    from evaluate_device import networks, wait
+
+    place = torch.device(device)
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU"
+    rows = []
+    for label, potential in networks(str(NETWORK)).items():
+        for shape in shapes:
+            atoms = warm(nickel_oxide(shape, potential), 100)
+            atoms.calc = DeepSpinCalculator(potential, device=device, dtype="mixed")
+            for driver in ("nve", "langevin"):
+                if driver == "nve":
+                    dyn: Any = SpinLatticeNVE(atoms, 0.5 * FS)
+                else:
+                    dyn = SpinLatticeLangevin(
+                        atoms,
+                        0.5 * FS,
+                        temperature_K=100,
+                        friction=0.01 / FS,
+                        damping=0.1,
+                        rng=1,
+                    )
+                dyn.run(5)
+                calls, steps = dyn.engine.n_calls, 50
+                wait(place)
+                start = time.perf_counter()
+                dyn.run(steps)
+                wait(place)
+                rows.append(
+                    {
+                        "network": label,
+                        "driver": driver,
+                        "atoms": len(atoms),
+                        "steps_per_s": steps / (time.perf_counter() - start),
+                        "calls_per_step": (dyn.engine.n_calls - calls) / steps,
+                    }
+                )
+                print(*rows[-1].values(), flush=True)
+    return {"device": name, "torch": torch.__version__, "rows": rows}
 
 
 def batch(replicas: int = 16, steps: int = 40) -> dict[str, Any]:
@@ -297,15 +341,22 @@ def main() -> None:
     parser.add_argument(
         "--length", type=float, default=1.0, help="scale of the runs of the last two"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS / "md.json")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--output", type=Path, help="results/md.json by default")
     options = parser.parse_args()
+    name = "md" if options.device == "cpu" else "md_device"
+    options.output = options.output or RESULTS / f"{name}.json"
     warnings.simplefilter("ignore", UserWarning)  # large turns are part of it
     if options.threads:
         torch.set_num_threads(options.threads)
     content: dict[str, Any] = (
         json.loads(options.output.read_text()) if options.output.exists() else {}
     )
-    content |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if options.device != "cpu":
+        options.parts = []
+        content |= on_device(options.device, ((2, 2, 2), (12, 12, 10)))
+    else:
+        content |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if "cost" in options.parts:
         content["cost"] = cost()
     if "batch" in options.parts:

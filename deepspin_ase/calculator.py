@@ -59,12 +59,12 @@ class DeepSpinCalculator(MomentCalculator):
         By default a CUDA device where torch finds one, the CPU elsewhere.
     dtype : "float64", "float32", "mixed" or torch.dtype
         Precision of the evaluation; results are float64 arrays in any case.
-        ``"mixed"`` evaluates networks in float32, everything else in float64: on
-        the CPU faster by about half, with forces to 1e-6 eV/A, for dynamics.
+        ``"mixed"`` evaluates networks in float32, everything else in float64:
+        faster (on the CPU by about half), with forces to 1e-6 eV/A, for dynamics.
     backend : {"fused", "reference"}
-        ``"fused"`` evaluates networks on the CPU in compiled kernels with
-        tabulated embeddings, which agree with ``"reference"``, torch, to 1e-9 eV/A
-        (:func:`deepspin_ase.potentials.choose_backend`).
+        ``"fused"`` evaluates networks on the CPU and on CUDA devices in compiled
+        kernels with tabulated embeddings, which agree with ``"reference"``, torch,
+        to 1e-9 eV/A (:func:`deepspin_ase.potentials.choose_backend`).
     external_field_T : (3,) array, optional
         Uniform magnetic field in tesla. Adds E = -mu_B sum_i m_i.B to energy,
         energies and magnetic forces. May be changed later by assignment.
@@ -118,7 +118,7 @@ class DeepSpinCalculator(MomentCalculator):
             potential, label = load_potential(model), os.fspath(model)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = _as_device(device)
         mixed = dtype == "mixed"
         self.dtype = torch.float64 if mixed else _as_dtype(dtype)
         self._bare = potential.to(self.device, self.dtype).eval().requires_grad_(False)
@@ -210,6 +210,16 @@ class DeepSpinCalculator(MomentCalculator):
         """Take results of the potential for ``atoms`` that were computed elsewhere."""
         self.atoms = atoms.copy()
         self.results = dict(results)
+
+
+def _as_device(device: torch.device | str) -> torch.device:
+    found = torch.device(device)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {str(device)!r} was asked for, but torch finds no CUDA device: "
+            "install its CUDA build and a driver, or leave device= out"
+        )
+    return found
 
 
 def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:

@@ -13,6 +13,7 @@ from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from .cell_list import search_cells
 from .system import System
 
 #: Two atoms closer than this (A) are one atom written twice.
@@ -57,8 +58,11 @@ class PairList:
     def _vectors(self, system: System) -> Tensor:
         if system.n_systems == 1:
             offset = self.shift @ system.cell[0]
+        elif self.shift.device.type != "cpu":
+            cells = system.cell[system.index[self.i]]
+            offset = torch.bmm(self.shift[:, None], cells)[:, 0]
         else:
-            # Pairs are sorted by structure: one small product for each of them.
+            # Pairs are sorted by structure: a small product for each saves memory.
             ends = torch.cumsum(system.counts(), 0) - 1
             counts = torch.searchsorted(self.i, ends, right=True).tolist()
             bounds = zip([0, *counts[:-1]], counts, strict=True)
@@ -135,18 +139,40 @@ def build_pairs(
     """List all pairs within ``cutoff`` (A), periodic images included.
 
     Cells may be shorter than the cutoff and periodic in any subset of
-    directions. ``backend`` is ``"vesin"`` (the default where installed) or
-    ``"scipy"``; both give the same pairs.
+    directions. ``backend`` is ``"vesin"`` (the default on the CPU where installed),
+    ``"scipy"``, or ``"torch"`` (the default elsewhere), which works on the System's
+    own device; all give the same pairs.
 
     Raises
     ------
     ValueError
-        If two atoms coincide, or the backend is unknown.
+        If two atoms coincide, positions or cell are not finite, or the backend is
+        unknown.
     """
     if backend is None:
-        backend = "vesin" if importlib.util.find_spec("vesin") else "scipy"
-    if backend not in _BACKENDS:
-        raise ValueError(f"unknown neighbour backend {backend!r}: {sorted(_BACKENDS)}")
+        host = "vesin" if importlib.util.find_spec("vesin") else "scipy"
+        backend = host if system.device.type == "cpu" else "torch"
+    if backend not in (*_BACKENDS, "torch"):
+        known = sorted([*_BACKENDS, "torch"])
+        raise ValueError(f"unknown neighbour backend {backend!r}: {known}")
+    if not bool(torch.isfinite(system.positions.sum() + system.cell.sum())):
+        raise ValueError("positions or cell are not finite")
+    # On-site terms have no cutoff, but atoms must not coincide; a search
+    # for very short distances is slow.
+    reach = max(cutoff, 1.0)
+    if backend == "torch":
+        i, j, shift = search_cells(system, reach)
+    else:
+        i, j, shift = _on_host(system, reach, backend)
+    pairs = PairList(i, j, shift.to(system.dtype), cutoff)
+    _check_distances(system, pairs)
+    return pairs
+
+
+def _on_host(
+    system: System, reach: float, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Search every structure on the CPU."""
     positions = system.positions.detach().cpu().numpy().astype(float)
     cells = system.cell.detach().cpu().numpy().astype(float)
     pbc = system.pbc.cpu().numpy()
@@ -154,11 +180,6 @@ def build_pairs(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for b, count in enumerate(system.counts().tolist()):
         points = positions[start : start + count]
-        if not (np.isfinite(points).all() and np.isfinite(cells[b]).all()):
-            raise ValueError("positions or cell are not finite")
-        # On-site terms have no cutoff, but atoms must not coincide; a search
-        # for very short distances is slow.
-        reach = max(cutoff, 1.0)
         cell = complete_cell(np.where(pbc[b][:, None], cells[b], 0.0))
         # vesin stops Python where atoms are very far apart.
         wide = np.ptp(points, axis=0).max() > MAX_SPAN * reach
@@ -167,15 +188,11 @@ def build_pairs(
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
         start += count
 
-    def join(k: int, dtype: torch.dtype) -> Tensor:
+    def join(k: int) -> Tensor:
         joined = np.concatenate([part[k] for part in parts])
-        return torch.from_numpy(joined).to(system.device, dtype)
+        return torch.from_numpy(joined).to(system.device)
 
-    pairs = PairList(
-        join(0, torch.int64), join(1, torch.int64), join(2, system.dtype), cutoff
-    )
-    _check_distances(system, pairs)
-    return pairs
+    return join(0), join(1), join(2)
 
 
 def _check_distances(system: System, pairs: PairList) -> None:
@@ -221,6 +238,7 @@ class NeighborList:
         """Return pairs complete to ``cutoff`` (A) for ``system``."""
         if self._pairs is None or not self._reusable(system, cutoff):
             self._pairs = build_pairs(system, cutoff + self.skin, backend=self.backend)
+            self._pairs._seen.clear()  # of a list that nobody sees
             self._built = System(*(x.detach().clone() for x in vars(system).values()))
             self._seen = {k: (x, x._version) for k, x in vars(system).items()}
             self.n_builds += 1

@@ -135,6 +135,8 @@ class System:
 
     def sum(self, values: Tensor) -> Tensor:
         """Add per-atom ``values`` (N, ...) up to per-structure sums (B, ...)."""
+        if self.n_systems == 1 and values.is_cuda:
+            return values.sum(0, keepdim=True)  # always in the same order
         total = values.new_zeros((self.n_systems, *values.shape[1:]))
         return total.index_add(0, self.index, values)
 

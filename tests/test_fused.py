@@ -315,10 +315,10 @@ def test_no_folder_for_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compile_module.compiled(lambda x: x + 1)(2) == 3
 
 
-def test_numba_is_loaded_when_needed() -> None:
+def test_compilers_are_loaded_when_needed() -> None:
     code = (
         "import sys, deepspin_ase, deepspin_ase.calculator, deepspin_ase.potentials;"
-        "sys.exit('numba' in sys.modules)"
+        "sys.exit('numba' in sys.modules or 'triton' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -13,6 +13,7 @@ from ase.neighborlist import primitive_neighbor_list
 from deepspin_ase.neighbors import NeighborList, PairList, build_pairs
 from deepspin_ase.system import System
 
+BACKENDS = ["vesin", "scipy", "torch"]
 PERIODICITIES = list(itertools.product([False, True], repeat=3))
 
 
@@ -37,7 +38,7 @@ def pairs_of(pairs: PairList, system: System, cutoff: float) -> set[tuple[int, .
     return set(map(tuple, rows))
 
 
-@pytest.mark.parametrize("backend", ["vesin", "scipy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("pbc", PERIODICITIES)
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_equal_those_of_ase(
@@ -58,7 +59,7 @@ def test_pairs_equal_those_of_ase(
     assert reverse == expected
 
 
-@pytest.mark.parametrize("backend", ["vesin", "scipy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_open_directions_may_lack_lattice_vectors(backend: str) -> None:
     atoms = random_atoms(0, (True, False, False))
     expected = pairs_of(build_pairs(system_of(atoms), 4.0), system_of(atoms), 4.0)
@@ -71,7 +72,7 @@ def test_open_directions_may_lack_lattice_vectors(backend: str) -> None:
         assert pairs_of(pairs, system, 4.0) == expected
 
 
-@pytest.mark.parametrize("backend", ["vesin", "scipy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_batch_lists_every_structure_by_itself(backend: str) -> None:
     images = [random_atoms(k, pbc, n=3 + k) for k, pbc in enumerate(PERIODICITIES[4:])]
     batch = build_pairs(system_of(*images), 4.0, backend=backend)
@@ -168,7 +169,7 @@ def test_zero_skin_rebuilds_when_anything_moves() -> None:
         NeighborList(skin=-0.1)
 
 
-@pytest.mark.parametrize("backend", ["vesin", "scipy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("distance", [0.0, 1e-5])
 @pytest.mark.parametrize("cutoff", [0.0, 3.0])
 def test_coincident_atoms(backend: str, distance: float, cutoff: float) -> None:

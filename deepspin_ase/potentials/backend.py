@@ -12,17 +12,18 @@ BACKENDS = ("fused", "reference")
 def choose_backend(
     potential: Potential, backend: str = "fused", *, mixed: bool = False
 ) -> None:
-    """Choose how networks and pair terms of a potential are evaluated on the CPU.
+    """Choose how networks and pair terms of a potential are evaluated.
 
     Derivatives by parameters, :meth:`Potential.forward`, and devices other than the
-    CPU always use torch.
+    CPU and CUDA always use torch.
 
     Parameters
     ----------
     potential : Potential
     backend : {"fused", "reference"}
         ``"fused"``: compiled kernels with tabulated embeddings and functions of
-        distance, where they apply (:mod:`deepspin_ase.potentials.fused`).
+        distance, where they apply (:mod:`deepspin_ase.potentials.fused` and
+        :mod:`deepspin_ase.potentials.fused_cuda`).
         ``"reference"``: torch, exact to round-off.
     mixed : bool
         Embedding and fitting networks in float32, geometry and sums in the

@@ -84,9 +84,11 @@ class Potential(nn.Module):
 
     def check(self, system: System) -> None:
         """Raise ValueError where the potential does not apply to ``system``."""
-        numbers = system.species
+        if self.species is None and self.magnetic_species is None:
+            return
+        present, carrying = _elements(system)
         if self.species is not None:
-            for z in torch.unique(numbers).tolist():
+            for z in present:
                 if z not in self.species:
                     known = ", ".join(chemical_symbols[k] for k in sorted(self.species))
                     raise ValueError(
@@ -94,8 +96,7 @@ class Potential(nn.Module):
                         f"{chemical_symbols[z]}; it knows {known}"
                     )
         if self.magnetic_species is not None and self.uses_spins:
-            carrying = system.spins.detach().abs().amax(dim=1) > 0
-            for z in torch.unique(numbers[carrying]).tolist():
+            for z in carrying:
                 if z not in self.magnetic_species:
                     raise ValueError(
                         f"{chemical_symbols[z]} carries a moment but is non-magnetic "
@@ -185,3 +186,16 @@ class Potential(nn.Module):
         from .combine import Sum
 
         return Sum([self, other])
+
+
+def _elements(system: System) -> tuple[list[int], list[int]]:
+    """Return the atomic numbers that occur, and those that carry a moment.
+
+    Counted where the System is, so that a device is waited for once.
+    """
+    carrying = (system.spins.detach().abs() > 0).any(dim=1)
+    each = torch.stack([torch.ones_like(carrying), carrying]).int()
+    counts = each.new_zeros(2, len(chemical_symbols))
+    counts.index_add_(1, system.species, each)
+    present, magnetic = (row.nonzero().flatten().tolist() for row in counts.cpu())
+    return present, magnetic

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..neighbors import PairList, build_pairs
 from ..system import System
-from . import fused
+from . import fused, fused_cuda
 from .base import Potential, Prediction
 from .registry import register
 from .sites import RadialTerm
@@ -109,7 +109,7 @@ def evaluate_sum(
         pairs = build_pairs(system, whole.pair_cutoff(system))
     parts: list[Prediction] = []
     rest = list(terms)
-    if system.device.type == "cpu" and not options.get("create_graph", False):
+    if fused_cuda.has_kernels(system) and not options.get("create_graph", False):
         compilable = [t for t in terms if fused.is_compilable(t)]
         found = fused.evaluate_pairs(compilable, system, pairs, **options)
         if found is not None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..neighbors import PairList, build_pairs
 from ..system import System
-from . import fused
+from . import fused, fused_cuda
 from .base import Potential, Prediction
 from .config import DeepSpinConfig
 from .environment import Environment
@@ -22,8 +22,9 @@ from .registry import register
 
 logger = logging.getLogger(__name__)
 
-#: Centres evaluated at a time; bounds the memory of large systems.
-CHUNK = 384
+#: Centres evaluated at a time in torch; bounds the memory of large systems. Other
+#: devices than the CPU need more work at a time.
+CHUNK, DEVICE_CHUNK = 384, 4096
 
 #: Initial scale of the pseudo-atoms' embedding weights. Turning the moments moves
 #: the pseudo-atoms far, which hardly changes the energy: a network that sees them
@@ -61,9 +62,10 @@ class DeepSpinNetwork(Potential):
     Attributes
     ----------
     backend : {"fused", "reference"}
-        How :meth:`evaluate` works on the CPU once the weights are frozen (``eval()``
-        or ``requires_grad_(False)``): in compiled kernels with tabulated embeddings
-        (:mod:`deepspin_ase.potentials.fused`), or in plain torch as for training.
+        How :meth:`evaluate` works once the weights are frozen (``eval()`` or
+        ``requires_grad_(False)``): in compiled kernels with tabulated embeddings
+        (:mod:`deepspin_ase.potentials.fused`, on CUDA devices
+        :mod:`deepspin_ase.potentials.fused_cuda`), or in plain torch as for training.
         Both give the same to 1e-10 eV per atom.
     mixed : bool
         Of the compiled kernels: geometry and sums in the precision of the weights,
@@ -207,10 +209,10 @@ class DeepSpinNetwork(Potential):
         want = forces or magnetic_forces or virial
         found = None
         if not create_graph and self._compilable(system):
+            on_cpu = system.device.type == "cpu"
+            evaluate = (fused if on_cpu else fused_cuda).evaluate_network
             real = torch.float32 if self.mixed else system.dtype
-            found = fused.evaluate_network(
-                self, system, pairs, virtual, real, derivatives=want
-            )
+            found = evaluate(self, system, pairs, virtual, real, derivatives=want)
         if found is None:
             found = self._evaluate_plainly(
                 system, pairs, virtual, want=want, create_graph=create_graph
@@ -231,9 +233,9 @@ class DeepSpinNetwork(Potential):
         """Tell whether compiled kernels may evaluate: see ``backend``."""
         return (
             self.backend == "fused"
-            and system.device.type == "cpu"
             and system.dtype == self.mean.dtype
             and not (self.training and any(p.requires_grad for p in self.parameters()))
+            and fused_cuda.has_kernels(system)
         )
 
     def _evaluate_plainly(
@@ -255,7 +257,8 @@ class DeepSpinNetwork(Potential):
         )
         energies = torch.zeros_like(system.positions[:, 0])
         sums = Derivatives.zeros(system)
-        chunks = [sites] if create_graph else sites.chunks(CHUNK)
+        size = CHUNK if system.device.type == "cpu" else DEVICE_CHUNK
+        chunks = [sites] if create_graph else sites.chunks(size)
         for chunk in chunks:
             for a, centres, groups in self._neighbourhoods(chunk, system):
                 energy, gradients = self._differentiated(

@@ -116,14 +116,14 @@ def evaluate_network(
 @torch.no_grad()
 def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
     """Return what was made of the present weights; made anew where one has changed."""
-    embedding = _weights(network.embeddings.values())
+    embedding = weights_of(network.embeddings.values())
     embedding += [network.mean, network.std]
-    fitting = _weights(network.fittings)
+    fitting = weights_of(network.fittings)
     known = _frozen.setdefault(network, {})
     old = known.get(real)
     if old is None or not _equal(old.embedding, embedding):
         try:
-            model = _model(network, real)
+            model = make_model(network, real)
         except NotTabulable as error:
             logger.warning(
                 "%s; the network itself is evaluated, which is slower", error
@@ -142,7 +142,8 @@ def _layers(network: nn.Module) -> list[DenseLayer]:
     return [layer for layer in network.children() if isinstance(layer, DenseLayer)]
 
 
-def _weights(networks: Iterable[nn.Module]) -> list[Tensor]:
+def weights_of(networks: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the weights of all dense layers."""
     layers = [layer for network in networks for layer in _layers(network)]
     return [x for y in layers for x in (y.matrix, y.bias, y.idt) if x is not None]
 
@@ -169,7 +170,14 @@ def _packed(fitting: nn.Module, network: DeepSpinNetwork, real: torch.dtype) -> 
     )
 
 
-def _model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
+def make_model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
+    """Tabulate the embeddings of a network on the CPU.
+
+    Raises
+    ------
+    NotTabulable
+        If one is not smooth.
+    """
     from .site_kernels import Model
 
     config, descriptor = network.config, network.config.descriptor

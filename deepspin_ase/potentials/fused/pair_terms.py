@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...neighbors import PairList
 from ...system import System
@@ -109,7 +110,7 @@ def evaluate_pairs(
     virial: bool = True,
     create_graph: bool = False,
 ) -> Prediction | None:
-    """Evaluate the sum of pair terms on the CPU; see :meth:`Potential.evaluate`.
+    """Evaluate the sum of pair terms in a kernel; see :meth:`Potential.evaluate`.
 
     Parameters
     ----------
@@ -125,15 +126,17 @@ def evaluate_pairs(
     """
     if not terms or create_graph:
         return None
+    species, types = _types(system.species)
     system = System(*(x.detach() for x in vars(system).values()))
-    species, types = torch.unique(system.species, return_inverse=True)
-    model = _model(tuple(map(_described, terms)), tuple(species.tolist()))
-    finite = torch.isfinite(
-        system.positions.sum() + system.spins.sum() + system.cell.sum()
-    )
-    if model is None or not finite:
+    model = _model(tuple(map(_described, terms)), species)
+    if model is None:
         return None
-    sums = _sums(model, system, Geometry.of(system, pairs, types))
+    if system.device.type == "cpu":
+        sums = _sums(model, system, pairs, types)
+    else:
+        from ..fused_cuda.pair_terms import pair_sums
+
+        sums = pair_sums(model, system, pairs, types)
     if sums is None:
         return None
     energies, pull, fields, work = (x.to(system.dtype) for x in sums)
@@ -147,12 +150,36 @@ def evaluate_pairs(
     )
 
 
+#: Elements and types by the tensor of atomic numbers, as often as it was written to.
+_types_of: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _types(numbers: Tensor) -> tuple[tuple[int, ...], Tensor]:
+    """Return the elements that occur, and which of them each atom is, (N,).
+
+    Kept as long as the tensor lives: to look at it means to wait for its device.
+    """
+    known = _types_of.get(numbers)
+    if known is None or known[0] != numbers._version:
+        species, types = torch.unique(numbers, return_inverse=True)
+        known = (numbers._version, tuple(species.tolist()), types)
+        _types_of[numbers] = known
+    return known[1], known[2]
+
+
 def _sums(
-    model: PairModel, system: System, geometry: Geometry
+    model: PairModel, system: System, pairs: PairList, types: Tensor
 ) -> tuple[Tensor, ...] | None:
-    """Return energies (N,), forces and dE/dm (N, 3), and virial (B, 3, 3)."""
+    """Return energies (N,), forces and dE/dm (N, 3), and virial (B, 3, 3).
+
+    None where atoms are too close for the tables, or the input is not finite.
+    """
     from .pair_kernels import Moments, add_pairs
 
+    finite = system.positions.sum() + system.spins.sum() + system.cell.sum()
+    if not torch.isfinite(finite):
+        return None
+    geometry = Geometry.of(system, pairs, types)
     n, workers = system.n_atoms, torch.get_num_threads()
     lengths = system.spins.double().norm(dim=1)
     unit = system.spins.double() / lengths.clamp_min(1e-300)[:, None]
