@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from deepspin_ase import (
     DeepSpinCalculator,
+    antiferromagnetic,
     cant_spins,
     collinear,
     get_spins,
@@ -51,7 +51,6 @@ from deepspin_ase.system import System
 from deepspin_ase.units import MU_B
 
 FS = units.fs
-NETWORK = Path(__file__).parent / "data/deepmd/nio_early.pth"
 
 
 def iron(repeat: int = 2, *, temperature: float = 200.0, canted: float = 0.02) -> Atoms:
@@ -132,9 +131,12 @@ class TestNVE:
         if build == "iron":
             atoms = iron()
         elif build == "network":
-            atoms = bulk("NiO", "rocksalt", 4.17).repeat((2, 1, 1))
-            set_spins(atoms, [[0, 0.2, 1.7], [0, 0, 0], [0.3, 0, -1.7], [0, 0, 0]])
-            atoms.calc = DeepSpinCalculator(TimeReversal(load_potential(NETWORK)))
+            # Near its order: further away, round-off grows tenfold every 20 fs.
+            atoms = bulk("NiO", "rocksalt", 4.2166).repeat(2)
+            order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166)
+            set_spins(atoms, {"Ni": 1.277}, pattern=order)
+            cant_spins(atoms, 0.03, seed=2)
+            atoms.calc = DeepSpinCalculator(TimeReversal(load_potential("NiO")))
             thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
         else:
             atoms = magnet(3)
