@@ -393,4 +393,4 @@ def test_barriers_of_the_model(polar, tilt, name: str) -> None:
         heights.append(relax(atoms, fmax=0.01).energy)
     barrier = 1e3 * (heights[1] - heights[0]) / 2
     expected = load_card("BiFeO3")["reference_barriers_meV_per_fu"][name]
-    assert barrier == pytest.approx(expected, abs=20.0)
+    assert barrier == pytest.approx(expected, abs=8.0)

@@ -37,7 +37,8 @@ def band_images(calculator: DeepSpinCalculator) -> list[Atoms]:
     for polar, tilt in MIDDLES.values():
         for cell in (False, True):
             start = bismuth_ferrite()
-            end = bismuth_ferrite(2 * np.array(polar) - 1, 2 * np.array(tilt) - 1)
+            beyond = (np.sign(2 * np.array(mode) - 1) for mode in (polar, tilt))
+            end = bismuth_ferrite(*beyond)
             for atoms in (start, end):
                 atoms.calc = calculator
                 relax(atoms, fmax=0.02, cell=cell)
