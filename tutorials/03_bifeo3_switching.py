@@ -194,7 +194,7 @@ for route, barriers in {
 # One component at a time costs least: 109 and 180 degrees are reached in two and three
 # steps of 71 degrees, each over the low barrier. The way is longer, but a crystal that
 # has waited for one step need not wait for all three at once. (Half-way to 109 degrees
-# there is a lower saddle point too, at 206 meV, where P has almost vanished; the straight
+# there is a lower saddle point too, at 211 meV, where P has vanished; the straight
 # line does not lead to it.)
 #
 # ## 4. What the spins do to the barrier
