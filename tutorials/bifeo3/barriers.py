@@ -25,10 +25,12 @@ from deepspin_ase.optimize import relax
 from deepspin_ase.potentials.reference import bifeo3_reference, bismuth_ferrite
 
 #: Polar vector and tilts in the middle of the paths from (1, 1, 1), (1, 1, 1). Other
-#: choices of which tilts turn around are unstable: they fall back into variants.
+#: choices of which tilts turn around are unstable: they fall back into variants. Half-way
+#: to 109 degrees P grows along z; a start with less may overshoot to a lower saddle
+#: point (215 meV/f.u.) with hardly any P, which the straight path does not lead to.
 MIDDLES = {
     "71": ((1, 1, 0), (1, 1, 0)),
-    "109": ((0, 0, 1), (1, 1, 0)),
+    "109": ((0, 0, 2), (1, 1, 0)),
     "180": ((0, 0, 0), (1, 1, 1)),
 }
 
