@@ -155,7 +155,7 @@ def _fitted(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         for off in (-_PRIORS[0], 0.0, _PRIORS[0])
     ]
     first = min(starts, key=lambda p: float((residuals(p) ** 2).sum()))
-    best = least_squares(residuals, first, x_scale="jac", max_nfev=500)
+    best = least_squares(residuals, first, x_scale="jac", max_nfev=100)
     covariance = np.linalg.pinv(best.jac.T @ best.jac)
     found = best.x.copy()
     found[0] *= scale

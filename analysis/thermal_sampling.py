@@ -211,17 +211,11 @@ def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
         raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")
     away = atoms.positions - atoms.positions[np.flatnonzero(magnetic)[0]]
     fractions = np.linalg.solve(atoms.cell.complete().array.T, away.T).T
-    rows, known = [np.ones(len(atoms))], np.zeros((0, int(magnetic.sum())))
+    rows = [np.ones(len(atoms))]
     for turns in commensurate(atoms, np.atleast_2d(task.q), task.cell):
         wave = np.exp(2j * np.pi * fractions @ turns)
-        own = wave[magnetic]
-        both = np.stack([own, own.conj()])
-        # Waves that differ by a reciprocal lattice vector or in sign are one.
-        if (abs(known @ both.T) > 0.999 * len(own)).any():
-            continue
-        known = np.concatenate([known, both.conj()[:1]])
         # Where the sine vanishes the wave is real; elsewhere that at -q counts too.
-        scale = 1.0 if abs(own.imag).max() < 1e-3 else np.sqrt(2.0)
+        scale = 1.0 if abs(wave.imag[magnetic]).max() < 1e-3 else np.sqrt(2.0)
         rows += [scale * wave.real, scale * wave.imag]
     return torch.from_numpy(np.stack(rows) * magnetic / magnetic.sum())
 

@@ -8,6 +8,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from deepspin_ase.spins import get_spins
+
 from .structure_factor import structure_factor
 from .thermal_sampling import METHODS
 from .wavevectors import commensurate, star
@@ -36,7 +38,27 @@ def domains(atoms: Atoms, q: ArrayLike | None, repeats: Sequence[Size]) -> np.nd
         return given
     arms = star(atoms, given[0])
     fits = [np.abs(n * arms - np.round(n * arms)).max(axis=1) < 1e-3 for n in repeats]
-    return np.asarray(arms[np.all(fits, axis=0)])
+    return _distinct(atoms.repeat(repeats[0]), arms[np.all(fits, axis=0)], atoms)
+
+
+def _distinct(structure: Atoms, q: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """Return those of q (Q, 3) that differ on the magnetic sites of ``structure``.
+
+    By more than their signs and reciprocal lattice vectors; q is in reciprocal
+    lattice units of ``atoms``.
+    """
+    sites = structure[np.any(get_spins(structure), axis=1)]
+    sites.positions -= sites.positions[0]
+    fractions = np.linalg.solve(sites.cell.complete().array.T, sites.positions.T)
+    waves = np.exp(
+        2j * np.pi * commensurate(structure, q, atoms.cell.array) @ fractions
+    )
+    chosen: list[int] = []
+    for k, wave in enumerate(waves):
+        overlaps = waves[chosen] @ np.stack([wave, wave.conj()], axis=1)
+        if not (abs(overlaps) > 0.999 * len(sites)).any():
+            chosen.append(k)
+    return q[chosen]
 
 
 def check_run(method: str, steps: int, interval: int) -> None:
