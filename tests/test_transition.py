@@ -15,7 +15,12 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.constraints import FixAtoms
 
-from deepspin_ase import DeepSpinCalculator, antiferromagnetic, set_spins
+from deepspin_ase import (
+    DeepSpinCalculator,
+    antiferromagnetic,
+    random_directions,
+    set_spins,
+)
 from deepspin_ase.analysis.crossing import crossing, peak
 from deepspin_ase.analysis.distributed import map_tasks
 from deepspin_ase.analysis.finite_size import scaling_fit
@@ -312,6 +317,29 @@ def test_atoms_that_move() -> None:
 
 
 def test_spins_of_a_moving_lattice_follow_its_couplings() -> None:
+    atoms = bulk("Fe", "bcc", 2.8665, cubic=True).repeat(2)
+    set_spins(atoms, {"Fe": 2.36})
+    atoms.calc = DeepSpinCalculator(reference.fe())
+    driver = MonteCarlo(
+        atoms,
+        temperature_K=1500.0,
+        lattice_steps=3,
+        lattice_timestep=4.0 * units.fs,
+        clusters=2,
+        rng=3,
+        progress=False,
+    )
+    driver.run(3)
+    assert driver.acceptance["lattice"] > 0.0
+    energies = [driver.spin_energies().item() - atoms.get_potential_energy()]
+    set_spins(atoms, {"Fe": 2.36}, pattern=random_directions(0))
+    driver.state = driver._mirror.read(driver.engine.device)
+    energies.append(driver.spin_energies().item() - atoms.get_potential_energy())
+    assert energies[0] == pytest.approx(energies[1], abs=1e-9)
+
+
+@pytest.mark.slow
+def test_averages_of_a_moving_lattice() -> None:
     """Hybrid Monte Carlo with clusters samples what single spins by the model do."""
     atoms = bulk("Fe", "bcc", 2.8665, cubic=True).repeat(2)
     set_spins(atoms, {"Fe": 2.36})
