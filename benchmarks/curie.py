@@ -84,9 +84,9 @@ def iron(*, moving: bool) -> Case:
         reference.fe(),
         atoms,
         np.linspace(1340.0, 1580.0, 5),
-        (3, 4, 5),
+        (3, 5),
         options={
-            "steps": 400,
+            "steps": 250,
             "equilibration": 100,
             "interval": 1,
             "options": hybrid,
