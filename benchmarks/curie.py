@@ -84,7 +84,7 @@ def iron(*, moving: bool) -> Case:
         reference.fe(),
         atoms,
         np.linspace(1340.0, 1580.0, 5),
-        (3, 5),
+        (2, 3, 5),
         options={
             "steps": 250,
             "equilibration": 100,

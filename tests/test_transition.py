@@ -135,7 +135,7 @@ def test_curie_temperature_of_the_simple_cubic_ferromagnet() -> None:
     potential, atoms = cubic()
     temperatures = kelvin(1.38, 1.30, 1.42, 1.46, 1.50, 1.58)
     result = curie_temperature(
-        potential, atoms, temperatures, sizes=(3, 6), steps=1200, interval=1, seed=1
+        potential, atoms, temperatures, sizes=(3, 6), steps=1600, interval=2, seed=1
     )
     expected = kelvin(1.4429)[0]
     assert result.temperature_K.error < 0.03 * expected
@@ -266,6 +266,28 @@ def test_a_run_that_was_stopped_goes_on(tmp_path) -> None:
     ):
         with pytest.raises(ValueError, match="another run"):
             sample(replace(task, checkpoint=name, **change))
+
+
+def test_a_moving_lattice_that_was_stopped_goes_on(tmp_path) -> None:
+    atoms = bulk("Fe", "bcc", 2.8665, cubic=True)
+    set_spins(atoms, {"Fe": 2.36})
+    task = SamplingTask(
+        plain_data(reference.fe()),
+        atoms.repeat(2),
+        (900.0, 1500.0),
+        (0.0, 0.0, 0.0),
+        atoms.cell.array,
+        steps=8,
+        equilibration=4,
+        options={"lattice_steps": 2, "lattice_timestep": 4.0 * units.fs},
+    )
+    whole = sample(task)
+    assert np.ptp(whole.energy, axis=1).min() > 0.0
+    name = str(tmp_path / "run")
+    sample(replace(task, steps=3, checkpoint=name))
+    rest = sample(replace(task, checkpoint=name))
+    np.testing.assert_array_equal(whole.order, rest.order)
+    np.testing.assert_array_equal(whole.energy, rest.energy)
 
 
 _KILLED = """
