@@ -47,7 +47,7 @@ def _distinct(structure: Atoms, q: np.ndarray, atoms: Atoms) -> np.ndarray:
     By more than their signs and reciprocal lattice vectors; q is in reciprocal
     lattice units of ``atoms``.
     """
-    sites = structure[np.any(get_spins(structure), axis=1)]
+    sites = structure[np.flatnonzero(np.any(get_spins(structure), axis=1))]
     sites.positions -= sites.positions[0]
     fractions = np.linalg.solve(sites.cell.complete().array.T, sites.positions.T)
     waves = np.exp(

@@ -54,7 +54,9 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def heisenberg(lattice: str, known: float, sizes: tuple[int, ...]) -> Case:
+def heisenberg(
+    lattice: str, known: float, sizes: tuple[int, ...], steps: int = 4000
+) -> Case:
     """Return nearest neighbours on a cubic lattice."""
     atoms = bulk("Fe", lattice, a=A)
     set_spins(atoms, {"Fe": 2.0})
@@ -68,7 +70,7 @@ def heisenberg(lattice: str, known: float, sizes: tuple[int, ...]) -> Case:
         "J/k",
         unit,
         known,
-        {"steps": 4000},
+        {"steps": steps, "equilibration": 800},
     )
 
 
@@ -97,7 +99,7 @@ def iron(*, moving: bool) -> Case:
 CASES = {
     "sc": lambda: heisenberg("sc", 1.4429, (6, 10, 16)),
     "bcc": lambda: heisenberg("bcc", 2.0542, (6, 10, 15)),
-    "fcc": lambda: heisenberg("fcc", 3.178, (6, 9, 12)),
+    "fcc": lambda: heisenberg("fcc", 3.178, (6, 9, 12), 2000),
     "iron": lambda: iron(moving=False),
     "iron-moving": lambda: iron(moving=True),
 }
