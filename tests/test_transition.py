@@ -489,7 +489,7 @@ def test_what_cannot_have_a_transition() -> None:
     [
         ("sc", 1.4429, (6, 10, 16)),
         ("bcc", 2.0542, (6, 10, 15)),
-        ("fcc", 3.178, (6, 9, 14)),
+        ("fcc", 3.178, (6, 9, 12)),
     ],
 )
 def test_classical_heisenberg_models(
@@ -513,21 +513,3 @@ def test_classical_heisenberg_models(
     # Of the Heisenberg universality class.
     assert abs(result.fit.cumulant.value - 0.620) < 3.0 * result.fit.cumulant.error
     assert abs(result.fit.exponent.value - 1.406) < 3.0 * result.fit.exponent.error
-
-
-@pytest.mark.slow
-def test_neel_temperature_of_nickel_oxide() -> None:
-    """Classical Monte Carlo of the neutron exchange gives about 310 K."""
-    atoms = bulk("NiO", "rocksalt", 4.178, cubic=True).repeat(2)
-    set_spins(
-        atoms, {"Ni": 2.0}, pattern=antiferromagnetic((0.5, 0.5, 0.5), cell=4.178)
-    )
-    result = curie_temperature(
-        reference.nio(lattice=False),
-        atoms,
-        np.linspace(270.0, 350.0, 6),
-        sizes=(1, 2),
-        steps=4000,
-    )
-    assert len(result.q) == 4
-    assert result.temperature_K.value == pytest.approx(310.0, abs=20.0)
