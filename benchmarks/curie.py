@@ -54,9 +54,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def heisenberg(
-    lattice: str, known: float, sizes: tuple[int, ...], steps: int = 4000
-) -> Case:
+def heisenberg(lattice: str, known: float, sizes: tuple[int, ...]) -> Case:
     """Return nearest neighbours on a cubic lattice."""
     atoms = bulk("Fe", lattice, a=A)
     set_spins(atoms, {"Fe": 2.0})
@@ -70,7 +68,7 @@ def heisenberg(
         "J/k",
         unit,
         known,
-        {"steps": steps, "equilibration": 800},
+        {"steps": 4000, "equilibration": 800},
     )
 
 
@@ -80,7 +78,8 @@ def iron(*, moving: bool) -> Case:
     set_spins(atoms, {"Fe": 2.36})
     if not moving:
         grid = np.linspace(1400.0, 1520.0, 7)
-        return Case(reference.fe(), atoms, grid, (4, 6, 9), options={"steps": 4000})
+        length = {"steps": 1500, "equilibration": 800}
+        return Case(reference.fe(), atoms, grid, (4, 6, 9), options=length)
     hybrid = {"lattice_steps": 8, "lattice_timestep": 3 * units.fs, "clusters": 20}
     return Case(
         reference.fe(),
@@ -99,7 +98,7 @@ def iron(*, moving: bool) -> Case:
 CASES = {
     "sc": lambda: heisenberg("sc", 1.4429, (6, 10, 16)),
     "bcc": lambda: heisenberg("bcc", 2.0542, (6, 10, 15)),
-    "fcc": lambda: heisenberg("fcc", 3.178, (6, 9, 12), 2000),
+    "fcc": lambda: heisenberg("fcc", 3.178, (6, 9, 12)),
     "iron": lambda: iron(moving=False),
     "iron-moving": lambda: iron(moving=True),
 }
