@@ -118,15 +118,24 @@ def entropy_change(
     found = map_tasks(
         sample, tasks, client=client, description="fields", progress=progress
     )
+    return _integrated(temperatures, fields, found, axis)
+
+
+def _integrated(
+    temperatures: np.ndarray,
+    fields: np.ndarray,
+    found: list[ThermalSamples],
+    axis: np.ndarray,
+) -> EntropyChange:
+    """Integrate the slopes of the entropy over the fields (F,), T."""
     slopes = np.zeros((len(temperatures), len(fields) + 1, 2))
     moments = np.zeros(slopes.shape[:2])
     for k, (b, samples) in enumerate(zip(fields, found, strict=True)):
         slopes[:, k + 1], moments[:, k + 1] = _slopes(samples, axis, b)
     every = np.concatenate([[0.0], fields])
-    widths = np.diff(every)
     # Weights of the trapezoidal rule up to each field.
     weights = np.zeros((len(every), len(every)))
-    for k, width in enumerate(widths):
+    for k, width in enumerate(np.diff(every)):
         weights[k + 1 :, k : k + 2] += 0.5 * width
     return EntropyChange(
         temperatures,

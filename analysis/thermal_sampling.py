@@ -10,30 +10,27 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms, units
+from tqdm import tqdm
 
 from deepspin_ase.calculator import DeepSpinCalculator
 from deepspin_ase.dynamics import MonteCarlo, SpinLatticeLangevin
 from deepspin_ase.dynamics.driver import SpinLatticeDynamics
-from deepspin_ase.files import written_whole
 from deepspin_ase.potentials import Potential, load_potential
 from deepspin_ase.potentials.serialize import from_plain_data, plain_data
 from deepspin_ase.spins import get_spins
 
+from .sampling_files import SamplingFiles
 from .wavevectors import commensurate
 
-#: Samples between checkpoints.
-_BLOCK = 500
+#: Steps between looks at the clock in an equilibration.
+_BLOCK = 50
 
-#: What shortens the correlations of Monte Carlo, where the energy allows it.
-_FASTER = ({"clusters": 5}, {"overrelaxation": 3})
-
-METHODS = ("monte-carlo", "langevin")
+METHODS = {"monte-carlo": MonteCarlo, "langevin": SpinLatticeLangevin}
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,9 @@ class SamplingTask:
     atoms : Atoms
         With moments: where all replicas start.
     temperatures_K : tuple of float
-    q : (3,) tuple
-        Propagation vector of the order, in reciprocal lattice units of ``cell``.
+    q : (3,) tuple, or tuple of these
+        Propagation vectors of the order, in reciprocal lattice units of ``cell``;
+        several for the domains of one.
     cell : (3, 3) array, A
     steps, equilibration, interval : int
         Steps that are sampled, steps before, and steps between samples.
@@ -63,7 +61,7 @@ class SamplingTask:
     model: Mapping[str, Any]
     atoms: Atoms
     temperatures_K: tuple[float, ...]
-    q: tuple[float, float, float]
+    q: tuple[Any, ...]
     cell: np.ndarray
     steps: int
     equilibration: int
@@ -82,7 +80,7 @@ class ThermalSamples:
     ----------
     temperatures_K : (B,) array
     order : (B, F) array, mu_B
-        Size of the ordered moment at q, per magnetic atom.
+        Size of the ordered moment, per magnetic atom.
     magnetisation : (B, F, 3) array, mu_B
         Mean moment per magnetic atom.
     energy : (B, F) array, eV
@@ -104,38 +102,72 @@ def model_data(
     """Return the ``model`` of a task, from what a DeepSpinCalculator is made of.
 
     Or from such a calculator; its field is kept.
+
+    Raises
+    ------
+    TypeError
+        For what is none of these.
+    ValueError
+        If the energy does not depend on moments.
     """
     if isinstance(potential, DeepSpinCalculator):
-        return plain_data(potential.potential)
-    if not isinstance(potential, Potential):
+        potential = potential.potential
+    elif isinstance(potential, str | os.PathLike):
         potential = load_potential(potential)
+    if not isinstance(potential, Potential):
+        raise TypeError(
+            "expected a Potential, a DeepSpinCalculator or the name of a model, got "
+            f"{type(potential).__name__}"
+        )
+    if not potential.uses_spins:
+        raise ValueError(
+            "the potential does not depend on moments, so that they have no order to "
+            "lose; add an exchange, such as potential + Heisenberg(...)"
+        )
     return plain_data(potential)
 
 
-def sample(task: SamplingTask) -> ThermalSamples:
+def sample(task: SamplingTask, *, progress: bool | None = False) -> ThermalSamples:
     """Run a task, or what is left of it.
 
     Raises
     ------
     ValueError
-        If moments are missing, q does not repeat with the structure, or the driver
-        does not take the options.
+        If moments are missing, a q does not repeat with the structure, the driver
+        does not take the options, or the checkpoint is of another task.
     """
     atoms = task.atoms.copy()
     waves = _waves(atoms, task)
-    files = None if task.checkpoint is None else _files(task.checkpoint)
-    driver, series = _resumed(task, files) or (_driver(task, atoms), _empty(task))
+    files = None if task.checkpoint is None else SamplingFiles(task)
+    kept = None if files is None else files.read(METHODS[task.method])
+    driver, equilibration, found = kept or (
+        _driver(task, atoms),
+        task.equilibration,
+        {name: [] for name in ("order", "magnetisation", "energy")},
+    )
+
+    def keep(*, last: bool = False) -> None:
+        if files is not None and (last or files.due()):
+            files.write(driver, equilibration, found)
+
+    while driver.nsteps < equilibration:
+        driver.run(min(_BLOCK, equilibration - driver.nsteps))
+        keep()
     n_samples = task.steps // task.interval
-    while series["energy"].shape[1] < n_samples:
-        if driver.nsteps < task.equilibration:
-            driver.run(task.equilibration - driver.nsteps)
-        block = min(_BLOCK, n_samples - series["energy"].shape[1])
-        found = [_measure(driver, task.interval, waves) for _ in range(block)]
-        for name, values in series.items():
-            new = np.stack([f[name] for f in found], axis=1)
-            series[name] = np.concatenate([values, new], axis=1)
-        if files is not None:
-            _keep(files, driver, series)
+    hidden = None if progress is None else not progress
+    with tqdm(
+        total=n_samples,
+        initial=min(n_samples, len(found["energy"])),
+        desc=f"{len(atoms)} atoms",
+        disable=hidden,
+        leave=False,
+    ) as bar:
+        while len(found["energy"]) < n_samples:
+            for name, value in _measure(driver, task.interval, waves).items():
+                found[name].append(value)
+            keep(last=len(found["energy"]) == n_samples)
+            bar.update()
+    series = {name: np.stack(rows[:n_samples], 1) for name, rows in found.items()}
     magnetic = int(np.any(get_spins(atoms), axis=1).sum())
     return ThermalSamples(
         np.array(task.temperatures_K), **series, n_magnetic=magnetic, n_atoms=len(atoms)
@@ -153,7 +185,7 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     }
     if task.method == "monte-carlo":
         options.setdefault("adaptation_steps", max(1, task.equilibration // 2))
-        for faster in _FASTER:
+        for faster in _faster(atoms):
             with suppress(ValueError):
                 return MonteCarlo(atoms, **{**faster, **options})
         return MonteCarlo(atoms, **options)
@@ -163,19 +195,28 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     return SpinLatticeLangevin(atoms, timestep, **options)
 
 
+def _faster(atoms: Atoms) -> tuple[dict[str, int], ...]:
+    """Return what shortens the correlations of Monte Carlo, where energies allow it.
+
+    At a transition a cluster holds some M^(2/3) of M moments.
+    """
+    count = int(np.any(get_spins(atoms), axis=1).sum())
+    return {"clusters": int(np.ceil(2.0 * count ** (1 / 3)))}, {"overrelaxation": 3}
+
+
 def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
-    """Return what moments are summed with, (3, N): the mean, cosine and sine of q."""
+    """Return what moments are summed with, (1 + 2Q, N): the mean, cosines and sines."""
     magnetic = np.any(get_spins(atoms), axis=1)
     if not magnetic.any():
         raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")
-    turns = commensurate(atoms, task.q, task.cell)[0]
-    first = np.flatnonzero(magnetic)[0]
-    away = atoms.positions - atoms.positions[first]
-    phase = 2 * np.pi * np.linalg.solve(atoms.cell.complete().array.T, away.T).T @ turns
-    # Where the sine vanishes the wave is real; elsewhere that at -q counts too.
-    sine = np.sin(phase)
-    scale = 1.0 if abs(sine[magnetic]).max() < 1e-3 else np.sqrt(2.0)
-    rows = [np.ones(len(atoms)), scale * np.cos(phase), scale * sine]
+    away = atoms.positions - atoms.positions[np.flatnonzero(magnetic)[0]]
+    fractions = np.linalg.solve(atoms.cell.complete().array.T, away.T).T
+    rows = [np.ones(len(atoms))]
+    for turns in commensurate(atoms, np.atleast_2d(task.q), task.cell):
+        wave = np.exp(2j * np.pi * fractions @ turns)
+        # Where the sine vanishes the wave is real; elsewhere that at -q counts too.
+        scale = 1.0 if abs(wave.imag[magnetic]).max() < 1e-3 else np.sqrt(2.0)
+        rows += [scale * wave.real, scale * wave.imag]
     return torch.from_numpy(np.stack(rows) * magnetic / magnetic.sum())
 
 
@@ -196,43 +237,3 @@ def _measure(
         "magnetisation": sums[:, 0].cpu().numpy(),
         "energy": energy.cpu().numpy(),
     }
-
-
-def _empty(task: SamplingTask) -> dict[str, Any]:
-    count = len(task.temperatures_K)
-    return {
-        "order": np.empty((count, 0)),
-        "magnetisation": np.empty((count, 0, 3)),
-        "energy": np.empty((count, 0)),
-    }
-
-
-def _files(name: str) -> tuple[Path, Path]:
-    return Path(f"{name}.ckpt"), Path(f"{name}.npz")
-
-
-def _keep(
-    files: tuple[Path, Path], driver: SpinLatticeDynamics, series: dict[str, Any]
-) -> None:
-    os.makedirs(files[0].parent, exist_ok=True)
-    with written_whole(files[1]) as temporary:
-        np.savez(temporary, **series)
-    driver.save(files[0])
-
-
-def _resumed(
-    task: SamplingTask, files: tuple[Path, Path] | None
-) -> tuple[SpinLatticeDynamics, dict[str, Any]] | None:
-    """Return driver and samples of an earlier run, samples after its checkpoint cut."""
-    if files is None or not all(path.exists() for path in files):
-        return None
-    kind = MonteCarlo if task.method == "monte-carlo" else SpinLatticeLangevin
-    driver = kind.restore(files[0])
-    if not np.allclose(driver.temperature_K, task.temperatures_K, rtol=1e-9):
-        raise ValueError(
-            f"{files[0]} is of other temperatures ({driver.temperature_K} K): remove "
-            "it, or name another checkpoint folder"
-        )
-    with np.load(files[1]) as stored:
-        count = max(0, driver.nsteps - task.equilibration) // task.interval
-        return driver, {name: stored[name][:, :count] for name in _empty(task)}

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,40 +26,18 @@ from deepspin_ase.potentials import Potential
 
 from .crossing import crossing, peak
 from .distributed import map_tasks, n_threads
-from .fluctuations import binder_cumulant, heat_capacity, susceptibility
-from .statistics import Estimate, mean_with_error
-from .thermal_sampling import METHODS, SamplingTask, ThermalSamples, model_data, sample
-
-logger = logging.getLogger(__name__)
+from .finite_size import ScalingFit, scaling_fit
+from .size_averages import SizeAverages, size_averages
+from .statistics import Estimate
+from .thermal_sampling import SamplingTask, model_data, sample
+from .transition_input import check_run, checked_sizes, checked_temperatures, domains
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
 
-
-@dataclass(frozen=True, eq=False)
-class SizeAverages:
-    """Averages of one size at T temperatures, with standard errors.
-
-    Attributes
-    ----------
-    size : (3,) tuple
-        Repeats of the cell.
-    n_magnetic : int
-    order, susceptibility, binder, heat_capacity : (T, 2) arrays
-        Value and error: size of the ordered moment (mu_B), its susceptibility per
-        magnetic atom (mu_B^2/eV), U4, and heat capacity per magnetic atom (k_B; of the
-        potential energy). An error is NaN where samples are too few for one.
-    drift : (T,) array
-        Difference of the mean order of both halves of the run, in standard errors.
-    """
-
-    size: tuple[int, int, int]
-    n_magnetic: int
-    order: np.ndarray
-    susceptibility: np.ndarray
-    binder: np.ndarray
-    heat_capacity: np.ndarray
-    drift: np.ndarray
+#: Powers of the number of moments by which the order falls with the size: 0 in order,
+#: 1/2 without, and this at transitions in three dimensions (beta/3 nu).
+_CRITICAL = 0.17
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,28 +47,44 @@ class TransitionResult:
     Attributes
     ----------
     temperature_K : Estimate
-        Where the Binder cumulants of the two largest sizes cross; with three sizes
-        or more the error holds half the distance to the crossing before it.
+        Transition of an infinite system, by :func:`~.finite_size.scaling_fit`. The
+        error is of the samples and of the corrections to scaling.
     temperatures_K : (T,) array
+    q : (Q, 3) array
+        Propagation vector of the order, in reciprocal lattice units of the cell, and
+        those of its other domains.
     sizes : list of SizeAverages
         From small to large.
+    fit : ScalingFit
     crossings_K : list of Estimate
-        Of each size with the next larger one.
+        Of the Binder cumulants of each size with the next larger one; NaN where they
+        do not cross. They approach the transition as sizes grow, much faster than
+        the peaks do.
     susceptibility_peaks_K, heat_capacity_peaks_K : list of Estimate
-        By size; NaN where the highest value is at an end of the temperatures. They
-        approach the transition as sizes grow.
+        By size; NaN where the highest value is at an end of the temperatures.
     """
 
     temperature_K: Estimate
     temperatures_K: np.ndarray
+    q: np.ndarray
     sizes: list[SizeAverages]
+    fit: ScalingFit
     crossings_K: list[Estimate]
     susceptibility_peaks_K: list[Estimate]
     heat_capacity_peaks_K: list[Estimate]
 
+    @property
+    def drift(self) -> float:
+        """Largest drift of the order between both halves of a run, in its errors."""
+        return float(max(np.max(entry.drift) for entry in self.sizes))
+
     def __str__(self) -> str:
         """Return the temperatures as a table."""
-        rows = [f"transition at {_text(self.temperature_K)} K", _HEADER]
+        rows = [
+            f"transition at {_text(self.temperature_K)} K; halves of the runs differ "
+            f"by {self.drift:.1f} errors or less",
+            _HEADER,
+        ]
         crossings = [*self.crossings_K, None]
         for k, entry in enumerate(self.sizes):
             cells = (
@@ -114,10 +108,10 @@ def curie_temperature(
     temperatures_K: ArrayLike,
     *,
     sizes: Sequence[int | Sequence[int]] = (4, 6, 8),
-    q: ArrayLike = (0.0, 0.0, 0.0),
-    steps: int = 20000,
+    q: ArrayLike | None = None,
+    steps: int = 10000,
     equilibration: int | None = None,
-    interval: int = 5,
+    interval: int = 2,
     method: str = "monte-carlo",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -129,7 +123,7 @@ def curie_temperature(
 
     All temperatures of a size run in one batch, from the moments of ``atoms``. The
     transition is where the Binder cumulants U4 of different sizes cross (K. Binder,
-    Z. Phys. B 43, 119 (1981), doi:10.1007/BF01293604).
+    Z. Phys. B 43, 119 (1981), doi:10.1007/BF01293604), corrected for finite size.
 
     Parameters
     ----------
@@ -138,13 +132,16 @@ def curie_temperature(
     atoms : Atoms
         Cell that is repeated, with moments in (or near) the order.
     temperatures_K : (T,) array
-        At least four that bracket the transition, within some 10 % of it for an
-        accurate crossing.
+        At least four that bracket the transition, within some 5 % of it for an
+        accurate one.
     sizes : sequence of int or of three integers
-        Repeats of the cell; at least two.
-    q : (3,) array
-        Propagation vector of the order in reciprocal lattice units of ``atoms``; zero
-        for ferromagnets, and wherever the order is that of the cell's mean moment.
+        Repeats of the cell, at least two; one number repeats it along its periodic
+        directions. Three or more tell the corrections to scaling.
+    q : (3,) or (Q, 3) array, optional
+        Propagation vector of the order in reciprocal lattice units of ``atoms``; by
+        default where the structure factor of its moments has its peak. The domains
+        that the crystal's symmetry makes of one are added; several are taken as
+        they are.
     steps : int
         Sweeps, or time steps, that are sampled.
     equilibration : int, optional
@@ -155,9 +152,9 @@ def curie_temperature(
         :class:`~deepspin_ase.dynamics.MonteCarlo`, or
         :class:`~deepspin_ase.dynamics.SpinLatticeLangevin`, in which atoms move.
     options : mapping, optional
-        Of the driver. Monte Carlo overrelaxes where it can; ``lattice_steps`` and
-        ``lattice_timestep`` make its atoms move too. Langevin: ``timestep_fs`` (1),
-        ``friction`` (0.01/fs), ``damping`` (0.1).
+        Of the driver. Monte Carlo turns clusters of spins or overrelaxes where it
+        can; ``lattice_steps`` and ``lattice_timestep`` make its atoms move too.
+        Langevin: ``timestep_fs`` (1), ``friction`` (0.01/fs), ``damping`` (0.1).
     seed : int
     client : dask.distributed.Client, optional
         Run sizes and groups of temperatures on its workers (:func:`~.map_tasks`).
@@ -175,27 +172,23 @@ def curie_temperature(
     ------
     ValueError
         If temperatures or sizes are not as described, moments are missing, q does not
-        repeat with the sizes, or the cumulants do not cross between the temperatures.
+        repeat with the sizes, the energy does not depend on moments, or there is no
+        transition between the temperatures.
     """
-    temperatures = _temperatures(temperatures_K)
-    repeats = _sizes(sizes)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if steps < 100 * interval or interval < 1:
-        raise ValueError(
-            f"steps={steps} with interval={interval} are fewer than 100 samples"
-        )
+    temperatures = checked_temperatures(temperatures_K)
+    repeats = checked_sizes(sizes, atoms)
+    check_run(method, steps, interval)
     if equilibration is None:
         equilibration = steps // 5
     model = model_data(potential)
-    count = min(n_threads(client), len(temperatures))
-    groups = np.array_split(temperatures, count)
+    arms = domains(atoms, q, repeats)
+    groups = np.array_split(temperatures, min(n_threads(client), len(temperatures)))
     tasks = [
         SamplingTask(
             model,
             atoms.repeat(size),
             tuple(group.tolist()),
-            tuple(np.asarray(q, dtype=float).tolist()),
+            tuple(map(tuple, arms.tolist())),
             atoms.cell.array,
             steps,
             equilibration,
@@ -208,38 +201,47 @@ def curie_temperature(
         for k, size in enumerate(repeats)
         for n, group in enumerate(groups)
     ]
+    work = sample if client is not None else partial(sample, progress=progress)
     # The longest first: the others fill the gaps.
     found = map_tasks(
-        sample, tasks[::-1], client=client, description="sizes", progress=progress
+        work, tasks[::-1], client=client, description="sizes", progress=progress
     )[::-1]
     parts = [found[k : k + len(groups)] for k in range(0, len(found), len(groups))]
-    return analyse(
-        [_averages(size, part) for size, part in zip(repeats, parts, strict=True)],
-        temperatures,
-    )
+    averages = [
+        size_averages(size, part) for size, part in zip(repeats, parts, strict=True)
+    ]
+    return analyse(averages, temperatures, arms)
 
 
 def analyse(
-    averages: Sequence[SizeAverages], temperatures_K: np.ndarray
+    averages: Sequence[SizeAverages], temperatures_K: np.ndarray, q: np.ndarray
 ) -> TransitionResult:
-    """Find crossings and peaks of averages at several sizes.
+    """Find transition, crossings and peaks of averages at several sizes.
 
     Raises
     ------
     ValueError
-        If the cumulants do not cross, or fewer than four temperatures have errors.
+        If there is no transition between the temperatures, or fewer than eight
+        cumulants have errors.
     """
     _warn_of_drift(averages, temperatures_K)
-    crossings = [
-        _crossing(temperatures_K, small, large) for small, large in pairwise(averages)
-    ]
-    last = crossings[-1]
-    spread = 0.5 * abs(last.value - crossings[-2].value) if len(crossings) > 1 else 0.0
+    binder = np.array([entry.binder for entry in averages])
+    lengths = [entry.n_magnetic ** (1 / 3) for entry in averages]
+    try:
+        fit = scaling_fit(temperatures_K, lengths, *np.moveaxis(binder, 2, 0))
+    except ValueError as error:
+        hint = _where(averages, temperatures_K)
+        raise ValueError(f"{error}{hint}") from error
     return TransitionResult(
-        Estimate(last.value, float(np.hypot(last.error, spread))),
+        fit.transition_K,
         temperatures_K,
+        q,
         list(averages),
-        crossings,
+        fit,
+        [
+            _crossing(temperatures_K, small, large)
+            for small, large in pairwise(averages)
+        ],
         [peak(temperatures_K, tuple(a.susceptibility.T)) for a in averages],
         [peak(temperatures_K, tuple(a.heat_capacity.T)) for a in averages],
     )
@@ -283,70 +285,31 @@ def _crossing(
     temperatures_K: np.ndarray, small: SizeAverages, large: SizeAverages
 ) -> Estimate:
     known = np.isfinite(small.binder[:, 1]) & np.isfinite(large.binder[:, 1])
-    if known.sum() < 4:
-        raise ValueError(
-            f"only {known.sum()} temperatures have enough independent samples at sizes "
-            f"{small.size} and {large.size}: sample more steps"
-        )
     curves = [tuple(entry.binder[known].T) for entry in (small, large)]
     try:
         return crossing(temperatures_K[known], curves)
-    except ValueError as error:
-        ordered = large.binder[:, 0] > small.binder[:, 0]
-        side = "above" if ordered.mean() > 0.5 else "below"
-        raise ValueError(
-            f"the Binder cumulants of sizes {small.size} and {large.size} do not cross "
-            f"between {temperatures_K[0]:g} and {temperatures_K[-1]:g} K; the "
-            f"transition seems to be {side}"
-        ) from error
-
-
-def _averages(
-    size: tuple[int, int, int], parts: Sequence[ThermalSamples]
-) -> SizeAverages:
-    runs = [
-        (t, order, energy)
-        for part in parts
-        for t, order, energy in zip(
-            part.temperatures_K, part.order, part.energy, strict=True
-        )
-    ]
-    n = parts[0].n_magnetic
-    halves = [
-        [mean_with_error(half) for half in np.array_split(order, 2)]
-        for _, order, _ in runs
-    ]
-    return SizeAverages(
-        size,
-        n,
-        order=_table([mean_with_error(order) for _, order, _ in runs]),
-        susceptibility=_table(
-            [_with_error(susceptibility, order, t, n) for t, order, _ in runs]
-        ),
-        binder=_table([_with_error(binder_cumulant, order) for _, order, _ in runs]),
-        heat_capacity=_table(
-            [_with_error(heat_capacity, energy, t, n) for t, _, energy in runs]
-        ),
-        drift=np.array(
-            [
-                abs(a.value - b.value) / max(np.hypot(a.error, b.error), 1e-12)
-                for a, b in halves
-            ]
-        ),
-    )
-
-
-def _table(estimates: Sequence[Estimate]) -> np.ndarray:
-    return np.array(estimates, dtype=float).reshape(-1, 2)
-
-
-def _with_error(estimate: Callable[..., Estimate], *samples: Any) -> Estimate:
-    """Return an estimate; NaN where samples are too few for an error."""
-    try:
-        return estimate(*samples)
-    except ValueError as error:
-        logger.info("%s", error)
+    except ValueError:
         return Estimate(np.nan, np.nan)
+
+
+def _where(averages: Sequence[SizeAverages], temperatures_K: np.ndarray) -> str:
+    """Say in which direction the transition is."""
+    small, large = averages[0], averages[-1]
+    fall = np.log(small.order[:, 0] / large.order[:, 0])
+    power = fall / np.log(large.n_magnetic / small.n_magnetic)
+    first, last = temperatures_K[[0, -1]]
+    if power.max() < _CRITICAL:
+        return f": the moments are still ordered at {last:g} K, go higher"
+    if power.min() > _CRITICAL:
+        return (
+            f": the moments are already disordered at {first:g} K, go lower; or their "
+            "order is not that of the atoms given, which must be the ground state's"
+        )
+    k = int(np.argmax(power > _CRITICAL))
+    return (
+        f"; it seems to be near {temperatures_K[k]:g} K: take temperatures nearer to "
+        "it, larger sizes, or more steps"
+    )
 
 
 def _warn_of_drift(averages: Sequence[SizeAverages], temperatures: np.ndarray) -> None:
@@ -359,35 +322,6 @@ def _warn_of_drift(averages: Sequence[SizeAverages], temperatures: np.ndarray) -
                 "both halves of the run differs; sample longer, equilibrate longer",
                 stacklevel=4,
             )
-
-
-def _temperatures(temperatures_K: ArrayLike) -> np.ndarray:
-    values = np.asarray(temperatures_K, dtype=float)
-    if values.ndim != 1 or len(values) < 4:
-        raise ValueError(
-            "at least four temperatures are needed for a crossing, got "
-            f"{np.size(values)}"
-        )
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(f"temperatures must be positive, in K, got {values}")
-    ordered = np.sort(values)
-    if not (np.diff(ordered) > 0).all():
-        raise ValueError(f"a temperature is there twice: {ordered}")
-    return ordered
-
-
-def _sizes(sizes: Sequence[int | Sequence[int]]) -> list[tuple[int, int, int]]:
-    found = []
-    for size in sizes:
-        triple = np.broadcast_to(np.asarray(size), 3)
-        if (triple != np.rint(triple)).any() or (triple < 1).any():
-            raise ValueError(f"a size is one or three whole numbers > 0, got {size}")
-        found.append((int(triple[0]), int(triple[1]), int(triple[2])))
-    ordered = sorted(found, key=np.prod)
-    volumes = [np.prod(size) for size in ordered]
-    if len(ordered) < 2 or len(set(volumes)) < len(volumes):
-        raise ValueError(f"a crossing needs two or more different sizes, got {sizes}")
-    return ordered
 
 
 def _name(

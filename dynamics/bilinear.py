@@ -27,7 +27,7 @@ _LEAST = 2000
 class BilinearEnergies(TrialEnergies):
     """Moves under an energy that is quadratic in the moments of each pair.
 
-    Couplings are read off the potential once for a lattice; afterwards a trial costs
+    Couplings are read off the potential once for each lattice; then a trial costs
     a sum over the neighbours of its spin and no model call. Spins that do not couple
     to each other are tried together. The ``values`` that a restart needs are the
     lengths (N,) of the moments, mu_B, for which the couplings were read.

@@ -76,8 +76,8 @@ class MonteCarlo(SpinLatticeDynamics):
         known to be right; True says so of a potential of your own: the energy of
         atom i depends on spins within the pair cutoff, by its pairs (i, j) only.
         Where the energy is quadratic in the moments of each pair (exchange,
-        Dzyaloshinskii-Moriya, uniaxial anisotropy, fields), on a fixed lattice,
-        couplings are read off the model once and trials need no model calls.
+        Dzyaloshinskii-Moriya, uniaxial anisotropy, fields), couplings are read off
+        the model once for each lattice and trials need no model calls.
 
     Attributes
     ----------
@@ -123,12 +123,7 @@ class MonteCarlo(SpinLatticeDynamics):
         self.moves = TrialMoves(move, count, adaptation_steps, device)
         self._move_lattice = self._lattice_move(lattice_steps, lattice_timestep)
         self._lattice_counts = Acceptance(count, device)
-        self._energies = trial_energies(
-            self.engine,
-            self.state.system,
-            simultaneous,
-            fixed_lattice=self.fixed_lattice,
-        )
+        self._energies = trial_energies(self.engine, self.state.system, simultaneous)
         if overrelaxation:
             _check_linear(self._energies)
         self._find_free()
@@ -178,7 +173,7 @@ class MonteCarlo(SpinLatticeDynamics):
         if not known or held or self.external_field.field_T is not None:
             raise ValueError(
                 "clusters need isotropic exchange alone (no field, no anisotropy, no "
-                "network) on a fixed lattice, and all moments free; leave it out"
+                "network), and all moments free; leave it out"
             )
 
     def set_temperature(self, temperature_K: PerReplica) -> None:
@@ -363,8 +358,8 @@ def _check_linear(energies: TrialEnergies) -> None:
     if not (isinstance(energies, BilinearEnergies) and energies.couplings.linear):
         raise ValueError(
             "overrelaxation needs an energy that is linear in every moment (exchange, "
-            "Dzyaloshinskii-Moriya, fields; no anisotropy, no network) on a fixed "
-            "lattice, without simultaneous; leave it out"
+            "Dzyaloshinskii-Moriya, fields; no anisotropy, no network), without "
+            "simultaneous; leave it out"
         )
 
 

@@ -52,11 +52,7 @@ def _is_local(potential: Potential) -> bool:
 
 
 def trial_energies(
-    engine: Engine,
-    system: System,
-    simultaneous: bool | None = None,
-    *,
-    fixed_lattice: bool = True,
+    engine: Engine, system: System, simultaneous: bool | None = None
 ) -> TrialEnergies:
     """Return the energies of trial moves with the model of ``engine``.
 
@@ -68,9 +64,6 @@ def trial_energies(
     simultaneous : bool, optional
         Try independent spins together; by default where per-atom energies are
         known to be local.
-    fixed_lattice : bool
-        Whether couplings between spins stay as they are, so that it pays to know
-        them.
 
     Raises
     ------
@@ -90,6 +83,6 @@ def trial_energies(
     if part is None or simultaneous is False or not isinstance(engine, PotentialEngine):
         return TotalEnergies(engine)
     bilinear = None
-    if fixed_lattice and simultaneous is None:
+    if simultaneous is None:
         bilinear = BilinearEnergies.where_possible(engine, part, system)
     return bilinear or LocalEnergies(engine, part)

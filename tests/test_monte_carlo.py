@@ -695,6 +695,7 @@ def test_swaps_take_spins_and_positions_along_and_leave_momenta() -> None:
         exchange_interval=1,
         lattice_steps=2,
         lattice_timestep=FS,
+        simultaneous=True,
         rng=23,
     )
     dyn.run(1)
