@@ -138,7 +138,7 @@ def test_curie_temperature_of_the_simple_cubic_ferromagnet() -> None:
         potential, atoms, temperatures, sizes=(3, 6), steps=1600, interval=2, seed=1
     )
     expected = kelvin(1.4429)[0]
-    assert result.temperature_K.error < 0.03 * expected
+    assert result.temperature_K.error < 0.06 * expected
     off = abs(result.temperature_K.value - expected)
     assert off < 3.0 * result.temperature_K.error
     assert abs(result.crossings_K[0].value / expected - 1.0) < 0.04
