@@ -331,6 +331,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write what has been measured so far."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -357,17 +363,18 @@ def main() -> None:
         content |= on_device(options.device, ((2, 2, 2), (12, 12, 10)))
     else:
         content |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    if "cost" in options.parts:
-        content["cost"] = cost()
-    if "batch" in options.parts:
-        content["batch"] = batch()
-    if "lammps" in options.parts:
-        content["lammps"] = lammps(options.length)
+    parts = {
+        "cost": cost,
+        "batch": batch,
+        "lammps": lambda: lammps(options.length),
+        "precision": lambda: precision(options.length),
+    }
+    write(options.output, content)
+    for part in options.parts:
+        content[part] = parts[part]()
+        write(options.output, content)
     if "precision" in options.parts:
-        content["precision"] = precision(options.length)
         draw(content["precision"], options.output.with_name("work_precision.png"))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
