@@ -81,7 +81,7 @@ moving = sample(
         steps=300,
         equilibration=150,
         method="langevin",
-        options={"damping": 0.3, "timestep_fs": 0.7},
+        options={"damping": 0.3, "timestep_fs": 0.4},
         **common,
     )
 )
@@ -93,3 +93,7 @@ for label, samples, marker in (("frozen", frozen, "o"), ("moving", moving, "s"))
 ax.set(xlabel="temperature (K)", ylabel=r"mean moment ($\mu_B$)", ylim=(0, 2.4))
 ax.legend()
 fig.savefig("moving.png", dpi=120)
+
+# %% [markdown]
+# No shift is seen. `benchmarks/curie.py` finds the transition with the lattice moving as
+# well (hybrid Monte Carlo at constant volume): 1444(37) K, beside 1439(7) K frozen.
