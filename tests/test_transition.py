@@ -135,10 +135,10 @@ def test_curie_temperature_of_the_simple_cubic_ferromagnet() -> None:
     potential, atoms = cubic()
     temperatures = kelvin(1.38, 1.30, 1.42, 1.46, 1.50, 1.58)
     result = curie_temperature(
-        potential, atoms, temperatures, sizes=(3, 6), steps=1600, interval=2, seed=1
+        potential, atoms, temperatures, sizes=(3, 6), steps=2400, interval=2, seed=1
     )
     expected = kelvin(1.4429)[0]
-    assert result.temperature_K.error < 0.06 * expected
+    assert result.temperature_K.error < 0.04 * expected
     off = abs(result.temperature_K.value - expected)
     assert off < 3.0 * result.temperature_K.error
     assert abs(result.crossings_K[0].value / expected - 1.0) < 0.04
