@@ -177,7 +177,9 @@ class SmoothShells:
         total = torch.zeros_like(r)
         for distance, value, slope in self.shells:
             x = r - distance
-            window = smooth_step(2.0 * x.abs() / self.width - 1.0)
+            # The second derivative of torch.abs would load torch's compiler: seconds.
+            away = torch.maximum(x, -x)
+            window = smooth_step(2.0 * away / self.width - 1.0)
             total = total + (value + slope * x) * window
         return total
 

@@ -10,12 +10,17 @@ import numba
 
 logger = logging.getLogger(__name__)
 
-#: Rounding may be reordered, but infinities and NaN keep their meaning.
+#: Rounding may be reordered, but infinities and NaN keep their meaning. C does not
+#: call kernels.
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+    "no_cfunc_wrapper": True,
 }
+
+#: Python does not call parts of kernels.
+_PART: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True}
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,7 +29,16 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     Parts that stay functions are compiled once more with each kernel, with other
     rounding, and which of both runs depends on what was on the disk.
     """
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    return numba.njit(forceinline=True, **_PART)(function)
+
+
+def merged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as lines of the kernel, for a part that is called in one place.
+
+    Inlined parts are first compiled by themselves, which takes long for those that
+    have parts of their own.
+    """
+    return numba.njit(inline="always", **_PART)(function)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

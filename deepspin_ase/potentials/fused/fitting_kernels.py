@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..layers import ACTIVATIONS
-from .compile import inlined
+from .compile import inlined, merged
 
 #: Numbers of the activations in the kernels.
 CODES = {name: k for k, name in enumerate(ACTIVATIONS)}
@@ -48,31 +48,62 @@ class Fitting(NamedTuple):
     activation: int
 
 
-@inlined
-def fit(n, fitting, derivatives, features, values, slopes, gradients):
-    """Compute energies of n atoms and their derivatives by the descriptors.
+class FittingSpace(NamedTuple):
+    """Work space for n atoms, even, that go through the fitting network together.
 
-    Parameters
+    Attributes
     ----------
     features : (n, inputs)
+        Descriptors D.
     values, slopes : (n_layers, n, widest)
-        Work space. Energies are in ``values[-1, :, 0]``, eV.
+        Outputs of the layers, and their derivatives by what went into the activation.
+        Energies are in ``values[-1, :, 0]``, eV.
+    chain : (2, n, widest)
+        Derivatives of the energy by outputs and inputs of a layer.
     gradients : (n, inputs)
-        dE/dD, eV, if ``derivatives``.
+        dE/dD, eV.
     """
+
+    features: np.ndarray
+    values: np.ndarray
+    slopes: np.ndarray
+    chain: np.ndarray
+    gradients: np.ndarray
+
+    @classmethod
+    def allocate(cls, n: int, fitting: Fitting) -> FittingSpace:
+        """Return space for n atoms."""
+        real = fitting.weights.dtype
+        inputs, *outputs = fitting.widths
+        layers = len(outputs), n, max(outputs)
+        return cls(
+            np.zeros((n, inputs), real),
+            np.zeros(layers, real),
+            np.zeros(layers, real),
+            np.zeros((2, *layers[1:]), real),
+            np.zeros((n, inputs), real),
+        )
+
+
+@merged
+def fit(n, fitting, derivatives, space):
+    """Compute energies of n atoms and, if asked, their derivatives by D."""
+    values, slopes = space.values, space.slopes
     last = len(fitting.copies) - 1
     offset = 0
     for layer in range(last + 1):
-        x = features if layer == 0 else values[layer - 1]
+        x = space.features if layer == 0 else values[layer - 1]
         code = fitting.activation if layer < last else _LINEAR
         _forward(n, layer, offset, code, fitting, x, values[layer], slopes[layer])
         offset += _size(layer, fitting)
     if not derivatives:
         return
-    gradient, other = np.ones_like(values[0]), np.empty_like(values[0])
+    gradient, other = space.chain[0], space.chain[1]
+    for i in range(n):
+        gradient[i, 0] = 1
     for layer in range(last, -1, -1):
         offset -= _size(layer, fitting)
-        result = gradients if layer == 0 else other
+        result = space.gradients if layer == 0 else other
         _backward(n, layer, offset, fitting, slopes[layer], gradient, result)
         gradient, other = other, gradient
 
@@ -84,66 +115,68 @@ def _size(layer, fitting):
     return 2 * k * m + 2 * m
 
 
-@inlined
+@merged
 def _forward(n, layer, offset, code, fitting, x, y, slope):
     """Fill in outputs (n, m) of a layer and t f'."""
     k, m = fitting.widths[layer], fitting.widths[layer + 1]
-    matrix = fitting.weights[offset : offset + k * m].reshape((k, m))
-    bias = fitting.weights[offset + 2 * k * m : offset + 2 * k * m + m]
-    step = fitting.weights[offset + 2 * k * m + m : offset + 2 * k * m + 2 * m]
+    weights, bias = fitting.weights, offset + 2 * k * m
+    step = bias + m
     for i in range(n):
         for c in range(m):
-            y[i, c] = bias[c]
-    _multiply(n, x, matrix, y)
+            y[i, c] = weights[bias + c]
+    _multiply(n, k, m, x, weights[offset:], y)
     for i in range(n):
-        _activate(code, y[i, :m], slope[i, :m])
+        _activate(code, m, y[i], slope[i])
         for c in range(m):
-            y[i, c] *= step[c]
-            slope[i, c] *= step[c]
+            y[i, c] *= weights[step + c]
+            slope[i, c] *= weights[step + c]
         for copy in range(fitting.copies[layer]):
             for c in range(k):
                 y[i, copy * k + c] += x[i, c]
 
 
-@inlined
+@merged
 def _backward(n, layer, offset, fitting, slope, gradient, result):
     """Turn dE/dy (n, m) of a layer into dE/dx (n, k)."""
     k, m = fitting.widths[layer], fitting.widths[layer + 1]
-    transpose = fitting.weights[offset + k * m : offset + 2 * k * m].reshape((m, k))
+    zero = fitting.weights.dtype.type(0)
     for i in range(n):
-        result[i, :k] = 0
-        for copy in range(fitting.copies[layer]):
-            for c in range(k):
-                result[i, c] += gradient[i, copy * k + c]
+        for c in range(k):
+            total = zero
+            for copy in range(fitting.copies[layer]):
+                total += gradient[i, copy * k + c]
+            result[i, c] = total
         for c in range(m):
             gradient[i, c] *= slope[i, c]
-    _multiply(n, gradient, transpose, result)
+    _multiply(n, m, k, gradient, fitting.weights[offset + k * m :], result)
 
 
 @inlined
-def _multiply(n, x, matrix, y):
-    """Add the product of x (n, k) and a matrix (k, m) to y (n, m).
+def _multiply(n, k, m, x, matrix, y):
+    """Add the product of x (n, k) and a matrix (k, m), by rows, to y (n, m).
 
     Two rows and four columns of x go together; where n is odd there must be one more
     row, which comes to hold anything.
     """
-    k, m = matrix.shape
     whole = k - k % 4
     for b in range(0, whole, 4):
-        w = matrix[b : b + 4]
+        r0 = matrix[b * m : b * m + m]
+        r1 = matrix[b * m + m : b * m + 2 * m]
+        r2 = matrix[b * m + 2 * m : b * m + 3 * m]
+        r3 = matrix[b * m + 3 * m : b * m + 4 * m]
         for i in range(0, n, 2):
             p0, p1, p2, p3 = x[i, b], x[i, b + 1], x[i, b + 2], x[i, b + 3]
             j = i + 1
             q0, q1, q2, q3 = x[j, b], x[j, b + 1], x[j, b + 2], x[j, b + 3]
             p, q = y[i], y[j]
             for c in range(m):
-                w0, w1, w2, w3 = w[0, c], w[1, c], w[2, c], w[3, c]
+                w0, w1, w2, w3 = r0[c], r1[c], r2[c], r3[c]
                 p[c] += (p0 * w0 + p1 * w1) + (p2 * w2 + p3 * w3)
                 q[c] += (q0 * w0 + q1 * w1) + (q2 * w2 + q3 * w3)
     for b in range(whole, k):
         for i in range(n):
             for c in range(m):
-                y[i, c] += x[i, b] * matrix[b, c]
+                y[i, c] += x[i, b] * matrix[b * m + c]
 
 
 @inlined
@@ -164,21 +197,22 @@ def _tanh(x):
 
 
 @inlined
-def _activate(code, z, slope):
-    """Replace z by its activation and set its derivative."""
+def _activate(code, m, z, slope):
+    """Replace z (m,) by its activation and set its derivative."""
     if code == _TANH:
-        for c in range(len(z)):
+        for c in range(m):
             t = _tanh(z[c])
             z[c] = t
             slope[c] = 1.0 - t * t
     elif code == _LINEAR:
-        slope[:] = 1
+        for c in range(m):
+            slope[c] = 1.0
     elif code == _RELU:
-        for c in range(len(z)):
+        for c in range(m):
             slope[c] = 1.0 if z[c] > 0.0 else 0.0
             z[c] *= slope[c]
     else:
-        for c in range(len(z)):
+        for c in range(m):
             z[c], slope[c] = _sigmoidal(code, z[c])
 
 

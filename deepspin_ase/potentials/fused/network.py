@@ -99,10 +99,15 @@ def evaluate_network(
         common = (indices(centres), a, geometry, arms, model, fitting, derivatives)
 
         def work(
-            worker: int, begin: int, end: int, common: tuple[Any, ...] = common
+            worker: int,
+            begin: int,
+            end: int,
+            common: tuple[Any, ...] = common,
+            fitting: Fitting = fitting,
         ) -> None:
+            space = kernels.work_space(geometry, model, fitting)
             own = (x[worker] for x in by_worker)
-            fits.append(kernels.evaluate(begin, end, *common, energies, *own))
+            fits.append(kernels.evaluate(begin, end, *common, space, energies, *own))
 
         if len(centres):
             share(work, len(centres), least=LEAST, workers=workers)

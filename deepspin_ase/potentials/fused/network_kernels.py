@@ -26,14 +26,24 @@ import math
 import numpy as np
 
 from .compile import compiled, inlined
-from .fitting_kernels import fit
-from .site_kernels import collect, fill_rows, radial_parts, work_space
+from .fitting_kernels import FittingSpace, fit
+from .site_kernels import SiteSpace, collect, fill_rows, radial_parts
 
 #: Sites that go through the product together.
 BLOCK = 4
 
 #: Atoms that go through the fitting network together; even.
 ROWS = 32
+
+
+def work_space(geometry, model, fitting):
+    """Return what a thread needs: sites of an atom, products A, the fitting's."""
+    shape = (ROWS, 4, model.tables.shape[2])
+    return (
+        SiteSpace.allocate(geometry.widest + 1 + BLOCK, model),
+        np.zeros(shape, model.tables.dtype),
+        FittingSpace.allocate(ROWS, fitting),
+    )
 
 
 @compiled
@@ -47,6 +57,7 @@ def evaluate(
     model,
     fitting,
     derivatives,
+    work,
     energies,
     forces,
     arms,
@@ -60,6 +71,8 @@ def evaluate(
         From each atom to its pseudo-atom.
     derivatives : bool
         Compute more than energies.
+    work : tuple
+        Of :func:`work_space`.
     energies : (N,) float64, eV
     forces, arms : (N, 3) float64
         -dE/dR and dE/d(vector to the pseudo-atom), eV/A; added to.
@@ -71,54 +84,41 @@ def evaluate(
     bool
         False, with the work undone, where an atom has more sites than slots.
     """
-    real = model.tables.dtype
-    work = work_space(len(model.slots), geometry.widest + 1 + BLOCK, model.tables[0])
-    products = np.empty((ROWS, 4, model.tables.shape[2]), real)
-    features = np.zeros((ROWS, model.width * model.axis), real)
-    gradients = np.empty_like(features)
-    layers, widest = len(fitting.copies), fitting.widths[1:].max()
-    values = np.zeros((layers, ROWS, widest), real)
-    slopes = np.zeros_like(values)
-    for start in range(begin, end, ROWS):
-        n = min(ROWS, end - start)
-        for c in range(n):
-            i = centres[start + c]
-            if not collect(i, geometry, virtual, model, work):
-                return False
-            _describe(a, model, work, products[c])
-            _contract(products[c], model.width, model.axis, features[c])
-        fit(n, fitting, derivatives, features, values, slopes, gradients)
-        for c in range(n):
-            i = centres[start + c]
-            energies[i] += values[layers - 1, c, 0]
-            if derivatives:
-                collect(i, geometry, virtual, model, work)
-                W = virial[geometry.structure[i]]
-                _differentiate(
-                    i,
-                    a,
-                    virtual,
-                    model,
-                    work,
-                    products[c],
-                    gradients[c],
-                    forces,
-                    arms,
-                    W,
-                )
+    sites, products, fits = work
+    count, B = sites.counts, sites.gradient
+    for start in range(begin, end, len(products)):
+        n = min(len(products), end - start)
+        # Forth and back in one loop: what both need is compiled once.
+        for back in range(2 if derivatives else 1):
+            for c in range(n):
+                i, A = centres[start + c], products[c]
+                if not collect(i, geometry, virtual, model, sites):
+                    return False
+                if back:
+                    _expand(A, model.width, model.axis, fits.gradients[c], B)
+                    _divide_by_slots(B, model)
+                else:
+                    _fill_empty_slots(a, count, model, A)
+                for b in range(len(count)):
+                    if count[b] == 0:
+                        continue
+                    vector = sites.vector[b]
+                    fill_rows(a, b, count[b], model, vector, sites)
+                    if back:
+                        _row_slopes(count[b], model.tables, model.scale[a], B, sites)
+                        _pull_back(count[b], model, vector, sites.slope)
+                        W = virial[geometry.structure[i]]
+                        _add_slopes(i, b, model, virtual, sites, forces, arms, W)
+                    else:
+                        _add_sites(count[b], model.tables, sites, A)
+                if not back:
+                    _divide_by_slots(A, model)
+                    _contract(A, model.width, model.axis, fits.features[c])
+            if not back:
+                fit(n, fitting, derivatives, fits)
+                for c in range(n):
+                    energies[centres[start + c]] += fits.values[-1, c, 0]
     return True
-
-
-@inlined
-def _describe(a, model, work, A):
-    """Compute the product of an atom of type a whose sites were collected."""
-    count, _, vector, site = work
-    _fill_empty_slots(a, count, model, A)
-    for b in range(len(count)):
-        if count[b] > 0:
-            fill_rows(a, b, count[b], model, vector[b], site)
-            _add_sites(count[b], model.tables, site, A)
-    _divide_by_slots(A, model)
 
 
 @inlined
@@ -135,7 +135,9 @@ def _divide_by_slots(A, model):
 @inlined
 def _fill_empty_slots(a, count, model, A):
     """Start the product with what the slots without a site hold."""
-    A[:] = 0
+    for k in range(4):
+        for m in range(A.shape[1]):
+            A[k, m] = 0
     for b in range(len(count)):
         n = model.slots[b] - count[b]
         for k in range(4):
@@ -154,8 +156,11 @@ def _add_sites(n, table, site, A):
             f = c[3, m] + t * (c[4, m] + t * c[5, m])
             g[m] = c[0, m] + t * (c[1, m] + t * (c[2, m] + t * f))
     # Several sites at a time go through the product; the last block is filled up.
-    row[:, n : n + BLOCK] = 0
-    embedding[n : n + BLOCK] = 0
+    for e in range(n, n + BLOCK):
+        for k in range(4):
+            row[k, e] = 0
+        for m in range(A.shape[1]):
+            embedding[e, m] = 0
     for e in range(0, n, BLOCK):
         g = embedding[e : e + BLOCK]
         for k in range(4):
@@ -174,34 +179,6 @@ def _contract(A, width, axis, D):
                 + A[1, m] * A[1, x]
                 + A[2, m] * A[2, x]
                 + A[3, m] * A[3, x]
-            )
-
-
-@inlined
-def _differentiate(i, a, virtual, model, work, A, gradient, forces, arms, virial):
-    """Bring dE/dD of atom i, of type a, back to the atoms."""
-    count, atom, vector, site = work
-    B = site.gradient
-    _expand(A, model.width, model.axis, gradient, B)
-    _divide_by_slots(B, model)
-    for b in range(len(count)):
-        n = count[b]
-        if n > 0:
-            fill_rows(a, b, n, model, vector[b], site)
-            _row_slopes(n, model.tables, model.scale[a], B, site)
-            _pull_back(n, model, vector[b], site.slope)
-            pseudo = b >= len(model.magnetic)
-            _add_slopes(
-                i,
-                n,
-                pseudo,
-                virtual,
-                atom[b],
-                vector[b],
-                site.slope,
-                forces,
-                arms,
-                virial,
             )
 
 
@@ -272,13 +249,15 @@ def _pull_back(n, model, vector, slope):
 
 
 @inlined
-def _add_slopes(i, n, pseudo, virtual, atom, vector, slope, forces, arms, virial):
-    """Add derivatives by the vectors of n sites to those by the atoms.
+def _add_slopes(i, b, model, virtual, sites, forces, arms, virial):
+    """Add derivatives by the vectors to the sites of type b to those by the atoms.
 
     An atom exerts no force on itself or its images, but they add to the virial,
     which takes the vectors between the atoms themselves.
     """
-    for e in range(n):
+    atom, vector, slope = sites.atom[b], sites.vector[b], sites.slope
+    pseudo = b >= len(model.magnetic)
+    for e in range(sites.counts[b]):
         j = atom[e]
         gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
         x, y, z = vector[0, e], vector[1, e], vector[2, e]

@@ -51,13 +51,19 @@ class Model(NamedTuple):
     axis: int
 
 
-class _Site(NamedTuple):
-    """Work space for the sites of one type around one atom.
+class SiteSpace(NamedTuple):
+    """Work space for the sites around one atom.
 
     Attributes
     ----------
+    counts : (2 n_types,) uint64
+        Number of sites by type.
+    atom : (2 n_types, n) uint64
+        The atoms that the sites belong to.
+    vector : (2 n_types, 3, n) float64, A
+        From the atom to the sites.
     row : (4, n)
-        R, normalised.
+        R, normalised, of the sites of one type. The rest is of one type too.
     radial : (n,) float64
         s.
     cell : (n,) uint64
@@ -72,6 +78,9 @@ class _Site(NamedTuple):
         dE/dA of the atom.
     """
 
+    counts: np.ndarray
+    atom: np.ndarray
+    vector: np.ndarray
     row: np.ndarray
     radial: np.ndarray
     cell: np.ndarray
@@ -81,33 +90,32 @@ class _Site(NamedTuple):
     slope: np.ndarray
     gradient: np.ndarray
 
+    @classmethod
+    def allocate(cls, n: int, model: Model) -> SiteSpace:
+        """Return space for n sites of each type."""
+        n_types, real, m = len(model.slots), model.tables.dtype, model.tables.shape[2]
+        return cls(
+            counts=np.zeros(n_types, np.uint64),
+            atom=np.zeros((n_types, n), np.uint64),
+            vector=np.zeros((n_types, 3, n)),
+            row=np.zeros((4, n), real),
+            radial=np.zeros(n),
+            cell=np.zeros(n, np.uint64),
+            fraction=np.zeros(n, real),
+            inverse=np.zeros(n),
+            embedding=np.zeros((n, m), real),
+            slope=np.zeros((4, n)),
+            gradient=np.zeros((4, m), real),
+        )
+
 
 @inlined
-def work_space(n_sites, capacity, A):
-    """Return counts, atoms and vectors by site type, and space for one type."""
-    site = _Site(
-        np.zeros((4, capacity), A.dtype),
-        np.empty(capacity),
-        np.zeros(capacity, np.uint64),
-        np.empty(capacity, A.dtype),
-        np.empty(capacity),
-        np.empty((capacity, A.shape[1]), A.dtype),
-        np.empty((4, capacity)),
-        np.zeros((4, A.shape[1]), A.dtype),
-    )
-    count = np.zeros(n_sites, np.uint64)
-    atom = np.empty((n_sites, capacity), np.uint64)
-    return count, atom, np.empty((n_sites, 3, capacity)), site
-
-
-@inlined
-def collect(i, geometry, virtual, model, work):
+def collect(i, geometry, virtual, model, sites):
     """Sort the sites of centre i by type.
 
-    ``vector[b, :, e]`` is the vector to the e-th site of type b, ``atom[b, e]`` the
-    atom that it belongs to. Returns False where there are more sites than slots.
+    Returns False where there are more sites than slots.
     """
-    count, atom, vector, _ = work
+    count, atom, vector = sites.counts, sites.atom, sites.vector
     n_types = np.uint64(len(model.magnetic))
     square = model.cutoff * model.cutoff
     positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
@@ -116,7 +124,8 @@ def collect(i, geometry, virtual, model, work):
     bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
     cx, cy, cz = cell[2, 0], cell[2, 1], cell[2, 2]
     xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
-    count[:] = 0
+    for site_type in range(len(count)):
+        count[site_type] = 0
     if model.magnetic[types[i]]:
         own = types[i] + n_types
         _append(
