@@ -127,7 +127,8 @@ class System:
     @property
     def volume(self) -> Tensor:
         """(B,) volumes, A^3; zero for structures without three lattice vectors."""
-        return torch.linalg.det(self.cell).abs()
+        a, b, c = self.cell.unbind(1)
+        return (a * torch.linalg.cross(b, c)).sum(1).abs()
 
     def counts(self) -> Tensor:
         """Return the (B,) numbers of atoms of the structures."""

@@ -86,17 +86,28 @@ def is_compilable(potential: Potential) -> bool:
     )
 
 
-def _is_constant(value: Any) -> bool:
+def _is_constant(radial: Radial) -> bool:
     """Tell whether a function is made of frozen dataclasses and numbers all through."""
+    try:
+        return _consists_of_constants(radial)
+    except TypeError:  # it has no hash
+        return False
+
+
+@lru_cache(maxsize=256)
+def _consists_of_constants(value: Any) -> bool:
     if value is None or isinstance(value, bool | int | float | str):
         return True
     if isinstance(value, tuple):
-        return all(_is_constant(v) for v in value)
+        return all(_consists_of_constants(v) for v in value)
     parameters = getattr(type(value), "__dataclass_params__", None)
     return (
         parameters is not None
         and parameters.frozen
-        and all(_is_constant(getattr(value, f.name)) for f in dataclasses.fields(value))
+        and all(
+            _consists_of_constants(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+        )
     )
 
 
