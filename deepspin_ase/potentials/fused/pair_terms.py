@@ -86,7 +86,7 @@ def is_compilable(potential: Potential) -> bool:
     )
 
 
-def _is_constant(radial: Radial) -> bool:
+def _is_constant(radial: Any) -> bool:
     """Tell whether a function is made of frozen dataclasses and numbers all through."""
     try:
         return _consists_of_constants(radial)
