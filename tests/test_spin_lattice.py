@@ -111,6 +111,20 @@ def total_energies(dyn, steps: int, every: int = 2) -> np.ndarray:
     return np.array(found)
 
 
+def assert_runs_back(atoms: Atoms, steps: int) -> None:
+    """With momenta and spins reversed, atoms come back to where they started."""
+    positions, spins = atoms.positions.copy(), get_spins(atoms)
+    momenta = atoms.get_momenta()
+    SpinLatticeNVE(atoms, 0.5 * FS).run(steps)
+    assert np.abs(get_spins(atoms) - spins).max() > 0.1
+    atoms.set_momenta(-atoms.get_momenta())
+    set_spins(atoms, -get_spins(atoms))
+    SpinLatticeNVE(atoms, 0.5 * FS).run(steps)
+    assert np.abs(atoms.positions - positions).max() < 1e-10
+    assert np.abs(atoms.get_momenta() + momenta).max() < 1e-10
+    assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+
+
 class TestNVE:
     def test_energy_fluctuates_with_the_square_of_the_time_step(self):
         def spread(timestep):
@@ -121,17 +135,7 @@ class TestNVE:
         assert spread(0.5) / spread(0.25) == pytest.approx(4.0, abs=0.4)
 
     def test_reversed_momenta_and_spins_run_back(self):
-        atoms = iron()
-        positions, spins = atoms.positions.copy(), get_spins(atoms)
-        momenta = atoms.get_momenta()
-        SpinLatticeNVE(atoms, 0.5 * FS).run(200)
-        assert np.abs(get_spins(atoms) - spins).max() > 0.1
-        atoms.set_momenta(-atoms.get_momenta())
-        set_spins(atoms, -get_spins(atoms))
-        SpinLatticeNVE(atoms, 0.5 * FS).run(200)
-        assert np.abs(atoms.positions - positions).max() < 1e-10
-        assert np.abs(atoms.get_momenta() + momenta).max() < 1e-10
-        assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+        assert_runs_back(iron(), 200)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
     @pytest.mark.slow
@@ -148,16 +152,7 @@ class TestNVE:
             atoms = magnet(3)
             cant_spins(atoms, 0.05, seed=1)
             thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
-        positions, spins = atoms.positions.copy(), get_spins(atoms)
-        momenta = atoms.get_momenta()
-        SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
-        assert np.abs(get_spins(atoms) - spins).max() > 0.1
-        atoms.set_momenta(-atoms.get_momenta())
-        set_spins(atoms, -get_spins(atoms))
-        SpinLatticeNVE(atoms, 0.5 * FS).run(1000)
-        assert np.abs(atoms.positions - positions).max() < 1e-10
-        assert np.abs(atoms.get_momenta() + momenta).max() < 1e-10
-        assert np.abs(get_spins(atoms) + spins).max() < 1e-10
+        assert_runs_back(atoms, 1000)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("build", ["iron", "network", "magnet"])

@@ -186,62 +186,39 @@ def collect_sites(
         valid = p < end
         j, x, y, z = pair_vectors(p, valid, i, positions, neighbours, shifts, cell)
         b = tl.load(types + j, mask=valid, other=0)
-        # What is not a number is kept, so that it is seen in the result.
-        kept = valid & ~(x * x + y * y + z * z >= cutoff * cutoff)
-        slot = base + total + tl.cumsum(kept.to(tl.int32), 0) - 1
-        _write_sites(
-            x,
-            y,
-            z,
-            2 * p,
-            b,
-            kept,
-            slot,
-            a,
-            rows,
-            cells,
-            sites,
-            stride,
-            constants,
-            mean,
-            scale,
-            first_cell,
-            n_cells,
-            SECTIONS,
-            N_SECTIONS,
-            n_sites,
-        )
-        tl.atomic_add(counts + b, 1, mask=kept, sem="relaxed")
-        total += tl.sum(kept.to(tl.int32), 0)
-        valid = valid & (tl.load(magnetic + b, mask=valid, other=0) != 0)
-        x += tl.load(arms + 3 * j, mask=valid, other=0.0).to(tl.float64)
-        y += tl.load(arms + 3 * j + 1, mask=valid, other=0.0).to(tl.float64)
-        z += tl.load(arms + 3 * j + 2, mask=valid, other=0.0).to(tl.float64)
-        kept = valid & ~(x * x + y * y + z * z >= cutoff * cutoff)
-        slot = base + total + tl.cumsum(kept.to(tl.int32), 0) - 1
-        b += N_TYPES
-        _write_sites(
-            x,
-            y,
-            z,
-            2 * p + 1,
-            b,
-            kept,
-            slot,
-            a,
-            rows,
-            cells,
-            sites,
-            stride,
-            constants,
-            mean,
-            scale,
-            first_cell,
-            n_cells,
-            SECTIONS,
-            N_SECTIONS,
-            n_sites,
-        )
-        tl.atomic_add(counts + b, 1, mask=kept, sem="relaxed")
-        total += tl.sum(kept.to(tl.int32), 0)
+        # The neighbours themselves, then their pseudo-atoms.
+        for pseudo in tl.static_range(2):
+            if pseudo:
+                valid = valid & (tl.load(magnetic + b, mask=valid, other=0) != 0)
+                x += tl.load(arms + 3 * j, mask=valid, other=0.0).to(tl.float64)
+                y += tl.load(arms + 3 * j + 1, mask=valid, other=0.0).to(tl.float64)
+                z += tl.load(arms + 3 * j + 2, mask=valid, other=0.0).to(tl.float64)
+                b += N_TYPES
+            # What is not a number is kept, so that it is seen in the result.
+            kept = valid & ~(x * x + y * y + z * z >= cutoff * cutoff)
+            slot = base + total + tl.cumsum(kept.to(tl.int32), 0) - 1
+            _write_sites(
+                x,
+                y,
+                z,
+                2 * p + pseudo,
+                b,
+                kept,
+                slot,
+                a,
+                rows,
+                cells,
+                sites,
+                stride,
+                constants,
+                mean,
+                scale,
+                first_cell,
+                n_cells,
+                SECTIONS,
+                N_SECTIONS,
+                n_sites,
+            )
+            tl.atomic_add(counts + b, 1, mask=kept, sem="relaxed")
+            total += tl.sum(kept.to(tl.int32), 0)
     tl.store(found + c, total)
