@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .cell_list import search_cells
 from .system import System
@@ -81,6 +84,33 @@ class PairList:
             self.shift.repeat(times, 1),
             self.cutoff,
         )
+
+
+Made = TypeVar("Made")
+
+
+def once_per_list(
+    make: Callable[[PairList, int], Made],
+) -> Callable[[PairList, int], Made]:
+    """Keep what a function makes of a list and its number of atoms.
+
+    It is made once for every list, and lives as long: PairLists with the same
+    tensors are the same list.
+    """
+    known = WeakTensorKeyDictionary()
+
+    @functools.wraps(make)
+    def kept(pairs: PairList, n_atoms: int) -> Made:
+        found = known.get(pairs.i)
+        if found is not None:
+            j, shift, atoms, made = found
+            if j() is pairs.j and shift() is pairs.shift and atoms == n_atoms:
+                return made
+        made = make(pairs, n_atoms)
+        known[pairs.i] = weakref.ref(pairs.j), weakref.ref(pairs.shift), n_atoms, made
+        return made
+
+    return kept
 
 
 Backend = Callable[

@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,14 +177,14 @@ def test_a_pair_must_be_listed_both_ways(net: DeepSpinNetwork, system: System) -
 def test_reverse_pairs() -> None:
     system = System.from_atoms([structure(0), structure(1)]).to(DEVICE)
     pairs = build_pairs(system, 6.0)
-    links = lists.Links.of(pairs, system.n_atoms)
+    links = lists.links_of(pairs, system.n_atoms)
     back = links.reverse.long()
     assert torch.equal(pairs.i[back], pairs.j) and torch.equal(pairs.j[back], pairs.i)
     assert torch.equal(pairs.shift[back], -pairs.shift)
-    assert lists.Links.of(pairs, system.n_atoms) is links
-    known = len(lists._links)
-    del pairs
-    assert len(lists._links) == known - 1
+    assert lists.links_of(pairs, system.n_atoms) is links
+    left = weakref.ref(links)
+    del pairs, links
+    assert left() is None
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...neighbors import PairList
+from ...neighbors import PairList, once_per_list
 from ...system import System
 
 
@@ -25,10 +25,10 @@ class Geometry(NamedTuple):
     cells : (B, 3, 3) float64, A
     first : (N + 1,) uint64
         Pairs of atom i are ``first[i]`` to ``first[i + 1]``.
-    neighbours : (E,) uint64
+    neighbours : (E,) uint32
         Indices are unsigned: compiled code need not look out for negative ones.
-    shifts : (E, 3) float64
-        Lattice translations of the neighbours.
+    shifts : (E, 3) float32
+        Lattice translations of the neighbours: whole numbers.
     widest : int
         Most pairs that an atom has.
     """
@@ -45,17 +45,24 @@ class Geometry(NamedTuple):
     @classmethod
     def of(cls, system: System, pairs: PairList, types: Tensor) -> Geometry:
         """Collect the arrays; most are views of the tensors."""
-        first = torch.searchsorted(pairs.i, torch.arange(system.n_atoms + 1))
         return cls(
-            positions=numbers(system.positions),
-            types=indices(types),
-            structure=indices(system.index),
-            cells=numbers(system.cell),
-            first=indices(first),
-            neighbours=indices(pairs.j),
-            shifts=numbers(pairs.shift),
-            widest=int(first.diff().max()),
+            numbers(system.positions),
+            indices(types),
+            indices(system.index),
+            numbers(system.cell),
+            *_listed(pairs, system.n_atoms),
         )
+
+
+@once_per_list
+def _listed(
+    pairs: PairList, n_atoms: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return the last four attributes of Geometry; small numbers are fast to read."""
+    first = torch.searchsorted(pairs.i, torch.arange(n_atoms + 1))
+    neighbours = pairs.j.numpy().astype(np.uint32)
+    shifts = pairs.shift.float().contiguous().numpy()
+    return indices(first), neighbours, shifts, int(first.diff().max())
 
 
 def numbers(values: Tensor) -> np.ndarray:

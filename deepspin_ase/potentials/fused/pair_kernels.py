@@ -106,7 +106,7 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
         energy = fx = fy = fz = 0.0
         xx = yy = zz = xy = xz = yz = 0.0
         for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
-            j = geometry.neighbours[pair]
+            j = np.uint64(geometry.neighbours[pair])
             u, v, w = shifts[pair, 0], shifts[pair, 1], shifts[pair, 2]
             x = positions[j, 0] - xi + u * ax + v * bx + w * cx
             y = positions[j, 1] - yi + u * ay + v * by + w * cy

@@ -132,7 +132,7 @@ def collect(i, geometry, virtual, model, sites):
             own, i, virtual[i, 0], virtual[i, 1], virtual[i, 2], count, atom, vector
         )
     for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
-        j = geometry.neighbours[pair]
+        j = np.uint64(geometry.neighbours[pair])
         u, v, w = shifts[pair, 0], shifts[pair, 1], shifts[pair, 2]
         x = positions[j, 0] - xi + u * ax + v * bx + w * cx
         y = positions[j, 1] - yi + u * ay + v * by + w * cy

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from ...neighbors import PairList
+from ...neighbors import PairList, once_per_list
 from ...system import System
 
 
@@ -29,26 +27,18 @@ class Links:
     first: Tensor
     reverse: Tensor
 
-    @classmethod
-    def of(cls, pairs: PairList, n_atoms: int) -> Links:
-        """Return those of a list, the same object for the same list.
 
-        Raises
-        ------
-        ValueError
-            If a pair is not listed both ways.
-        """
-        known = _links.get(pairs.i)
-        if known is not None and known[0]() is pairs.j and known[1]() is pairs.shift:
-            return known[2]
-        atoms = torch.arange(n_atoms + 1, device=pairs.i.device)
-        links = cls(torch.searchsorted(pairs.i, atoms), _reverse(pairs, n_atoms))
-        _links[pairs.i] = (weakref.ref(pairs.j), weakref.ref(pairs.shift), links)
-        return links
+@once_per_list
+def links_of(pairs: PairList, n_atoms: int) -> Links:
+    """Return the structure of a list, the same object for the same list.
 
-
-#: By the tensor of first atoms: it and its list live as long as each other.
-_links: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+    Raises
+    ------
+    ValueError
+        If a pair is not listed both ways.
+    """
+    atoms = torch.arange(n_atoms + 1, device=pairs.i.device)
+    return Links(torch.searchsorted(pairs.i, atoms), _reverse(pairs, n_atoms))
 
 
 def _reverse(pairs: PairList, n_atoms: int) -> Tensor:
@@ -122,7 +112,7 @@ class Layout:
         old: Layout | None,
     ) -> Layout:
         """Return the layout: the old one where list and elements are the same."""
-        links = Links.of(pairs, system.n_atoms)
+        links = links_of(pairs, system.n_atoms)
         if old is not None and old.links is links and old._has(system.species):
             return old
         types = types_of(system)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...neighbors import PairList
 from ...system import System
 from .geometry import PAIR_WARPS, PAIRS
-from .lists import Links
+from .lists import links_of
 from .pair_kernels import add_pairs
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def pair_sums(
     sums = [empty(n, k) for k in (3, 3, 9)]
     with torch.cuda.device_of(system.positions):
         add_pairs[(n,)](
-            Links.of(pairs, n).first,
+            links_of(pairs, n).first,
             pairs.j,
             pairs.shift.contiguous(),
             system.positions.contiguous(),
