@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..neighbors import PairList, build_pairs
+from ..neighbors import PairList, build_pairs, once_per_list
 from ..system import System
 from . import fused, fused_cuda
 from .base import Potential, Prediction
@@ -213,7 +213,8 @@ class TimeReversal(Potential):
     @staticmethod
     def _both(system: System, pairs: PairList) -> tuple[System, PairList]:
         reversed_ = system.replace(spins=-system.spins)
-        return System.cat([system, reversed_]), pairs.repeated(2, system.n_atoms)
+        listed = PairList(*_twice(pairs, system.n_atoms), pairs.cutoff)
+        return System.cat([system, reversed_]), listed
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""
@@ -230,6 +231,12 @@ class TimeReversal(Potential):
         system, pairs = self._both(system, pairs)
         both = self.potential.evaluate(system, pairs, **options)
         return _mean_of_halves(both)
+
+
+@once_per_list
+def _twice(pairs: PairList, n_atoms: int) -> tuple[Tensor, Tensor, Tensor]:
+    both = pairs.repeated(2, n_atoms)
+    return both.i, both.j, both.shift
 
 
 def _mean_of_halves(both: Prediction) -> Prediction:
