@@ -41,10 +41,18 @@ LEAST = 32
 
 @dataclass(frozen=True)
 class _Frozen:
-    """What was made of certain weights; no model where these cannot be tabulated."""
+    """What was made of certain weights; no model where these cannot be tabulated.
 
-    embedding: list[Tensor]
-    fitting: list[Tensor]
+    Attributes
+    ----------
+    embedding, fitting : int32 tensors
+        The bits of the weights.
+    model : Model, optional
+    fittings : list of Fitting
+    """
+
+    embedding: Tensor
+    fitting: Tensor
     model: Model | None
     fittings: list[Fitting]
 
@@ -121,12 +129,13 @@ def evaluate_network(
 @torch.no_grad()
 def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
     """Return what was made of the present weights; made anew where one has changed."""
-    embedding = weights_of(network.embeddings.values())
-    embedding += [network.mean, network.std]
-    fitting = weights_of(network.fittings)
+    embedding = bits(
+        [network.mean, network.std, *weights_of(network.embeddings.values())]
+    )
+    fitting = bits(weights_of(network.fittings))
     known = _frozen.setdefault(network, {})
     old = known.get(real)
-    if old is None or not _equal(old.embedding, embedding):
+    if old is None or not torch.equal(old.embedding, embedding):
         try:
             model = make_model(network, real)
         except NotTabulable as error:
@@ -134,12 +143,10 @@ def _frozen_for(network: DeepSpinNetwork, real: torch.dtype) -> _Frozen:
                 "%s; the network itself is evaluated, which is slower", error
             )
             model = None
-        kept = [x.clone() for x in embedding]
-        old = known[real] = _Frozen(kept, [], model, [])
-    if not _equal(old.fitting, fitting):
+        old = known[real] = _Frozen(embedding, fitting[:0], model, [])
+    if not torch.equal(old.fitting, fitting):
         packed = [_packed(part, network, real) for part in network.fittings]
-        kept = [x.clone() for x in fitting]
-        old = known[real] = replace(old, fitting=kept, fittings=packed)
+        old = known[real] = replace(old, fitting=fitting, fittings=packed)
     return old
 
 
@@ -153,9 +160,9 @@ def weights_of(networks: Iterable[nn.Module]) -> list[Tensor]:
     return [x for y in layers for x in (y.matrix, y.bias, y.idt) if x is not None]
 
 
-def _equal(old: list[Tensor], new: list[Tensor]) -> bool:
-    """Compare by value: whatever has changed a weight is noticed."""
-    return len(old) == len(new) and all(map(torch.equal, old, new))
+def bits(weights: Iterable[Tensor]) -> Tensor:
+    """Return a copy of the bits of all weights: whatever changes one is noticed."""
+    return torch.cat([x.detach().flatten() for x in weights]).view(torch.int32)
 
 
 def _packed(fitting: nn.Module, network: DeepSpinNetwork, real: torch.dtype) -> Fitting:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..fused.network import make_model, weights_of
+from ..fused.network import bits, make_model, weights_of
 from ..fused.tables import NotTabulable
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ class Frozen:
         return cls(weight_bits(network), tables, fittings, bias)
 
 
-@torch.no_grad()
 def weight_bits(network: DeepSpinNetwork) -> Tensor:
     """Return the bits of all weights in one tensor, to be compared."""
     parts = [*network.embeddings.values(), *network.fittings]
-    weights = [network.mean, network.std, network.energy_bias, *weights_of(parts)]
-    return torch.cat([x.flatten() for x in weights]).view(torch.int32)
+    return bits([network.mean, network.std, network.energy_bias, *weights_of(parts)])
