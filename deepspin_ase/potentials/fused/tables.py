@@ -18,8 +18,8 @@ from torch import Tensor
 #: Value, first and second derivative, each (n, width).
 Jet = tuple[Tensor, Tensor, Tensor]
 
-#: Most cells of a section: what needs more has kinks.
-MOST_CELLS = 1024
+#: Fewest cells of a section, and most: what needs more has kinks.
+FEWEST_CELLS, MOST_CELLS = 8, 1024
 
 #: The ends of a section are looked at from inside, by this part of its length.
 INSIDE = 1e-13
@@ -83,7 +83,7 @@ class Curve:
         NotTabulable
             If a section needs too many cells, or values are not finite.
         """
-        count = torch.ones(len(low), dtype=torch.int64)
+        count = torch.full((len(low),), FEWEST_CELLS)
         found: list[Tensor] = [low] * len(low)
         left = torch.arange(len(low))
         while len(left):
