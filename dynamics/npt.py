@@ -58,7 +58,10 @@ class SpinLatticeNPT(SpinLatticeDynamics):
     mask : (6,) booleans, optional
         Components xx, yy, zz, yz, xz, xy of the strain that are free.
     tdamp, pdamp : float, ASE time
-        Times on which the chains and the barostat answer.
+        Times on which the chains and the barostat answer. A cell of N atoms, volume V
+        and bulk modulus B breathes with the period 2 pi pdamp sqrt(N kT/(3 B V)), in
+        solids at 300 K a fifth of pdamp or less. Fluctuations of the volume are too
+        wide by (pi dt/period)^2.
     spin_temperature_K : float or sequence, optional
         Of the spins' bath; the lattice's temperature by default.
     damping : float or sequence
