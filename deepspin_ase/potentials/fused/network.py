@@ -113,7 +113,7 @@ def evaluate_network(
             common: tuple[Any, ...] = common,
             fitting: Fitting = fitting,
         ) -> None:
-            space = kernels.work_space(geometry, model, fitting)
+            space = kernels.work_space(end - begin, geometry, model, fitting)
             own = (x[worker] for x in by_worker)
             fits.append(kernels.evaluate(begin, end, *common, space, energies, *own))
 

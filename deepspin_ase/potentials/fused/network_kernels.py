@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from .compile import compiled, inlined
+from .compile import compiled, inlined, merged
 from .fitting_kernels import FittingSpace, fit
 from .site_kernels import SiteSpace, collect, fill_rows, radial_parts
 
@@ -36,13 +36,13 @@ BLOCK = 4
 ROWS = 32
 
 
-def work_space(geometry, model, fitting):
-    """Return what a thread needs: sites of an atom, products A, the fitting's."""
-    shape = (ROWS, 4, model.tables.shape[2])
+def work_space(n, geometry, model, fitting):
+    """Return what a thread with n centres needs: for sites, products A, the fitting."""
+    rows = min(ROWS, n + n % 2)
     return (
-        SiteSpace.allocate(geometry.widest + 1 + BLOCK, model),
-        np.zeros(shape, model.tables.dtype),
-        FittingSpace.allocate(ROWS, fitting),
+        SiteSpace.allocate(rows, geometry.widest + 1 + BLOCK, model),
+        np.zeros((rows, 4, model.tables.shape[2]), model.tables.dtype),
+        FittingSpace.allocate(rows, fitting),
     )
 
 
@@ -85,40 +85,35 @@ def evaluate(
         False, with the work undone, where an atom has more sites than slots.
     """
     sites, products, fits = work
-    count, B = sites.counts, sites.gradient
     for start in range(begin, end, len(products)):
         n = min(len(products), end - start)
-        # Forth and back in one loop: what both need is compiled once.
-        for back in range(2 if derivatives else 1):
-            for c in range(n):
-                i, A = centres[start + c], products[c]
-                if not collect(i, geometry, virtual, model, sites):
-                    return False
-                if back:
-                    _expand(A, model.width, model.axis, fits.gradients[c], B)
-                    _divide_by_slots(B, model)
-                else:
-                    _fill_empty_slots(a, count, model, A)
-                for b in range(len(count)):
-                    if count[b] == 0:
-                        continue
-                    vector = sites.vector[b]
-                    fill_rows(a, b, count[b], model, vector, sites)
-                    if back:
-                        _row_slopes(count[b], model.tables, model.scale[a], B, sites)
-                        _pull_back(count[b], model, vector, sites.slope)
-                        W = virial[geometry.structure[i]]
-                        _add_slopes(i, b, model, virtual, sites, forces, arms, W)
-                    else:
-                        _add_sites(count[b], model.tables, sites, A)
-                if not back:
-                    _divide_by_slots(A, model)
-                    _contract(A, model.width, model.axis, fits.features[c])
-            if not back:
-                fit(n, fitting, derivatives, fits)
-                for c in range(n):
-                    energies[centres[start + c]] += fits.values[-1, c, 0]
+        for c in range(n):
+            i = centres[start + c]
+            if not collect(c, i, geometry, virtual, model, sites):
+                return False
+            _describe(c, a, model, sites, products[c])
+            _contract(products[c], model.width, model.axis, fits.features[c])
+        fit(n, fitting, derivatives, fits)
+        for c in range(n):
+            i = centres[start + c]
+            energies[i] += fits.values[-1, c, 0]
+            if derivatives:
+                _expand(products[c], model.width, model.axis, fits.gradients[c], sites)
+                W = virial[geometry.structure[i]]
+                _differentiate(c, i, a, virtual, model, sites, forces, arms, W)
     return True
+
+
+@merged
+def _describe(c, a, model, sites, A):
+    """Compute the product of the c-th centre, of type a."""
+    count, vector = sites.counts[c], sites.vector[c]
+    _fill_empty_slots(a, count, model, A)
+    for b in range(len(count)):
+        if count[b] > 0:
+            fill_rows(a, b, count[b], model, vector[b], sites)
+            _add_sites(count[b], model.tables, sites, A)
+    _divide_by_slots(A, model)
 
 
 @inlined
@@ -147,11 +142,11 @@ def _fill_empty_slots(a, count, model, A):
 
 
 @inlined
-def _add_sites(n, table, site, A):
+def _add_sites(n, table, sites, A):
     """Add R x G(s) of n sites of one type to the product."""
-    row, embedding = site.row, site.embedding
+    row, embedding = sites.row, sites.embedding
     for e in range(n):
-        c, t, g = table[site.cell[e]], site.fraction[e], embedding[e]
+        c, t, g = table[sites.cell[e]], sites.fraction[e], embedding[e]
         for m in range(A.shape[1]):
             f = c[3, m] + t * (c[4, m] + t * c[5, m])
             g[m] = c[0, m] + t * (c[1, m] + t * (c[2, m] + t * f))
@@ -182,9 +177,26 @@ def _contract(A, width, axis, D):
             )
 
 
+@merged
+def _differentiate(c, i, a, virtual, model, sites, forces, arms, virial):
+    """Bring dE/dA of the c-th centre, atom i of type a, back to the atoms."""
+    count, atom, vector = sites.counts[c], sites.atom[c], sites.vector[c]
+    slope = sites.slope
+    _divide_by_slots(sites.gradient, model)
+    for b in range(len(count)):
+        n = count[b]
+        if n > 0:
+            fill_rows(a, b, n, model, vector[b], sites)
+            _row_slopes(n, model.tables, model.scale[a], sites)
+            _pull_back(n, model, vector[b], slope)
+            ends = i, n, b >= len(model.magnetic), virtual, atom[b], vector[b], slope
+            _add_slopes(ends, forces, arms, virial)
+
+
 @inlined
-def _expand(A, width, axis, gradient, B):
-    """Set B = dE/dA from dE/dD."""
+def _expand(A, width, axis, gradient, sites):
+    """Set dE/dA from dE/dD."""
+    B = sites.gradient
     for k in range(4):
         for x in range(width):
             B[k, x] = 0
@@ -197,15 +209,15 @@ def _expand(A, width, axis, gradient, B):
 
 
 @inlined
-def _row_slopes(n, table, scale, B, site):
+def _row_slopes(n, table, scale, sites):
     """Set the derivatives of the energy by the rows before normalisation.
 
     That by s, in column 0, includes the one through the embedding.
     """
-    row, slope = site.row, site.slope
+    row, slope, B = sites.row, sites.slope, sites.gradient
     zero = B.dtype.type(0)
     for e in range(n):
-        c, t = table[site.cell[e]], site.fraction[e]
+        c, t = table[sites.cell[e]], sites.fraction[e]
         r0, r1, r2, r3 = row[0, e], row[1, e], row[2, e], row[3, e]
         s0 = s1 = s2 = s3 = ds = zero
         for m in range(B.shape[1]):
@@ -223,7 +235,7 @@ def _row_slopes(n, table, scale, B, site):
             s2 += B[2, m] * g
             s3 += B[3, m] * g
             ds += d * (r0 * B[0, m] + r1 * B[1, m] + r2 * B[2, m] + r3 * B[3, m])
-        slope[0, e] = s0 * scale[0] + ds * site.inverse[e]
+        slope[0, e] = s0 * scale[0] + ds * sites.inverse[e]
         slope[1, e] = s1 * scale[1]
         slope[2, e] = s2 * scale[2]
         slope[3, e] = s3 * scale[3]
@@ -249,15 +261,14 @@ def _pull_back(n, model, vector, slope):
 
 
 @inlined
-def _add_slopes(i, b, model, virtual, sites, forces, arms, virial):
-    """Add derivatives by the vectors to the sites of type b to those by the atoms.
+def _add_slopes(ends, forces, arms, virial):
+    """Add derivatives by the vectors to sites of one type to those by the atoms.
 
     An atom exerts no force on itself or its images, but they add to the virial,
     which takes the vectors between the atoms themselves.
     """
-    atom, vector, slope = sites.atom[b], sites.vector[b], sites.slope
-    pseudo = b >= len(model.magnetic)
-    for e in range(sites.counts[b]):
+    i, n, pseudo, virtual, atom, vector, slope = ends
+    for e in range(n):
         j = atom[e]
         gx, gy, gz = slope[1, e], slope[2, e], slope[3, e]
         x, y, z = vector[0, e], vector[1, e], vector[2, e]

@@ -52,16 +52,16 @@ class Model(NamedTuple):
 
 
 class SiteSpace(NamedTuple):
-    """Work space for the sites around one atom.
+    """Work space for the sites of some centres, and for those of one type of one.
 
     Attributes
     ----------
-    counts : (2 n_types,) uint64
+    counts : (centres, 2 n_types) uint64
         Number of sites by type.
-    atom : (2 n_types, n) uint64
+    atom : (centres, 2 n_types, n) uint64
         The atoms that the sites belong to.
-    vector : (2 n_types, 3, n) float64, A
-        From the atom to the sites.
+    vector : (centres, 2 n_types, 3, n) float64, A
+        From the centre to the sites.
     row : (4, n)
         R, normalised, of the sites of one type. The rest is of one type too.
     radial : (n,) float64
@@ -75,7 +75,7 @@ class SiteSpace(NamedTuple):
     slope : (4, n) float64
         Derivatives of the energy by the row before it was normalised.
     gradient : (4, M)
-        dE/dA of the atom.
+        dE/dA of the centre.
     """
 
     counts: np.ndarray
@@ -91,13 +91,13 @@ class SiteSpace(NamedTuple):
     gradient: np.ndarray
 
     @classmethod
-    def allocate(cls, n: int, model: Model) -> SiteSpace:
-        """Return space for n sites of each type."""
+    def allocate(cls, centres: int, n: int, model: Model) -> SiteSpace:
+        """Return space for n sites of each type around each centre."""
         n_types, real, m = len(model.slots), model.tables.dtype, model.tables.shape[2]
         return cls(
-            counts=np.zeros(n_types, np.uint64),
-            atom=np.zeros((n_types, n), np.uint64),
-            vector=np.zeros((n_types, 3, n)),
+            counts=np.zeros((centres, n_types), np.uint64),
+            atom=np.zeros((centres, n_types, n), np.uint64),
+            vector=np.zeros((centres, n_types, 3, n)),
             row=np.zeros((4, n), real),
             radial=np.zeros(n),
             cell=np.zeros(n, np.uint64),
@@ -110,12 +110,12 @@ class SiteSpace(NamedTuple):
 
 
 @inlined
-def collect(i, geometry, virtual, model, sites):
-    """Sort the sites of centre i by type.
+def collect(c, i, geometry, virtual, model, sites):
+    """Sort the sites of atom i, the c-th centre, by type.
 
     Returns False where there are more sites than slots.
     """
-    count, atom, vector = sites.counts, sites.atom, sites.vector
+    count, atom, vector = sites.counts[c], sites.atom[c], sites.vector[c]
     n_types = np.uint64(len(model.magnetic))
     square = model.cutoff * model.cutoff
     positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
@@ -174,10 +174,10 @@ def radial_parts(r, model):
 
 
 @inlined
-def fill_rows(a, b, n, model, vector, site):
+def fill_rows(a, b, n, model, vector, sites):
     """Fill in what is needed of n sites of type b around a centre of type a."""
     mean, scale = model.mean[a], model.scale[a]
-    row, radial = site.row, site.radial
+    row, radial = sites.row, sites.radial
     for e in range(n):
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         q, w, _ = radial_parts(math.sqrt(x * x + y * y + z * z), model)
@@ -192,9 +192,9 @@ def fill_rows(a, b, n, model, vector, site):
         section, fraction, inverse = _locate(radial[e], model.sections, len(first))
         x = fraction * cells[section]
         k = min(max(int(x), 0), int(cells[section]) - 1)
-        site.cell[e] = first[section] + np.uint64(k)
-        site.fraction[e] = x - k
-        site.inverse[e] = inverse * cells[section]
+        sites.cell[e] = first[section] + np.uint64(k)
+        sites.fraction[e] = x - k
+        sites.inverse[e] = inverse * cells[section]
 
 
 @inlined
