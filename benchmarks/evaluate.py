@@ -102,28 +102,30 @@ def peer(path: Path, system: Any) -> Callable[[], dict[str, Any]]:
 
 def parts(potential: Any, system: Any, pairs: Any) -> dict[str, float]:
     """Return processor times of the parts of an evaluation with one thread, s."""
-    import numpy as np
+    import numba
     import torch
 
-    from deepspin_ase.potentials.fused import fitting_kernels, network_kernels
+    from deepspin_ase.potentials.fused.compile import _OPTIONS
+    from deepspin_ase.potentials.fused.fitting_kernels import FittingSpace, fit
     from deepspin_ase.potentials.fused.network import _frozen_for
+    from deepspin_ase.potentials.fused.network_kernels import ROWS
+
+    @numba.njit(**_OPTIONS)
+    def kernel(n, fitting, derivatives, space):  # type: ignore[no-untyped-def]
+        fit(n, fitting, derivatives, space)
+
+    fitting = _frozen_for(potential, torch.float64).fittings[0]
+    space = FittingSpace.allocate(ROWS, fitting)
+    space.features[:] = 0.1
+
+    def fitted(derivatives: bool) -> float:
+        times = best_times(lambda: kernel(ROWS, fitting, derivatives, space), 0.5)
+        return times["processor_s"] * system.n_atoms / ROWS
 
     nothing = {"forces": False, "magnetic_forces": False, "virial": False}
-    fitting = _frozen_for(potential, torch.float64).fittings[0]
-    rows, widest = network_kernels.ROWS, int(fitting.widths[1:].max())
-    features = np.full((rows, fitting.widths[0]), 0.1)
-    work = [np.zeros((len(fitting.copies), rows, widest)) for _ in range(2)]
-    arguments = (features, *work, np.zeros_like(features))
-
-    def fit(derivatives: bool) -> float:
-        times = best_times(
-            lambda: fitting_kernels.fit(rows, fitting, derivatives, *arguments), 0.5
-        )
-        return times["processor_s"] * system.n_atoms / rows
-
     energies = best_times(lambda: potential.evaluate(system, pairs, **nothing))
     everything = best_times(lambda: potential.evaluate(system, pairs))
-    forward, both = fit(False), fit(True)
+    forward, both = fitted(False), fitted(True)
     return {
         "geometry, tables": energies["processor_s"] - forward,
         "fitting": both,
