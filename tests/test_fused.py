@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +90,31 @@ def test_equals_the_network(variant: str) -> None:
     net = frozen(**EVERY[variant])
     system = System.cat([for_model(structure(k, pbc=k != 1), net) for k in range(3)])
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
+
+
+@pytest.mark.parametrize("variant", EVERY)
+def test_work_space_may_hold_anything(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used block after block, and read where it was written alone."""
+    kernels = importlib.import_module("deepspin_ase.potentials.fused.network_kernels")
+    net = frozen(**EVERY[variant])
+    system = for_model(structure(0), net)
+    expected = net.evaluate(system)
+    clean = kernels.work_space
+
+    def dirty(*sizes: Any) -> Any:
+        sites, products, fits = clean(*sizes)
+        for array in (*sites, products, *fits):
+            # Columns beyond the width of the embedding are zero.
+            if array.dtype.kind == "f" and array is not sites.gradient:
+                array[:] = np.nan
+        return sites, products, fits
+
+    monkeypatch.setattr(kernels, "work_space", dirty)
+    found = net.evaluate(system)
+    for name in QUANTITIES:
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
 def test_equals_the_shipped_model() -> None:
