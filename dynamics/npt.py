@@ -61,7 +61,9 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         Times on which the chains and the barostat answer. A cell of N atoms, volume V
         and bulk modulus B breathes with the period 2 pi pdamp sqrt(N kT/(3 B V)), in
         solids at 300 K a fifth of pdamp or less. Fluctuations of the volume are too
-        wide by (pi dt/period)^2.
+        wide by (pi dt/period)^2. Cell and chains start at rest: the cell's kinetic
+        energy swings, at first by half, and averages of the volume's fluctuations
+        need some picoseconds before they begin.
     spin_temperature_K : float or sequence, optional
         Of the spins' bath; the lattice's temperature by default.
     damping : float or sequence
