@@ -193,6 +193,15 @@ def test_continuous_at_the_cutoff() -> None:
     assert abs(float(energies[0] - energies[1])) < 1e-12
 
 
+@pytest.mark.slow  # compiles the kernel again, for other numbers
+def test_an_atom_very_many_cells_away() -> None:
+    net, system = frozen(), nickel_oxide()
+    far = system.positions.clone()
+    far[0] += 40_000 * system.cell[0, 0]
+    moved = net.evaluate(system.replace(positions=far))
+    assert_close(moved, net.evaluate(system), 1e-8)
+
+
 def test_atoms_alone_and_without_moments() -> None:
     net = frozen()
     for symbols, spins in (("Fe", [[0, 0, 1.0]]), ("O2", np.zeros((2, 3)))):

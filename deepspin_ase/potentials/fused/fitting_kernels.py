@@ -19,6 +19,7 @@ from .compile import inlined, merged
 #: Numbers of the activations in the kernels.
 CODES = {name: k for k, name in enumerate(ACTIVATIONS)}
 _TANH, _LINEAR, _RELU = CODES["tanh"], CODES["linear"], CODES["relu"]
+_ODD = tuple(np.float32(k) for k in (11, 9, 7, 5, 3, 1))
 _SIGMOID, _SILU, _SOFTPLUS = CODES["sigmoid"], CODES["silu"], CODES["softplus"]
 
 
@@ -176,18 +177,21 @@ def _multiply(n, k, m, x, matrix, y):
 
 @inlined
 def _tanh(x):
-    """Return tanh(x) to 1e-15 of it; unlike the library's, it works on whole vectors.
+    """Return tanh(x) to round-off; unlike the library's, it works on whole vectors.
 
     Lambert's continued fraction x/(1 + x^2/(3 + x^2/(5 + ...))) of x/16, and four
     times tanh(2x) = 2 tanh(x)/(1 + tanh(x)^2), all as numerator over denominator.
     """
-    x = min(max(x, -20.0), 20.0) / 16.0
-    top, bottom = 13.0, 1.0
-    for odd in (11.0, 9.0, 7.0, 5.0, 3.0, 1.0):
+    # Constants that float32 holds exactly leave the type of x as it is.
+    largest, one, two = np.float32(20), np.float32(1), np.float32(2)
+    x = min(max(x, -largest), largest) * np.float32(1 / 16)
+    top, bottom = np.float32(13), one
+    for odd in _ODD:
         top, bottom = odd * top + x * x * bottom, top
-    top, bottom = x * bottom, top
+    scale = np.float32(2**-17)  # 13!!, about the denominator, to one
+    top, bottom = scale * x * bottom, scale * top
     for _ in range(4):
-        top, bottom = 2.0 * top * bottom, top * top + bottom * bottom
+        top, bottom = two * top * bottom, top * top + bottom * bottom
     return top / bottom
 
 
@@ -198,7 +202,7 @@ def _activate(code, m, z, slope):
         for c in range(m):
             t = _tanh(z[c])
             z[c] = t
-            slope[c] = 1.0 - t * t
+            slope[c] = np.float32(1) - t * t
     elif code == _LINEAR:
         for c in range(m):
             slope[c] = 1.0

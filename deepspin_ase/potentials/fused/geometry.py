@@ -27,8 +27,8 @@ class Geometry(NamedTuple):
         Pairs of atom i are ``first[i]`` to ``first[i + 1]``.
     neighbours : (E,) uint32
         Indices are unsigned: compiled code need not look out for negative ones.
-    shifts : (E, 3) float32
-        Lattice translations of the neighbours: whole numbers.
+    shifts : (E, 3) int16
+        Lattice translations of the neighbours; float32 where one is very large.
     widest : int
         Most pairs that an atom has.
     """
@@ -61,7 +61,10 @@ def _listed(
     """Return the last four attributes of Geometry; small numbers are fast to read."""
     first = torch.searchsorted(pairs.i, torch.arange(n_atoms + 1))
     neighbours = pairs.j.numpy().astype(np.uint32)
-    shifts = pairs.shift.float().contiguous().numpy()
+    shift = pairs.shift.numpy()
+    limit = np.iinfo(np.int16)
+    small = limit.min <= shift.min(initial=0) and shift.max(initial=0) <= limit.max
+    shifts = np.ascontiguousarray(shift.astype(np.int16 if small else np.float32))
     return indices(first), neighbours, shifts, int(first.diff().max())
 
 

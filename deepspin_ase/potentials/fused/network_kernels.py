@@ -107,12 +107,12 @@ def evaluate(
 @merged
 def _describe(c, a, model, sites, A):
     """Compute the product of the c-th centre, of type a."""
-    count, vector = sites.counts[c], sites.vector[c]
+    count = sites.counts[c]
     _fill_empty_slots(a, count, model, A)
     for b in range(len(count)):
         if count[b] > 0:
-            fill_rows(a, b, count[b], model, vector[b], sites)
-            _add_sites(count[b], model.tables, sites, A)
+            fill_rows(c, a, b, model, sites)
+            _add_sites(c, b, model.tables, sites, A)
     _divide_by_slots(A, model)
 
 
@@ -142,14 +142,15 @@ def _fill_empty_slots(a, count, model, A):
 
 
 @inlined
-def _add_sites(n, table, sites, A):
-    """Add R x G(s) of n sites of one type to the product."""
-    row, embedding = sites.row, sites.embedding
+def _add_sites(c, b, table, sites, A):
+    """Add R x G(s) of the sites of type b around centre c to the product."""
+    n, row, embedding = sites.counts[c, b], sites.row[c, b], sites.embedding
+    cell, fraction = sites.cell[c, b], sites.fraction[c, b]
     for e in range(n):
-        c, t, g = table[sites.cell[e]], sites.fraction[e], embedding[e]
+        p, t, g = table[cell[e]], fraction[e], embedding[e]
         for m in range(A.shape[1]):
-            f = c[3, m] + t * (c[4, m] + t * c[5, m])
-            g[m] = c[0, m] + t * (c[1, m] + t * (c[2, m] + t * f))
+            f = p[3, m] + t * (p[4, m] + t * p[5, m])
+            g[m] = p[0, m] + t * (p[1, m] + t * (p[2, m] + t * f))
     # Several sites at a time go through the product; the last block is filled up.
     for e in range(n, n + BLOCK):
         for k in range(4):
@@ -186,8 +187,7 @@ def _differentiate(c, i, a, virtual, model, sites, forces, arms, virial):
     for b in range(len(count)):
         n = count[b]
         if n > 0:
-            fill_rows(a, b, n, model, vector[b], sites)
-            _row_slopes(n, model.tables, model.scale[a], sites)
+            _row_slopes(c, b, model.tables, model.scale[a], sites)
             _pull_back(n, model, vector[b], slope)
             ends = i, n, b >= len(model.magnetic), virtual, atom[b], vector[b], slope
             _add_slopes(ends, forces, arms, virial)
@@ -209,33 +209,38 @@ def _expand(A, width, axis, gradient, sites):
 
 
 @inlined
-def _row_slopes(n, table, scale, sites):
-    """Set the derivatives of the energy by the rows before normalisation.
+def _row_slopes(c, b, table, scale, sites):
+    """Set the derivatives by the rows, before normalisation, of sites of type b.
 
     That by s, in column 0, includes the one through the embedding.
     """
-    row, slope, B = sites.row, sites.slope, sites.gradient
+    n, row, slope, B = sites.counts[c, b], sites.row[c, b], sites.slope, sites.gradient
+    cell, fraction, inverse = (
+        sites.cell[c, b],
+        sites.fraction[c, b],
+        sites.inverse[c, b],
+    )
     zero = B.dtype.type(0)
     for e in range(n):
-        c, t = table[sites.cell[e]], sites.fraction[e]
+        p, t = table[cell[e]], fraction[e]
         r0, r1, r2, r3 = row[0, e], row[1, e], row[2, e], row[3, e]
         s0 = s1 = s2 = s3 = ds = zero
         for m in range(B.shape[1]):
-            g = c[4, m] + t * c[5, m]
-            d = g + t * c[5, m]
-            g = c[3, m] + t * g
+            g = p[4, m] + t * p[5, m]
+            d = g + t * p[5, m]
+            g = p[3, m] + t * g
             d = g + t * d
-            g = c[2, m] + t * g
+            g = p[2, m] + t * g
             d = g + t * d
-            g = c[1, m] + t * g
+            g = p[1, m] + t * g
             d = g + t * d
-            g = c[0, m] + t * g
+            g = p[0, m] + t * g
             s0 += B[0, m] * g
             s1 += B[1, m] * g
             s2 += B[2, m] * g
             s3 += B[3, m] * g
             ds += d * (r0 * B[0, m] + r1 * B[1, m] + r2 * B[2, m] + r3 * B[3, m])
-        slope[0, e] = s0 * scale[0] + ds * sites.inverse[e]
+        slope[0, e] = s0 * scale[0] + ds * inverse[e]
         slope[1, e] = s1 * scale[1]
         slope[2, e] = s2 * scale[2]
         slope[3, e] = s3 * scale[3]

@@ -52,7 +52,7 @@ class Model(NamedTuple):
 
 
 class SiteSpace(NamedTuple):
-    """Work space for the sites of some centres, and for those of one type of one.
+    """Work space for the sites of some centres.
 
     Attributes
     ----------
@@ -62,14 +62,14 @@ class SiteSpace(NamedTuple):
         The atoms that the sites belong to.
     vector : (centres, 2 n_types, 3, n) float64, A
         From the centre to the sites.
-    row : (4, n)
-        R, normalised, of the sites of one type. The rest is of one type too.
-    radial : (n,) float64
-        s.
-    cell : (n,) uint64
+    row : (centres, 2 n_types, 4, n)
+        R, normalised.
+    cell : (centres, 2 n_types, n) uint64
         Cells of the table.
-    fraction, inverse : (n,)
+    fraction, inverse : (centres, 2 n_types, n)
         Where s is in its cell, from 0 to 1, and 1/length of the cell.
+    radial : (n,) float64
+        s, of the sites of one type. The rest is of one type of one centre too.
     embedding : (n, M)
         G(s).
     slope : (4, n) float64
@@ -82,10 +82,10 @@ class SiteSpace(NamedTuple):
     atom: np.ndarray
     vector: np.ndarray
     row: np.ndarray
-    radial: np.ndarray
     cell: np.ndarray
     fraction: np.ndarray
     inverse: np.ndarray
+    radial: np.ndarray
     embedding: np.ndarray
     slope: np.ndarray
     gradient: np.ndarray
@@ -98,11 +98,11 @@ class SiteSpace(NamedTuple):
             counts=np.zeros((centres, n_types), np.uint64),
             atom=np.zeros((centres, n_types, n), np.uint64),
             vector=np.zeros((centres, n_types, 3, n)),
-            row=np.zeros((4, n), real),
+            row=np.zeros((centres, n_types, 4, n), real),
+            cell=np.zeros((centres, n_types, n), np.uint64),
+            fraction=np.zeros((centres, n_types, n), real),
+            inverse=np.zeros((centres, n_types, n)),
             radial=np.zeros(n),
-            cell=np.zeros(n, np.uint64),
-            fraction=np.zeros(n, real),
-            inverse=np.zeros(n),
             embedding=np.zeros((n, m), real),
             slope=np.zeros((4, n)),
             gradient=np.zeros((4, m), real),
@@ -174,10 +174,10 @@ def radial_parts(r, model):
 
 
 @inlined
-def fill_rows(a, b, n, model, vector, sites):
-    """Fill in what is needed of n sites of type b around a centre of type a."""
-    mean, scale = model.mean[a], model.scale[a]
-    row, radial = sites.row, sites.radial
+def fill_rows(c, a, b, model, sites):
+    """Fill in rows and cells of the sites of type b around centre c, of type a."""
+    mean, scale, n = model.mean[a], model.scale[a], sites.counts[c, b]
+    vector, row, radial = sites.vector[c, b], sites.row[c, b], sites.radial
     for e in range(n):
         x, y, z = vector[0, e], vector[1, e], vector[2, e]
         q, w, _ = radial_parts(math.sqrt(x * x + y * y + z * z), model)
@@ -188,13 +188,18 @@ def fill_rows(a, b, n, model, vector, sites):
         row[2, e] = (q * s * y - mean[2]) * scale[2]
         row[3, e] = (q * s * z - mean[3]) * scale[3]
     first, cells = model.first[a, b], model.cells[a, b]
+    cell, fraction, inverse = (
+        sites.cell[c, b],
+        sites.fraction[c, b],
+        sites.inverse[c, b],
+    )
     for e in range(n):
-        section, fraction, inverse = _locate(radial[e], model.sections, len(first))
-        x = fraction * cells[section]
+        section, x, per_length = _locate(radial[e], model.sections, len(first))
+        x *= cells[section]
         k = min(max(int(x), 0), int(cells[section]) - 1)
-        sites.cell[e] = first[section] + np.uint64(k)
-        sites.fraction[e] = x - k
-        sites.inverse[e] = inverse * cells[section]
+        cell[e] = first[section] + np.uint64(k)
+        fraction[e] = x - k
+        inverse[e] = per_length * cells[section]
 
 
 @inlined

@@ -19,7 +19,7 @@ from torch import Tensor
 Jet = tuple[Tensor, Tensor, Tensor]
 
 #: Fewest cells of a section, and most: what needs more has kinks.
-FEWEST_CELLS, MOST_CELLS = 8, 1024
+FEWEST_CELLS, MOST_CELLS = 4, 1024
 
 #: The ends of a section are looked at from inside, by this part of its length.
 INSIDE = 1e-13
