@@ -76,13 +76,15 @@ def per_replica(
         it must be ``positive``).
     """
     try:
-        numbers = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+        numbers = np.asarray(value)
+    except ValueError:  # ragged
+        numbers = np.asarray(None)
+    if numbers.dtype.kind not in "iuf":  # neither strings nor booleans
+        raise TypeError(f"{name} must be a number, got {value!r}")
     if numbers.ndim > 1 or numbers.size not in (1, count):
         raise ValueError(f"{name} must be one number or {count}, got {value!r}")
     low = numbers <= 0 if positive else numbers < 0
     if not np.isfinite(numbers).all() or low.any():
         bound = "> 0" if positive else ">= 0"
         raise ValueError(f"{name} must be finite and {bound}, got {value!r}")
-    return np.broadcast_to(numbers.reshape(-1), (count,)).copy()
+    return np.broadcast_to(numbers.astype(float).reshape(-1), (count,)).copy()

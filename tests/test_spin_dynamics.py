@@ -317,6 +317,13 @@ class TestBadInput:
         with pytest.raises(TypeError, match="timestep"):
             SpinDynamics(atoms, timestep)
 
+    @pytest.mark.parametrize("value", ["300", None, True, ["300"], [1, [2, 3]]])
+    def test_numbers_of_the_wrong_kind(self, value):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        with pytest.raises(TypeError, match="damping must be a number"):
+            SpinDynamics(atoms, FS, damping=value)
+
     def test_a_large_turn_warns_with_the_number(self):
         atoms = moments(1)
         atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1000.0)))
