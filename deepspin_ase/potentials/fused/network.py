@@ -221,6 +221,7 @@ def make_model(network: DeepSpinNetwork, real: torch.dtype) -> Model:
         **constants,
         magnetic=np.array(magnetic),
         slots=slots,
+        per_slot=1.0 / float(slots.sum()),
         mean=mean.numpy(),
         scale=scale.numpy(),
         empty=empty.to(real).numpy(),

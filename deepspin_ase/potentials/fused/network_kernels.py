@@ -113,18 +113,10 @@ def _describe(c, a, model, sites, A):
         if count[b] > 0:
             fill_rows(c, a, b, model, sites)
             _add_sites(c, b, model.tables, sites, A)
-    _divide_by_slots(A, model)
-
-
-@inlined
-def _divide_by_slots(A, model):
-    """Divide by the number of slots of an atom."""
-    slots = 0
-    for b in range(len(model.slots)):
-        slots += int(model.slots[b])
+    per_slot = A.dtype.type(model.per_slot)
     for k in range(4):
         for m in range(A.shape[1]):
-            A[k, m] /= slots
+            A[k, m] *= per_slot
 
 
 @inlined
@@ -183,11 +175,10 @@ def _differentiate(c, i, a, virtual, model, sites, forces, arms, virial):
     """Bring dE/dA of the c-th centre, atom i of type a, back to the atoms."""
     count, atom, vector = sites.counts[c], sites.atom[c], sites.vector[c]
     slope = sites.slope
-    _divide_by_slots(sites.gradient, model)
     for b in range(len(count)):
         n = count[b]
         if n > 0:
-            _row_slopes(c, b, model.tables, model.scale[a], sites)
+            _row_slopes(c, a, b, model, sites)
             _pull_back(n, model, vector[b], slope)
             ends = i, n, b >= len(model.magnetic), virtual, atom[b], vector[b], slope
             _add_slopes(ends, forces, arms, virial)
@@ -209,7 +200,7 @@ def _expand(A, width, axis, gradient, sites):
 
 
 @inlined
-def _row_slopes(c, b, table, scale, sites):
+def _row_slopes(c, a, b, model, sites):
     """Set the derivatives by the rows, before normalisation, of sites of type b.
 
     That by s, in column 0, includes the one through the embedding.
@@ -220,9 +211,9 @@ def _row_slopes(c, b, table, scale, sites):
         sites.fraction[c, b],
         sites.inverse[c, b],
     )
-    zero = B.dtype.type(0)
+    scale, per_slot, zero = model.scale[a], model.per_slot, B.dtype.type(0)
     for e in range(n):
-        p, t = table[cell[e]], fraction[e]
+        p, t = model.tables[cell[e]], fraction[e]
         r0, r1, r2, r3 = row[0, e], row[1, e], row[2, e], row[3, e]
         s0 = s1 = s2 = s3 = ds = zero
         for m in range(B.shape[1]):
@@ -240,10 +231,10 @@ def _row_slopes(c, b, table, scale, sites):
             s2 += B[2, m] * g
             s3 += B[3, m] * g
             ds += d * (r0 * B[0, m] + r1 * B[1, m] + r2 * B[2, m] + r3 * B[3, m])
-        slope[0, e] = s0 * scale[0] + ds * inverse[e]
-        slope[1, e] = s1 * scale[1]
-        slope[2, e] = s2 * scale[2]
-        slope[3, e] = s3 * scale[3]
+        slope[0, e] = (s0 * scale[0] + ds * inverse[e]) * per_slot
+        slope[1, e] = s1 * scale[1] * per_slot
+        slope[2, e] = s2 * scale[2] * per_slot
+        slope[3, e] = s3 * scale[3] * per_slot
 
 
 @inlined

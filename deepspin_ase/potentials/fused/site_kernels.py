@@ -20,6 +20,8 @@ class Model(NamedTuple):
         Which elements have pseudo-atoms.
     slots : (2 n_types,) uint64
         For the sites of each type.
+    per_slot : float
+        1/(sum of the slots).
     mean, scale : (n_types, 4) float64
         Rows are normalised as (row - mean) * scale, by the type of the centre.
     empty : (n_types, 2 n_types, M)
@@ -40,6 +42,7 @@ class Model(NamedTuple):
     protection: float
     magnetic: np.ndarray
     slots: np.ndarray
+    per_slot: float
     mean: np.ndarray
     scale: np.ndarray
     empty: np.ndarray
