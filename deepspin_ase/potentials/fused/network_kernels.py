@@ -189,14 +189,24 @@ def _expand(A, width, axis, gradient, sites):
     """Set dE/dA from dE/dD."""
     B = sites.gradient
     for k in range(4):
-        for x in range(width):
-            B[k, x] = 0
         for m in range(width):
-            total = A[k, m] * 0
-            for x in range(axis):
-                total += gradient[m * axis + x] * A[k, x]
-                B[k, x] += gradient[m * axis + x] * A[k, m]
-            B[k, m] += total
+            B[k, m] = 0
+    for m in range(width):
+        t0 = t1 = t2 = t3 = B.dtype.type(0)
+        for x in range(axis):
+            g = gradient[m * axis + x]
+            t0 += g * A[0, x]
+            t1 += g * A[1, x]
+            t2 += g * A[2, x]
+            t3 += g * A[3, x]
+            B[0, x] += g * A[0, m]
+            B[1, x] += g * A[1, m]
+            B[2, x] += g * A[2, m]
+            B[3, x] += g * A[3, m]
+        B[0, m] += t0
+        B[1, m] += t1
+        B[2, m] += t2
+        B[3, m] += t3
 
 
 @inlined
