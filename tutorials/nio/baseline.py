@@ -66,9 +66,7 @@ def fit_baseline(frames: Dataset) -> tuple[Potential, LinearFit]:
         )
     ]
     terms += [PairPotential(radial, elements=bond) for bond, radial in basis()]
-    terms += [
-        exchange([(d, j, s)]) for d in SHELLS for j, s in ((1.0, 0.0), (0.0, 1.0))
-    ]
+    terms += [exchange([(d, j, s)]) for d in SHELLS for j, s in ((1.0, 0.0), (0.0, 1.0))]
     fit = fit_linear(
         terms, frames, weights={"energy": 0.2}, ridge=1e-4, zero_pressure=10.0
     )
@@ -93,9 +91,7 @@ def main() -> None:
     baseline, fit = fit_baseline(read_dataset(arguments.data))
     save_potential(arguments.output, baseline)
     for name, (before, after) in fit.rmse.items():
-        print(
-            f"{name:16s} rms of labels {1e3 * before:7.3f} m, left {1e3 * after:7.3f} m"
-        )
+        print(f"{name:16s} rms of labels {1e3 * before:7.3f} m, left {1e3 * after:7.3f} m")
     j1, dj1, j2, dj2 = 1e3 * fit.coefficients[-4:]
     print(f"J1 {j1:.2f} meV (slope {dj1:.1f} meV/A), J2 {j2:.2f} meV ({dj2:.1f} meV/A)")
 
