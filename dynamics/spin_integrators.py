@@ -158,7 +158,7 @@ class Midpoint(Scheme):
 
     name = "midpoint"
 
-    def __init__(self, tolerance: float = 1e-12, max_calls: int = 60) -> None:
+    def __init__(self, tolerance: float = 1e-13, max_calls: int = 60) -> None:
         if not tolerance > 0 or max_calls < 1:
             raise ValueError("Midpoint needs tolerance > 0 and max_calls >= 1")
         self.tolerance = tolerance
