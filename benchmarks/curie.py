@@ -32,9 +32,10 @@ from ase import Atoms, units
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, set_spins
-from deepspin_ase.analysis.transition import curie_temperature, plot_transition
+from deepspin_ase.analysis import curie_temperature, plot_transition
 from deepspin_ase.dynamics import MonteCarlo
-from deepspin_ase.potentials import Heisenberg, Potential, Shells, reference
+from deepspin_ase.potentials import Heisenberg, Potential, Shells
+from deepspin_ase.potentials.materials import reference
 
 RESULTS = Path(__file__).parent / "results"
 J, A = 0.01, 2.5

@@ -93,7 +93,7 @@ def peer(path: Path, system: Any) -> Callable[[], dict[str, Any]]:
     """Return the evaluation of the model as TorchScript."""
     import torch
 
-    from deepspin_ase.potentials.deepmd.ops import declared_operators
+    from deepspin_ase.potentials.deepmd._ops import declared_operators
 
     with declared_operators():
         script = torch.jit.load(str(path), map_location="cpu")
@@ -118,10 +118,10 @@ def parts(potential: Any, system: Any, pairs: Any) -> dict[str, float]:
     import numba
     import torch
 
-    from deepspin_ase.potentials.fused.compile import _OPTIONS
-    from deepspin_ase.potentials.fused.fitting_kernels import FittingSpace, fit
-    from deepspin_ase.potentials.fused.network import _frozen_for
-    from deepspin_ase.potentials.fused.network_kernels import ROWS
+    from deepspin_ase.kernels.cpu._compile import _OPTIONS
+    from deepspin_ase.kernels.cpu._fitting_kernels import FittingSpace, fit
+    from deepspin_ase.kernels.cpu._network import _frozen_for
+    from deepspin_ase.kernels.cpu._network_kernels import ROWS
 
     @numba.njit(**_OPTIONS)
     def kernel(n, fitting, derivatives, space):  # type: ignore[no-untyped-def]

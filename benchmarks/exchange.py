@@ -47,7 +47,7 @@ def structures() -> dict[str, Any]:
     from ase.build import bulk
 
     from deepspin_ase import DeepSpinCalculator, antiferromagnetic, set_spins
-    from deepspin_ase.potentials import reference
+    from deepspin_ase.potentials.materials import reference
 
     iron = bulk("Fe", "bcc", 2.8665, cubic=True).repeat(8)
     set_spins(iron, {"Fe": 2.2})
@@ -67,9 +67,7 @@ def measure(atoms: Any, sites: int) -> dict[str, float]:
     """Return times of a gradient and of a site's exchange, s."""
     import numpy as np
 
-    from deepspin_ase.analysis.exchange_fit import fit_exchange
-    from deepspin_ase.analysis.reach import interaction_reach
-    from deepspin_ase.analysis.response import Crystal
+    from deepspin_ase.analysis import Crystal, fit_exchange, interaction_reach
     from deepspin_ase.neighbors import build_pairs
     from deepspin_ase.system import System
 

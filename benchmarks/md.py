@@ -41,14 +41,8 @@ from deepspin_ase import (
     set_spins,
 )
 from deepspin_ase.dynamics import Midpoint, SpinLatticeLangevin, SpinLatticeNVE
-from deepspin_ase.potentials import (
-    Harmonic,
-    Heisenberg,
-    Shells,
-    Sum,
-    load_potential,
-    reference,
-)
+from deepspin_ase.potentials import Harmonic, Heisenberg, Shells, Sum, load_potential
+from deepspin_ase.potentials.materials import reference
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

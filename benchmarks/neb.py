@@ -36,7 +36,7 @@ from deepspin_ase import (
     rotate_spins,
     set_spins,
 )
-from deepspin_ase.analysis.neb import SpinLatticeNEB, interpolate
+from deepspin_ase.analysis import SpinLatticeNEB, interpolate
 from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.potentials import (
     DeepSpinConfig,
@@ -45,8 +45,8 @@ from deepspin_ase.potentials import (
     Shells,
     Sum,
     UniaxialAnisotropy,
-    reference,
 )
+from deepspin_ase.potentials.materials import reference
 from deepspin_ase.system import System
 
 RESULTS = Path(__file__).parent / "results" / "neb.json"

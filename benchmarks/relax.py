@@ -43,10 +43,10 @@ from deepspin_ase import (
     get_spins,
     set_spins,
 )
-from deepspin_ase.grain_boundary import symmetric_tilt_boundary
+from deepspin_ase.build import symmetric_tilt_boundary
 from deepspin_ase.io import read_structure
 from deepspin_ase.optimize import SpinLatticeFilter, SpinLatticeLBFGS
-from deepspin_ase.potentials import reference
+from deepspin_ase.potentials.materials import reference
 
 RESULTS = Path(__file__).parent / "results"
 FMAX, TORQUE_MAX, STRESS_MAX = 0.01, 1e-4, 5e-4

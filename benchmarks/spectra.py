@@ -23,14 +23,14 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from deepspin_ase.analysis.density_of_states import (
+from deepspin_ase.analysis import (
+    commensurate_path,
     spin_density_of_states,
+    spin_spectrum,
     vibrational_density_of_states,
 )
-from deepspin_ase.analysis.spectra import spin_spectrum
-from deepspin_ase.analysis.wavevectors import commensurate_path
-from deepspin_ase.dynamics.hdf5 import read_hdf5
-from deepspin_ase.dynamics.hdf5_file import append, create
+from deepspin_ase.dynamics import read_hdf5
+from deepspin_ase.dynamics.files._hdf5_file import append, create
 from deepspin_ase.spins import get_spins
 
 RESULTS = Path(__file__).parent / "results"

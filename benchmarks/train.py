@@ -20,7 +20,7 @@ from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, cant_spins, set_spins
 from deepspin_ase.data import Dataset, Frame
-from deepspin_ase.potentials import reference
+from deepspin_ase.potentials.materials import reference
 from deepspin_ase.training import Trainer, TrainingConfig
 
 STEPS = (20, 120)

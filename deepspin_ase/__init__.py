@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .calculator import DeepSpinCalculator
+from ._version import __version__
+from .calculators import DeepSpinCalculator
 from .io import read_extxyz, write_extxyz
-from .magnetic_order import antiferromagnetic, collinear, random_directions, spiral
+from .orders import antiferromagnetic, collinear, random_directions, spiral
 from .spins import cant_spins, get_spins, rotate_spins, set_spins
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DeepSpinCalculator",
+    "__version__",
     "antiferromagnetic",
     "cant_spins",
     "collinear",

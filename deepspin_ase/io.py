@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from .files import written_whole
+from ._files import written_whole
 from .spins import get_spins, set_spins
 
 #: Results that ASE would drop, by where extxyz keeps them.

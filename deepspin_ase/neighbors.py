@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .cell_list import search_cells
+from ._cell_list import search_cells
 from .system import System
 
 #: Two atoms closer than this (A) are one atom written twice.

@@ -3,7 +3,7 @@
 Moments are Cartesian vectors in mu_B and live in
 ``atoms.arrays['initial_magmoms']`` with shape (N, 3). Scalars mean moments
 along z. Non-magnetic atoms carry zero. Magnetic orders to set are built in
-:mod:`deepspin_ase.magnetic_order`.
+:mod:`deepspin_ase.orders`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def set_spins(
         pattern, which makes a ferrimagnet of two elements.
     pattern : optional
         Where magnitudes point: an order from
-        :mod:`deepspin_ase.magnetic_order`, (N,) signs +1 or -1 along z, or
+        :mod:`deepspin_ase.orders`, (N,) signs +1 or -1 along z, or
         (N, 3) directions of any length. Atoms without moment are ignored. By
         default moments are along z.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from .hdf5 import read_hdf5
-from .langevin import SpinLatticeLangevin
-from .longitudinal import LongitudinalSpinLangevin
-from .monte_carlo import MonteCarlo
-from .npt import SpinLatticeNPT
-from .nve import SpinLatticeNVE
-from .spin_dynamics import SpinDynamics
-from .spin_integrators import DepondtMertens, Midpoint, Rotation, SemiImplicitB
-from .three_temperature import ThreeTemperature
-from .tspin import TSPIN
+from .drivers._driver import SpinLatticeDynamics
+from .drivers._langevin import SpinLatticeLangevin
+from .drivers._longitudinal import LongitudinalSpinLangevin
+from .drivers._npt import SpinLatticeNPT
+from .drivers._nve import SpinLatticeNVE
+from .drivers._spin_dynamics import SpinDynamics
+from .drivers._three_temperature import ThreeTemperature
+from .drivers._tspin import TSPIN
+from .files._hdf5 import read_hdf5
+from .integrators._schemes import DepondtMertens, Midpoint, Rotation, SemiImplicitB
+from .montecarlo._monte_carlo import MonteCarlo
 
 __all__ = [
     "TSPIN",
@@ -22,6 +23,7 @@ __all__ = [
     "Rotation",
     "SemiImplicitB",
     "SpinDynamics",
+    "SpinLatticeDynamics",
     "SpinLatticeLangevin",
     "SpinLatticeNPT",
     "SpinLatticeNVE",

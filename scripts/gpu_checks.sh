@@ -15,6 +15,6 @@ import triton
 
 print(torch.cuda.get_device_name(), "torch", torch.__version__, "triton", triton.__version__)
 PYTHON
-python -m pytest -q --durations=5 tests/test_fused_cuda.py
+python -m pytest -q --durations=5 tests/kernels/test_cuda_kernels.py
 python benchmarks/evaluate.py --device cuda --output "$results/evaluate_device.json"
 python benchmarks/md.py --device cuda --output "$results/md_device.json"

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, cant_spins, set_spins
-from deepspin_ase.potentials.reference import fe
+from deepspin_ase.potentials.materials.reference import fe
 
 
 def iron(n: int = 2, *, rattle: float = 0.05) -> Atoms:

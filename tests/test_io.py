@@ -15,9 +15,13 @@ from deepspin_ase import (
     set_spins,
     write_extxyz,
 )
-from deepspin_ase.potentials import Committee, Potential
-from deepspin_ase.potentials.exchange import DzyaloshinskiiMoriya, Heisenberg
-from deepspin_ase.potentials.pairwise import LennardJones
+from deepspin_ase.potentials import (
+    Committee,
+    DzyaloshinskiiMoriya,
+    Heisenberg,
+    LennardJones,
+    Potential,
+)
 from deepspin_ase.potentials.radial import CubicCut
 
 

@@ -36,12 +36,13 @@ import numpy as np
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, set_spins
-from deepspin_ase.analysis.collective import (
+from deepspin_ase.analysis import (
     CollectiveRotation,
     Displacement,
     RelativeRotation,
+    plot_landscape,
+    scan,
 )
-from deepspin_ase.analysis.landscape import plot_landscape, scan
 from deepspin_ase.data import conjugacy, read_dataset
 from deepspin_ase.potentials import load_card, load_potential
 from deepspin_ase.training import (

@@ -43,7 +43,8 @@ from deepspin_ase.dynamics import (
     SpinLatticeLangevin,
     SpinLatticeNVE,
 )
-from deepspin_ase.potentials import Zeeman, reference
+from deepspin_ase.potentials import Zeeman
+from deepspin_ase.potentials.materials import reference
 from deepspin_ase.units import G_FACTOR, HBAR, MU_B
 
 fs = units.fs

@@ -28,9 +28,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
-from deepspin_ase.analysis.neb import SpinLatticeNEB, interpolate, plot_path
-from deepspin_ase.analysis.octahedra import octahedral_tilts
-from deepspin_ase.analysis.polarisation import polarisation
+from deepspin_ase.analysis import (
+    SpinLatticeNEB,
+    interpolate,
+    octahedral_tilts,
+    plot_path,
+    polarisation,
+)
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.optimize import relax
 from deepspin_ase.potentials import bismuth_ferrite, load_card

@@ -39,8 +39,8 @@ from deepspin_ase import (
     set_spins,
     write_extxyz,
 )
-from deepspin_ase.analysis.local_order import neighbor_order, plot_profile, profile
-from deepspin_ase.grain_boundary import symmetric_tilt_boundary
+from deepspin_ase.analysis import neighbor_order, plot_profile, profile
+from deepspin_ase.build import symmetric_tilt_boundary
 from deepspin_ase.optimize import relax
 
 a = 4.2166  # lattice constant, A

@@ -36,25 +36,26 @@ from ase import Atoms
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, set_spins
-from deepspin_ase.analysis.exchange import exchange_tensors, plot_exchange
-from deepspin_ase.analysis.exchange_files import write_uppasd
-from deepspin_ase.analysis.exchange_striction import spin_lattice_coupling
-from deepspin_ase.analysis.kpath import k_path
-from deepspin_ase.analysis.magnon_phonons import (
+from deepspin_ase.analysis import (
     MagnonPhonons,
-    plot_magnon_phonon_bands,
-)
-from deepspin_ase.analysis.magnon_spectra import (
+    SpinWaves,
+    UnstableReferenceWarning,
+    exchange_tensors,
     group_velocities,
+    k_path,
     magnon_dos,
+    phonon_bands,
+    plot_exchange,
     plot_magnon_bands,
+    plot_magnon_phonon_bands,
+    plot_phonon_bands,
+    spin_lattice_coupling,
     stiffness,
+    write_uppasd,
 )
-from deepspin_ase.analysis.magnons import SpinWaves, UnstableReferenceWarning
-from deepspin_ase.analysis.phonon_spectra import phonon_bands, plot_phonon_bands
 from deepspin_ase.analysis.phonons import phonons
 from deepspin_ase.optimize import relax_spins
-from deepspin_ase.potentials import reference
+from deepspin_ase.potentials.materials import reference
 
 # %% [markdown]
 # ## 1. Exchange of the NiO network

@@ -28,9 +28,14 @@ import numpy as np
 from ase.build import bulk
 
 from deepspin_ase import set_spins
-from deepspin_ase.analysis.thermal_sampling import SamplingTask, model_data, sample
-from deepspin_ase.analysis.transition import curie_temperature, plot_transition
-from deepspin_ase.potentials import reference
+from deepspin_ase.analysis import (
+    SamplingTask,
+    curie_temperature,
+    model_data,
+    plot_transition,
+    sample,
+)
+from deepspin_ase.potentials.materials import reference
 
 iron = bulk("Fe", "bcc", 2.8665, cubic=True)
 set_spins(iron, {"Fe": 2.36})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .checks import DataReport, Problem, Range, check_dataset
-from .conjugacy import ConjugacyReport, conjugacy
-from .examples import example_path, load_example
-from .frames import LABELS, Dataset, Frame
-from .io import FORMATS, read_dataset, write_dataset
+from ._checks import DataReport, Problem, Range, check_dataset
+from ._conjugacy import ConjugacyReport, conjugacy
+from ._examples import example_path, load_example
+from ._frames import LABELS, Dataset, Frame
+from ._io import FORMATS, read_dataset, write_dataset
 
 __all__ = [
     "FORMATS",

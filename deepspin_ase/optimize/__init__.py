@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .filter import SpinLatticeFilter
-from .ground_states import GroundState, GroundStates, search_magnetic_orders
-from .lbfgs import Relaxation, SpinLatticeLBFGS, relax
-from .spins import relax_spins
-from .together import relax_together
+from ._filter import SpinLatticeFilter
+from ._ground_states import GroundState, GroundStates, search_magnetic_orders
+from ._lbfgs import Relaxation, SpinLatticeLBFGS, relax
+from ._spins import relax_spins
+from ._together import relax_together
 
 __all__ = [
     "GroundState",

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from . import reference
-from .backend import choose_backend
-from .base import Potential, Prediction
-from .bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
-from .buckingham import Buckingham, BuckinghamCoulomb
-from .combine import Committee, Sum, TimeReversal
-from .config import DeepSpinConfig
-from .dipole import DipoleDipole
-from .embedded_atom import (
-    CubicKnots,
-    DudarevDerlet,
-    EmbeddedAtom,
-    FinnisSinclairDensity,
-    FinnisSinclairPair,
-    SquareRoot,
-    dudarev_derlet_fe,
-    finnis_sinclair_fe,
-)
-from .exchange import Biquadratic, DzyaloshinskiiMoriya, Heisenberg, MomentExchange
-from .network import DeepSpinNetwork
-from .onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
-from .pairwise import ZBL, Harmonic, LennardJones, PairPotential
+from ._backend import choose_backend
+from ._base import Potential, Prediction
+from ._files import load_card, load_potential, save_potential, shipped_models
+from ._sums import Committee, Sum, TimeReversal
+from ._symmetry_checks import SymmetryViolations, symmetry_violations
+from .materials import reference
+from .materials._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
+from .networks._config import DeepSpinConfig
+from .networks._deepspin import DeepSpinNetwork
 from .radial import (
     BetheSlater,
     CubicCut,
@@ -35,9 +22,27 @@ from .radial import (
     SmoothShells,
     Switched,
 )
-from .serialize import load_card, load_potential, save_potential, shipped_models
-from .short_range import Blend, ScreenedNuclear
-from .symmetry import SymmetryViolations, symmetry_violations
+from .terms._buckingham import Buckingham, BuckinghamCoulomb
+from .terms._dipole import DipoleDipole
+from .terms._embedded_atom import (
+    CubicKnots,
+    DudarevDerlet,
+    EmbeddedAtom,
+    FinnisSinclairDensity,
+    FinnisSinclairPair,
+    SquareRoot,
+    dudarev_derlet_fe,
+    finnis_sinclair_fe,
+)
+from .terms._exchange import (
+    Biquadratic,
+    DzyaloshinskiiMoriya,
+    Heisenberg,
+    MomentExchange,
+)
+from .terms._onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
+from .terms._pairwise import ZBL, Harmonic, LennardJones, PairPotential
+from .terms._short_range import Blend, ScreenedNuclear
 
 __all__ = [
     "ZBL",

@@ -17,9 +17,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .. import _validate as _arguments
 from ..units import COULOMB
-from . import _arguments
-from .registry import register
+from ._registry import register
 
 
 @runtime_checkable

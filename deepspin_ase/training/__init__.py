@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .batch import Batch, collect, load_batches
-from .config import TrainingConfig, read_config
-from .curve import read_learning_curve
-from .deepmd_input import from_deepmd_input
-from .linear import LinearFit, fit_linear
-from .metrics import UNITS, Comparison, compare
-from .report import plot_learning_curve, plot_parity
-from .trainer import Trainer
+from ._batch import Batch, collect, load_batches
+from ._config import TrainingConfig, read_config
+from ._curve import read_learning_curve
+from ._deepmd_input import from_deepmd_input
+from ._linear import LinearFit, fit_linear
+from ._metrics import UNITS, Comparison, compare
+from ._report import plot_learning_curve, plot_parity
+from ._trainer import Trainer
 
 __all__ = [
     "UNITS",

@@ -19,10 +19,13 @@ import numpy as np
 from ase import Atoms
 
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins
-from deepspin_ase.analysis.neb import interpolate
+from deepspin_ase.analysis import interpolate
 from deepspin_ase.data import LABELS, Dataset, Frame, write_dataset
 from deepspin_ase.optimize import relax
-from deepspin_ase.potentials.reference import bifeo3_reference, bismuth_ferrite
+from deepspin_ase.potentials.materials.reference import (
+    bifeo3_reference,
+    bismuth_ferrite,
+)
 
 #: Polar vector and tilts in the middle of the paths from (1, 1, 1), (1, 1, 1). Other
 #: choices of which tilts turn around are unstable: they fall back into variants. Half-way

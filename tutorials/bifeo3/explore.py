@@ -21,11 +21,14 @@ from sample import label
 from tqdm import tqdm
 
 from deepspin_ase import DeepSpinCalculator, cant_spins
-from deepspin_ase.analysis.neb import SpinLatticeNEB, interpolate
+from deepspin_ase.analysis import SpinLatticeNEB, interpolate
 from deepspin_ase.data import Dataset, write_dataset
 from deepspin_ase.dynamics import SpinLatticeLangevin
 from deepspin_ase.optimize import relax
-from deepspin_ase.potentials.reference import bifeo3_reference, bismuth_ferrite
+from deepspin_ase.potentials.materials.reference import (
+    bifeo3_reference,
+    bismuth_ferrite,
+)
 
 
 def band_images(calculator: DeepSpinCalculator) -> list[Atoms]:

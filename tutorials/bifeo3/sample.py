@@ -20,7 +20,10 @@ from tqdm import tqdm
 
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins, set_spins
 from deepspin_ase.data import Dataset, Frame, write_dataset
-from deepspin_ase.potentials.reference import bifeo3_reference, bismuth_ferrite
+from deepspin_ase.potentials.materials.reference import (
+    bifeo3_reference,
+    bismuth_ferrite,
+)
 
 #: Cells by their number of atoms, in multiples of the ten-atom cell.
 CELLS = {

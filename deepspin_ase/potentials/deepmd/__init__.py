@@ -7,8 +7,8 @@ this package, and ``script`` runs what is no such network as it is.
 
 from __future__ import annotations
 
-from .files import load_deepmd, recognises, write_deepmd
-from .script import DeepmdScript
-from .trees import SUFFIXES
+from ._files import load_deepmd, recognises, write_deepmd
+from ._script import DeepmdScript
+from ._trees import SUFFIXES
 
 __all__ = ["SUFFIXES", "DeepmdScript", "load_deepmd", "recognises", "write_deepmd"]

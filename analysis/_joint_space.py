@@ -1,0 +1,278 @@
+"""Distances and directions in the joint space of positions, spins and strains.
+
+A band of P images of N atoms is described by arrays, and the way from one image to
+the next by *rows* in A, in which lattice, spins and cell have one length:
+
+========== ============ =======================================================
+N rows     lattice      displacements at fixed strain, A
+N rows     spins        rotation vectors along great circles, rad, times
+                        ``spin_scale``, A/rad
+3 rows     cell         symmetric strain times (V/N)^(1/3) sqrt(N), A; only where
+                        the cell moves
+========== ============ =======================================================
+
+The rotation vector of a great circle is across both of its ends, so that it is a
+tangent of the sphere at either: no transport is needed.
+
+References
+----------
+Geodesics of spins: Bessarab, Uzdin, Jonsson, Comput. Phys. Commun. 196, 335 (2015),
+doi:10.1016/j.cpc.2015.07.001. Length of a strain: Sheppard, Xiao, Chemelewski,
+Johnson, Henkelman, J. Chem. Phys. 136, 074103 (2012), doi:10.1063/1.3684549.
+Improved tangent: Henkelman, Jonsson, J. Chem. Phys. 113, 9978 (2000),
+doi:10.1063/1.1323224.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell, find_mic
+from scipy.spatial.transform import Rotation
+
+from ..spins import get_spins, perpendicular, set_spins
+
+#: Length of a turn by one radian unless another is asked for, A/rad.
+SPIN_SCALE = 0.4
+
+#: Vectors this close to antiparallel, as |sin|, turn about an axis of our choice.
+_ANTIPARALLEL = 1e-12
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The ways from each of P images to the next.
+
+    Attributes
+    ----------
+    lattice : (P - 1, N, 3) array, A
+        Displacements at fixed strain, of the nearest periodic images.
+    turns : (P - 1, N, 3) array, rad
+        Rotation vectors along great circles.
+    strains : (P - 1, 3, 3) array
+        Symmetric (logarithmic) strains.
+    """
+
+    lattice: np.ndarray
+    turns: np.ndarray
+    strains: np.ndarray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The common length of displacements, turns and strains.
+
+    Attributes
+    ----------
+    spin_scale : float
+        Length of a turn, A/rad.
+    strain_scale : float or None
+        Length of a strain, A; None where the cell stays.
+    """
+
+    spin_scale: float = SPIN_SCALE
+    strain_scale: float | None = None
+
+    @classmethod
+    def of(cls, atoms: Atoms, spin_scale: float, cell: bool) -> Metric:
+        """Return the metric for structures like ``atoms``."""
+        if not cell:
+            return cls(spin_scale)
+        n_atoms = len(atoms)
+        volume = abs(np.linalg.det(complete_cell(atoms.cell.array)))
+        return cls(spin_scale, float(np.cbrt(volume / n_atoms) * np.sqrt(n_atoms)))
+
+    def parts(self, n_atoms: int) -> dict[str, slice]:
+        """Return which rows are the lattice's, the spins' and the cell's."""
+        rows = {"lattice": slice(n_atoms), "spins": slice(n_atoms, 2 * n_atoms)}
+        if self.strain_scale is not None:
+            rows["cell"] = slice(2 * n_atoms, 2 * n_atoms + 3)
+        return rows
+
+    def rows(self, steps: Steps) -> np.ndarray:
+        """Return steps as rows (P - 1, 2N or 2N + 3, 3), A."""
+        parts = [steps.lattice, self.spin_scale * steps.turns]
+        if self.strain_scale is not None:
+            parts.append(self.strain_scale * steps.strains)
+        return np.concatenate(parts, axis=1)
+
+    def steps(self, rows: np.ndarray) -> Steps:
+        """Return what rows (K, 2N or 2N + 3, 3), A, stand for."""
+        n_atoms = (rows.shape[1] - 3 * (self.strain_scale is not None)) // 2
+        strains = np.zeros((len(rows), 3, 3))
+        if self.strain_scale is not None:
+            strains = _symmetric(rows[:, 2 * n_atoms :]) / self.strain_scale
+        turns = rows[:, n_atoms : 2 * n_atoms] / self.spin_scale
+        return Steps(rows[:, :n_atoms], turns, strains)
+
+    def forces(self, results: Mapping[str, Any]) -> np.ndarray:
+        """Return minus the gradient of the energy by rows, (R, 3), eV/A.
+
+        Parameters
+        ----------
+        results : mapping
+            forces (eV/A), torques m x (-dE/dm) (eV) and, where the cell moves,
+            virial -dE/dstrain (eV).
+        """
+        parts = [results["forces"], results["torques"] / self.spin_scale]
+        if self.strain_scale is not None:
+            parts.append(_symmetric(results["virial"]) / self.strain_scale)
+        return np.concatenate(parts)
+
+
+def _symmetric(matrices: np.ndarray) -> np.ndarray:
+    return 0.5 * (matrices + np.swapaxes(matrices, -1, -2))
+
+
+def periodic_plane(atoms: Atoms) -> np.ndarray:
+    """Return the projector (3, 3) onto the directions in which ``atoms`` repeat.
+
+    Only strains among these are strains of the crystal.
+    """
+    span = np.linalg.svd(atoms.cell.array[atoms.pbc])[2][: int(atoms.pbc.sum())]
+    return span.T @ span
+
+
+def move(
+    image: Atoms, lattice: np.ndarray, turns: np.ndarray, strain: np.ndarray
+) -> None:
+    """Displace atoms, turn moments and strain the cell of ``image``, in place.
+
+    Half of the strain comes before the displacement and half after it, so that the
+    opposite step leads back. The constraints of ``image`` hold for its positions.
+
+    Parameters
+    ----------
+    image : Atoms
+    lattice : (N, 3) array, A
+    turns : (N, 3) array, rad
+    strain : (3, 3) array
+        Symmetric, logarithmic.
+    """
+    positions = image.positions
+    if strain.any():
+        half = _exponential(0.5 * strain)
+        moved = (positions @ half + lattice) @ half
+        image.cell[:] = image.cell.array @ half @ half
+        image.positions[:] = positions @ half @ half
+    else:
+        moved = positions + lattice
+    image.set_positions(moved)
+    spins = get_spins(image)
+    turned = Rotation.from_rotvec(turns).apply(spins)
+    length = np.linalg.norm(turned, axis=1, keepdims=True)
+    kept = np.linalg.norm(spins, axis=1, keepdims=True)
+    set_spins(image, turned * (kept / np.where(length > 0.0, length, 1.0)))
+
+
+def _exponential(matrix: np.ndarray) -> np.ndarray:
+    """Return exp of a symmetric matrix (3, 3)."""
+    values, axes = np.linalg.eigh(matrix)
+    return (axes * np.exp(values)) @ axes.T
+
+
+def steps_between(images: Sequence[Atoms], *, cell: bool) -> Steps:
+    """Return the ways between neighbours of P images of the same atoms.
+
+    Without ``cell`` all cells are taken to be that of the first image.
+    """
+    positions = np.stack([image.positions for image in images])
+    spins = np.stack([get_spins(image) for image in images])
+    turns = turns_between(spins[:-1], spins[1:])
+    first = images[0]
+    if not cell:
+        moves = np.diff(positions, axis=0).reshape(-1, 3)
+        lattice = find_mic(moves, first.cell, first.pbc)[0].reshape(turns.shape)
+        return Steps(lattice, turns, np.zeros((len(images) - 1, 3, 3)))
+    cells = [_complete(image) for image in images]
+    lattice = np.stack(
+        [displacement(a, b, mic=True) for a, b in itertools.pairwise(images)]
+    )
+    plane = periodic_plane(first)
+    strains = np.stack(
+        [plane @ strain(a, b) @ plane for a, b in itertools.pairwise(cells)]
+    )
+    return Steps(lattice, turns, strains)
+
+
+def displacement(start: Atoms, end: Atoms, *, mic: bool) -> np.ndarray:
+    """Return how atoms move from ``start`` to ``end`` at fixed strain, (N, 3), A.
+
+    The change of the fractional coordinates in the mean of both cells.
+    """
+    mean = 0.5 * (start.cell.array + end.cell.array)
+    if np.array_equal(start.cell.array, end.cell.array):
+        moves = end.positions - start.positions
+    else:
+        fractions = [a.positions @ np.linalg.inv(_complete(a)) for a in (start, end)]
+        moves = (fractions[1] - fractions[0]) @ complete_cell(mean)
+    return find_mic(moves, mean, start.pbc)[0] if mic else moves
+
+
+def _complete(atoms: Atoms) -> np.ndarray:
+    return complete_cell(atoms.cell.array)
+
+
+def strain(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the symmetric strain (3, 3) from one cell (3, 3) to another.
+
+    (1/2) log(F^T F) with end = start F; a rotation of the cell does not count.
+    """
+    deformation = np.linalg.solve(start, end)
+    squares, axes = np.linalg.eigh(deformation.T @ deformation)
+    return (axes * (0.5 * np.log(squares))) @ axes.T
+
+
+def turns_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the shortest rotations of vectors (..., 3) to others, rad.
+
+    Rotation vectors; antiparallel vectors are turned about an arbitrary axis
+    across them, and vectors without length are not turned.
+    """
+    across = np.cross(start, end)
+    sine = np.linalg.norm(across, axis=-1, keepdims=True)
+    cosine = np.sum(start * end, axis=-1, keepdims=True)
+    angle = np.arctan2(sine, cosine)
+    turns = across * (angle / np.where(sine > 0.0, sine, 1.0))
+    opposite = (cosine < 0.0) & (sine <= -_ANTIPARALLEL * cosine)
+    return np.where(opposite, np.pi * perpendicular(start), turns)
+
+
+def lengths_of(rows: np.ndarray) -> np.ndarray:
+    """Return the lengths (P,) of rows (P, R, 3)."""
+    return np.sqrt(np.sum(rows**2, axis=(1, 2)))
+
+
+def tangents(rows: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    """Return the improved tangents (P, R, 3), of length 1.
+
+    On a slope the tangent points to the neighbour of higher energy; at an extremum
+    it is the mean of both ways, weighted with the changes of the energy. At the
+    ends it points along the band.
+
+    Parameters
+    ----------
+    rows : (P - 1, R, 3) array, A
+    energies : (P,) array, eV
+    """
+    backward, forward = rows[:-1], rows[1:]
+    down = energies[:-2] - energies[1:-1]
+    up = energies[2:] - energies[1:-1]
+    larger = np.maximum(abs(up), abs(down))
+    smaller = np.minimum(abs(up), abs(down))
+    rising = energies[2:] > energies[:-2]
+    ahead, behind = (np.where(r, larger, smaller) for r in (rising, ~rising))
+    level = larger == 0.0
+    ahead, behind = (np.where(level, 1.0, w) for w in (ahead, behind))
+    climbing, falling = (up > 0) & (down < 0), (up < 0) & (down > 0)
+    ahead = np.where(climbing, 1.0, np.where(falling, 0.0, ahead))
+    behind = np.where(climbing, 0.0, np.where(falling, 1.0, behind))
+    inner = ahead[:, None, None] * forward + behind[:, None, None] * backward
+    every = np.concatenate([rows[:1], inner, rows[-1:]])
+    length = lengths_of(every)[:, None, None]
+    return every / np.where(length > 0.0, length, 1.0)

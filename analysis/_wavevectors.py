@@ -1,0 +1,151 @@
+"""Wave vectors that fit a periodic cell, and Fourier sums over its atoms.
+
+Propagation vectors q are in reciprocal lattice units of a crystallographic cell
+(``cell=``), as everywhere in :mod:`deepspin_ase.orders`. Inside they are
+turns: by how many periods the wave advances along each lattice vector of the atoms,
+whole numbers for all that fit. Phases then follow the cell when it moves.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import spglib
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+from ..orders import COMMENSURATE, turns_per_vector
+
+#: Wave vectors times atoms that are summed at once: some 64 MB.
+_BATCH = 2**22
+
+
+def commensurate(
+    atoms: Atoms, q: ArrayLike, cell: float | ArrayLike | None = None
+) -> np.ndarray:
+    """Return the turns (Q, 3) of wave vectors q, (Q, 3) or (3,).
+
+    Raises
+    ------
+    ValueError
+        If a wave does not repeat with the periodic cell; names the nearest that does.
+    """
+    given = np.atleast_2d(np.asarray(q, dtype=float))
+    turns = np.atleast_2d(turns_per_vector(atoms, given, cell))
+    whole = np.where(atoms.pbc, np.round(turns), turns)
+    off = np.abs(turns - whole).max(axis=1)
+    if off.max() > COMMENSURATE:
+        worst = int(off.argmax())
+        fitting = reciprocal_units(atoms, whole[worst], cell)
+        raise ValueError(
+            f"q = {given[worst]} does not repeat with the periodic cell: its phase "
+            f"advances by {turns[worst].round(3)} turns along the lattice vectors. The "
+            f"nearest that does is {fitting.round(6)}; take that, repeat the cell, or "
+            "say which cell q refers to (cell=)"
+        )
+    return whole
+
+
+def commensurate_path(
+    atoms: Atoms,
+    start: ArrayLike,
+    stop: ArrayLike,
+    cell: float | ArrayLike | None = None,
+) -> np.ndarray:
+    """Return all q (Q, 3) that fit the periodic cell on the line between two that do.
+
+    In reciprocal lattice units of ``cell``, both ends included.
+
+    Raises
+    ------
+    ValueError
+        If an end does not repeat with the periodic cell.
+    """
+    first, last = commensurate(atoms, np.array([start, stop], dtype=float), cell)
+    steps = np.round(last - first).astype(int)[atoms.pbc]
+    count = int(np.gcd.reduce(np.abs(steps))) if steps.any() else 1
+    fractions = np.linspace(0.0, 1.0, count + 1)[:, None]
+    return reciprocal_units(atoms, first + fractions * (last - first), cell)
+
+
+def star(atoms: Atoms, q: ArrayLike, *, symprec: float = 1e-3) -> np.ndarray:
+    """Return all waves (Q, 3) that the crystal's symmetry makes of q (3,), q first.
+
+    In reciprocal lattice units of ``atoms``, whose moments do not count: the
+    domains that an order can take. One of q and -q; not reduced by reciprocal
+    lattice vectors. q alone where the cell is not periodic in three directions, or
+    has no symmetry that spglib finds.
+    """
+    given = np.reshape(np.asarray(q, dtype=float), (1, 3))
+    if not (given.any() and atoms.pbc.all()):
+        return given
+    crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    with warnings.catch_warnings():
+        # spglib 2 warns of its own way to report that it has found nothing.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # A larger cell would hide rotations.
+        primitive = spglib.standardize_cell(
+            crystal, to_primitive=True, no_idealize=True, symprec=symprec
+        )
+        if primitive is None:
+            return given
+        found = spglib.get_symmetry_dataset(primitive, symprec=symprec)
+    if found is None:
+        return given
+    cell = Atoms(cell=primitive[0], pbc=True)
+    turned = turns_per_vector(cell, given, atoms.cell.array) @ found.rotations
+    arms = np.concatenate([given, turns_per_vector(atoms, turned[:, 0], cell.cell)])
+    distinct: dict[tuple[float, ...], np.ndarray] = {}
+    for arm in arms:
+        forward, backward = (tuple(np.round(s * arm, 6) + 0.0) for s in (1.0, -1.0))
+        if forward not in distinct and backward not in distinct:
+            distinct[forward] = arm
+    return np.array([*distinct.values()])
+
+
+def turns_within(atoms: Atoms, q_max: float) -> np.ndarray:
+    """Return the turns (Q, 3) of all waves that fit with |q| <= q_max, 1/A.
+
+    |q| counts 2 pi; there is no component along directions that are not periodic.
+    """
+    reach = q_max * np.linalg.norm(atoms.cell.complete().array, axis=1) / (2.0 * np.pi)
+    span = np.where(atoms.pbc, np.floor(reach + 1e-9), 0).astype(int)
+    grid = np.meshgrid(*(np.arange(-n, n + 1) for n in span), indexing="ij")
+    turns = np.stack(grid, axis=-1).reshape(-1, 3).astype(float)
+    lengths = np.linalg.norm(cartesian(atoms, turns), axis=1)
+    return turns[lengths <= q_max + 1e-9]
+
+
+def cartesian(atoms: Atoms, turns: np.ndarray) -> np.ndarray:
+    """Return wave vectors (..., 3) in 1/A, 2 pi included."""
+    reciprocal = atoms.cell.complete().reciprocal().array
+    return np.asarray(2.0 * np.pi * turns @ reciprocal)
+
+
+def reciprocal_units(
+    atoms: Atoms, turns: np.ndarray, cell: float | ArrayLike | None = None
+) -> np.ndarray:
+    """Return wave vectors (..., 3) in reciprocal lattice units of ``cell``."""
+    if cell is None:
+        return np.asarray(turns + 0.0)
+    # Turns are linear in q: the rows of this matrix are those of three unit vectors.
+    per_unit = turns_per_vector(atoms, np.eye(3), cell)
+    return np.asarray(turns @ np.linalg.inv(per_unit))
+
+
+def fourier_sums(atoms: Atoms, turns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return sum_j values_j exp(-i q.r_j), (Q, C), for values (N, C)."""
+    fractions = np.linalg.solve(atoms.cell.complete().array.T, atoms.positions.T)
+    tables = []
+    for fraction, component in zip(fractions, turns.T, strict=True):
+        waves, rows = np.unique(component, return_inverse=True)
+        tables.append((np.exp(-2j * np.pi * waves[:, None] * fraction), rows))
+    sums = np.empty((len(turns), values.shape[1]), dtype=complex)
+    step = max(1, _BATCH // len(atoms))
+    for start in range(0, len(turns), step):
+        part = slice(start, start + step)
+        (x, i), (y, j), (z, k) = tables
+        sums[part] = (x[i[part]] * y[j[part]] * z[k[part]]) @ values
+    return sums

@@ -1,0 +1,157 @@
+"""Exchange tensors as spin Hamiltonians of magnopy, and back.
+
+magnopy (magnopy.org) is an optional library under the GPL. What it reads, such as
+files of TB2J and GROGU, can be used here through :func:`from_magnopy`:
+
+>>> exchange = from_magnopy(magnopy.io.load_tb2j("exchange.out"))
+>>> SpinWaves.from_exchange(exchange)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+from ...spins import set_spins, unit_vector
+from ...units import G_FACTOR
+from ..hessians._bloch import Blocks
+from ._files import wrapped_sites
+from ._tensors import ExchangeTensors
+
+
+def to_magnopy(exchange: ExchangeTensors, *, g_factor: float = G_FACTOR) -> Any:
+    """Return a ``magnopy.SpinHamiltonian`` of the magnetic atoms, in meV.
+
+    Its convention is H = -1/2 sum_{i != j} e_i.J_ij.e_j - sum_i e_i.A_i.e_i, every
+    pair twice, with unit vectors: numbers are ours. Its spins S = |m|/g lie along
+    the moments, not opposite to them: where Dzyaloshinskii-Moriya exchange tells k
+    from -k, its magnons about the reversed directions are ours. Fields are left out.
+
+    Parameters
+    ----------
+    exchange : ExchangeTensors
+    g_factor : float
+
+    Raises
+    ------
+    ImportError
+        If magnopy is missing.
+    """
+    magnopy = _magnopy()
+    fold = wrapped_sites(exchange)
+    count = len(fold.names)
+    hamiltonian = magnopy.SpinHamiltonian(
+        cell=exchange.atoms.cell.array,
+        atoms={
+            "names": [f"{name}{k + 1}" for k, name in enumerate(fold.names)],
+            "positions": fold.fractional,
+            "spins": [float(m) / g_factor for m in exchange.lengths],
+            "g_factors": [g_factor] * count,
+        },
+        convention=_convention(magnopy),
+        units="meV",
+    )
+    pairs = zip(fold.i, fold.j, fold.shift, exchange.tensors, strict=True)
+    for i, j, shift, J in pairs:
+        hamiltonian.add(
+            nus=[tuple(int(n) for n in shift)],
+            alphas=[int(i), int(j)],
+            parameter=1e3 * J,
+            when_present="replace",
+        )
+    for k, A in enumerate(exchange.onsite):
+        hamiltonian.add(nus=[(0, 0, 0)], alphas=[k, k], parameter=1e3 * A)
+    return hamiltonian
+
+
+def from_magnopy(hamiltonian: Any, directions: ArrayLike = "z") -> ExchangeTensors:
+    """Return the exchange tensors of a ``magnopy.SpinHamiltonian``.
+
+    Parameters
+    ----------
+    hamiltonian : magnopy.SpinHamiltonian
+        With terms of two spins only.
+    directions : (n, 3) array or str
+        Of the moments of its magnetic atoms: the reference state.
+
+    Raises
+    ------
+    ImportError
+        If magnopy is missing.
+    ValueError
+        If there are terms of three or more spins, or a field.
+    """
+    magnopy = _magnopy()
+    own = hamiltonian.copy()
+    if np.any(own.magnetic_field) or len(own.p1):
+        raise ValueError("give the spin Hamiltonian without magnetic field")
+    for name in ("p31", "p32", "p33", "p41", "p42", "p43", "p44", "p45"):
+        if len(getattr(own, name)):
+            raise ValueError("ExchangeTensors hold no terms of three or more spins")
+    own.units = "meV"
+    own.convention = _convention(magnopy)
+    sites = own.magnetic_atoms
+    atoms = Atoms(
+        "X" * len(sites.names),
+        scaled_positions=sites.positions,
+        cell=own.cell,
+        pbc=True,
+    )
+    atoms.symbols = [_element(name) for name in sites.names]
+    lengths = np.array(
+        [s * g for s, g in zip(sites.spins, sites.g_factors, strict=True)]
+    )
+    e = np.array(directions) if np.ndim(directions) else unit_vector(str(directions))
+    e = np.broadcast_to(np.asarray(e, dtype=float), (len(atoms), 3))
+    e = e / np.linalg.norm(e, axis=1, keepdims=True)
+    set_spins(atoms, lengths[:, None] * e)
+    onsite = np.zeros((len(atoms), 3, 3))
+    for _, (k, _), A in own.p21:
+        onsite[own.map_to_magnetic[k]] = 1e-3 * np.asarray(A)
+    trace = np.trace(onsite, axis1=1, axis2=2)[:, None, None]
+    number = own.map_to_magnetic
+    rows = [(number[a], number[b], nu, J) for (nu,), (a, b), J in own.p22]
+    i, j = (np.array([row[x] for row in rows], dtype=int) for x in (0, 1))
+    shift = np.array([row[2] for row in rows], dtype=int).reshape(-1, 3)
+    blocks = Blocks(
+        i,
+        j,
+        shift,
+        atoms.positions[j] + shift @ atoms.cell.array - atoms.positions[i],
+        1e-3 * np.array([row[3] for row in rows]).reshape(-1, 3, 3),
+        (len(atoms), len(atoms)),
+    )
+    return ExchangeTensors(
+        atoms=atoms,
+        sites=np.arange(len(atoms)),
+        lengths=lengths,
+        directions=e,
+        blocks=blocks,
+        onsite=onsite - trace * np.eye(3) / 3.0,
+        fields=np.zeros((len(atoms), 3)),
+        residuals=np.zeros(len(rows)),
+    )
+
+
+def _convention(magnopy: Any) -> Any:
+    return magnopy.Convention(
+        multiple_counting=True, spin_normalized=True, c1=-1, c21=-1, c22=-0.5
+    )
+
+
+def _element(name: str) -> str:
+    letters = "".join(c for c in name if c.isalpha())
+    return letters[:1].upper() + letters[1:].lower()
+
+
+def _magnopy() -> Any:
+    try:
+        import magnopy
+    except ImportError as error:
+        raise ImportError(
+            "this needs magnopy: pip install 'deepspin-ase[magnons]'"
+        ) from error
+    return magnopy

@@ -1,0 +1,288 @@
+"""What a band found: energies and barriers along a path of atoms, spins and cell."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
+
+from ..._files import written_whole
+from ...spins import get_spins
+from .._joint_space import Metric, lengths_of, steps_between
+
+
+@dataclass(frozen=True, eq=False)
+class NEBPath:
+    """Energies along a path of P images of N atoms.
+
+    Attributes
+    ----------
+    coordinate : (P,) array, A
+        Way from the first image, in the metric of :mod:`~.joint_space`.
+    energies : (P,) array, eV
+    slopes : (P,) array, eV/A
+        Derivatives of the energy along the path.
+    lengths : dict of (P - 1,) arrays, A
+        Ways from image to image of the parts ``lattice``, ``spins`` and ``cell``;
+        the squares add to those of the whole.
+    work : dict of (P,) arrays, eV
+        What each part, and ``magnitudes`` where moments change their lengths, has
+        done to the energy up to each image: the integral of minus its force along the
+        path, by monotone cubics. The sum is the energy above the first image, as far
+        as the images are dense.
+    bends : (P - 2,) array, rad
+        Angles between the ways to and from the inner images.
+    straight : float, A
+        Distance between the ends.
+    climbing : (K,) array of int
+        Climbing images.
+    spin_scale : float, A/rad
+    n_atoms : int
+    """
+
+    coordinate: np.ndarray
+    energies: np.ndarray
+    slopes: np.ndarray
+    lengths: dict[str, np.ndarray]
+    work: dict[str, np.ndarray]
+    bends: np.ndarray
+    straight: float
+    climbing: np.ndarray
+    spin_scale: float
+    n_atoms: int
+
+    @classmethod
+    def of(
+        cls,
+        images: Sequence[Atoms],
+        results: Sequence[Mapping[str, Any]],
+        *,
+        energies: np.ndarray,
+        forces: np.ndarray,
+        metric: Metric,
+        climbing: Sequence[int] = (),
+    ) -> NEBPath:
+        """Return the path of evaluated images.
+
+        Parameters
+        ----------
+        images : P Atoms
+        results : P mappings
+            Their magnetic forces, eV/mu_B.
+        energies : (P,) array, eV
+        forces : (P, R, 3) array, eV/A
+            Minus the gradients of the energies by rows.
+        metric : Metric
+        climbing : sequence of int
+        """
+        cell = metric.strain_scale is not None
+        rows = metric.rows(steps_between(images, cell=cell))
+        gaps = lengths_of(rows)
+        parts = metric.parts(len(images[0]))
+        along = -forces * _directions(rows, gaps)
+        slopes = {k: along[:, own].sum(axis=(1, 2)) for k, own in parts.items()}
+        stretching = _stretching(images, results, gaps)
+        if abs(stretching).max() > _ROUND_OFF * abs(along).max():
+            slopes["magnitudes"] = stretching
+        coordinate = np.concatenate([[0.0], np.cumsum(gaps)])
+        ends = [images[0], images[-1]]
+        straight = metric.rows(steps_between(ends, cell=cell))
+        return cls(
+            coordinate=coordinate,
+            energies=np.asarray(energies, dtype=float),
+            slopes=sum(slopes.values(), np.zeros(len(coordinate))),
+            lengths={name: lengths_of(rows[:, own]) for name, own in parts.items()},
+            work={
+                name: PchipInterpolator(coordinate, slope).antiderivative()(coordinate)
+                for name, slope in slopes.items()
+            },
+            bends=_bends(rows, gaps),
+            straight=float(lengths_of(straight)[0]),
+            climbing=np.array(climbing, dtype=int),
+            spin_scale=metric.spin_scale,
+            n_atoms=len(images[0]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<NEBPath: {len(self.energies)} images over {self.length:.3f} A, barriers "
+            f"{1e3 * self.barrier_forward:.6g} and "
+            f"{1e3 * self.barrier_reverse:.6g} meV>"
+        )
+
+    @property
+    def length(self) -> float:
+        """Length of the path, A."""
+        return float(self.coordinate[-1])
+
+    @property
+    def detour(self) -> float:
+        """Length of the path over the distance of its ends; 1 for a straight path."""
+        return self.length / self.straight if self.straight > 0.0 else np.inf
+
+    @property
+    def forces(self) -> np.ndarray:
+        """Forces along the path, (P,), eV/A: positive where it falls."""
+        return -self.slopes
+
+    @cached_property
+    def fit(self) -> CubicHermiteSpline:
+        """Energy (eV) of the coordinate (A): cubics through energies and slopes."""
+        return CubicHermiteSpline(self.coordinate, self.energies, self.slopes)
+
+    @cached_property
+    def top(self) -> tuple[float, float]:
+        """Coordinate (A) and energy (eV) of the highest point of the fit."""
+        roots = self.fit.derivative().roots(extrapolate=False)
+        points = np.concatenate([self.coordinate, roots[np.isfinite(roots)]])
+        values = self.fit(points)
+        highest = int(values.argmax())
+        return float(points[highest]), float(values[highest])
+
+    @property
+    def highest(self) -> int:
+        """Number of the highest image."""
+        return int(self.energies.argmax())
+
+    @property
+    def barrier_forward(self) -> float:
+        """Highest point of the fit above the first image, eV."""
+        return self.top[1] - float(self.energies[0])
+
+    @property
+    def barrier_reverse(self) -> float:
+        """Highest point of the fit above the last image, eV."""
+        return self.top[1] - float(self.energies[-1])
+
+    @property
+    def barrier_forward_image(self) -> float:
+        """Highest image above the first, eV: the fit's where that image climbed."""
+        return float(self.energies.max() - self.energies[0])
+
+    @property
+    def barrier_reverse_image(self) -> float:
+        """Highest image above the last, eV."""
+        return float(self.energies.max() - self.energies[-1])
+
+    @property
+    def reaction_energy(self) -> float:
+        """Last image above the first, eV."""
+        return float(self.energies[-1] - self.energies[0])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each part in the path: sum of its squared ways over that of all."""
+        squares = {name: float(np.sum(way**2)) for name, way in self.lengths.items()}
+        return {
+            name: square / sum(squares.values()) for name, square in squares.items()
+        }
+
+    def table(self) -> str:
+        """Return coordinate, energy, slope and work of the images as text."""
+        work = self.work
+        head = f"{'image':>5} {'s (A)':>9} {'E - E0 (meV)':>14} {'dE/ds (meV/A)':>14}"
+        lines = [head + "".join(f" {name + ' (meV)':>17}" for name in work)]
+        for k, energy in enumerate(self.energies - self.energies[0]):
+            lines.append(
+                f"{k:5d} {self.coordinate[k]:9.4f} {1e3 * energy:14.5f} "
+                f"{1e3 * self.slopes[k]:14.5f}"
+                + "".join(f" {1e3 * done[k]:17.5f}" for done in work.values())
+                + (" climbing" if k in self.climbing else "")
+            )
+        return "\n".join(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to an ``.npz`` file, complete or not at all."""
+        names = ("coordinate", "energies", "slopes", "bends", "straight")
+        arrays = {name: getattr(self, name) for name in names}
+        arrays |= {name: getattr(self, name) for name in _SETTINGS}
+        for group in ("lengths", "work"):
+            arrays |= {f"{group}_{k}": v for k, v in getattr(self, group).items()}
+        with written_whole(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> NEBPath:
+        """Read what :meth:`save` wrote."""
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        groups: dict[str, Any] = {
+            group: {
+                name.removeprefix(f"{group}_"): values
+                for name, values in arrays.items()
+                if name.startswith(f"{group}_")
+            }
+            for group in ("lengths", "work")
+        }
+        return cls(
+            **{k: arrays[k] for k in ("coordinate", "energies", "slopes", "bends")},
+            straight=float(arrays["straight"]),
+            climbing=arrays["climbing"],
+            spin_scale=float(arrays["spin_scale"]),
+            n_atoms=int(arrays["n_atoms"]),
+            **groups,
+        )
+
+
+#: Below this, relative to forces, moments do not change their lengths.
+_ROUND_OFF = 1e-12
+
+_SETTINGS = ("climbing", "spin_scale", "n_atoms")
+
+
+def _directions(rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """Return derivatives of the path by its coordinate, (P, R, 3).
+
+    Of the parabola through an image and its neighbours; at the ends, of the line to
+    the one neighbour.
+    """
+    units = rows / gaps[:, None, None]
+    weight = (gaps[1:] / (gaps[:-1] + gaps[1:]))[:, None, None]
+    inner = weight * units[:-1] + (1.0 - weight) * units[1:]
+    return np.concatenate([units[:1], inner, units[-1:]])
+
+
+def _bends(rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    products = np.sum(rows[:-1] * rows[1:], axis=(1, 2)) / (gaps[:-1] * gaps[1:])
+    return np.arccos(np.clip(products, -1.0, 1.0))
+
+
+def _stretching(
+    images: Sequence[Atoms], results: Sequence[Mapping[str, Any]], gaps: np.ndarray
+) -> np.ndarray:
+    """Return what changes of lengths of moments add to the slopes, (P,), eV/A."""
+    spins = np.stack([get_spins(image) for image in images])
+    lengths = np.linalg.norm(spins, axis=2)
+    along = np.stack([result["magnetic_forces"] for result in results]) * spins
+    pulls = np.sum(along, axis=2) / np.where(lengths > 0.0, lengths, 1.0)
+    directions = _directions(np.diff(lengths, axis=0)[:, :, None], gaps)[:, :, 0]
+    return -np.sum(pulls * directions, axis=1)
+
+
+def warn_of_folds(path: NEBPath) -> None:
+    """Warn where a path folds back on itself, and where it leads down from an end."""
+    folded = 1 + np.flatnonzero(path.bends > 0.5 * np.pi)
+    if len(folded):
+        warnings.warn(
+            f"the path folds back at image {folded[0]} (its length is "
+            f"{path.detour:.2f} times the distance of the ends): give a stronger "
+            "spring, more images, or another first guess",
+            stacklevel=3,
+        )
+    energies = path.energies
+    noise = 1e-9 + 1e-6 * float(np.ptp(energies))
+    for name, end, next_one in (("first", 0, 1), ("last", -1, -2)):
+        if energies[next_one] < energies[end] - noise:
+            warnings.warn(
+                f"the path leads down from the {name} image, by "
+                f"{1e3 * (energies[end] - energies[next_one]):.3g} meV: it is not a "
+                "minimum, or there is another beside it, and barriers count from there",
+                stacklevel=3,
+            )

@@ -1,0 +1,275 @@
+"""Phonons by phonopy, with the magnetic order kept or relaxed at every displacement.
+
+>>> phonon = phonons(atoms, 3)  # a phonopy.Phonopy; atoms.calc set
+
+What comes back is phonopy's own object, with all it offers;
+:mod:`deepspin_ase.analysis.phonons._spectra` has shortcuts. Non-analytical corrections
+for polar crystals are not applied: set ``phonon.nac_params`` for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator
+from numpy.typing import ArrayLike
+from phonopy import Phonopy
+from phonopy.structure.atoms import PhonopyAtoms
+from tqdm import tqdm
+
+from ...calculators._deepspin import DeepSpinCalculator
+from ...optimize import relax_together
+from ...spins import get_spins, set_spins
+from ...system import System
+
+#: Atoms up to which structures share a model call.
+_BATCH_ATOMS = 20_000
+
+#: |sin| of the angle to a common axis up to which moments are collinear.
+_COLLINEAR = 1e-3
+
+
+def to_phonopy(atoms: Atoms, *, moments: bool = True) -> PhonopyAtoms:
+    """Return ``atoms`` for phonopy, with their vector moments.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    moments : bool
+        Hand over moments where there are any.
+    """
+    magnetic = None
+    if moments and atoms.has("initial_magmoms") and get_spins(atoms).any():
+        magnetic = get_spins(atoms)
+    return PhonopyAtoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        masses=atoms.get_masses(),
+        magnetic_moments=magnetic,
+    )
+
+
+def from_phonopy(cell: PhonopyAtoms) -> Atoms:
+    """Return a cell of phonopy as periodic Atoms, moments and masses included."""
+    atoms = Atoms(
+        numbers=cell.numbers, positions=cell.positions, cell=cell.cell, pbc=True
+    )
+    atoms.set_masses(cell.masses)
+    moments = cell.magnetic_moments
+    if moments is not None:
+        set_spins(atoms, np.asarray(moments))
+    return atoms
+
+
+def phonons(
+    atoms: Atoms,
+    supercell: int | ArrayLike,
+    *,
+    distance: float = 0.01,
+    relax_spins: bool = False,
+    torque_max: float = 1e-6,
+    symmetry: str = "magnetic",
+    primitive_matrix: Any = None,
+) -> Phonopy:
+    """Return phonopy's object with force constants from finite displacements.
+
+    The forces of the undisplaced supercell are subtracted.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Relaxed, with a calculator. Moments, if there are any, stay as they are
+        unless they are relaxed.
+    supercell : int, three ints or (3, 3) array
+        Multiples of the cell, or phonopy's supercell matrix.
+    distance : float
+        Displacement, A.
+    relax_spins : bool
+        Turn the moments to their minimum at every displacement: adiabatic spins.
+        Their lengths are kept. By default moments keep their directions.
+    torque_max : float
+        Convergence of that, eV.
+    symmetry : {"magnetic", "collinear", "none"}
+        What saves displacements: the magnetic space group, in which moments turn
+        with the lattice; for collinear orders that do not feel the lattice (no
+        spin-orbit coupling), the group of their signs; or nothing.
+    primitive_matrix : optional
+        phonopy's; by default the given cell is the primitive one.
+
+    Raises
+    ------
+    ValueError
+        If there is no calculator, the cell is not periodic, arguments are not as
+        described, or moments are not collinear where they should be.
+    CalculationFailed
+        If forces are not finite, or moments do not relax.
+    """
+    phonon = displaced(
+        atoms,
+        supercell,
+        distance=distance,
+        symmetry=symmetry,
+        primitive_matrix=primitive_matrix,
+    )
+    images = supercells(phonon, atoms)
+    for image in images:
+        image.calc = atoms.calc
+    if relax_spins:
+        get_spins(atoms)  # moments must be there
+        _relax(images, torque_max)
+    forces = forces_of(images, atoms.calc)
+    phonon.forces = forces[1:] - forces[0]
+    phonon.produce_force_constants()
+    return phonon
+
+
+def displaced(
+    atoms: Atoms,
+    supercell: int | ArrayLike,
+    *,
+    distance: float,
+    symmetry: str,
+    primitive_matrix: Any = None,
+) -> Phonopy:
+    """Return phonopy's object with displacements; see :func:`phonons`."""
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
+    if atoms.calc is None:
+        raise ValueError("the atoms have no calculator: set atoms.calc")
+    if not atoms.pbc.all():
+        raise ValueError("phonopy needs three periodic directions; set atoms.pbc")
+    if not (np.isfinite(distance) and distance > 0):
+        raise ValueError(f"the distance must be a positive number, got {distance}")
+    phonon = Phonopy(
+        _with_symmetry(atoms, symmetry),
+        supercell_matrix=_matrix(supercell),
+        primitive_matrix=np.eye(3) if primitive_matrix is None else primitive_matrix,
+        is_symmetry=symmetry != "none",
+    )
+    phonon.generate_displacements(distance=distance)
+    return phonon
+
+
+def _with_symmetry(atoms: Atoms, symmetry: str) -> PhonopyAtoms:
+    """Return the cell with what phonopy is to see of the moments."""
+    if symmetry not in ("magnetic", "collinear", "none"):
+        raise ValueError(
+            f"symmetry must be 'magnetic', 'collinear' or 'none', got {symmetry!r}"
+        )
+    cell = to_phonopy(atoms)
+    if symmetry != "collinear" or cell.magnetic_moments is None:
+        return cell
+    spins = get_spins(atoms)
+    axis = np.linalg.svd(spins, full_matrices=False)[2][0]
+    along = spins @ axis
+    if np.linalg.norm(spins - np.outer(along, axis)) > _COLLINEAR * np.linalg.norm(
+        spins
+    ):
+        raise ValueError(
+            "the moments are not collinear: use symmetry='magnetic' or 'none'"
+        )
+    cell = to_phonopy(atoms, moments=False)
+    cell.magnetic_moments = along
+    return cell
+
+
+def _matrix(supercell: int | ArrayLike) -> np.ndarray:
+    matrix = np.asarray(supercell)
+    if matrix.ndim == 0:
+        matrix = np.repeat(matrix, 3)
+    if matrix.shape == (3,):
+        matrix = np.diag(matrix)
+    if (
+        matrix.shape != (3, 3)
+        or matrix.dtype.kind not in "iuf"
+        or (matrix != np.rint(matrix)).any()
+    ):
+        raise ValueError(
+            f"supercell must be an integer, three, or a 3 x 3 matrix, got {supercell!r}"
+        )
+    matrix = np.rint(matrix).astype(int)
+    if round(np.linalg.det(matrix)) < 1:
+        raise ValueError(f"the supercell has no positive volume: {supercell!r}")
+    return matrix
+
+
+def supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
+    """Return the supercell and the displaced ones, with the moments of ``atoms``."""
+    supercell = phonon.supercell
+    first = {int(s): k for k, s in enumerate(supercell.u2s_map)}
+    originals = [first[int(s)] for s in supercell.s2u_map]
+    images = []
+    for cell in (supercell, *(phonon.supercells_with_displacements or [])):
+        image = atoms[originals]
+        image.set_constraint()
+        image.set_cell(cell.cell)
+        image.positions[:] = cell.positions
+        images.append(image)
+    return images
+
+
+def _relax(images: Sequence[Atoms], torque_max: float) -> None:
+    done = relax_together(images, positions=False, torque_max=torque_max)
+    if not all(done):
+        raise CalculationFailed(
+            f"the moments of displacement {done.index(False)} of {len(done) - 1} do "
+            f"not relax to torques of {torque_max:.1e} eV; relax the undisplaced cell "
+            "first, or raise torque_max"
+        )
+
+
+def forces_of(images: Sequence[Atoms], calculator: Calculator) -> np.ndarray:
+    """Return the forces (B, N, 3), eV/A, of structures of the same atoms.
+
+    A :class:`~deepspin_ase.DeepSpinCalculator` evaluates them in batches.
+
+    Raises
+    ------
+    CalculationFailed
+        If a force is not finite.
+    """
+    if isinstance(calculator, DeepSpinCalculator):
+        size = max(1, _BATCH_ATOMS // len(images[0]))
+        chunks = [images[k : k + size] for k in range(0, len(images), size)]
+        evaluate: Callable[[Sequence[Atoms]], np.ndarray] = _Batched(calculator)
+    else:
+        chunks = [[image] for image in images]
+        evaluate = _one
+    forces = []
+    with tqdm(total=len(images), desc="forces", disable=None) as progress:
+        for chunk in chunks:
+            forces.append(evaluate(chunk))
+            progress.update(len(chunk))
+    found = np.concatenate(forces)
+    if not np.isfinite(found).all():
+        raise CalculationFailed("the forces at a displacement are not finite")
+    return found
+
+
+def _one(images: Sequence[Atoms]) -> np.ndarray:
+    (image,) = images
+    return image.get_forces()[None]
+
+
+class _Batched:
+    """Evaluates several structures in one model call."""
+
+    def __init__(self, calculator: DeepSpinCalculator) -> None:
+        self._calculator = calculator
+
+    def __call__(self, images: Sequence[Atoms]) -> np.ndarray:
+        potential = self._calculator.potential
+        system = System.from_atoms(
+            images,
+            device=self._calculator.device,
+            dtype=self._calculator.dtype,
+            require_spins=potential.uses_spins,
+        )
+        found = potential.evaluate(system, magnetic_forces=False, virial=False)
+        assert found.forces is not None
+        forces = found.forces.detach().cpu().double().numpy()
+        return forces.reshape(len(images), -1, 3)

@@ -1,0 +1,144 @@
+"""Phonons of a magnet at a temperature: force constants averaged over spin states.
+
+>>> found = thermal_phonons(atoms, 2, temperature_K=1500, samples=50, seed=1)
+>>> phonon_bands(found.phonon)
+
+Spin configurations are sampled on the undisplaced lattice by Monte Carlo; in each of
+them the moments stay fixed while atoms are displaced (spin-space averaging: Koermann
+et al., Phys. Rev. B 85, 125104 (2012), doi:10.1103/PhysRevB.85.125104). That is right
+for spins that are faster than the atoms, but for the part that they follow the
+atoms: the term -cov(F, F)/kT of the free energy is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+from phonopy import Phonopy
+from tqdm import tqdm
+
+from ...dynamics import MonteCarlo
+from ...spins import get_spins, set_spins
+from ._force_constants import displaced, forces_of, supercells
+
+
+@dataclass(frozen=True, eq=False)
+class ThermalPhonons:
+    """Phonons averaged over the spin configurations of a temperature.
+
+    Attributes
+    ----------
+    phonon : Phonopy
+        With the averaged force constants.
+    temperature_K : float
+    spins : (S, N, 3) array, mu_B
+        The configurations of the supercell.
+    forces : (S, D, N, 3) array, eV/A
+        Change of the forces by each of D displacements in each of them.
+    """
+
+    phonon: Phonopy
+    temperature_K: float
+    spins: np.ndarray
+    forces: np.ndarray
+
+    @property
+    def force_error(self) -> float:
+        """Standard error of the averaged changes of forces, rms, eV/A.
+
+        As if the samples were independent: leave enough sweeps between them.
+        """
+        spread = self.forces.std(axis=0, ddof=1)
+        return float(np.sqrt(np.mean(spread**2) / len(self.forces)))
+
+
+def thermal_phonons(
+    atoms: Atoms,
+    supercell: int | ArrayLike,
+    *,
+    temperature_K: float,
+    samples: int = 20,
+    equilibration: int = 500,
+    interval: int = 20,
+    distance: float = 0.01,
+    symmetry: str = "magnetic",
+    primitive_matrix: Any = None,
+    seed: int | None = None,
+) -> ThermalPhonons:
+    """Return phonons whose force constants are averages over spin configurations.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Relaxed, with moments and a calculator that gives ``magnetic_forces``.
+    supercell : int, three ints or (3, 3) array
+    temperature_K : float
+    samples : int
+        Number of configurations, at least 2.
+    equilibration, interval : int
+        Monte Carlo sweeps before the first of them, and between two.
+    distance, symmetry, primitive_matrix
+        As for :func:`~deepspin_ase.analysis.phonons`. The symmetry is
+        that of the average; it holds for samples only on the average.
+    seed : int, optional
+
+    Raises
+    ------
+    ValueError
+        If moments or the calculator are missing, or arguments are not as described.
+    """
+    if samples < 2:
+        raise ValueError(f"an average and its error need samples >= 2, got {samples}")
+    if equilibration < 0 or interval < 1:
+        raise ValueError("equilibration must not be negative, and interval positive")
+    phonon = displaced(
+        atoms,
+        supercell,
+        distance=distance,
+        symmetry=symmetry,
+        primitive_matrix=primitive_matrix,
+    )
+    images = supercells(phonon, atoms)
+    spins = _sampled(
+        images[0], atoms, temperature_K, samples, equilibration, interval, seed
+    )
+    changes = []
+    for configuration in tqdm(spins, desc="samples", disable=None):
+        for image in images:
+            image.calc = atoms.calc
+            set_spins(image, configuration)
+        forces = forces_of(images, atoms.calc)
+        changes.append(forces[1:] - forces[0])
+    phonon.forces = np.mean(changes, axis=0)
+    phonon.produce_force_constants()
+    return ThermalPhonons(phonon, float(temperature_K), spins, np.array(changes))
+
+
+def _sampled(
+    image: Atoms,
+    atoms: Atoms,
+    temperature_K: float,
+    samples: int,
+    equilibration: int,
+    interval: int,
+    seed: int | None,
+) -> np.ndarray:
+    """Return configurations (S, N, 3), mu_B, of the supercell ``image``."""
+    walker = image.copy()
+    walker.calc = atoms.calc
+    driver = MonteCarlo(
+        walker,
+        temperature_K=temperature_K,
+        adaptation_steps=max(equilibration, 1),
+        rng=seed,
+    )
+    driver.run(equilibration)
+    found = []
+    for _ in range(samples):
+        driver.run(interval)
+        found.append(get_spins(walker))
+    return np.array(found)

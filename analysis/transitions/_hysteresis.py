@@ -1,0 +1,168 @@
+"""Magnetisation loops: spins that follow a field which is swept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from ..._figures import figure_axes
+from ...calculators._deepspin import DeepSpinCalculator
+from ...dynamics import MonteCarlo
+from ...optimize import relax_spins
+from ...spins import cant_spins, get_spins, unit_vector
+
+#: Angle by which spins are canted before each relaxation, as a tangent (rms): no
+#: symmetry may hold them on a ridge.
+_NUDGE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Hysteresis:
+    """Mean moments along a sweep of the field.
+
+    Attributes
+    ----------
+    fields_T : (F,) array
+        In the order of the sweep.
+    magnetisation : (F, 3) array, mu_B
+        Mean moment per magnetic atom.
+    direction : (3,) array
+        Of the field.
+    """
+
+    fields_T: np.ndarray
+    magnetisation: np.ndarray
+    direction: np.ndarray
+
+    @property
+    def along(self) -> np.ndarray:
+        """Mean moment (F,) along the field's direction, mu_B."""
+        return np.asarray(self.magnetisation @ self.direction)
+
+    def coercive_fields_T(self) -> np.ndarray:
+        """Fields at which the moment along the field changes sign, by interpolation."""
+        m, b = self.along, self.fields_T
+        (k,) = np.nonzero(m[:-1] * m[1:] < 0.0)
+        return b[k] - m[k] * (b[k + 1] - b[k]) / (m[k + 1] - m[k])
+
+
+def hysteresis(
+    atoms: Atoms,
+    fields_T: ArrayLike,
+    *,
+    direction: str | ArrayLike = "z",
+    temperature_K: float = 0.0,
+    sweeps: int = 200,
+    torque_max: float = 1e-6,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Hysteresis:
+    """Sweep a field and follow the spins at fixed positions.
+
+    At zero temperature the spins relax at each field to the next minimum
+    (:func:`deepspin_ase.optimize.relax_spins`), as in an infinitely slow sweep;
+    elsewhere :class:`~deepspin_ase.dynamics.MonteCarlo` makes ``sweeps`` sweeps at each
+    field, in cones around the present directions, and the loop depends on their number.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        With a DeepSpinCalculator, whose field is replaced while this runs, and moments
+        to start from. The moments are changed in place.
+    fields_T : (F,) array, T
+        In the order of the sweep, such as ``[5, 4, ..., -5, -4, ..., 5]``.
+    direction : (3,) array or str
+        Of positive fields.
+    temperature_K : float
+    sweeps : int
+        At each field; the second half is averaged.
+    torque_max : float
+        Of the relaxations, eV.
+    seed : int
+    progress : bool, optional
+        Progress bar; by default on a terminal.
+
+    Raises
+    ------
+    ValueError
+        If moments or a DeepSpinCalculator are missing, or arguments are not as
+        described.
+    RuntimeError
+        If a relaxation does not converge.
+    """
+    calculator = atoms.calc
+    if not isinstance(calculator, DeepSpinCalculator):
+        raise ValueError("hysteresis needs atoms with a DeepSpinCalculator")
+    fields = np.asarray(fields_T, dtype=float)
+    if fields.ndim != 1 or len(fields) == 0 or not np.isfinite(fields).all():
+        raise ValueError(f"fields_T must be finite numbers (F,), got {fields}")
+    if temperature_K < 0 or sweeps < 2:
+        raise ValueError(
+            f"temperature_K must not be negative and sweeps at least 2, got "
+            f"{temperature_K} and {sweeps}"
+        )
+    magnetic = np.any(get_spins(atoms), axis=1)
+    if not magnetic.any():
+        raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")
+    axis = unit_vector(direction)
+    rng = np.random.default_rng(seed)
+    before = calculator.external_field_T
+    hidden = None if progress is None else not progress
+    moments = []
+    try:
+        for field in tqdm(fields, "fields", disable=hidden):
+            calculator.external_field_T = field * axis
+            if temperature_K == 0.0:
+                moments.append(_relaxed(atoms, torque_max, field, rng)[magnetic])
+            else:
+                mean = _sampled(atoms, temperature_K, sweeps, rng)
+                moments.append(mean[magnetic])
+    finally:
+        calculator.external_field_T = before
+    return Hysteresis(fields, np.array([m.mean(axis=0) for m in moments]), axis)
+
+
+def plot_hysteresis(result: Hysteresis, ax: Any = None) -> Any:
+    """Draw the moment along the field against the field."""
+    ax = figure_axes(ax)
+    ax.plot(result.fields_T, result.along, "o-", ms=3)
+    ax.axhline(0.0, color="0.7", lw=0.8, zorder=0)
+    ax.axvline(0.0, color="0.7", lw=0.8, zorder=0)
+    ax.set(xlabel="field (T)", ylabel=r"moment along the field ($\mu_B$)")
+    return ax
+
+
+def _relaxed(
+    atoms: Atoms, torque_max: float, field: float, rng: np.random.Generator
+) -> np.ndarray:
+    cant_spins(atoms, _NUDGE, seed=int(rng.integers(2**31)))
+    converged, calls = relax_spins(atoms, torque_max=torque_max, steps=2000)
+    if not converged:
+        raise RuntimeError(
+            f"the spins did not relax at {field:g} T in {calls} model calls; allow a "
+            "larger torque_max, or another step of the field"
+        )
+    return get_spins(atoms)
+
+
+def _sampled(
+    atoms: Atoms, temperature_K: float, sweeps: int, rng: np.random.Generator
+) -> np.ndarray:
+    driver = MonteCarlo(
+        atoms,
+        temperature_K=temperature_K,
+        adaptation_steps=sweeps // 2,
+        rng=rng,
+        progress=False,
+    )
+    driver.run(sweeps // 2)
+    total = np.zeros((len(atoms), 3))
+    for _ in range(sweeps - sweeps // 2):
+        driver.run(1)
+        total += driver.state.system.spins.cpu().numpy()
+    return total / (sweeps - sweeps // 2)

@@ -1,0 +1,95 @@
+"""Averages of sampled order and energy, by size and temperature."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._statistics import Estimate, mean_with_error
+from ._fluctuations import binder_cumulant, heat_capacity, susceptibility
+from ._thermal_sampling import ThermalSamples
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SizeAverages:
+    """Averages of one size at T temperatures, with standard errors.
+
+    Attributes
+    ----------
+    size : (3,) tuple
+        Repeats of the cell.
+    n_magnetic : int
+    order, susceptibility, binder, heat_capacity : (T, 2) arrays
+        Value and error: size of the ordered moment (mu_B), its susceptibility per
+        magnetic atom (mu_B^2/eV), U4, and heat capacity per magnetic atom (k_B; of the
+        potential energy). An error is NaN where samples are too few for one.
+    drift : (T,) array
+        Difference of the mean order of both halves of the run, in standard errors.
+    """
+
+    size: tuple[int, int, int]
+    n_magnetic: int
+    order: np.ndarray
+    susceptibility: np.ndarray
+    binder: np.ndarray
+    heat_capacity: np.ndarray
+    drift: np.ndarray
+
+
+def size_averages(
+    size: tuple[int, int, int], parts: Sequence[ThermalSamples]
+) -> SizeAverages:
+    """Average the samples of one size, whose temperatures come in parts.
+
+    Parameters
+    ----------
+    size : (3,) tuple
+        Repeats of the cell.
+    parts : sequence of ThermalSamples
+    """
+    runs = [
+        (t, order, energy)
+        for part in parts
+        for t, order, energy in zip(
+            part.temperatures_K, part.order, part.energy, strict=True
+        )
+    ]
+    n = parts[0].n_magnetic
+    return SizeAverages(
+        size,
+        n,
+        order=_table([mean_with_error(order) for _, order, _ in runs]),
+        susceptibility=_table(
+            [_with_error(susceptibility, order, t, n) for t, order, _ in runs]
+        ),
+        binder=_table([_with_error(binder_cumulant, order) for _, order, _ in runs]),
+        heat_capacity=_table(
+            [_with_error(heat_capacity, energy, t, n) for t, _, energy in runs]
+        ),
+        drift=np.array([_drift(order) for _, order, _ in runs]),
+    )
+
+
+def _drift(order: np.ndarray) -> float:
+    first, second = (mean_with_error(half) for half in np.array_split(order, 2))
+    error = max(float(np.hypot(first.error, second.error)), 1e-12)
+    return abs(first.value - second.value) / error
+
+
+def _table(estimates: Sequence[Estimate]) -> np.ndarray:
+    return np.array(estimates, dtype=float).reshape(-1, 2)
+
+
+def _with_error(estimate: Callable[..., Estimate], *samples: Any) -> Estimate:
+    """Return an estimate; NaN where samples are too few for an error."""
+    try:
+        return estimate(*samples)
+    except ValueError as error:
+        logger.info("%s", error)
+        return Estimate(np.nan, np.nan)

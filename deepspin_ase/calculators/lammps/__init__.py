@@ -1,0 +1,20 @@
+"""LAMMPS with DeePMD-kit's ``pair_style deepspin``: force engine and data files.
+
+``box`` turns structures into LAMMPS' orientation, ``data`` reads and writes its
+data files, ``calculator`` asks a LAMMPS that ``process`` starts, one or many
+ranks of ``worker``, in the environment that has it; ``export`` writes models for
+it.
+"""
+
+from __future__ import annotations
+
+from ._calculator import DeepSpinLammps
+from ._data import read_lammps_data, write_lammps_data
+from ._export import export_lammps_model
+
+__all__ = [
+    "DeepSpinLammps",
+    "export_lammps_model",
+    "read_lammps_data",
+    "write_lammps_data",
+]

@@ -1,0 +1,200 @@
+"""``deepspin demo``: the shipped NiO model at work."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+
+from .._files import written_whole
+from ..calculators._deepspin import DeepSpinCalculator
+from ..io import write_extxyz
+from ..optimize import relax_spins
+from ..orders import antiferromagnetic
+from ..spins import cant_spins, get_spins, set_spins
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..analysis.landscape._landscape import Landscape
+
+#: Lattice constant of the model's data, A, and the moment of nickel, mu_B.
+LATTICE, MOMENT = 4.2166, 1.277
+
+#: Axes of the collective rotations: the moments, along [11-2], turn within the
+#: ferromagnetic (111) planes and out of them.
+ROTATIONS = {"R_in": (1, 1, 1), "R_out": (1, -1, 0)}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="see the shipped NiO model at work",
+        description="Energies, forces and torques of canted NiO, relaxation of its "
+        "spins, and its energy surface.",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="deepspin_demo",
+        help="folder to write to (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def nickel_oxide(*, cubic: bool = True) -> Atoms:
+    """Return 64 (cubic) or 16 atoms of NiO in its antiferromagnetic order AFM-II."""
+    atoms = bulk("NiO", "rocksalt", LATTICE, cubic=cubic).repeat(2)
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=LATTICE, direction=(1, 1, -2))
+    set_spins(atoms, {"Ni": MOMENT}, pattern=order)
+    return atoms
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    folder = Path(arguments.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    calculator = DeepSpinCalculator("NiO")
+    _relaxation(calculator, folder / "nio.extxyz")
+    _energy_surface(calculator, folder)
+
+
+def _relaxation(calculator: DeepSpinCalculator, path: Path) -> None:
+    """Cant the spins, relax them, and show and write both structures."""
+    atoms = nickel_oxide()
+    atoms.calc = calculator
+    energy = atoms.get_potential_energy()
+    print(f"NiO, {len(atoms)} atoms, antiferromagnetic (AFM-II): {energy:.4f} eV")
+
+    cant_spins(atoms, 0.03, seed=1)
+    atoms.rattle(0.01, seed=1)
+    columns = [_summary(atoms, energy)]
+    canted = atoms.copy()
+    canted.calc = DeepSpinCalculator(calculator.potential)
+    canted.get_potential_energy()  # the file holds its results too
+
+    converged, calls = relax_spins(atoms)
+    columns.append(_summary(atoms, energy))
+    write_extxyz(path, [canted, atoms])
+    lines = [
+        "\nSpins canted by 14 degrees (rms), atoms displaced by 0.01 A (rms); then the",
+        "spins relaxed at fixed atoms "
+        f"({'' if converged else 'not '}converged, {calls} model calls)\n",
+        f"{'':48}{'canted':>12}{'relaxed':>12}",
+        *(
+            f"{name:48}{before:12.6f}{columns[1][name]:12.6f}"
+            for name, before in columns[0].items()
+        ),
+    ]
+    print("\n".join(lines))
+
+
+def _summary(atoms: Atoms, reference: float) -> dict[str, float]:
+    """Return what characterises a state, by name and unit."""
+    energy = atoms.get_potential_energy()
+
+    def largest(vectors: np.ndarray) -> float:
+        return float(np.linalg.norm(vectors, axis=1).max())
+
+    magnetic_forces = atoms.calc.get_magnetic_forces(atoms)
+    above = 1000.0 * (energy - reference) / len(atoms)
+    return {
+        "energy above the ordered state, meV/atom": above,
+        "largest force, eV/A": largest(atoms.get_forces()),
+        "largest magnetic force -dE/dm, eV/mu_B": largest(magnetic_forces),
+        "largest torque m x (-dE/dm), eV": largest(atoms.calc.get_torques(atoms)),
+        "net moment, mu_B/atom": float(np.linalg.norm(get_spins(atoms).mean(axis=0))),
+    }
+
+
+def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
+    """Scan, show and draw the energy over displacement and rotations."""
+    from ..analysis.landscape._landscape import (
+        CollectiveRotation,
+        Displacement,
+        RelativeRotation,
+        scan,
+    )
+
+    atoms = nickel_oxide(cubic=False)
+    oxygen = np.outer(atoms.numbers == 8, (1.0, 0.0, 0.0))
+    surface = scan(
+        calculator,
+        atoms,
+        coordinates=[
+            Displacement(oxygen),
+            RelativeRotation.of_sublattices(atoms, axis=(1, 1, 1)),
+        ],
+        grids=[np.linspace(-0.03, 0.03, 25), np.linspace(-30.0, 30.0, 25)],
+    )
+    rotations = [
+        scan(
+            calculator,
+            atoms,
+            coordinates=[CollectiveRotation(axis, label=label)],
+            grids=[np.linspace(0.0, 180.0, 37)],
+        )
+        for label, axis in ROTATIONS.items()
+    ]
+    surface.save(folder / "nio_landscape.npz")
+    for label, rotation in zip(ROTATIONS, rotations, strict=True):
+        rotation.save(folder / f"nio_{label}.npz")
+    _draw(surface, rotations, folder / "nio_landscape.png")
+
+    energy = surface.relative_meV_per_atom()
+    within, out = (r.relative_meV_per_atom().max() for r in rotations)
+    lines = [
+        "\nEnergy surface                                      meV/atom\n",
+        f"D      oxygen displaced by 0.03 A {energy[0, 12]:26.4f}",
+        f"C      sublattices turned by 30 degrees {energy[12, 0]:20.4f}",
+        f"R_in   all spins turned within (111), at most {within:14.4f}",
+        f"R_out  all spins turned out of (111), at most {out:14.4f}",
+        f"\nIn {folder}:",
+        "  nio.extxyz            canted and relaxed structure, with spins, forces,",
+        "                        magnetic forces and torques",
+        "  nio_landscape.png     the energy surface",
+        "  nio_landscape.npz, nio_R_in.npz, nio_R_out.npz: its numbers",
+    ]
+    print("\n".join(lines))
+
+
+def _draw(surface: Landscape, rotations: list[Landscape], path: Path) -> None:
+    """Draw the map of D and C beside the two curves of R."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from ..analysis.landscape._landscape import plot_landscape
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.7), layout="constrained")
+    plot_landscape(surface, left)
+    left.set(
+        title="displacement and relative rotation",
+        xlabel="D: oxygen against nickel (Å)",
+        ylabel="C: sublattices against each other (deg)",
+    )
+    _draw_rotations(rotations, right)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+
+
+def _draw_rotations(rotations: list[Landscape], ax: Axes) -> None:
+    names = ("within the (111) plane", "out of the (111) plane")
+    for rotation, name in zip(rotations, names, strict=True):
+        energy = 1e3 * rotation.relative_meV_per_atom()
+        ax.plot(rotation.grids[0], energy, label=name)
+    ax.set_ylim(top=1.35 * ax.get_ylim()[1])
+    ax.set(
+        title="collective rotation",
+        xlabel="R: all spins together (deg)",
+        ylabel="energy (µeV/atom)",
+        xlim=(0, 180),
+        xticks=range(0, 181, 30),
+    )
+    ax.legend(frameon=False, loc="upper center")

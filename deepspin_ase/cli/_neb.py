@@ -1,0 +1,186 @@
+"""``deepspin neb``: the way and the barrier from one structure to another."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+
+from .._files import written_whole
+from ..analysis._joint_space import SPIN_SCALE, displacement
+from ..analysis.paths._neb import NEBPath, SpinLatticeNEB, interpolate, plot_path
+from ..calculators._deepspin import DeepSpinCalculator
+from ..io import read_extxyz, read_structure
+from ..spins import get_spins
+
+#: Ends of a file agree with those that are given up to its decimals, A and mu_B.
+_SAME = 1e-6
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "neb",
+        help="find the path and the barrier between two structures",
+        description="Minimum energy path of atoms and spins, and of the cell on "
+        "request, by a nudged elastic band. A band that was stopped, or "
+        "is not converged, goes on where its output file exists. The energies along "
+        "the path are drawn beside it (.png), their numbers kept (.npz).",
+    )
+    parser.add_argument("initial", type=Path, help="a minimum, with moments (extxyz)")
+    parser.add_argument("final", type=Path, help="another one: the same atoms")
+    parser.add_argument(
+        "-m", "--model", required=True, help="model file, or name of a shipped model"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("band.extxyz"), help="band.extxyz"
+    )
+    _add_path_options(parser)
+    _add_band_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_path_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("first guess")
+    group.add_argument("--images", type=int, default=9, help="in all (default: 9)")
+    group.add_argument(
+        "--axis",
+        help="x, -z, ... or three numbers x,y,z: about which spins turn that are "
+        "antiparallel at the ends",
+    )
+    group.add_argument("--positions", choices=("linear", "idpp"), default="linear")
+
+
+def _add_band_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("band")
+    group.add_argument(
+        "--climb", action="store_true", help="let the highest image climb to the saddle"
+    )
+    group.add_argument("--cell", action="store_true", help="the cell moves too")
+    group.add_argument("--method", choices=("neb", "string"), default="neb")
+    group.add_argument(
+        "--spring", type=float, default=0.1, help="eV/A^2 (default: 0.1)"
+    )
+    group.add_argument(
+        "--spin-scale",
+        type=float,
+        default=SPIN_SCALE,
+        help=f"length of a turn by one radian, A (default: {SPIN_SCALE})",
+    )
+    group.add_argument("--fmax", type=float, default=0.01, help="eV/A (default: 0.01)")
+    group.add_argument(
+        "--torque-max", type=float, help="eV (default: 1e-4, or fmax x spin scale)"
+    )
+    group.add_argument("--stress-max", type=float, help="eV/A^3 (default: 5e-4)")
+    group.add_argument("--steps", type=int, default=500, help="at most (default: 500)")
+    group.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    images = _images(arguments)
+    calculator = DeepSpinCalculator(arguments.model, dtype=arguments.dtype)
+    for image in images:
+        image.calc = calculator
+    neb = SpinLatticeNEB(
+        images,
+        spring=arguments.spring,
+        climb=arguments.climb,
+        cell=arguments.cell,
+        method=arguments.method,
+        spin_scale=arguments.spin_scale,
+        torque_max=arguments.torque_max,
+        stress_max=arguments.stress_max,
+    )
+    try:
+        converged = neb.run(
+            fmax=arguments.fmax, steps=arguments.steps, output=arguments.output
+        )
+    except CalculationFailed as error:
+        raise FloatingPointError(str(error)) from error
+    path = neb.path()
+    _report(path, converged, neb)
+    _keep(path, arguments.output)
+
+
+def _images(arguments: argparse.Namespace) -> list[Atoms]:
+    """Return the band of the output file, or else a first guess."""
+    if not arguments.output.parent.is_dir():
+        raise ValueError(f"the folder {arguments.output.parent} does not exist")
+    initial, final = (read_structure(p) for p in (arguments.initial, arguments.final))
+    if not arguments.output.exists():
+        return interpolate(
+            initial,
+            final,
+            arguments.images,
+            axis=_axis(arguments.axis),
+            positions=arguments.positions,
+        )
+    images = read_extxyz(arguments.output)
+    for name, given, found in (
+        ("initial", initial, images[0]),
+        ("final", final, images[-1]),
+    ):
+        if not _same(given, found):
+            raise ValueError(
+                f"{arguments.output} holds a band with another {name} structure: "
+                "choose another --output, or remove it"
+            )
+    for image in images:
+        image.set_constraint(initial.constraints)
+    print(f"going on with the {len(images)} images of {arguments.output}")
+    return images
+
+
+def _axis(text: str | None) -> str | list[float] | None:
+    """Return an axis as :func:`interpolate` takes it."""
+    if text is None or "," not in text:
+        return text
+    try:
+        return [float(x) for x in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--axis takes x, -z, ... or x,y,z, got {text!r}") from None
+
+
+def _same(given: Atoms, found: Atoms) -> bool:
+    """Return whether structures agree, up to lattice translations of atoms."""
+    if len(given) != len(found) or (given.numbers != found.numbers).any():
+        return False
+    differences = (
+        given.cell.array - found.cell.array,
+        displacement(given, found, mic=True),
+        get_spins(given) - get_spins(found),
+    )
+    return all(np.abs(x).max() < _SAME for x in differences)
+
+
+def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
+    print(path.table())
+    state = "converged" if converged else "not converged (run it again to go on)"
+    left = ", ".join(f"{name} {x:.1e}" for name, x in neb.residuals().items())
+    print(f"\n{state}: {left} (eV/A, eV, eV/A^3); {neb.band.n_calls} model calls")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in path.shares.items())
+    print(f"length {path.length:.4f} A: {shares}")
+    for name, fit, image in (
+        ("forward", path.barrier_forward, path.barrier_forward_image),
+        ("reverse", path.barrier_reverse, path.barrier_reverse_image),
+    ):
+        print(
+            f"{name} barrier {1e3 * fit:.4f} meV by the fit, {1e3 * image:.4f} meV by "
+            "the highest image"
+        )
+
+
+def _keep(path: NEBPath, output: Path) -> None:
+    """Write the numbers and the figure beside the band."""
+    import matplotlib.pyplot as plt
+
+    path.save(output.with_suffix(".npz"))
+    figure = plot_path(path, parts=True).figure
+    with written_whole(output.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+    print(f"wrote {output}, {output.with_suffix('.npz')}, {output.with_suffix('.png')}")

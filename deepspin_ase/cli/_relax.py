@@ -1,0 +1,165 @@
+"""``deepspin relax``: a minimum of atoms, moments and cell together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+
+from ..calculators._deepspin import DeepSpinCalculator
+from ..io import read_structure, write_extxyz
+from ..optimize import relax
+from ..orders import antiferromagnetic, collinear
+from ..spins import set_spins
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "relax",
+        help="relax atoms, spins and cell together",
+        description="Relax positions and directions of moments together, on request "
+        "the cell and the lengths of the moments, too.",
+    )
+    parser.add_argument("structure", type=Path, help="extxyz, or any file ASE reads")
+    parser.add_argument(
+        "-m", "--model", required=True, help="model file, or name of a shipped model"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("relaxed.extxyz"),
+        help="extxyz file to write (default: %(default)s)",
+    )
+    _add_start(parser)
+    _add_parts(parser)
+    _add_ends(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    start = parser.add_argument_group("moments to start from")
+    start.add_argument(
+        "--moments",
+        nargs="+",
+        metavar="ELEMENT=MU_B",
+        help="lengths, such as Ni=1.277; by default the moments of the file",
+    )
+    start.add_argument(
+        "--order",
+        nargs=3,
+        type=float,
+        metavar="Q",
+        help="antiferromagnetic order of this wave vector in reciprocal lattice units, "
+        "with --moments; ferromagnetic by default",
+    )
+    start.add_argument(
+        "--order-cell",
+        type=float,
+        metavar="A",
+        help="edge of the cube along x, y, z that --order refers to; by default the "
+        "cell of the file",
+    )
+    start.add_argument(
+        "--direction", default="z", help="axis of the order (default: %(default)s)"
+    )
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    parts = parser.add_argument_group("what moves")
+    parts.add_argument("--cell", action="store_true", help="relax the cell, too")
+    parts.add_argument(
+        "--pressure-GPa", type=float, default=0.0, help="external pressure for --cell"
+    )
+    parts.add_argument(
+        "--magnitudes", action="store_true", help="relax lengths of moments, too"
+    )
+    parts.add_argument(
+        "--fix-positions", action="store_true", help="keep the atoms where they are"
+    )
+    parts.add_argument(
+        "--fix-spins", action="store_true", help="keep the directions of the moments"
+    )
+
+
+def _add_ends(parser: argparse.ArgumentParser) -> None:
+    ends = parser.add_argument_group("when to stop")
+    ends.add_argument(
+        "--fmax", type=float, default=0.01, help="eV/A (default: %(default)s)"
+    )
+    ends.add_argument(
+        "--torque-max", type=float, default=1e-4, help="eV (default: %(default)s)"
+    )
+    ends.add_argument(
+        "--stress-max", type=float, default=5e-4, help="eV/A^3 (default: %(default)s)"
+    )
+    ends.add_argument(
+        "--steps", type=int, default=1000, help="largest number (default: %(default)s)"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.output.suffix not in (".extxyz", ".xyz"):
+        raise ValueError(f"{arguments.output} must end in .extxyz or .xyz")
+    if not arguments.output.parent.is_dir():
+        raise ValueError(f"the folder {arguments.output.parent} does not exist")
+    if arguments.pressure_GPa and not arguments.cell:
+        raise ValueError("--pressure-GPa does nothing without --cell")
+    atoms = read_structure(arguments.structure)
+    _set_moments(atoms, arguments)
+    atoms.calc = DeepSpinCalculator(arguments.model)
+    try:
+        found = relax(
+            atoms,
+            fmax=arguments.fmax,
+            torque_max=arguments.torque_max,
+            stress_max=arguments.stress_max,
+            steps=arguments.steps,
+            logfile="-",
+            positions=not arguments.fix_positions,
+            cell=arguments.cell,
+            spins=not arguments.fix_spins,
+            magnitudes=arguments.magnitudes,
+            pressure_GPa=arguments.pressure_GPa,
+        )
+    except CalculationFailed as error:
+        raise FloatingPointError(str(error)) from error
+    write_extxyz(arguments.output, atoms)
+    print(
+        f"{'converged' if found.converged else 'NOT converged'} after {found.calls} "
+        f"model calls: {found.energy:.6f} eV; structure in {arguments.output}"
+    )
+
+
+def _set_moments(atoms: Atoms, arguments: argparse.Namespace) -> None:
+    """Set the moments that were asked for, or see that the file has some."""
+    if arguments.moments is None:
+        if arguments.order is not None:
+            raise ValueError("--order needs --moments, such as --moments Ni=1.277")
+        if not atoms.has("initial_magmoms"):
+            raise ValueError(
+                f"{arguments.structure} carries no magnetic moments; give them with "
+                "--moments ELEMENT=MU_B and, if they alternate, --order"
+            )
+        return
+    lengths = dict(_moment(text) for text in arguments.moments)
+    order = collinear(arguments.direction)
+    if arguments.order is not None:
+        order = antiferromagnetic(
+            arguments.order, direction=arguments.direction, cell=arguments.order_cell
+        )
+    set_spins(atoms, lengths, pattern=order)
+
+
+def _moment(text: str) -> tuple[str, float]:
+    element, _, length = text.partition("=")
+    try:
+        return element, float(length)
+    except ValueError:
+        raise ValueError(
+            f"--moments takes ELEMENT=MU_B, such as Ni=1.277, got {text!r}"
+        ) from None

@@ -1,0 +1,92 @@
+"""``deepspin test``: compare a model with labelled data."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._files import written_whole
+from ..data import read_dataset
+from ..potentials import SymmetryViolations, load_potential, symmetry_violations
+from ..training import UNITS, Comparison, collect, compare, load_batches, plot_parity
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "test",
+        help="compare a model with labelled data",
+        description="Errors of a model on labelled data, and how far it violates "
+        "time reversal and global spin rotation.",
+    )
+    parser.add_argument("model", help="model file, or name of a shipped model")
+    parser.add_argument("data", nargs="+", help="extxyz file or DeePMD folder")
+    parser.add_argument(
+        "--plot", type=Path, help="parity figure; its numbers go beside it, as .npz"
+    )
+    parser.add_argument(
+        "--rotations", type=int, default=8, help="random spin rotations (default: 8)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    potential = load_potential(arguments.model)
+    batches = collect(load_batches(read_dataset(arguments.data), potential))
+    found = compare(potential, batches)
+    violations = symmetry_violations(
+        potential, [batch.system for batch in batches], n_rotations=arguments.rotations
+    )
+    print("\n".join([*_errors(found), "", *_symmetries(violations)]))
+    if arguments.plot is not None:
+        _plot(arguments.plot, found)
+
+
+def _errors(found: Mapping[str, Comparison]) -> list[str]:
+    if not found:
+        return ["the data carry no labels"]
+    lines = [f"{'':<30}{'RMSE':>11}{'MAE':>11}  {'':<10}{'numbers':>9}"]
+    for name, both in found.items():
+        rmse, mae = 1e3 * both.rmse, 1e3 * both.mae
+        lines.append(
+            f"{name.replace('_', ' '):<30}{rmse:11.4f}{mae:11.4f}  "
+            f"{'m' + UNITS[name]:<10}{len(both.label):9d}"
+        )
+    return lines
+
+
+def _symmetries(found: SymmetryViolations) -> list[str]:
+    rows = (
+        ("E(S) - E(-S)", found.time_reversal_energy, "meV/atom"),
+        ("F_m(S) + F_m(-S)", found.time_reversal_magnetic_forces, "meV/mu_B"),
+        ("E under spin rotations", found.spin_rotation_energy, "meV/atom"),
+    )
+    return [
+        f"symmetry violations (rms over {found.n_structures} frames; "
+        f"{found.n_rotations} rotations)",
+        *(f"  {name:<28}{1e3 * value:11.4f}  {unit}" for name, value, unit in rows),
+        "  (spin rotation: a violation only without spin-orbit coupling)",
+    ]
+
+
+def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
+    import matplotlib.pyplot as plt
+
+    if not found:
+        raise ValueError("the data carry no labels: there is nothing to plot")
+    figure = plot_parity(found)[0].figure
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+    numbers = {
+        f"{name}_{kind}": getattr(both, kind)
+        for name, both in found.items()
+        for kind in ("label", "prediction")
+    }
+    with written_whole(path.with_suffix(".npz")) as temporary:
+        np.savez(temporary, **numbers)
+    print(f"wrote {path} and {path.with_suffix('.npz')}")

@@ -1,1 +1,0 @@
-"""Subcommands of ``deepspin``: the only modules that print."""

@@ -1,0 +1,243 @@
+"""Tests whether forces and magnetic forces are derivatives of the energies.
+
+For frames a and b of the same atoms, close to each other, the energy difference
+must equal the work of the labels along a path between them. By the trapezoid
+rule (errors of third order in the distance)::
+
+    E_b - E_a ~ W_forces + W_torques + W_longitudinal + W_virial
+    W_forces       = -1/2 sum_i (F_i,a . dr_i,a + F_i,b . dr_i,b)
+    W_torques      = -1/2 sum_i (tau_i,a + tau_i,b) . phi_i,    tau = m x M
+    W_longitudinal = -1/2 sum_i (M_i,a . e_i,a + M_i,b . e_i,b) (|m_i,b| - |m_i,a|)
+    W_virial       = -1/2 (V_a : strain_a + V_b : strain_b)
+
+M = -dE/dm, e = m/|m|, dr the minimum-image change at fixed cell, and phi the
+rotation vector that takes e_a to e_b on the shorter arc. The arc keeps the two
+parts of M apart: along the chord m_b - m_a a rigid rotation would also pick up
+longitudinal fields, which constrained DFT gives less precisely than torques.
+
+Where the labels' net torque says that the energy does not change when all spins
+turn together, frame b is first turned (or reversed in time) as a whole to match
+the moments of a, so that frames of different orientation can be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ._frames import Dataset
+from ._pairwork import TERMS, Group, Pairs, fully_labelled_groups
+
+#: Fewer pairs than this say nothing.
+MIN_PAIRS = 10
+
+#: Terms below this part of the whole work are not tested: the trapezoid rule
+#: is good to about 1 % at the default distances.
+_SMALLEST_PART = 0.02
+
+#: Net torque, relative to the single torques, below which spin space is isotropic.
+_ISOTROPIC = 0.02
+
+#: Coefficients of the quadratic form in strain that replaces a missing virial.
+_N_STRAIN = 27
+
+
+@dataclass(frozen=True)
+class ConjugacyReport:
+    """Energy differences of pairs of frames against the work of their labels.
+
+    Attributes
+    ----------
+    n_pairs, n_frames : int
+        Pairs compared, and frames in them.
+    slope, slope_error : float
+        Least-squares slope of dE against the whole work; 1 if conjugate. Its
+        standard error is a jackknife over frames. NaN without enough pairs.
+    slopes, errors : dict
+        The same for each of :data:`TERMS` in one joint fit. Terms that do less
+        than 2 % of the work are left out.
+    correlation : float
+        Of energy differences and work.
+    residual, spread : float, meV/atom
+        Root mean square of dE - work, and of dE.
+    net_torque : float, eV
+        Root mean square over frames of |sum m x M|; zero without spin-orbit
+        coupling and field.
+    aligned : bool
+        Whether spins were turned as a whole before comparing.
+    cells : str
+        ``"compared"``: cells are equal or virials are labelled; ``"fitted"``:
+        cells differ without virials, and a quadratic form in the strain was
+        fitted along, which finds wrong signs and units but not small errors;
+        ``"none"``: no pairs.
+    """
+
+    n_pairs: int = 0
+    n_frames: int = 0
+    slope: float = np.nan
+    slope_error: float = np.nan
+    slopes: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    correlation: float = np.nan
+    residual: float = np.nan
+    spread: float = np.nan
+    net_torque: float = np.nan
+    aligned: bool = False
+    cells: str = "none"
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether there were enough pairs to say anything."""
+        return self.n_pairs >= MIN_PAIRS
+
+    def problems(self, tolerance: float | None = None) -> list[str]:
+        """Say which labels do not fit the energies.
+
+        A slope counts when it is off 1 by more than ``tolerance`` (0.1; 0.5
+        where cells had to be fitted) and by more than 3 standard errors.
+        """
+        if tolerance is None:
+            tolerance = 0.5 if self.cells == "fitted" else 0.1
+        return [
+            f"{name} are not conjugate to the energies: dE = {slope:.2f} "
+            f"+- {self.errors[name]:.2f} times their work"
+            for name, slope in self.slopes.items()
+            if abs(slope - 1.0) > max(tolerance, 3.0 * self.errors[name])
+        ]
+
+
+def conjugacy(
+    dataset: Dataset,
+    *,
+    max_displacement: float = 0.1,
+    max_rotation_deg: float = 20.0,
+    max_strain: float = 0.02,
+    max_frames: int = 400,
+) -> ConjugacyReport:
+    """Compare energy differences with the work of forces and magnetic forces.
+
+    Pairs are frames of the same atoms in the same order, no atom of which moves
+    by more than ``max_displacement`` (A, rigid translation apart), no moment of
+    which turns by more than ``max_rotation_deg``, and no component of the
+    strain between which exceeds ``max_strain``. In a Heisenberg
+    antiferromagnet the trapezoid rule makes the slope 0.2, 1.1 and 2.4 % too
+    large at limits of 10, 20 and 30 degrees.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Frames without energy, forces or magnetic forces on every moment are
+        passed over.
+    max_displacement, max_rotation_deg, max_strain : float
+    max_frames : int
+        Of more frames of the same atoms, evenly spaced ones are taken; fewer
+        of structures with more than about 60 atoms.
+
+    Returns
+    -------
+    ConjugacyReport
+    """
+    groups = list(fully_labelled_groups(dataset, max_frames))
+    net, isotropic = _net_torque(groups)
+    tables = [Pairs.of(group, aligned=isotropic) for group in groups]
+    close = [
+        pairs.select(
+            (pairs.displacement <= max_displacement)
+            & (pairs.rotation <= np.radians(max_rotation_deg))
+        )
+        for pairs in tables
+    ]
+    compared = [p.select(p.cell_work & (p.strain <= max_strain)) for p in close]
+    if sum(p.size for p in compared) >= MIN_PAIRS:
+        return _report(Pairs.join(compared), None, net, isotropic)
+    largest = max(range(len(groups)), key=lambda g: close[g].size, default=None)
+    if largest is None or close[largest].size < MIN_PAIRS:
+        return ConjugacyReport(net_torque=net)
+    group, pairs = groups[largest], close[largest]
+    if len(np.unique(pairs.index)) < 2 * _N_STRAIN:
+        return ConjugacyReport(net_torque=net)
+    return _report(pairs, _strain_columns(group, pairs), net, isotropic)
+
+
+def _net_torque(groups: list[Group]) -> tuple[float, bool]:
+    """Return rms |sum tau| (eV), and whether spins may turn together at no cost."""
+    if not groups:
+        return np.nan, False
+    net, single = [], []
+    for group in groups:
+        torques = np.cross(group.spins, group.magnetic_forces)
+        net.append((torques.sum(axis=1) ** 2).sum(axis=1))
+        single.append((torques**2).sum(axis=(1, 2)))
+    total = float(np.sqrt(np.concatenate(net).mean()))
+    scale = float(np.sqrt(np.concatenate(single).mean()))
+    return total, scale > 1e-6 and total < _ISOTROPIC * scale
+
+
+def _strain_columns(group: Group, pairs: Pairs) -> np.ndarray:
+    """Return (P, 27) differences of all linear and quadratic strain components."""
+    metric = group.cell @ group.cell.swapaxes(1, 2)
+    inverse = np.linalg.inv(np.linalg.cholesky(metric.mean(axis=0)))
+    strain = 0.5 * (inverse @ metric @ inverse.T - np.eye(3))
+    i, j = np.triu_indices(3)
+    linear = strain[:, i, j]
+    i, j = np.triu_indices(6)
+    columns = np.concatenate([linear, linear[:, i] * linear[:, j]], axis=1)
+    a, b = (pairs.index - group.start).T
+    return columns[b] - columns[a]
+
+
+def _report(
+    pairs: Pairs, strain: np.ndarray | None, net: float, aligned: bool
+) -> ConjugacyReport:
+    """Fit dE against the works; ``strain`` columns stand in for the cell's."""
+    extra = np.zeros((pairs.size, 0)) if strain is None else strain
+    whole = pairs.work.sum(axis=1)
+    if not (whole.any() and pairs.energy.any()):
+        return ConjugacyReport(net_torque=net)
+    size = np.sqrt((pairs.work**2).mean(axis=0))
+    used = np.flatnonzero(size > _SMALLEST_PART * np.sqrt((size**2).sum()))
+    slope, slope_error = _fit(np.c_[whole, extra], pairs)
+    slopes, errors = _fit(np.c_[pairs.work[:, used], extra], pairs)
+    energy = pairs.energy
+    if strain is not None:
+        coefficients = np.linalg.lstsq(strain, energy - whole, rcond=None)[0]
+        energy = energy - strain @ coefficients
+    names = [TERMS[k] for k in used]
+    return ConjugacyReport(
+        n_pairs=pairs.size,
+        n_frames=len(np.unique(pairs.index)),
+        slope=float(slope[0]),
+        slope_error=float(slope_error[0]),
+        slopes=dict(zip(names, slopes[: len(used)].tolist(), strict=True)),
+        errors=dict(zip(names, errors[: len(used)].tolist(), strict=True)),
+        correlation=float(np.corrcoef(energy, whole)[0, 1]),
+        residual=1e3 * float(np.sqrt(((energy - whole) ** 2).mean())),
+        spread=1e3 * float(np.sqrt((pairs.energy**2).mean())),
+        net_torque=net,
+        aligned=aligned,
+        cells="compared" if strain is None else "fitted",
+    )
+
+
+def _fit(columns: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Return least-squares coefficients of dE and their jackknife errors."""
+    scale = np.sqrt((columns**2).sum(axis=0))
+    scale[scale == 0.0] = 1.0
+    a = columns / scale
+    square, right = a.T @ a, a.T @ pairs.energy
+
+    def solve(square: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(square, right, rcond=None)[0] / scale
+
+    frames = np.unique(pairs.index)
+    without = []
+    for k in frames:
+        rows = (pairs.index == k).any(axis=1)
+        part = a[rows]
+        without.append(
+            solve(square - part.T @ part, right - part.T @ pairs.energy[rows])
+        )
+    n = len(frames)
+    error = np.sqrt((n - 1) * np.var(without, axis=0))
+    return solve(square, right), error

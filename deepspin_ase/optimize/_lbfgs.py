@@ -1,0 +1,246 @@
+"""Riemannian L-BFGS of atoms, cell and moments together."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from ase import Atoms
+from ase.optimize.optimize import Optimizer
+
+from ..io import extxyz_text
+from ._descent import Descent
+from ._filter import SpinLatticeFilter, positive, whole
+
+logger = logging.getLogger(__name__)
+
+_Path = str | Path
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """What a relaxation came to.
+
+    Attributes
+    ----------
+    converged : bool
+    calls : int
+        Model calls.
+    energy : float
+        eV; p V included where there is a pressure.
+    residuals : dict
+        Largest ``fmax`` (eV/A), ``torque_max`` (eV) and ``stress_max`` (eV/A^3)
+        that are left, of what was relaxed.
+    """
+
+    converged: bool
+    calls: int
+    energy: float
+    residuals: dict[str, float]
+
+
+def relax(
+    atoms: Atoms,
+    *,
+    fmax: float = 0.01,
+    torque_max: float = 1e-4,
+    stress_max: float = 5e-4,
+    steps: int = 1000,
+    logfile: IO[str] | _Path | None = None,
+    trajectory: _Path | None = None,
+    **options: Any,
+) -> Relaxation:
+    """Relax positions and moments together, and on request cell and lengths.
+
+    Where symmetry makes all forces or torques vanish, as those of collinear moments,
+    a saddle point counts as relaxed: :func:`deepspin_ase.cant_spins` and
+    ``atoms.rattle`` lead off it.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Changed in place.
+    fmax : float
+        eV/A.
+    torque_max : float
+        eV.
+    stress_max : float
+        eV/A^3.
+    steps : int
+        Largest number of steps.
+    logfile, trajectory : path, optional
+        See :class:`SpinLatticeLBFGS`.
+    **options
+        Of :class:`SpinLatticeFilter`: ``cell=True``, ``magnitudes=True``, ...
+
+    Returns
+    -------
+    Relaxation
+
+    Raises
+    ------
+    ValueError
+        As :class:`SpinLatticeFilter`.
+    CalculationFailed
+        If the model gives numbers that are not finite for the first structure.
+    """
+    joint = SpinLatticeFilter(atoms, **options)
+    with SpinLatticeLBFGS(joint, logfile=logfile, trajectory=trajectory) as optimizer:
+        converged = optimizer.run(
+            fmax=fmax, torque_max=torque_max, stress_max=stress_max, steps=steps
+        )
+    energy = joint.get_potential_energy()
+    return Relaxation(converged, optimizer.calls, energy, joint.residuals())
+
+
+class SpinLatticeLBFGS(Optimizer):
+    """Limited-memory BFGS of atoms, cell and moments, with a scale for each.
+
+    An ASE optimizer (``run``, ``irun``, ``attach``, ``nsteps``) whose steps are
+    those of :class:`~.descent.Descent`: moments move on their spheres, and model
+    Hessians of lattice and moments that learn from every step give stiff bonds and
+    soft spins steps of their own.
+
+    Parameters
+    ----------
+    atoms : Atoms or SpinLatticeFilter
+        Atoms are wrapped in a filter of positions and directions of moments.
+    logfile : path, file or "-", optional
+        One line per step; "-" is the standard output.
+    trajectory : path, optional
+        Every structure: extended XYZ with all results, or ASE's ``.traj``, which
+        keeps the moments but neither magnetic forces nor torques.
+
+    Attributes
+    ----------
+    filter : SpinLatticeFilter
+    calls : int
+        Model calls so far.
+    nsteps : int
+        Steps so far; those that were taken back do not count.
+
+    Examples
+    --------
+    >>> optimizer = SpinLatticeLBFGS(SpinLatticeFilter(atoms, cell=True), logfile="-")
+    >>> optimizer.run(fmax=0.01, torque_max=1e-4, stress_max=5e-4)
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms | SpinLatticeFilter,
+        *,
+        logfile: IO[str] | _Path | None = None,
+        trajectory: _Path | None = None,
+    ) -> None:
+        joint = (
+            atoms if isinstance(atoms, SpinLatticeFilter) else SpinLatticeFilter(atoms)
+        )
+        self.filter = joint
+        self._descent = Descent(joint)
+        as_text = trajectory is not None and Path(trajectory).suffix in _TEXT
+        super().__init__(
+            cast(Atoms, joint),
+            logfile=logfile,
+            trajectory=None if as_text else trajectory,
+        )
+        if as_text and trajectory is not None:
+            Path(trajectory).write_text("")
+            self.attach(self._write, 1, Path(trajectory))
+
+    @property
+    def calls(self) -> int:
+        """Model calls so far."""
+        return self._descent.calls
+
+    def run(  # type: ignore[override]
+        self,
+        fmax: float = 0.01,
+        *,
+        torque_max: float | None = None,
+        stress_max: float | None = None,
+        steps: int = 1000,
+    ) -> bool:
+        """Minimise the energy.
+
+        Parameters
+        ----------
+        fmax : float
+            eV/A.
+        torque_max, stress_max : float, optional
+            eV and eV/A^3; the filter's by default.
+        steps : int
+            Largest number of steps of this run.
+
+        Returns
+        -------
+        bool
+            Whether forces, torques and stress are all below their thresholds.
+        """
+        states = self.irun(
+            fmax, torque_max=torque_max, stress_max=stress_max, steps=steps
+        )
+        return [*states][-1]
+
+    def irun(  # type: ignore[override]
+        self,
+        fmax: float = 0.01,
+        *,
+        torque_max: float | None = None,
+        stress_max: float | None = None,
+        steps: int = 1000,
+    ) -> Iterator[bool]:
+        """Minimise step by step: yield after each whether it has converged."""
+        positive("fmax", fmax)
+        whole("steps", steps)
+        self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
+        self._descent.begin()
+        for converged in super().irun(fmax, steps):
+            yield bool(converged)
+            if self._descent.stuck:
+                logger.warning(
+                    "no step lowers the energy any more (%s); the thresholds may be "
+                    "below the model's numerical noise",
+                    _residuals_text(self.filter),
+                )
+                return
+
+    def step(self) -> None:
+        """Make one step, trying shorter ones until one lowers the energy."""
+        while not self._descent.stuck:
+            self._descent.propose()
+            if self._descent.judge():
+                return
+
+    def log(self, gradient: np.ndarray) -> None:
+        """Write a line with the energy and what is left to relax."""
+        if self.nsteps == 0:
+            self.logfile.write(_HEADER)
+        left = self.filter.residuals()
+        columns = "".join(
+            f" {left[name]:13.6f}" if name in left else f" {'-':>13}"
+            for name in _COLUMNS
+        )
+        clock = time.strftime("%H:%M:%S")
+        energy = self._descent.energy
+        self.logfile.write(f"{self.nsteps:5d} {clock} {energy:16.6f}{columns}\n")
+
+    def _write(self, path: Path) -> None:
+        with path.open("a") as stream:
+            stream.write(extxyz_text([self.filter.atoms]))
+
+
+_TEXT = (".extxyz", ".xyz")
+_COLUMNS = ("fmax", "torque_max", "stress_max")
+_HEADER = (
+    f"{'step':>5} {'time':>8} {'energy (eV)':>16} {'force (eV/A)':>13} "
+    f"{'torque (eV)':>13} {'stress(eV/A3)':>13}\n"
+)
+
+
+def _residuals_text(joint: SpinLatticeFilter) -> str:
+    return ", ".join(f"{name} {value:.2g}" for name, value in joint.residuals().items())

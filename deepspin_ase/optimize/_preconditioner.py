@@ -1,0 +1,164 @@
+"""The inverse of a model Hessian that learns from the steps made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.optimize import nnls
+from scipy.sparse.linalg import cg
+
+from ._filter import SpinLatticeFilter
+from ._model_hessian import LatticeStiffness, LengthStiffness, Stiffness, TurnStiffness
+
+#: What a step has taught fades by this factor with the next one.
+_FADE = 0.9
+
+#: Weight of the last coefficients against one step's lesson: what later steps say
+#: nothing about, such as stiff bonds once soft modes are left, is not forgotten.
+_PRIOR = 1e-3
+
+#: Least stiffness over the mean one: modes that cost nothing stay solvable.
+_FLOOR = 1e-3
+
+#: Unknowns up to which a matrix is factorised; beyond, conjugate gradients.
+_DENSE = 1200
+
+#: Relative residual of conjugate gradients: the model is no better than this.
+_TOLERANCE = 1e-2
+
+
+class Preconditioner:
+    """Approximate inverse Hessian of the coordinates of a filter.
+
+    Lattice (positions and cell), turns and lengths of the moments have model
+    Hessians of their own (:mod:`~.stiffness`) without coupling. Each step s with its
+    change y of the gradient is an equation for the coefficients, sum_k theta_k B_k s
+    = y, solved by non-negative least squares; a few numbers for many atoms, so that
+    one or two steps determine them.
+    """
+
+    def __init__(self, joint: SpinLatticeFilter) -> None:
+        self._filter = joint
+        self._free = joint.free().ravel()
+        self._blocks = _blocks(joint)
+
+    def learn(self, step: np.ndarray, gain: np.ndarray) -> None:
+        """Take up a step and its gain, the change of the gradient, (rows, 3)."""
+        for block in self._blocks:
+            block.model.update(self._filter.atoms)
+            block.learn(step.ravel(), gain.ravel())
+
+    def solve(self, forces: np.ndarray) -> np.ndarray:
+        """Return the step (rows, 3) that would end the forces (rows, 3)."""
+        step = np.zeros(forces.size)
+        for block in self._blocks:
+            free = self._free[block.rows]
+            if free.any():
+                rows = block.rows[free]
+                scale = block.scale[free]
+                step[rows] = scale * block.solve(free, scale * forces.ravel()[rows])
+        return step.reshape(forces.shape)
+
+
+@dataclass
+class _Block:
+    """A model Hessian, its places in the flat rows, and their lengths, A."""
+
+    model: Stiffness
+    rows: np.ndarray
+    scale: np.ndarray
+    coefficients: np.ndarray = field(init=False)
+    _inverse: _Inverse | None = None
+
+    def __post_init__(self) -> None:
+        self.coefficients = self._unit = self.model.guess
+        self._normal = np.zeros((len(self._unit),) * 2)
+        self._right = np.zeros(len(self._unit))
+        self._taught = False
+
+    def learn(self, step: np.ndarray, gain: np.ndarray) -> None:
+        """Take up a step and its gain, flat rows."""
+        step, gain = step[self.rows], gain[self.rows]
+        if step @ gain <= 0.0:
+            return
+        self._inverse = None
+        columns = self.model.columns(step / self.scale) / self.scale[:, None]
+        size = step @ step
+        self._normal = _FADE * self._normal + columns.T @ columns / size
+        self._right = _FADE * self._right + columns.T @ gain / size
+        if not self._taught:
+            self._scale_guess()
+        self.coefficients = self._fit()
+
+    def _scale_guess(self) -> None:
+        """Scale the guess so that it fits the first step."""
+        quadratic = self._unit @ self._normal @ self._unit
+        if quadratic > 0.0:
+            factor = max(self._unit @ self._right / quadratic, 1e-6)
+            self.coefficients = self._unit = factor * self._unit
+            self._taught = True
+
+    def _fit(self) -> np.ndarray:
+        """Return the coefficients >= 0 that fit best, near the last ones."""
+        unit = self._unit
+        normal = unit[:, None] * self._normal * unit
+        weight = _PRIOR * max(float(normal.diagonal().max()), 1e-300)
+        lower = cholesky(normal + weight * np.eye(len(unit)), lower=True)
+        right = unit * self._right + weight * self.coefficients / unit
+        try:
+            return unit * nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
+        except RuntimeError:  # no convergence: go on with what is known
+            return self.coefficients
+
+    def solve(self, free: np.ndarray, right: np.ndarray) -> np.ndarray:
+        if self._inverse is None:
+            matrix = self.model.matrix(self.coefficients)
+            if not free.all():
+                matrix = matrix[free][:, free]
+            self._inverse = _Inverse(matrix)
+        return self._inverse(right)
+
+
+class _Inverse:
+    """Solves with a positive definite matrix."""
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        floor = _FLOOR * max(float(matrix.diagonal().mean()), 1e-12)
+        matrix = sp.csr_array(matrix + floor * sp.eye_array(matrix.shape[0]))
+        self._matrix = matrix
+        self._dense = matrix.shape[0] <= _DENSE
+        if self._dense:
+            self._factor = cho_factor(matrix.toarray())
+        else:
+            self._jacobi = sp.diags_array(1.0 / matrix.diagonal())
+
+    def __call__(self, right: np.ndarray) -> np.ndarray:
+        if self._dense:
+            return cho_solve(self._factor, right)
+        return cg(self._matrix, right, rtol=_TOLERANCE, M=self._jacobi)[0]
+
+
+def _blocks(joint: SpinLatticeFilter) -> list[_Block]:
+    """Return the model Hessians of the parts that move."""
+    places = np.arange(3 * len(joint)).reshape(-1, 3)
+    atoms, parts = joint.atoms, joint.blocks
+    found = []
+    lattice = [places[parts[n]].ravel() for n in ("positions", "cell") if n in parts]
+    if lattice:
+        mask = joint.deformation.mask if joint.deformation else None
+        model = LatticeStiffness(atoms, positions="positions" in parts, cell_mask=mask)
+        scale = [np.ones(3 * len(atoms))] if "positions" in parts else []
+        scale += [np.full(9, joint.cell_scale)] if "cell" in parts else []
+        found.append(_Block(model, np.concatenate(lattice), np.concatenate(scale)))
+    moments: list[tuple[Stiffness, np.ndarray]] = []
+    if "spins" in parts:
+        moments.append((TurnStiffness(atoms), places[parts["spins"]].ravel()))
+    if "magnitudes" in parts:
+        moments.append((LengthStiffness(atoms), places[parts["magnitudes"], 0]))
+    return found + [
+        _Block(model, rows, np.full(len(rows), joint.spin_scale))
+        for model, rows in moments
+    ]

@@ -1,0 +1,168 @@
+"""Model files: plain data that cannot run code.
+
+``model.pt`` is a ``torch.save`` of a dictionary: format and version, the
+architecture as nested plain data, the state dict, and a card (training data,
+errors, valid range, units, citation). It is read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._files import written_whole
+from . import _registry as registry
+from ._base import Potential
+
+FORMAT = "deepspin-ase model"
+VERSION = 1
+
+
+def save_potential(
+    path: str | os.PathLike[str],
+    potential: Potential,
+    *,
+    card: dict[str, Any] | None = None,
+) -> None:
+    """Write a potential of any kind to a model file, atomically.
+
+    ``card`` is free plain data: what the model was trained on, its errors, its
+    valid range, what to cite.
+
+    Raises
+    ------
+    ValueError
+        If a part of the potential is a program of DeePMD-kit.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        **plain_data(potential),
+        "card": card or {},
+    }
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def plain_data(potential: Potential) -> dict[str, Any]:
+    """Return a potential as plain data and tensors.
+
+    Raises
+    ------
+    ValueError
+        If a part of the potential is a program of DeePMD-kit.
+    """
+    from .deepmd import DeepmdScript
+
+    for part in potential.modules():
+        if isinstance(part, DeepmdScript):
+            raise ValueError(
+                f"a model file holds plain data, not the TorchScript of {part.path}; "
+                "keep that file and build the potential from it"
+            )
+    state = {k: v.detach().cpu() for k, v in potential.state_dict().items()}
+    return {"architecture": registry.encode(potential), "state_dict": state}
+
+
+def from_plain_data(content: dict[str, Any]) -> Potential:
+    """Return the potential that :func:`plain_data` took apart.
+
+    Raises
+    ------
+    KeyError, TypeError, RuntimeError
+        If the content does not describe a potential.
+    """
+    potential = registry.decode(content["architecture"])
+    potential.load_state_dict(content["state_dict"])
+    return potential.eval().requires_grad_(False)
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    folder = resources.files("deepspin_ase") / "models"
+    return sorted(
+        entry.name.removesuffix(".pt")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".pt")
+    )
+
+
+def _resolve(name: str | os.PathLike[str]) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = resources.files("deepspin_ase") / "models" / f"{name}.pt"
+    if path.parent == Path(".") and shipped.is_file():
+        return Path(str(shipped))
+    raise FileNotFoundError(
+        f"{str(name)!r} is neither a file nor a shipped model; "
+        f"shipped are: {', '.join(shipped_models()) or 'none'}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    expected = (
+        "expected a model.pt written by deepspin_ase, a frozen DeePMD-kit .pth "
+        "(PyTorch back end), or a DeePMD-kit .yaml"
+    )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds something other than plain tensors and was not opened, "
+            f"because loading it could run code; {expected}"
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"{path} is truncated or not a model file; {expected}"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a model file; {expected}")
+    if content.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has format version {content.get('version')}; this release reads "
+            f"version {VERSION}: update deepspin-ase"
+        )
+    missing = {"architecture", "state_dict", "card"} - content.keys()
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return content
+
+
+def load_potential(name: str | os.PathLike[str]) -> Potential:
+    """Load a potential from a file or by the name of a shipped model.
+
+    Reads ``model.pt`` files, frozen DeePMD-kit spin models (``.pth``, without
+    deepmd-kit installed), DeePMD-kit's backend-neutral ``.yaml``/``.dp``, and
+    the shipped models by name (:func:`shipped_models`).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or shipped model.
+    ValueError
+        If the file is truncated, of another kind, or could run code.
+    """
+    path = _resolve(name)
+    from . import deepmd
+
+    if deepmd.recognises(path):
+        return deepmd.load_deepmd(path)
+    content = _read(path)
+    try:
+        return from_plain_data(content)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} does not describe a potential: {error}") from error
+
+
+def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the card of a model file or shipped model; empty if it has none."""
+    path = _resolve(name)
+    from . import deepmd
+
+    return {} if deepmd.recognises(path) else dict(_read(path)["card"])

@@ -1,0 +1,144 @@
+"""Which file is what, and the way to its reader or writer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from pathlib import Path
+
+from ..._files import written_whole
+from .._base import Potential
+from ..networks._deepspin import DeepSpinNetwork
+from . import _frozen as frozen
+from . import _neutral as neutral
+from ._parameters import Parameters, Unsupported
+from ._script import DeepmdScript
+from ._trees import SUFFIXES, YAML
+
+logger = logging.getLogger(__name__)
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def _kind(path: Path) -> str | None:
+    """Return "frozen", "dp", "yaml", or None for files of no such kind."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = {part for name in archive.namelist() for part in name.split("/")}
+        return "frozen" if {"code", "constants.pkl"} <= parts else None
+    with open(path, "rb") as stream:
+        start = stream.read(len(_HDF5))
+    if start == _HDF5:
+        return "dp"
+    return "yaml" if path.suffix in YAML else None
+
+
+def recognises(path: str | os.PathLike[str]) -> bool:
+    """Say whether a file is of a kind that :func:`load_deepmd` reads.
+
+    TorchScript archives and HDF5 files are known by their content, YAML files
+    by their suffix.
+    """
+    return _kind(Path(path)) is not None
+
+
+def load_deepmd(path: str | os.PathLike[str]) -> Potential:
+    """Read a model of DeePMD-kit; deepmd-kit need not be installed.
+
+    Parameters
+    ----------
+    path : path
+        A frozen model of the PyTorch back end (``.pth``, from ``dp --pt
+        freeze``), or a backend-neutral file (``.yaml``, ``.dp``).
+
+    Returns
+    -------
+    Potential
+        A :class:`DeepSpinNetwork` for se_e2_a models with pseudo-atoms, from
+        either kind of file. Other frozen models (other descriptors, excluded
+        pairs, models without spins) run through their own TorchScript as a
+        :class:`DeepmdScript`, which is slower; a warning says so.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another kind or incomplete, or needs something that
+        is not there, which is named.
+
+    Notes
+    -----
+    Of a compressed se_e2_a model the networks are used, not the tables made of
+    them, and a model in single precision is evaluated in that of the System:
+    DeePMD-kit's own numbers then have errors that these have not.
+
+    YAML and HDF5 files are plain data. A frozen model is a TorchScript program:
+    it holds no pickled Python, but load it from sources you trust.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind is None:
+        raise ValueError(
+            f"{path} is not a DeePMD-kit model; expected a frozen .pth of the PyTorch "
+            "back end (dp --pt freeze), or a backend-neutral .yaml or .dp"
+        )
+    if kind != "frozen":
+        try:
+            return _network(path, neutral.read(path))
+        except Unsupported as reason:
+            raise ValueError(
+                f"{path} does not fit the pseudo-atom network: {reason}; convert it "
+                "with 'dp convert-backend' to a .pth, which runs as TorchScript"
+            ) from reason
+    script = frozen.open_script(path)
+    try:
+        return _network(path, frozen.read(script))
+    except Unsupported as reason:
+        potential = DeepmdScript(path)
+        logger.warning(
+            "%s runs through its own TorchScript, which is slower than the networks "
+            "of this package: %s",
+            path,
+            reason,
+        )
+        return potential
+
+
+def _network(path: Path, parameters: Parameters) -> DeepSpinNetwork:
+    try:
+        return parameters.to_network()
+    except Unsupported:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
+    """Write a pseudo-atom network as a backend-neutral file of DeePMD-kit.
+
+    ``dp convert-backend model.yaml model.pth`` makes of it a model for LAMMPS
+    and for DeePMD-kit itself. Numbers keep full double precision.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.yaml``, ``.yml`` or ``.dp`` (HDF5, smaller; needs h5py).
+        Written whole or not at all.
+    potential : DeepSpinNetwork
+
+    Raises
+    ------
+    ValueError
+        If the potential is of another class, or the suffix is another.
+    """
+    path = Path(path)
+    if not isinstance(potential, DeepSpinNetwork):
+        raise ValueError(
+            f"DeePMD-kit's format holds pseudo-atom networks (DeepSpinNetwork), not "
+            f"{type(potential).__name__}; of a sum or a committee, write the members"
+        )
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
+    parameters = Parameters.of_network(potential)
+    with written_whole(path) as temporary:
+        neutral.write(temporary, parameters)

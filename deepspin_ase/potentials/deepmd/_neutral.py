@@ -1,0 +1,271 @@
+"""Backend-neutral models of DeePMD-kit (``.yaml``, ``.dp``): what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._parameters import Layers, Parameters, Unsupported, configuration
+from ._trees import Tree, read_tree, write_tree
+
+
+def read(path: Path) -> Parameters:
+    """Read a se_e2_a model with spins.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds no model of DeePMD-kit, or lacks an entry.
+    Unsupported
+        If the model is of another kind.
+    """
+    tree = read_tree(path)
+    try:
+        return _parameters(tree["model"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"{path} is not a complete backend-neutral model of DeePMD-kit "
+            f"({type(error).__name__}: {error}); expected what 'dp convert-backend' "
+            "writes"
+        ) from error
+
+
+def write(path: Path, parameters: Parameters) -> None:
+    """Write a model, in the format of the suffix."""
+    from ..._version import __version__
+
+    tree = {
+        "software": "deepspin-ase",
+        "version": __version__,
+        "backend": "PyTorch",
+        "model": _model(parameters),
+        "model_def_script": _definition(parameters.config),
+        "@variables": {},
+    }
+    write_tree(path, tree)
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.float64))
+
+
+def _parameters(model: Tree) -> Parameters:
+    """Read the ``model`` entry of a file."""
+    if model["type"] != "spin_ener":
+        raise Unsupported(f"it is a {model['type']!r} model, not 'spin_ener'")
+    atomic, spin = model["backbone_model"], model["spin"]
+    if atomic["type"] != "standard":
+        raise Unsupported(f"its atomic model is {atomic['type']!r}, not 'standard'")
+    descriptor, fitting = atomic["descriptor"], atomic["fitting"]
+    if descriptor["type"] not in ("se_e2_a", "se_a"):
+        raise Unsupported(f"its descriptor is {descriptor['type']!r}, not 'se_e2_a'")
+    config = configuration(
+        atomic["type_map"][: len(spin["use_spin"])],
+        spin,
+        descriptor,
+        fitting,
+        [*(atomic["pair_exclude_types"] or []), *descriptor["exclude_types"]],
+        [*(atomic["atom_exclude_types"] or []), *fitting["exclude_types"]],
+    )
+    statistics, energies = descriptor["@variables"], fitting["@variables"]
+    bias = _tensor(atomic["@variables"]["out_bias"])[0, :, 0]
+    if energies["bias_atom_e"] is not None:
+        bias = bias + _tensor(energies["bias_atom_e"])[:, 0]
+    return Parameters(
+        config,
+        _tensor(statistics["davg"]),
+        _tensor(statistics["dstd"]),
+        bias,
+        _read_networks(descriptor["embeddings"]),
+        _read_networks(fitting["nets"]),
+    )
+
+
+_NAMES = {"w": "matrix", "b": "bias", "idt": "idt"}
+
+
+def _read_networks(collection: Tree) -> list[Layers]:
+    return [
+        [
+            {
+                _NAMES[name]: _tensor(array)
+                for name, array in layer["@variables"].items()
+                if array is not None
+            }
+            for layer in network["layers"]
+        ]
+        for network in collection["networks"]
+    ]
+
+
+def _definition(config: dict[str, Any]) -> Tree:
+    """Return the model section of a training input for DeePMD-kit."""
+    return {
+        "type_map": config["type_map"],
+        "spin": config["spin"],
+        "descriptor": {"type": "se_e2_a", **config["descriptor"]},
+        "fitting_net": {"type": "ener", **config["fitting_net"]},
+    }
+
+
+def _model(parameters: Parameters) -> Tree:
+    """Return the ``model`` entry of a file."""
+    config = parameters.config
+    use_spin: list[bool] = config["spin"]["use_spin"]
+    n_types = len(use_spin)
+    pseudo = list(range(n_types, 2 * n_types))
+    placeholders = [t for t, use in zip(pseudo, use_spin, strict=True) if not use]
+    excluded = [[t, other] for t in placeholders for other in range(2 * n_types)]
+    types = [*config["type_map"], *(f"{s}_spin" for s in config["type_map"])]
+    bias = parameters.bias.numpy()
+    return {
+        "type": "spin_ener",
+        "spin": config["spin"],
+        "backbone_model": {
+            "@class": "Model",
+            "@version": 2,
+            "type": "standard",
+            "type_map": types,
+            "pair_exclude_types": excluded,
+            "atom_exclude_types": pseudo,
+            "rcond": None,
+            "preset_out_bias": None,
+            "descriptor": _descriptor(parameters, types, excluded),
+            "fitting": _fitting(parameters, types, pseudo),
+            "@variables": {
+                "out_bias": bias[None, :, None],
+                "out_std": np.ones((1, len(bias), 1)),
+            },
+        },
+    }
+
+
+def _descriptor(
+    parameters: Parameters, types: list[str], excluded: list[list[int]]
+) -> Tree:
+    config = parameters.config["descriptor"]
+    return {
+        "@class": "Descriptor",
+        "@version": 2,
+        "type": "se_e2_a",
+        **config,
+        "sel": config["sel"] * 2,
+        "precision": "float64",
+        "exclude_types": excluded,
+        "type_map": types,
+        "trainable": True,
+        "spin": None,
+        "env_mat": {
+            "rcut": config["rcut"],
+            "rcut_smth": config["rcut_smth"],
+            "protection": config["env_protection"],
+        },
+        "embeddings": {
+            "@class": "NetworkCollection",
+            "@version": 1,
+            "ndim": 1 if config["type_one_side"] else 2,
+            "ntypes": len(types),
+            "network_type": "embedding_network",
+            "networks": [
+                {
+                    "@class": "EmbeddingNetwork",
+                    "@version": 2,
+                    "in_dim": 1,
+                    "bias": True,
+                    **_network(layers, config),
+                }
+                for layers in parameters.embeddings
+            ],
+        },
+        "@variables": {
+            "davg": parameters.davg.numpy(),
+            "dstd": parameters.dstd.numpy(),
+        },
+    }
+
+
+def _fitting(parameters: Parameters, types: list[str], pseudo: list[int]) -> Tree:
+    config = parameters.config["fitting_net"]
+    dim = parameters.fittings[0][0]["matrix"].shape[0]
+    return {
+        "@class": "Fitting",
+        "@version": 1,
+        "type": "ener",
+        "var_name": "energy",
+        "ntypes": len(types),
+        "dim_descrpt": dim,
+        "dim_out": 1,
+        **config,
+        "numb_fparam": 0,
+        "numb_aparam": 0,
+        "precision": "float64",
+        "mixed_types": False,
+        "exclude_types": pseudo,
+        "type_map": types,
+        "rcond": None,
+        "atom_ener": [],
+        "tot_ener_zero": False,
+        "trainable": [True] * (len(config["neuron"]) + 1),
+        "layer_name": None,
+        "use_aparam_as_mask": False,
+        "spin": None,
+        "nets": {
+            "@class": "NetworkCollection",
+            "@version": 1,
+            "ndim": 1,
+            "ntypes": len(types),
+            "network_type": "fitting_network",
+            "networks": [
+                {
+                    "@class": "FittingNetwork",
+                    "@version": 1,
+                    "in_dim": dim,
+                    "out_dim": 1,
+                    "bias_out": True,
+                    **_network(layers, config),
+                }
+                for layers in parameters.fittings
+            ],
+        },
+        "@variables": {
+            "bias_atom_e": np.zeros((len(types), 1)),
+            "fparam_avg": None,
+            "fparam_inv_std": None,
+            "aparam_avg": None,
+            "aparam_inv_std": None,
+        },
+    }
+
+
+def _network(layers: Layers, config: dict[str, Any]) -> Tree:
+    """Return the entries that embedding and fitting networks share."""
+    n_hidden = len(config["neuron"])
+    return {
+        "neuron": config["neuron"],
+        "activation_function": config["activation_function"],
+        "resnet_dt": config["resnet_dt"],
+        "precision": "float64",
+        "layers": [
+            {
+                "@class": "Layer",
+                "@version": 2,
+                "bias": True,
+                "use_timestep": "idt" in layer,
+                "activation_function": (
+                    config["activation_function"] if k < n_hidden else "none"
+                ),
+                "resnet": k < n_hidden,
+                "precision": "float64",
+                "trainable": True,
+                "@variables": {
+                    short: layer[name].numpy() if name in layer else None
+                    for short, name in _NAMES.items()
+                },
+            }
+            for k, layer in enumerate(layers)
+        ],
+    }

@@ -1,0 +1,247 @@
+"""DeePMD-kit models that run through their own TorchScript."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers
+from torch import Tensor
+
+from ...neighbors import PairList, build_pairs
+from ...system import System
+from .._base import Potential, Prediction
+from ._extended import Structure, Truncation
+from ._frozen import open_script
+from ._ops import declared_operators
+
+logger = logging.getLogger(__name__)
+
+
+class DeepmdScript(Potential):
+    """A frozen model of DeePMD-kit as a Potential, whatever its descriptor.
+
+    The program is given this package's pairs instead of its own search among
+    all pairs, so that large systems and any subset of periodic directions work.
+    Structures of a batch are evaluated one after the other, in the precision
+    of the model. The per-atom energies of :meth:`forward` are differentiable,
+    also twice. A model without spins does not see the moments.
+
+    Where an atom has more neighbours than the model has slots, the nearest are
+    kept, and which of two at equal distance is up to the order of the search (a
+    non-magnetic atom and its placeholder always are). Small structures are then
+    left to the program's own search, so that they get DeePMD-kit's numbers.
+
+    Such a potential can be a member of sums and committees, but cannot be
+    stored in a ``model.pt``, which holds plain data only: keep the ``.pth``.
+
+    Parameters
+    ----------
+    path : path
+        A ``.pth`` file written by ``dp --pt freeze``.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot run here; says what is missing.
+    """
+
+    _type_of: Tensor
+    _scales: Tensor
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.path = Path(path)
+        script = open_script(path)
+        # By device, in a dictionary that torch does not look into: the precision
+        # of the program must not change with that of the potential.
+        self._scripts = {torch.device("cpu"): script}
+        self._refuse_what_cannot_be_given(script)
+        self.uses_spins = hasattr(script, "has_spin") and bool(script.has_spin())
+        numbers = [atomic_numbers[symbol] for symbol in script.get_type_map()]
+        scales = [0.0] * len(numbers)
+        if self.uses_spins:
+            scales = script.virtual_scale_mask.tolist()
+            self.magnetic_species = frozenset(
+                z for z, scale in zip(numbers, scales, strict=True) if scale
+            )
+        self.species = frozenset(numbers)
+        type_of = torch.zeros(max(atomic_numbers.values()) + 1, dtype=torch.int64)
+        type_of[numbers] = torch.arange(len(numbers))
+        self.register_buffer("_type_of", type_of, persistent=False)
+        scale_of = torch.tensor(scales, dtype=torch.float64)
+        self.register_buffer("_scales", scale_of, persistent=False)
+        self._cutoff = float(script.get_rcut())
+        self._truncation = Truncation.of(script, pseudo_atoms=self.uses_spins)
+        self._warned = False
+        self._try_it(numbers[0])
+
+    def _refuse_what_cannot_be_given(self, script: torch.jit.ScriptModule) -> None:
+        """Raise ValueError for types and inputs that this package does not know."""
+        unknown = [s for s in script.get_type_map() if not atomic_numbers.get(s)]
+        if unknown:
+            raise ValueError(
+                f"{self.path} has the types {', '.join(unknown)}, which are no elements"
+            )
+        model = getattr(script, "backbone_model", script)
+        default = hasattr(model, "has_default_fparam") and model.has_default_fparam()
+        if script.get_dim_aparam() or (script.get_dim_fparam() and not default):
+            raise ValueError(
+                f"{self.path} needs frame or atomic parameters (fparam, aparam), which "
+                "cannot be given here; only models with default values work"
+            )
+        if hasattr(script, "has_spin") and not hasattr(script, "virtual_scale_mask"):
+            raise ValueError(
+                f"{self.path} is a {script.original_name}, which takes spins otherwise "
+                "than as pseudo-atoms; that is not supported"
+            )
+
+    def _try_it(self, number: int) -> None:
+        """Raise ValueError if the program does not run on a single atom."""
+        atom = Atoms([number], magmoms=[[0.0, 0.0, 0.0]])
+        try:
+            self.evaluate(System.from_atoms(atom))
+        except (RuntimeError, torch.jit.Error) as error:
+            operator = re.search(r"deepmd::\w+", str(error))
+            if operator:
+                reason = (
+                    f"it calls the operator {operator[0]} of deepmd-kit; if it is "
+                    "compressed, use the model it was compressed from"
+                )
+            else:
+                reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"{self.path} cannot run here: {reason}") from error
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the path."""
+        return {"path": str(self.path)}
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance of a site from its centre, A."""
+        return self._cutoff
+
+    def pair_cutoff(self, system: System) -> float:
+        """Return the cutoff plus the arms of the pseudo-atoms on both sides, A."""
+        arms = self._arms(system).detach().norm(dim=1)
+        return self.cutoff + 2.0 * float(arms.max())
+
+    def _arms(self, system: System) -> Tensor:
+        """Return the vectors (N, 3) from the atoms to their pseudo-atoms, A."""
+        types = self._type_of[system.species]
+        return system.spins * self._scales[types][:, None].to(system.dtype)
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV; differentiable in everything."""
+        outputs = [self._run(s)["atom_energy"] for s in self._split(system, pairs)]
+        return torch.cat([x.flatten() for x in outputs]).to(system.dtype)
+
+    def evaluate(
+        self,
+        system: System,
+        pairs: PairList | None = None,
+        *,
+        forces: bool = True,
+        magnetic_forces: bool = True,
+        virial: bool = True,
+        create_graph: bool = False,
+    ) -> Prediction:
+        """Return energy and derivatives, which the program computes by itself.
+
+        See :meth:`Potential.evaluate`.
+        """
+        if create_graph:
+            return super().evaluate(
+                system,
+                pairs,
+                forces=forces,
+                magnetic_forces=magnetic_forces,
+                virial=virial,
+                create_graph=True,
+            )
+        self.check(system)
+        system = System(*(x.detach() for x in vars(system).values()))
+        if pairs is None:
+            pairs = build_pairs(system, self.pair_cutoff(system))
+        outputs = [self._run(structure) for structure in self._split(system, pairs)]
+
+        def joined(name: str, *shape: int) -> Tensor:
+            parts = [output[name].detach().reshape(shape) for output in outputs]
+            return torch.cat(parts).to(system.dtype)
+
+        energies = joined("atom_energy", -1)
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=joined("force", -1, 3) if forces else None,
+            magnetic_forces=joined("force_mag", -1, 3) if magnetic_forces else None,
+            virial=joined("virial", -1, 3, 3) if virial else None,
+        )
+
+    def _split(self, system: System, pairs: PairList) -> Iterator[Structure]:
+        """Yield the structures of a batch."""
+        arms, types = self._arms(system), self._type_of[system.species]
+        counts = system.counts().tolist()
+        starts = torch.tensor([0, *counts], device=system.device).cumsum(0)
+        bounds = torch.searchsorted(pairs.i, starts).tolist()
+        for b, start in enumerate(starts[:-1].tolist()):
+            atoms = slice(start, start + counts[b])
+            part = slice(bounds[b], bounds[b + 1])
+            yield Structure(
+                system.positions[atoms].double(),
+                system.spins[atoms].double(),
+                arms[atoms].double(),
+                types[atoms],
+                system.cell[b].double(),
+                system.pbc[b],
+                PairList(
+                    pairs.i[part] - start,
+                    pairs.j[part] - start,
+                    pairs.shift[part].double(),
+                    pairs.cutoff,
+                ),
+            )
+
+    def _run(self, structure: Structure) -> dict[str, Tensor]:
+        """Return the program's output; forces are those on the atoms."""
+        device = structure.positions.device
+        if device not in self._scripts:
+            self._scripts[device] = open_script(self.path, device)
+        script = self._scripts[device]
+        crowded = self._truncation.happens(structure)
+        if crowded and not self._warned:
+            self._warned = True
+            logger.warning(
+                "some atoms have more neighbours than %s has slots; the nearest are "
+                "kept, as in DeePMD-kit, and the energy is no longer smooth: use a "
+                "model with a larger sel for such densities",
+                self.path,
+            )
+        with declared_operators(), torch.enable_grad(), _without_compilation():
+            if crowded and structure.can_be_searched(self.cutoff):
+                output = script(**structure.alone(self.uses_spins))
+            else:
+                extended = structure.extended(self._truncation.width)
+                output = script.forward_lower(**extended.inputs(self.uses_spins))
+                for name in ("force", "force_mag") if self.uses_spins else ("force",):
+                    output[name] = extended.gather(output[f"extended_{name}"])
+        if not self.uses_spins:
+            output["force_mag"] = torch.zeros_like(output["force"])
+        return dict(output)
+
+
+def _without_compilation() -> AbstractContextManager[None]:
+    """Let programs run as they are.
+
+    TorchScript would specialise them for seconds in the first runs, which does not
+    make these programs faster.
+    """
+    return torch.jit.optimized_execution(False)

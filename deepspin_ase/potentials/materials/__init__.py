@@ -1,0 +1,1 @@
+"""Ready potentials of materials."""

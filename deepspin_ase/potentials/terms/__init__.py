@@ -1,0 +1,1 @@
+"""Analytic terms of Hamiltonians of atoms and moments."""

@@ -1,0 +1,231 @@
+"""Exchange between pairs of moments: Heisenberg, Dzyaloshinskii-Moriya, biquadratic.
+
+Pairs are counted once, and e = m/|m| are unit vectors, so the energies do not
+depend on the lengths of the moments and the magnetic forces are transverse.
+:class:`MomentExchange` couples the moments themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ... import _validate as _arguments
+from ...system import System
+from .._registry import register
+from ..radial import Radial
+from ._sites import Bonds, RadialTerm, of_elements, unit_spins
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dim=1)
+
+
+@register
+class Heisenberg(RadialTerm):
+    """Heisenberg exchange, E = -sum_{i<j} J(r_ij) e_i.e_j.
+
+    J > 0 is ferromagnetic.
+
+    Parameters
+    ----------
+    radial : Radial
+        J(r), eV.
+    subtract_collinear : bool
+        Measure the energy from the ferromagnet, e_i.e_j -> e_i.e_j - 1, so that
+        the exchange of a ferromagnet exerts no force: for lattice terms that
+        were fitted to the ferromagnetic state and hold its exchange already.
+    elements : pair of symbols, optional
+        Restrict the term to pairs of these two elements, in either order.
+    """
+
+    def __init__(
+        self,
+        radial: Radial,
+        *,
+        subtract_collinear: bool = False,
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(radial, elements=elements)
+        self.subtract_collinear = subtract_collinear
+
+    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
+        """Return -J e_i.e_j of each bond, eV."""
+        e = unit_spins(system)
+        alignment = _dot(e[bonds.i], e[bonds.j])
+        if self.subtract_collinear:
+            alignment = alignment - 1.0
+        return -self.radial(bonds.distances) * alignment
+
+
+@register
+class MomentExchange(RadialTerm):
+    """Exchange of moments of varying length, E = -sum_{i<j} J(r_ij) m_i.m_j.
+
+    Together with :class:`Landau` this is the Heisenberg-Landau Hamiltonian: with
+    moments m = g S mu_B, divide a coupling given for the spins S by g^2.
+
+    Parameters
+    ----------
+    radial : Radial
+        J(r), eV/mu_B^2.
+    subtract_collinear : bool
+        Measure the energy from the ferromagnet of the same lengths,
+        m_i.m_j -> m_i.m_j - |m_i||m_j|; see :class:`Heisenberg`.
+    elements : pair of symbols, optional
+        Restrict the term to pairs of these two elements, in either order.
+
+    References
+    ----------
+    Ma, Dudarev, Woo, Phys. Rev. B 85, 184301 (2012),
+    doi:10.1103/PhysRevB.85.184301.
+    """
+
+    def __init__(
+        self,
+        radial: Radial,
+        *,
+        subtract_collinear: bool = False,
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(radial, elements=elements)
+        self.subtract_collinear = subtract_collinear
+
+    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
+        """Return -J m_i.m_j of each bond, eV."""
+        a, b = system.spins[bonds.i], system.spins[bonds.j]
+        product = _dot(a, b)
+        if self.subtract_collinear:
+            product = product - a.norm(dim=1) * b.norm(dim=1)
+        return -self.radial(bonds.distances) * product
+
+
+@register
+class Biquadratic(RadialTerm):
+    """Biquadratic exchange, E = -sum_{i<j} B(r_ij) (e_i.e_j)^2.
+
+    B > 0 favours collinear order.
+
+    Parameters
+    ----------
+    radial : Radial
+        B(r), eV.
+    elements : pair of symbols, optional
+        Restrict the term to pairs of these two elements, in either order.
+    """
+
+    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
+        """Return -B (e_i.e_j)^2 of each bond, eV."""
+        e = unit_spins(system)
+        return -self.radial(bonds.distances) * _dot(e[bonds.i], e[bonds.j]) ** 2
+
+
+@register
+class DzyaloshinskiiMoriya(RadialTerm):
+    """Dzyaloshinskii-Moriya exchange, E = -sum_{i<j} D_ij.(e_i x e_j).
+
+    The vector D_ij = D(r) d_ij must change sign with the order of the two atoms,
+    D_ij = -D_ji, for the energy to be one of the pair. With r^ the unit vector
+    from i to j, d_ij is, by ``direction``,
+
+    ``"bond"``
+        r^: chiral crystals such as B20 (Bloch-type spirals).
+    ``"interfacial"``
+        n x r^ with n along ``axis``: inversion broken along n, as at a film's
+        surface (Neel-type spirals).
+    ``"vector"``
+        A fixed unit vector v along ``vector``, oriented in one of two ways.
+        With ``axis`` n, d_ij = (n.r^) v: plus v along bonds parallel to n,
+        minus v along antiparallel ones, none across. Without it, ``elements``
+        must be two different ones, and d_ij = v from the first to the second.
+
+    Parameters
+    ----------
+    radial : Radial
+        D(r), eV; either sign.
+    direction : {"bond", "interfacial", "vector"}
+    axis : (3,) sequence, optional
+        The direction n, of any length.
+    vector : (3,) sequence, optional
+        The direction v, of any length: the strength is D(r).
+    elements : pair of symbols, optional
+        Restrict the term to pairs of these two elements.
+
+    Raises
+    ------
+    ValueError
+        If the direction is unknown, or axis and vector do not fit it.
+
+    References
+    ----------
+    Moriya, Phys. Rev. 120, 91 (1960), doi:10.1103/PhysRev.120.91; interfacial
+    form: Fert and Levy, Phys. Rev. Lett. 44, 1538 (1980),
+    doi:10.1103/PhysRevLett.44.1538.
+    """
+
+    def __init__(
+        self,
+        radial: Radial,
+        *,
+        direction: str = "bond",
+        axis: Sequence[float] | None = None,
+        vector: Sequence[float] | None = None,
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(radial, elements=elements)
+        self.direction = direction
+        self.axis = None if axis is None else _arguments.vector("axis", axis)
+        self.vector = None if vector is None else _arguments.vector("vector", vector)
+        self._check_direction()
+
+    def _check_direction(self) -> None:
+        allowed = {"bond": (), "interfacial": ("axis",), "vector": ("axis", "vector")}
+        if self.direction not in allowed:
+            raise ValueError(
+                f"direction must be one of {', '.join(allowed)}, got {self.direction!r}"
+            )
+        for name in ("axis", "vector"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if name not in allowed[self.direction]:
+                raise ValueError(f"direction {self.direction!r} takes no {name}")
+            _arguments.direction(name, value)
+        if self.direction == "interfacial" and self.axis is None:
+            raise ValueError("direction 'interfacial' needs an axis")
+        if self.direction == "vector" and self.vector is None:
+            raise ValueError("direction 'vector' needs a vector")
+        ordered = self.elements is not None and self.elements[0] != self.elements[1]
+        if self.direction == "vector" and self.axis is None and not ordered:
+            raise ValueError(
+                "a fixed vector needs an orientation of the bonds: give an axis, or "
+                "elements of two kinds, from the first to the second"
+            )
+
+    def _vectors(self, system: System, bonds: Bonds) -> Tensor:
+        """Return d_ij of each bond, (E, 3)."""
+        r = bonds.directions
+        if self.direction == "bond":
+            return r
+        axis = None
+        if self.axis is not None:
+            axis = r.new_tensor(_arguments.direction("axis", self.axis))
+        if self.direction == "interfacial":
+            assert axis is not None
+            return torch.linalg.cross(axis.expand_as(r), r)
+        assert self.vector is not None
+        v = r.new_tensor(_arguments.direction("vector", self.vector))
+        if axis is not None:
+            return (r @ axis)[:, None] * v
+        assert self.elements is not None
+        forward = of_elements(system, self.elements[:1])[bonds.i]
+        return torch.where(forward[:, None], v, -v)
+
+    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
+        """Return -D_ij.(e_i x e_j) of each bond, eV."""
+        e = unit_spins(system)
+        chirality = torch.linalg.cross(e[bonds.i], e[bonds.j])
+        projection = _dot(self._vectors(system, bonds), chirality)
+        return -self.radial(bonds.distances) * projection

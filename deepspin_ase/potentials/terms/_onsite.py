@@ -1,0 +1,148 @@
+"""Energies of single moments: anisotropy, Landau expansion, external field.
+
+Atoms without a moment contribute nothing, not even a magnetic force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import _validate as _arguments
+from ...units import MU_B
+from .._registry import register
+from ._sites import SiteTerm
+
+
+def _unit(moments: Tensor) -> Tensor:
+    return moments / moments.norm(dim=1, keepdim=True)
+
+
+@register
+class UniaxialAnisotropy(SiteTerm):
+    """Uniaxial anisotropy, E = -K sum_i (e_i.n)^2 with e = m/|m|.
+
+    Parameters
+    ----------
+    K : float
+        eV per atom; K > 0 makes n the easy axis, K < 0 the hard axis.
+    axis : (3,) sequence
+        The direction n, of any length.
+    elements : sequence of symbols, optional
+        Restrict the term to atoms of these elements.
+    """
+
+    def __init__(
+        self, K: float, axis: Sequence[float], *, elements: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(elements=elements)
+        self.K = _arguments.finite("K", K)
+        self.axis = _arguments.vector("axis", axis)
+        self._direction = _arguments.direction("axis", axis)
+
+    def site_energies(self, moments: Tensor) -> Tensor:
+        """Return -K (e.n)^2, eV."""
+        return -self.K * (_unit(moments) @ moments.new_tensor(self._direction)) ** 2
+
+
+@register
+class CubicAnisotropy(SiteTerm):
+    """Cubic anisotropy of the direction cosines a, b, c of each moment.
+
+    E = sum_i K1 (a^2 b^2 + b^2 c^2 + c^2 a^2) + K2 a^2 b^2 c^2. With K1 > 0 and
+    K2 = 0 the cube axes are easy, as in bcc Fe.
+
+    Parameters
+    ----------
+    K1, K2 : float
+        eV per atom.
+    axes : (3, 3) sequence, optional
+        Orthogonal cube axes as rows, of any length; Cartesian if omitted.
+    elements : sequence of symbols, optional
+        Restrict the term to atoms of these elements.
+    """
+
+    def __init__(
+        self,
+        K1: float,
+        K2: float = 0.0,
+        *,
+        axes: Sequence[Sequence[float]] | None = None,
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(elements=elements)
+        self.K1 = _arguments.finite("K1", K1)
+        self.K2 = _arguments.finite("K2", K2)
+        frame = ((1, 0, 0), (0, 1, 0), (0, 0, 1)) if axes is None else axes
+        rows = [_arguments.vector("axes", axis) for axis in frame]
+        self.axes = None if axes is None else rows
+        self._frame = [_arguments.direction("axes", axis) for axis in rows]
+        matrix = np.array(self._frame)
+        if len(rows) != 3 or not np.allclose(matrix @ matrix.T, np.eye(3)):
+            raise ValueError(f"axes must be three orthogonal vectors, got {axes!r}")
+
+    def site_energies(self, moments: Tensor) -> Tensor:
+        """Return the anisotropy energies, eV."""
+        cosines = _unit(moments) @ moments.new_tensor(self._frame).T
+        a, b, c = (cosines**2).unbind(dim=1)
+        return self.K1 * (a * b + b * c + c * a) + self.K2 * a * b * c
+
+
+@register
+class Landau(SiteTerm):
+    """Landau expansion in the length of the moment, E = sum_i sum_n c_n |m_i|^(2n).
+
+    Parameters
+    ----------
+    coefficients : sequence of float
+        c_1, c_2, ... in eV/mu_B^2, eV/mu_B^4, ...; there is no constant term.
+    elements : sequence of symbols, optional
+        Restrict the term to atoms of these elements.
+    """
+
+    def __init__(
+        self,
+        coefficients: Sequence[float],
+        *,
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(elements=elements)
+        if len(coefficients) == 0:
+            raise ValueError("Landau needs at least one coefficient")
+        self.coefficients = tuple(
+            _arguments.finite("coefficients", c) for c in coefficients
+        )
+
+    def site_energies(self, moments: Tensor) -> Tensor:
+        """Return the polynomial in |m|^2, eV."""
+        square = moments.square().sum(dim=1)
+        total = torch.zeros_like(square)
+        for coefficient in reversed(self.coefficients):
+            total = (total + coefficient) * square
+        return total
+
+
+@register
+class Zeeman(SiteTerm):
+    """Energy in a uniform external field, E = -mu_B sum_i m_i.B.
+
+    Parameters
+    ----------
+    field_T : (3,) sequence
+        Flux density B, T. A moment of 1 mu_B along it gains 5.79e-5 eV/T.
+    elements : sequence of symbols, optional
+        Restrict the term to atoms of these elements.
+    """
+
+    def __init__(
+        self, field_T: Sequence[float], *, elements: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(elements=elements)
+        self.field_T = _arguments.vector("field_T", field_T)
+
+    def site_energies(self, moments: Tensor) -> Tensor:
+        """Return -mu_B m.B, eV."""
+        return -MU_B * (moments @ moments.new_tensor(self.field_T))

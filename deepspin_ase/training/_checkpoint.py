@@ -1,0 +1,89 @@
+"""Checkpoints: all that a bit-for-bit continuation of a training run needs."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._files import written_whole
+from ..data import LABELS, Dataset
+
+
+def fingerprint(datasets: Iterable[Dataset]) -> str:
+    """Return a digest of the structures and labels, wherever they are stored."""
+    digest = hashlib.sha256()
+    for dataset in datasets:
+        for frame in dataset:
+            for name in ("numbers", "positions", "cell", "pbc", "spins", *LABELS):
+                value = getattr(frame, name)
+                digest.update(name.encode())
+                if value is not None:
+                    digest.update(np.ascontiguousarray(value).tobytes())
+        digest.update(b"end")
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write plain data and tensors, whole or not at all."""
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_checkpoint(
+    path: Path, *, run: dict[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """Read what :func:`write_checkpoint` wrote for the same ``run``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged, or its entry ``run`` is another one.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: there is nothing to resume")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        recorded = state["run"]
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint of a training run") from error
+    if recorded != run:
+        differs = ", ".join(k for k in run if recorded.get(k) != run[k])
+        raise ValueError(
+            f"{path} belongs to another training run ({differs or 'keys'} differ); "
+            "train into a new folder, or start from its model with init_model"
+        )
+    return state
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold back Ctrl-C, so that a step is done whole or not at all.
+
+    Yields a function that tells whether to stop. A second Ctrl-C interrupts
+    at once. Without effect outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

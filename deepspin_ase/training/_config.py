@@ -1,0 +1,194 @@
+"""The training file: what to train, on what, and how."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from .._config import Configuration, read_mapping
+from ..potentials.networks._config import DeepSpinConfig
+from ._deepmd_input import from_deepmd_input
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class DataConfig(Configuration):
+    """Where the labelled frames are.
+
+    Attributes
+    ----------
+    training, validation : list of str
+        Files or folders (DeePMD npy, mixed npy, extxyz), relative to the
+        training file. Without validation data, errors are reported on the
+        training data alone.
+    """
+
+    training: Annotated[list[str], Field(min_length=1)]
+    validation: list[str] = Field(default=[])
+
+
+class LearningRateConfig(Configuration):
+    """Warm-up, then decay from ``start_lr`` to ``stop_lr``.
+
+    Attributes
+    ----------
+    start_lr, stop_lr : float
+    decay : "exp" or "cosine"
+    warmup_steps : int
+        Steps of linear rise from zero.
+    """
+
+    start_lr: Annotated[float, Field(gt=0)] = 1e-3
+    stop_lr: Annotated[float, Field(gt=0)] = 1e-6
+    decay: Literal["exp", "cosine"] = "exp"
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stop_lr > self.start_lr:
+            raise ValueError("stop_lr must not exceed start_lr")
+        return self
+
+
+class LossConfig(Configuration):
+    """Weights of the squared errors, under DeePMD-kit's names.
+
+    A weight runs from start to limit as the learning rate decays,
+    p = limit + (start - limit) lr / start_lr. Units: energies in eV per root of
+    the number of atoms, forces in eV/A, magnetic forces in eV/mu_B, virial in eV
+    per root of the number of atoms.
+
+    Attributes
+    ----------
+    start_pref_e, limit_pref_e : float
+        Energy.
+    start_pref_fr, limit_pref_fr : float
+        Forces.
+    start_pref_fm, limit_pref_fm : float
+        Magnetic forces of the magnetic atoms.
+    start_pref_v, limit_pref_v : float
+        Virial.
+    huber_delta : float, optional
+        Errors beyond it count linearly (Huber); quadratic everywhere if unset.
+    """
+
+    start_pref_e: Weight = 0.02
+    limit_pref_e: Weight = 1.0
+    start_pref_fr: Weight = 1000.0
+    limit_pref_fr: Weight = 1.0
+    start_pref_fm: Weight = 1000.0
+    limit_pref_fm: Weight = 1.0
+    start_pref_v: Weight = 0.0
+    limit_pref_v: Weight = 0.0
+    huber_delta: Annotated[float, Field(gt=0)] | None = None
+
+
+class RunConfig(Configuration):
+    """The optimisation itself.
+
+    Attributes
+    ----------
+    numb_steps : int
+    batch_size : int
+        Frames per step and process.
+    seed : int
+        Of the initial weights, the order of frames and the augmentation.
+    precision : "float64" or "float32"
+        Of the network while it trains; labels and the saved model are float64.
+    weight_decay : float
+        Of AdamW.
+    gradient_clip : float, optional
+        Largest norm of the gradient.
+    averaging : float
+        Decay of the running average of the weights that becomes the model; 0
+        keeps the last weights.
+    time_reversal : bool
+        Turn all moments of a frame around, with probability one half.
+    spin_rotation : bool
+        Turn all moments of a frame by a random rotation: exact symmetry
+        without spin-orbit coupling only.
+    disp_freq : int
+        Steps between validations.
+    save_freq : int
+        Steps between checkpoints.
+    tensorboard : bool
+        Write TensorBoard logs too (extra ``tensorboard``).
+    """
+
+    numb_steps: Count
+    batch_size: Count = 1
+    seed: int = 0
+    precision: Literal["float64", "float32"] = "float64"
+    weight_decay: Weight = 0.0
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+    averaging: Fraction = 0.0
+    time_reversal: bool = False
+    spin_rotation: bool = False
+    disp_freq: Count = 1000
+    save_freq: Count = 1000
+    tensorboard: bool = False
+
+
+class TrainingConfig(Configuration):
+    """A whole training file.
+
+    Attributes
+    ----------
+    model : DeepSpinConfig
+    baseline : str, optional
+        A potential that the network corrects: a model file, or the name of a
+        shipped model. The network then starts from zero.
+    init_model : str, optional
+        A trained model of the same architecture to start from.
+    data : DataConfig
+    learning_rate : LearningRateConfig
+    loss : LossConfig
+    training : RunConfig
+    """
+
+    model: DeepSpinConfig
+    baseline: str | None = None
+    init_model: str | None = None
+    data: DataConfig
+    learning_rate: LearningRateConfig = LearningRateConfig()
+    loss: LossConfig = LossConfig()
+    training: RunConfig
+
+
+def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
+    """Read a training file: YAML, or an input.json of DeePMD-kit.
+
+    Paths of data are taken relative to the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is not YAML, a key is unknown or missing, or a value unfit.
+    """
+    path = Path(path)
+    values = read_mapping(path)
+    training = values.get("training")
+    if isinstance(training, Mapping) and "training_data" in training:
+        values = from_deepmd_input(values)
+    config = TrainingConfig.from_dict(values)
+
+    def absolute(paths: list[str]) -> list[str]:
+        return [str(path.parent / p) for p in paths]
+
+    data = DataConfig(
+        training=absolute(config.data.training),
+        validation=absolute(config.data.validation),
+    )
+    update: dict[str, Any] = {"data": data}
+    for name in ("baseline", "init_model"):
+        given = getattr(config, name)
+        if given is not None and (path.parent / given).is_file():
+            update[name] = str(path.parent / given)
+    return config.model_copy(update=update)

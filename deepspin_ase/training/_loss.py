@@ -1,0 +1,56 @@
+"""The training loss: weighted squared (or Huber) errors of the labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..potentials import Prediction
+from ._batch import Batch
+
+
+def training_loss(
+    prediction: Prediction,
+    batch: Batch,
+    weights: dict[str, float],
+    huber_delta: float | None = None,
+) -> Tensor:
+    """Return the weighted loss, a scalar tensor.
+
+    The mean squared errors of the labelled numbers of every kind: energy and
+    virial divided by the root of the number of atoms, forces and magnetic forces
+    per component, as in DeePMD-kit's ``ener_spin``.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    batch : Batch
+    weights : dict
+        By name of the quantity; what is missing in labels or prediction is
+        left out.
+    huber_delta : float, optional
+        Errors beyond it count linearly.
+    """
+    counts = batch.system.counts()
+    scale = {
+        "energy": counts.to(batch.energy).rsqrt(),
+        "virial": counts.to(batch.energy).rsqrt()[:, None, None],
+    }
+    total = batch.energy.new_zeros(())
+    for name, factor in weights.items():
+        predicted = getattr(prediction, name)
+        if factor == 0.0 or predicted is None:
+            continue
+        label = getattr(batch, name)
+        known = ~torch.isnan(label)
+        if known.any():
+            error = ((predicted - label) * scale.get(name, 1.0))[known]
+            total = total + factor * _penalty(error, huber_delta).mean()
+    return total
+
+
+def _penalty(error: Tensor, delta: float | None) -> Tensor:
+    if delta is None:
+        return error.square()
+    size = error.abs()
+    return torch.where(size < delta, error.square(), delta * (2.0 * size - delta))

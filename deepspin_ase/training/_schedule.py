@@ -1,0 +1,36 @@
+"""How learning rate and loss weights run over the steps."""
+
+from __future__ import annotations
+
+import math
+
+from ._config import LearningRateConfig, LossConfig
+
+
+def decay_factor(config: LearningRateConfig, step: int, n_steps: int) -> float:
+    """Return lr / start_lr of a step, warm-up left out."""
+    progress = step / n_steps
+    floor = config.stop_lr / config.start_lr
+    if config.decay == "exp":
+        return math.exp(math.log(floor) * progress)
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def learning_rate(config: LearningRateConfig, step: int, n_steps: int) -> float:
+    """Return the learning rate of a step, warm-up included."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.start_lr * decay_factor(config, step, n_steps) * warmup
+
+
+def loss_weights(config: LossConfig, decay: float) -> dict[str, float]:
+    """Return the weight of every label, ``decay`` being lr / start_lr."""
+
+    def between(start: float, limit: float) -> float:
+        return limit + (start - limit) * decay
+
+    return {
+        "energy": between(config.start_pref_e, config.limit_pref_e),
+        "forces": between(config.start_pref_fr, config.limit_pref_fr),
+        "magnetic_forces": between(config.start_pref_fm, config.limit_pref_fm),
+        "virial": between(config.start_pref_v, config.limit_pref_v),
+    }

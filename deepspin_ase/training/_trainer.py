@@ -1,0 +1,394 @@
+"""Training of pseudo-atom networks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from .._files import written_whole
+from ..data import LABELS, Dataset
+from ..neighbors import build_pairs
+from ..potentials import DeepSpinNetwork, Potential, Sum, load_potential, save_potential
+from ._batch import Batch, collect, load_batches
+from ._checkpoint import (
+    deferred_interrupt,
+    fingerprint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from ._config import TrainingConfig
+from ._curve import append_row, brief, drop_rows_after, read_learning_curve
+from ._distributed import (
+    average_gradients,
+    local_device,
+    mean_over_processes,
+    process_group,
+)
+from ._energies import composition, element_energies, subtract_baseline
+from ._loss import training_loss
+from ._metrics import Comparison, compare
+from ._report import save_figures
+from ._sampling import FrameSampler
+from ._schedule import decay_factor, learning_rate, loss_weights
+
+logger = logging.getLogger(__name__)
+
+#: At most so many training frames are looked at when errors are reported.
+N_WATCHED = 32
+
+Errors = dict[str, Comparison]
+
+
+class Trainer:
+    """Trains a network on a data set, with everything that goes with it.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Its ``data`` section is not read again: the data are given here.
+    training, validation : Dataset
+        Without validation data, errors are reported on the training data alone.
+    output : path
+        Folder for ``model.pt``, ``checkpoint.pt``, ``lcurve.csv``, ``config.yaml``
+        and the figures; made if missing.
+    baseline : Potential, optional
+        What the network corrects; the trained potential is their sum. It must
+        have the symmetries that the augmentation uses.
+    device : str or torch.device, optional
+        CPU by default.
+
+    Raises
+    ------
+    ValueError
+        If the data are empty or do not fit the model.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        training: Dataset,
+        validation: Dataset | None = None,
+        *,
+        output: str | os.PathLike[str],
+        baseline: Potential | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        validation = validation or Dataset([])
+        _check_labels(training, validation)
+        self.config = config
+        self.output = Path(output)
+        self.baseline = baseline
+        self.device = local_device(torch.device(device or "cpu"))
+        self.step = 0
+        network = _initial_network(config)
+        whole = network if baseline is None else Sum([baseline, network])
+        self.frames = load_batches(training, whole)
+        self.validation_frames = load_batches(validation, whole)
+        self._sources = {
+            "training": f"{training.name} ({len(training)} frames)",
+            "validation": f"{validation.name} ({len(validation)} frames)"
+            if validation
+            else "none",
+        }
+        self._fingerprint = fingerprint([training, validation])
+        reduced = subtract_baseline(self.frames, baseline)
+        if config.init_model is None:
+            network.fit_statistics((b.system, b.pairs) for b in reduced)
+        network.energy_bias.zero_()
+        if baseline is not None and config.init_model is None:
+            network.silence()
+        self.element_energies = element_energies(network, reduced)
+        self._training = self._prepared(network, reduced)
+        self._validation = self._prepared(
+            network, subtract_baseline(self.validation_frames, baseline)
+        )
+        self._build(network)
+
+    def _prepared(
+        self, network: DeepSpinNetwork, batches: Sequence[Batch]
+    ) -> list[Batch]:
+        """Leave only what the network must learn, in training precision."""
+        dtype = getattr(torch, self.config.training.precision)
+        return [
+            replace(
+                batch,
+                energy=batch.energy
+                - composition(network, batch) @ self.element_energies,
+                # A baseline may reach farther than the network.
+                pairs=build_pairs(batch.system, network.pair_cutoff(batch.system)),
+            ).to(self.device, dtype)
+            for batch in batches
+        ]
+
+    def _build(self, network: DeepSpinNetwork) -> None:
+        run = self.config.training
+        self.network = network.to(self.device, getattr(torch, run.precision))
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=self.config.learning_rate.start_lr,
+            weight_decay=run.weight_decay,
+            fused=True,
+        )
+        for parameter in self.network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self._averaged = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(run.averaging)
+        )
+        self.sampler = FrameSampler(len(self._training), run.batch_size, seed=run.seed)
+        self._losses: list[float] = []
+
+    @property
+    def potential(self) -> Potential:
+        """The potential as trained so far, on the CPU in float64."""
+        network = DeepSpinNetwork(self.config.model)
+        network.load_state_dict(self._averaged.module.state_dict())
+        network.energy_bias.copy_(self.element_energies)
+        network.requires_grad_(False).eval()
+        return network if self.baseline is None else Sum([self.baseline, network])
+
+    def run(self, *, progress: bool | None = None) -> Potential:
+        """Train from the present step to the last and write everything.
+
+        Under torchrun every process takes its own share of each batch. When the
+        run is interrupted, the step is finished and a checkpoint written.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            Show a progress bar; by default only on a terminal.
+
+        Returns
+        -------
+        Potential
+            Also saved as ``model.pt``.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no longer finite; the last checkpoint stays.
+        """
+        with process_group(self.device) as (rank, world):
+            if rank == 0:
+                self.output.mkdir(parents=True, exist_ok=True)
+                self._write_config()
+                drop_rows_after(self._curve, self.step)
+            self._loop(rank, world, progress)
+            if rank == 0:
+                self._finish()
+        return self.potential
+
+    def _loop(self, rank: int, world: int, progress: bool | None) -> None:
+        run = self.config.training
+        hidden = rank > 0 or (None if progress is None else not progress)
+        logged = run.tensorboard and rank == 0
+        tensorboard = _tensorboard(self.output) if logged else None
+        with (
+            deferred_interrupt() as stopped,
+            tqdm(
+                total=run.numb_steps, initial=self.step, disable=hidden, unit="step"
+            ) as bar,
+        ):
+            while self.step < run.numb_steps:
+                loss = self._advance(rank, world)
+                loss, stop = mean_over_processes(loss, float(stopped()))
+                if rank == 0:
+                    self._losses.append(loss)
+                bar.update()
+                last = self.step == run.numb_steps
+                if rank == 0 and (self.step % run.disp_freq == 0 or last):
+                    row = self._report()
+                    bar.set_postfix_str(brief(row))
+                    for name, value in row.items():
+                        if tensorboard is not None:
+                            tensorboard.add_scalar(name, value, self.step)
+                due = self.step % run.save_freq == 0 or last
+                if rank == 0 and (due or stop):
+                    self.save_checkpoint()
+                if stop:
+                    raise KeyboardInterrupt
+        if tensorboard is not None:
+            tensorboard.close()
+
+    def _advance(self, rank: int, world: int) -> float:
+        """Take one optimiser step; return the loss before it."""
+        run, schedule = self.config.training, self.config.learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(schedule, self.step, run.numb_steps)
+        chosen = self.sampler.draw(rank, world)
+        batch = Batch.cat([self._training[k] for k in chosen])
+        turns = self.sampler.turns(
+            rank, world, rotate=run.spin_rotation, reverse=run.time_reversal
+        )
+        if turns is not None:
+            batch = batch.with_turned_spins(turns.to(batch.energy))
+        decay = decay_factor(schedule, self.step, run.numb_steps)
+        weight = loss_weights(self.config.loss, decay)
+        prediction = self.network.evaluate(
+            batch.system,
+            batch.pairs,
+            forces=weight["forces"] > 0,
+            magnetic_forces=weight["magnetic_forces"] > 0,
+            virial=weight["virial"] > 0,
+            create_graph=True,
+        )
+        loss = training_loss(prediction, batch, weight, self.config.loss.huber_delta)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} at step {self.step}; lower start_lr or set "
+                "gradient_clip, and look at the data with 'deepspin data info'"
+            )
+        self.optimizer.zero_grad(set_to_none=False)
+        if loss.requires_grad:
+            loss.backward()
+        average_gradients(self.network.parameters())
+        if run.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), run.gradient_clip)
+        self.optimizer.step()
+        self._averaged.update_parameters(self.network)
+        self.step += 1
+        return value
+
+    def errors(self) -> dict[str, Errors]:
+        """Return the present errors on the validation and (some) training frames."""
+        network = self._averaged.module
+        assert isinstance(network, DeepSpinNetwork)
+        stride = max(1, len(self._training) // N_WATCHED)
+        watched = {"training": self._training[::stride]}
+        if self._validation:
+            watched["validation"] = self._validation
+        return {
+            kind: compare(network, collect(batches))
+            for kind, batches in watched.items()
+        }
+
+    @property
+    def _curve(self) -> Path:
+        return self.output / "lcurve.csv"
+
+    def _report(self) -> dict[str, float]:
+        """Append a line to the learning curve."""
+        row = {
+            "step": float(self.step),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": sum(self._losses) / len(self._losses),
+        }
+        self._losses = []
+        for kind, comparisons in self.errors().items():
+            for name, found in comparisons.items():
+                row[f"{kind}_rmse_{name}"] = found.rmse
+                row[f"{kind}_mae_{name}"] = found.mae
+        append_row(self._curve, row)
+        logger.info("step %d: %s", self.step, brief(row))
+        return row
+
+    def _finish(self) -> None:
+        """Write the model with its card, and the figures."""
+        potential = self.potential
+        kind = "validation" if self.validation_frames else "training"
+        comparisons = compare(potential, collect(self.validation_frames or self.frames))
+        card = {
+            "training": self.config.to_dict() | {"data": self._sources},
+            "baseline": None if self.baseline is None else type(self.baseline).__name__,
+            "errors": {
+                "on": kind,
+                **{
+                    name: {"rmse": found.rmse, "mae": found.mae}
+                    for name, found in comparisons.items()
+                },
+            },
+            "units": "eV, A, mu_B; magnetic forces are -dE/dm in eV/mu_B",
+            "parameters": sum(p.numel() for p in potential.parameters()),
+        }
+        save_potential(self.output / "model.pt", potential, card=card)
+        save_figures(self.output, read_learning_curve(self._curve), comparisons)
+
+    def _write_config(self) -> None:
+        with written_whole(self.output / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+
+    def save_checkpoint(self) -> None:
+        """Write ``checkpoint.pt``: all that a bit-for-bit continuation needs."""
+        state = {
+            "step": self.step,
+            "run": self._identity(),
+            "element_energies": self.element_energies,
+            "network": self.network.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state(),
+            "losses": self._losses,
+        }
+        write_checkpoint(self.output / "checkpoint.pt", state)
+
+    def restore(self) -> None:
+        """Continue from the checkpoint in the output folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is damaged, or belongs to another configuration or other data.
+        """
+        state = read_checkpoint(
+            self.output / "checkpoint.pt", run=self._identity(), device=self.device
+        )
+        self.step = state["step"]
+        self.element_energies = state["element_energies"].cpu()
+        self.network.load_state_dict(state["network"])
+        self._averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.restore(state["sampler"])
+        self._losses = state["losses"]
+
+    def _identity(self) -> dict[str, Any]:
+        config = self.config.to_dict()
+        del config["data"]
+        for name in ("disp_freq", "save_freq", "tensorboard"):
+            del config["training"][name]
+        return config | {"data": self._fingerprint}
+
+
+def _check_labels(training: Dataset, validation: Dataset) -> None:
+    if not len(training):
+        raise ValueError("there are no training frames")
+    for kind, dataset in (("training", training), ("validation", validation)):
+        if len(dataset) and not any(dataset.has(label) for label in LABELS):
+            raise ValueError(f"the {kind} data carry none of {', '.join(LABELS)}")
+
+
+def _initial_network(config: TrainingConfig) -> DeepSpinNetwork:
+    network = DeepSpinNetwork(config.model, seed=config.training.seed)
+    if config.init_model is None:
+        return network
+    start = load_potential(config.init_model)
+    parts = [p for p in start.modules() if isinstance(p, DeepSpinNetwork)]
+    if len(parts) != 1 or parts[0].config != config.model:
+        raise ValueError(
+            f"init_model {config.init_model} is not a network of the architecture "
+            "in the model section"
+        )
+    network.load_state_dict(parts[0].state_dict())
+    return network
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "training.tensorboard needs TensorBoard: "
+            "pip install 'deepspin-ase[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(folder / "tensorboard"))

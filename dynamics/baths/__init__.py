@@ -1,0 +1,1 @@
+"""Heat and pressure baths of lattice, spins and cell."""

@@ -1,0 +1,1 @@
+"""Drivers of spin and spin-lattice dynamics."""

@@ -1,0 +1,132 @@
+"""Canonical spin-lattice dynamics with Langevin baths for atoms and spins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase import Atoms, units
+
+from ...units import G_FACTOR
+from .._replicas import PerReplica, per_replica
+from ..baths._lattice_bath import LatticeBath
+from ..baths._spin_bath import SpinBath
+from ..integrators._schemes import Scheme, SemiImplicitB, as_scheme
+from ._atoms_sync import State
+from ._driver import SpinLatticeDynamics
+
+
+class SpinLatticeLangevin(SpinLatticeDynamics):
+    """Atoms and spins in contact with heat baths.
+
+    One step is BAOAB for the atoms (B. Leimkuhler and C. Matthews, Appl. Math. Res.
+    Express 2013, 34, doi:10.1093/amrx/abs010) with the stochastic LLG equation in
+    its middle:
+
+        B  P <- P + dt/2 F          A  R <- R + dt/2 P/M
+        O  P <- c P + sqrt((1 - c^2) M kT) xi,  c = exp(-friction dt)
+        S  dm/dt = -gamma/(1+alpha^2) [m x (B + b) + alpha/|m| m x (m x (B + b))]
+        A  R <- R + dt/2 P/M        B  P <- P + dt/2 F
+
+    The random field b has the variance 2 alpha kT/(gamma |m| dt), each atom's own
+    moment. With the default spin integrator a step takes two model calls.
+
+    Parameters
+    ----------
+    atoms, timestep
+        See :class:`~deepspin_ase.dynamics.SpinLatticeDynamics`, as for all
+        arguments that are not listed.
+    temperature_K : float or sequence
+        Of the lattice's bath; several numbers run as many replicas.
+    spin_temperature_K : float or sequence, optional
+        Of the spins' bath; the lattice's by default.
+    friction : float or sequence
+        Of the atoms, 1/ASE time (``0.01 / ase.units.fs``).
+    damping : float or sequence
+        Gilbert damping alpha of the spins.
+    g_factor : float
+    spin_integrator : str or Scheme
+        ``"sib"`` (default), ``"depondt-mertens"`` or ``"midpoint"``.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        timestep: float,
+        *,
+        temperature_K: PerReplica,
+        spin_temperature_K: PerReplica | None = None,
+        friction: PerReplica,
+        damping: PerReplica,
+        g_factor: float = G_FACTOR,
+        spin_integrator: str | Scheme = SemiImplicitB.name,
+        **kwargs: Any,
+    ) -> None:
+        self.scheme = as_scheme(spin_integrator)
+        self.g_factor = g_factor
+        super().__init__(atoms, timestep, **kwargs)
+        self.set_temperature(temperature_K, spin_temperature_K)
+        self._friction = per_replica("friction", friction, self.n_replicas)
+        self._damping = per_replica("damping", damping, self.n_replicas)
+        self._prepare()
+
+    def set_temperature(
+        self,
+        temperature_K: PerReplica,
+        spin_temperature_K: PerReplica | None = None,
+    ) -> None:
+        """Change the temperatures of the baths from the next step on."""
+        count = self.n_replicas
+        self.temperature_K = per_replica("temperature_K", temperature_K, count)
+        self.spin_temperature_K = per_replica(
+            "spin_temperature_K",
+            temperature_K if spin_temperature_K is None else spin_temperature_K,
+            count,
+        )
+        if hasattr(self, "_damping"):
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Bring parameters to the shape of the atoms."""
+        self._kT = self.per_atom(units.kB * self.temperature_K)
+        self._lattice = LatticeBath(self, friction=self._friction)
+        self._spins = SpinBath(
+            self,
+            damping=self._damping,
+            temperature_K=self.spin_temperature_K,
+            g_factor=self.g_factor,
+            scheme=self.scheme,
+        )
+
+    def _state_changed(self) -> None:
+        self.scheme.reset()
+        if hasattr(self, "_spins"):
+            self._prepare()
+
+    def step(self) -> None:
+        """Advance by one time step."""
+        lattice, system = self._lattice, self.state.system
+        start = self.state.prediction
+        if start is None or start.forces is None:
+            start = self.evaluate(system, fraction=0.0)
+        momenta = lattice.kick(system, self.state.momenta, start.forces)
+        system, momenta = lattice.drift(system, momenta)
+        momenta = lattice.exchange(system, momenta, self._kT)
+        spins = self._spins.turn(system, self.dt, start.magnetic_forces)
+        system, momenta = lattice.drift(system.replace(spins=spins), momenta)
+        end = self.evaluate(system, virial=self.observers_due(self.nsteps + 1))
+        momenta = lattice.kick(system, momenta, end.forces)
+        self.state = State(system, momenta, end)
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return the memory of the spin integrator and the temperatures."""
+        return {
+            "scheme": self.scheme.state(),
+            "temperature_K": self.temperature_K.tolist(),
+            "spin_temperature_K": self.spin_temperature_K.tolist(),
+        }
+
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`extra_state` returned."""
+        self.scheme.restore(state["scheme"])
+        self.set_temperature(state["temperature_K"], state["spin_temperature_K"])

@@ -1,0 +1,104 @@
+"""Dynamics of spins on a frozen lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase import Atoms
+from torch import Tensor
+
+from ...units import G_FACTOR
+from .._replicas import PerReplica, per_replica
+from ..baths._spin_bath import SpinBath
+from ..integrators._schemes import Midpoint, Scheme, SemiImplicitB, as_scheme
+from ._atoms_sync import State
+from ._driver import SpinLatticeDynamics
+
+
+class SpinDynamics(SpinLatticeDynamics):
+    """The (stochastic) LLG equation of spins on a lattice that stands still.
+
+    dm/dt = -gamma/(1+alpha^2) [m x (B + b) + alpha/|m| m x (m x (B + b))], with a
+    random field b at T > 0. Time steps are limited by the spins alone: some fs for
+    strong exchange.
+
+    Parameters
+    ----------
+    atoms, timestep
+        See :class:`~deepspin_ase.dynamics.SpinLatticeDynamics`, as for all
+        arguments that are not listed.
+    temperature_K : float or sequence
+        Several numbers run as many replicas.
+    damping : float or sequence
+        Gilbert damping alpha.
+    g_factor : float
+    spin_integrator : str or Scheme, optional
+        By default ``"midpoint"`` without noise and ``"sib"`` (two model calls a
+        step) with it.
+    """
+
+    moves_atoms = False
+
+    def __init__(
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        timestep: float,
+        *,
+        temperature_K: PerReplica = 0.0,
+        damping: PerReplica = 0.0,
+        g_factor: float = G_FACTOR,
+        spin_integrator: str | Scheme | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.scheme: Scheme | None = None
+        super().__init__(atoms, timestep, **kwargs)
+        self._damping = per_replica("damping", damping, self.n_replicas)
+        self.temperature_K = per_replica(
+            "temperature_K", temperature_K, self.n_replicas
+        )
+        noisy = bool((self._damping * self.temperature_K).any())
+        if spin_integrator is None:
+            spin_integrator = SemiImplicitB.name if noisy else Midpoint.name
+        self.scheme = as_scheme(spin_integrator)
+        self.g_factor = g_factor
+        self._prepare()
+
+    def _prepare(self) -> None:
+        assert self.scheme is not None
+        self._bath = SpinBath(
+            self,
+            damping=self._damping,
+            temperature_K=self.temperature_K,
+            g_factor=self.g_factor,
+            scheme=self.scheme,
+        )
+
+    def _state_changed(self) -> None:
+        if self.scheme is not None:
+            self.scheme.reset()
+            self._prepare()
+
+    def step(self) -> None:
+        """Advance by one time step."""
+        state, start = self.state, None
+        if state.prediction is not None and not self.external_field.changes:
+            start = state.prediction.magnetic_forces
+        spins = self._bath.turn(state.system, self.dt, start)
+        self.state = State(state.system.replace(spins=spins), state.momenta)
+
+    def conserved_energy(self) -> Tensor | None:
+        """Return the energy, (B,), eV, without damping; None with it."""
+        if self._damping.any() or self.external_field.changes:
+            return None
+        return self.prediction.energy
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return the memory of the spin integrator."""
+        assert self.scheme is not None
+        return {"scheme": self.scheme.state()}
+
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`extra_state` returned."""
+        assert self.scheme is not None
+        self.scheme.restore(state["scheme"])

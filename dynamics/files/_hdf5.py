@@ -1,0 +1,320 @@
+"""HDF5 trajectories for long runs: compact, exact, all replicas in one file.
+
+Per frame: ``time`` (frames,), fs; ``cell`` (frames, B, 3, 3), A; ``positions``, A,
+``spins``, mu_B, ``momenta``, ASE units, ``forces``, eV/A, ``magnetic_forces``,
+eV/mu_B, each (frames, N, 3) with the atoms of all replicas one after the other;
+``energies``, eV, (frames, N); ``energy``, eV, (frames, B); ``stress``, ``virial``
+and deviations of committees where there are any. Once: ``numbers`` and ``masses``,
+amu, (N,), ``structure`` (N,), the replica of an atom, and ``pbc`` (B, 3). Every
+dataset has its unit as an attribute.
+
+A file is open only while frames go into it, and then in the mode of HDF5 that keeps
+it whole for readers at every moment (single writer, multiple readers): a run may be
+killed at any time. After a kill at such a moment other programs must open it with
+``h5py.File(path, "r", swmr=True)`` until the run has been resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_masses
+from ase.io.formats import string2index
+
+from ...spins import get_spins, set_spins
+from . import _hdf5_file as hdf5_file
+from ._hdf5_file import BLOCK, Block
+from ._writers import Writer
+
+if TYPE_CHECKING:
+    from ..drivers._driver import SpinLatticeDynamics
+
+_PER_ATOM = ("positions", "spins", "momenta", "energies", "forces", "magnetic_forces")
+
+_RESULTS_PER_ATOM = ("energies", "forces", "magnetic_forces")
+
+#: Bytes that are read at once where frames are taken one by one: they take ten times
+#: more as Atoms.
+_READ_BLOCK = BLOCK // 16
+
+#: Results that follow from the others.
+_DERIVED = ("free_energy", "torques")
+
+#: Results per atom that extxyz files of this package have as arrays too.
+_ARRAYS = (
+    "magnetic_forces",
+    "torques",
+    "energies_deviation",
+    "forces_deviation",
+    "magnetic_forces_deviation",
+)
+
+
+class HDF5Trajectory(Writer):
+    """Frames of all replicas in one file, laid out as this module describes.
+
+    Up to 4 MB of frames are held back, until a checkpoint is written or a run ends.
+
+    Parameters
+    ----------
+    path : Path
+    driver : SpinLatticeDynamics
+    append : bool
+        Continue an existing file of the same atoms.
+
+    Raises
+    ------
+    ImportError
+        If h5py is missing.
+    ValueError
+        If the file to continue is none of these, or of other atoms.
+    """
+
+    def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
+        super().__init__(path, driver)
+        hdf5_file.h5py_module()
+        self._buffer: list[Block] = []
+        self._frames = 0
+        if append and path.exists():
+            self._frames = _frames_to_continue(path, driver.images)
+
+    def write(self) -> None:
+        """Append the present state of every replica."""
+        self._buffer.append(_record(self.driver.frames()))
+        size = sum(values.nbytes for values in self._buffer[0].values())
+        if not self._frames or len(self._buffer) * size >= BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring the frames that are held back to the file.
+
+        Raises
+        ------
+        OSError
+            If they do not fit on the disk; the file stays as it was.
+        """
+        if not self._buffer:
+            return
+        if not self._frames:
+            shapes = {name: values.shape for name, values in self._buffer[0].items()}
+            hdf5_file.create(self.path, _constants(self.driver.images), shapes)
+        block = {
+            name: np.stack([r[name] for r in self._buffer]) for name in self._buffer[0]
+        }
+        hdf5_file.append(self.path, block, self._frames)
+        self._frames += len(self._buffer)
+        self._buffer.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Return how many frames the file has; none is held back after that."""
+        self.flush()
+        return {"frames": self._frames}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Cut the file back to where it was."""
+        self._buffer.clear()
+        self._frames = state["frames"]
+        if self._frames:
+            hdf5_file.cut(self.path, self._frames)
+
+
+@overload
+def read_hdf5(
+    path: str | os.PathLike[str], index: int, *, replica: int = 0
+) -> Atoms: ...
+
+
+@overload
+def read_hdf5(
+    path: str | os.PathLike[str], index: str | slice = ":", *, replica: int = 0
+) -> list[Atoms]: ...
+
+
+def read_hdf5(
+    path: str | os.PathLike[str], index: int | str | slice = ":", *, replica: int = 0
+) -> Atoms | list[Atoms]:
+    """Read frames of an HDF5 trajectory, of a finished, running or killed run.
+
+    Parameters
+    ----------
+    path : path
+    index : int, str or slice
+        Which frames, as in :func:`ase.io.read`; all by default.
+    replica : int
+        Which structure.
+
+    Returns
+    -------
+    Atoms or list of Atoms
+        With moments, momenta, the time in ``info["time_fs"]`` and results in a
+        SinglePointCalculator, as :func:`deepspin_ase.io.read_extxyz` gives them,
+        but with all digits.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged or something else, or has no such frame or replica.
+    ImportError
+        If h5py is missing.
+    """
+    path = Path(path)
+    chosen: Any = string2index(index) if isinstance(index, str) else index
+    with hdf5_file.opened(path) as file, hdf5_file.explained(path):
+        rows = range(hdf5_file.n_frames_of(file))
+        _check_replica(path, file, replica)
+        found = rows[chosen] if isinstance(chosen, slice) else _one(rows, chosen)
+        if not found:
+            raise ValueError(
+                f"{path} has no frame at index {index!r}; it has {len(rows)}"
+            )
+        frames = _Reader(file, replica, hdf5_file.changing(file)).frames(found)
+    return frames if isinstance(chosen, slice) else frames[0]
+
+
+def iread_hdf5(
+    path: str | os.PathLike[str], *, replica: int = 0, results: bool = True
+) -> Iterator[Atoms]:
+    """Yield the frames of an HDF5 trajectory, with a few megabytes of them in memory.
+
+    Parameters
+    ----------
+    path : path
+    replica : int
+        Which structure.
+    results : bool
+        Give results per atom too; without, half of the file is read.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, ImportError
+        As :func:`read_hdf5`; a file without frames yields none.
+    """
+    path = Path(path)
+    with hdf5_file.opened(path) as file, hdf5_file.explained(path):
+        _check_replica(path, file, replica)
+        left_out = () if results else _RESULTS_PER_ATOM
+        names = [n for n in hdf5_file.changing(file) if _base(n) not in left_out]
+        sizes = [int(np.prod(file[n].shape[1:], dtype=int)) for n in names]
+        step = max(_READ_BLOCK // (8 * sum(sizes)), 1)
+        reader = _Reader(file, replica, names)
+        n_frames = hdf5_file.n_frames_of(file)
+        for start in range(0, n_frames, step):
+            rows = range(start, min(start + step, n_frames))
+            yield from reader.frames(rows)
+
+
+def _check_replica(path: Path, file: Any, replica: int) -> None:
+    n_replicas = len(file["pbc"])
+    if not 0 <= replica < n_replicas:
+        raise ValueError(
+            f"{path} has {n_replicas} replicas, counted from 0; got {replica}"
+        )
+
+
+def _one(rows: range, number: int) -> range:
+    """Return the row of that number, from the end if negative; empty if none."""
+    return rows[number:][:1] if -len(rows) <= number else range(0)
+
+
+class _Reader:
+    """Reads frames of one replica, with the datasets ``names``."""
+
+    def __init__(self, file: Any, replica: int, names: Sequence[str]) -> None:
+        atoms_of = np.flatnonzero(file["structure"][:] == replica)
+        own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)
+        self._datasets = {name: file[name] for name in names}
+        self._parts: dict[str, tuple[Any, ...]] = {
+            name: (own if _base(name) in _PER_ATOM else replica,) for name in names
+        }
+        self._parts["time"] = ()
+        numbers, masses = file["numbers"][own], file["masses"][own]
+        pbc = file["pbc"][replica]
+        self._first = Atoms(numbers=numbers, cell=np.eye(3), pbc=pbc)
+        if not np.array_equal(masses, atomic_masses[numbers]):
+            self._first.set_masses(masses)
+
+    def frames(self, rows: range) -> list[Atoms]:
+        """Return the frames at ``rows``."""
+        ascending = rows if rows.step > 0 else rows[::-1]
+        wanted = slice(ascending.start, ascending.stop, ascending.step)
+        columns: Block = {
+            name: dataset[(wanted, *self._parts[name])][:: 1 if rows.step > 0 else -1]
+            for name, dataset in self._datasets.items()
+        }
+        return [
+            _frame(self._first.copy(), {name: x[k] for name, x in columns.items()})
+            for k in range(len(rows))
+        ]
+
+
+def _frame(atoms: Atoms, values: Block) -> Atoms:
+    """Fill a frame."""
+    atoms.info["time_fs"] = float(values.pop("time"))
+    atoms.cell[:] = values.pop("cell")
+    atoms.positions[:] = values.pop("positions")
+    set_spins(atoms, values.pop("spins"))
+    atoms.arrays["momenta"] = values.pop("momenta")
+    results: dict[str, Any] = {
+        name: value if np.ndim(value) else float(value)
+        for name, value in values.items()
+        if np.isfinite(value).all()
+    }
+    results["free_energy"] = results["energy"]
+    if "magnetic_forces" in results:
+        results["torques"] = np.cross(get_spins(atoms), results["magnetic_forces"])
+    atoms.arrays.update({k: results[k].copy() for k in _ARRAYS if k in results})
+    atoms.calc = SinglePointCalculator(atoms)
+    atoms.calc.results.update(results)
+    return atoms
+
+
+def _constants(images: Sequence[Atoms]) -> Block:
+    return {
+        "numbers": np.concatenate([image.numbers for image in images]),
+        "masses": np.concatenate([image.get_masses() for image in images]),
+        "structure": np.repeat(np.arange(len(images)), [len(i) for i in images]),
+        "pbc": np.array([image.pbc for image in images]),
+    }
+
+
+def _frames_to_continue(path: Path, images: Sequence[Atoms]) -> int:
+    """Return how many frames a file of these atoms has, and make it continuable."""
+    with hdf5_file.opened(path) as file:
+        for name, values in _constants(images).items():
+            if not np.array_equal(file[name][:], values):
+                raise ValueError(
+                    f"{path} cannot be continued: it holds other atoms ({name} differ)"
+                )
+        n_frames = hdf5_file.n_frames_of(file)
+    hdf5_file.cut(path, n_frames)
+    return n_frames
+
+
+def _record(frames: Sequence[Atoms]) -> Block:
+    """Return one frame of every dataset."""
+    record = {
+        "time": np.array(frames[0].info["time_fs"]),
+        "cell": np.stack([frame.cell.array for frame in frames]),
+        "positions": np.concatenate([frame.positions for frame in frames]),
+        "spins": np.concatenate([get_spins(frame) for frame in frames]),
+        "momenta": np.concatenate([frame.get_momenta() for frame in frames]),
+    }
+    results = [frame.calc.results for frame in frames]
+    for name in sorted({name for found in results for name in found}):
+        if name not in _DERIVED:
+            parts = [found.get(name, np.full(6, np.nan)) for found in results]
+            join = np.concatenate if _base(name) in _PER_ATOM else np.stack
+            record[name] = join([np.asarray(part, dtype=float) for part in parts])
+    return record
+
+
+def _base(name: str) -> str:
+    return name.removesuffix("_deviation")

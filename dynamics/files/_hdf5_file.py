@@ -1,0 +1,249 @@
+"""HDF5 files that frames are appended to, whole at every moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._files import written_whole
+from ._writers import cannot_write, too_short
+
+FORMAT = "deepspin-ase trajectory"
+VERSION = 1
+
+#: Bytes that are written at once, and of one chunk of a dataset.
+BLOCK, CHUNK = 2**22, 2**16
+
+#: Bytes that a file may need beside its chunks when frames are appended, and the
+#: part of its size: the index of chunks grows in steps.
+_OVERHEAD, _OVERHEAD_PART = 2**18, 2**-14
+
+#: What HDF5 1.10 and later can read; older formats have no safe appending.
+_VERSIONS = ("v110", "v110")
+
+#: Datasets by name.
+Block = dict[str, np.ndarray]
+
+#: Datasets that hold one value for all frames.
+CONSTANT = ("numbers", "masses", "structure", "pbc")
+
+_UNITS = {
+    "time": "fs",
+    "positions": "Angstrom",
+    "cell": "Angstrom",
+    "spins": "mu_B",
+    "momenta": "sqrt(amu eV)",
+    "energy": "eV",
+    "energies": "eV",
+    "forces": "eV/Angstrom",
+    "magnetic_forces": "eV/mu_B",
+    "stress": "eV/Angstrom^3",
+    "virial": "eV",
+    "numbers": "1",
+    "masses": "amu",
+    "structure": "1",
+    "pbc": "1",
+}
+
+
+def h5py_module() -> Any:
+    """Return h5py.
+
+    Raises
+    ------
+    ImportError
+        If it is missing.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            "HDF5 trajectories need h5py: pip install 'deepspin-ase[hdf5]'"
+        ) from error
+    return h5py
+
+
+def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write a file without frames, whole or not at all."""
+    # Built in memory: a full disk must never be met by HDF5 itself, which then
+    # leaves damaged files.
+    with h5py_module().File(
+        path, "w", driver="core", backing_store=False, libver=_VERSIONS
+    ) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        for name, values in constants.items():
+            file[name] = values
+        for name, shape in shapes.items():
+            size = 8 * int(np.prod(shape, dtype=int))
+            rows = min(max(CHUNK // max(size, 1), 1), 1024)
+            file.create_dataset(
+                name,
+                shape=(0, *shape),
+                maxshape=(None, *shape),
+                chunks=(rows, *shape),
+                dtype="f8",
+            )
+        for name in (*constants, *shapes):
+            file[name].attrs["unit"] = _UNITS[name.removesuffix("_deviation")]
+        file.flush()
+        image = file.id.get_file_image()
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_bytes(image)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def append(path: Path, block: Block, start: int) -> None:
+    """Write frames from number ``start`` on, so that a kill leaves the file whole."""
+    with opened(path) as file:
+        stop = start + len(block["time"])
+        needed = sum(_growth(file[name], start, stop) for name in block)
+    needed += _OVERHEAD + int(_OVERHEAD_PART * path.stat().st_size)
+    size = _reserve(path, needed)
+    try:
+        file = _opened_for_appending(path)
+    except OSError as error:
+        os.truncate(path, size)
+        raise cannot_write(path, error) from error
+    with file:
+        # Time goes last: its length tells how many frames are complete.
+        for name in sorted(block, key=lambda name: name == "time"):
+            dataset = file[name]
+            dataset.resize(stop, axis=0)
+            dataset[start:stop] = block[name]
+            dataset.flush()
+
+
+def _opened_for_appending(path: Path) -> Any:
+    """Open a file as its single writer beside readers, by one mark in its head.
+
+    ``h5py.File(path, "r+")`` and ``swmr_mode = True`` set two marks one after the
+    other; a file left with the first alone cannot be opened any more.
+    """
+    h5py = h5py_module()
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_file_locking(False, True)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    flags = h5py.h5f.ACC_RDWR | h5py.h5f.ACC_SWMR_WRITE
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
+
+
+def _growth(dataset: Any, start: int, stop: int) -> int:
+    """Return the bytes of the chunks that frames start...stop lie in."""
+    rows = dataset.chunks[0]
+    n_chunks = -(-stop // rows) - start // rows
+    return int(n_chunks * np.prod(dataset.chunks, dtype=int) * 8)
+
+
+def _reserve(path: Path, n_bytes: int) -> int:
+    """Lengthen a file, which HDF5 cuts to what it uses; return its present size.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; the file stays as it was.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("ab", buffering=0) as file:
+            left = n_bytes
+            while left:
+                left -= file.write(bytes(min(left, BLOCK)))
+    except OSError as error:
+        os.truncate(path, size)
+        raise cannot_write(path, error) from error
+    return size
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a trajectory for reading, also while it is written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    with explained(path):
+        file = h5py_module().File(path, "r", swmr=True, locking=False)
+    with file:
+        with explained(path):
+            kind, version = file.attrs.get("format"), file.attrs.get("version")
+        if kind != FORMAT:
+            raise ValueError(f"{path} is not a trajectory of deepspin-ase")
+        if version != VERSION:
+            raise ValueError(
+                f"{path} has version {version}; this release reads version {VERSION}"
+            )
+        yield file
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what h5py raises while it reads into a ValueError."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged or not an HDF5 trajectory") from error
+
+
+def n_frames_of(file: Any) -> int:
+    """Return how many frames are complete."""
+    return min(file[name].shape[0] for name in changing(file))
+
+
+def changing(file: Any) -> list[str]:
+    """Return the names of the datasets that grow."""
+    return [name for name in file if name not in CONSTANT]
+
+
+def cut(path: Path, n_frames: int) -> None:
+    """Cut a file back to ``n_frames``, and mend one that was left open.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, damaged, or shorter than that.
+    """
+    if not path.exists():
+        raise too_short(path)
+    with opened(path) as file:
+        names = changing(file)
+        lengths = {file[name].shape[0] for name in names}
+        if min(lengths) < n_frames:
+            raise too_short(path)
+        if lengths == {n_frames} and _is_closed(path):
+            return
+        # A copy: to shorten a file in place is not safe.
+        with written_whole(path) as temporary:
+            shapes = {name: file[name].shape[1:] for name in names}
+            create(temporary, {name: file[name][:] for name in CONSTANT}, shapes)
+            size = 8 * sum(int(np.prod(shape, dtype=int)) for shape in shapes.values())
+            step = max(BLOCK // size, 1)
+            for start in range(0, n_frames, step):
+                stop = min(start + step, n_frames)
+                with explained(path):
+                    block = {name: file[name][start:stop] for name in names}
+                append(temporary, block, start)
+
+
+def _is_closed(path: Path) -> bool:
+    """Return whether the last program that wrote the file also closed it.
+
+    Byte 11 of the head holds the marks of a writer (HDF5 File Format Specification
+    3.0, superblock version 3).
+    """
+    with path.open("rb") as file:
+        return file.read(12)[-1] == 0

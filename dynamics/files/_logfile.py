@@ -1,0 +1,143 @@
+"""The log of a run: one line per replica with what a user watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ase import units
+
+from ..observables import (
+    kinetic_energy,
+    lattice_temperature,
+    magnetisation,
+    pressure,
+    staggered_magnetisation,
+    sublattices,
+)
+from ._writers import Writer, append_text, cut_back
+
+if TYPE_CHECKING:
+    from ..drivers._driver import SpinLatticeDynamics
+
+_FORMATS = {
+    "time_fs": "12.3f",
+    "replica": "8.0f",
+    "total_eV": "16.8f",
+    "potential_eV": "16.8f",
+    "kinetic_eV": "14.8f",
+    "T_lattice_K": "12.2f",
+    "T_spin_K": "12.2f",
+    "m_muB": "10.6f",
+    "staggered_muB": "14.6f",
+    "pressure_GPa": "13.5f",
+    "drift_eV": "12.3e",
+}
+
+
+class DynamicsLog(Writer):
+    """Writes the columns below, one line per replica, every time it is called.
+
+    ============== =============================================================
+    time_fs        time since the first step
+    replica        number of the structure
+    total_eV       potential + kinetic energy
+    potential_eV   energy of the model, external field included
+    kinetic_eV     of the atoms
+    T_lattice_K    2 E_kin / (k f)
+    T_spin_K       of the spins' directions, at two more model calls a line: see
+                   :func:`~deepspin_ase.dynamics._spin_temperature.rotational_temperature`
+    m_muB          length of the mean moment per magnetic atom
+    staggered_muB  the same with the signs of the first state's two sublattices
+    pressure_GPa   kinetic and virial, the moments' part included
+    drift_eV       change of the conserved energy per atom since the first line;
+                   nan where nothing is conserved
+    ============== =============================================================
+
+    Drivers may add columns (``log_columns``).
+
+    Parameters
+    ----------
+    path : path or "-"
+        "-" is the standard output.
+    driver : SpinLatticeDynamics
+    append : bool
+        Continue an existing file.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], driver: SpinLatticeDynamics, append: bool
+    ) -> None:
+        super().__init__(Path(path), driver)
+        self._to_screen = path == "-"
+        self._started = append and not self._to_screen and self.path.exists()
+        self._signs = sublattices(driver.state.system)
+        self._reference: torch.Tensor | None = None
+
+    def values(self) -> dict[str, torch.Tensor]:
+        """Return the columns, each (B,)."""
+        driver = self.driver
+        system, found = driver.state.system, driver.prediction
+        kinetic = kinetic_energy(system, driver.state.momenta, driver.mass)
+        conserved = driver.conserved_energy()
+        if conserved is None:
+            drift = torch.full_like(kinetic, torch.nan)
+        else:
+            if self._reference is None:
+                self._reference = conserved
+            drift = (conserved - self._reference) / system.counts()
+        assert found.magnetic_forces is not None
+        return {
+            "time_fs": torch.full_like(kinetic, driver.time_fs),
+            "replica": torch.arange(driver.n_replicas).to(kinetic),
+            "total_eV": found.energy + kinetic,
+            "potential_eV": found.energy,
+            "kinetic_eV": kinetic,
+            "T_lattice_K": lattice_temperature(kinetic, driver.degrees_of_freedom),
+            "T_spin_K": driver.spin_temperature(),
+            "m_muB": magnetisation(system).norm(dim=1),
+            "staggered_muB": staggered_magnetisation(system, self._signs).norm(dim=1),
+            "pressure_GPa": pressure(system, found, kinetic) / units.GPa,
+            "drift_eV": drift,
+        } | {name: x.to(kinetic) for name, x in driver.log_columns().items()}
+
+    def write(self) -> None:
+        """Write the lines of the present state."""
+        values = self.values()
+        rows = torch.stack(list(values.values()), dim=1).tolist()
+        formats = [_FORMATS.get(name, f"{len(name) + 2}.6g") for name in values]
+        text = "".join(
+            " ".join(f"{x:{f}}" for x, f in zip(row, formats, strict=True)) + "\n"
+            for row in rows
+        )
+        if not self._started:
+            widths = (int(form.split(".")[0]) for form in formats)
+            names = (f"{n:>{w}}" for n, w in zip(values, widths, strict=True))
+            text = "#" + " ".join(names)[1:] + "\n" + text
+        if self._to_screen:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            append_text(self.path, text, anew=not self._started)
+        self._started = True
+
+    def state(self) -> dict[str, Any]:
+        """Return how far the file has come, and what drift refers to."""
+        in_file = self._started and not self._to_screen
+        size = self.path.stat().st_size if in_file else 0
+        return {
+            "started": self._started,
+            "size": size,
+            "signs": self._signs,
+            "reference": self._reference,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Cut the file back to where it was."""
+        self._started = state["started"]
+        self._signs, self._reference = state["signs"], state["reference"]
+        if self._started and not self._to_screen:
+            cut_back(self.path, state["size"])

@@ -1,0 +1,130 @@
+"""Trajectories that are written while a driver runs, and cut back at a restart."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ase.io
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from ..._files import written_whole
+from ...constraints import FixSpins
+from ...io import extxyz_text
+from ._writers import Writer, append_text, cut_back, too_short
+
+if TYPE_CHECKING:
+    from ..drivers._driver import SpinLatticeDynamics
+
+
+class ExtxyzTrajectory(Writer):
+    """Extended XYZ: moments, magnetic forces, momenta and results, text.
+
+    Replicas go to files of their own: run.0.extxyz, run.1.extxyz, ...
+    """
+
+    def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
+        super().__init__(path, driver)
+        count = driver.n_replicas
+        self._paths = (
+            [path]
+            if count == 1
+            else [path.with_suffix(f".{k}{path.suffix}") for k in range(count)]
+        )
+        self._started = append and all(p.exists() for p in self._paths)
+
+    def write(self) -> None:
+        """Append the present state of every replica."""
+        texts = [extxyz_text([_plain(frame)]) for frame in self.driver.frames()]
+        for path, text in zip(self._paths, texts, strict=True):
+            append_text(path, text, anew=not self._started)
+        self._started = True
+
+    def state(self) -> dict[str, Any]:
+        """Return the sizes of the files."""
+        sizes = [p.stat().st_size for p in self._paths] if self._started else []
+        return {"started": self._started, "sizes": sizes}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Cut the files back to where they were."""
+        self._started = state["started"]
+        for path, size in zip(self._paths, state["sizes"], strict=False):
+            cut_back(path, size)
+
+
+class AseTrajectory(Writer):
+    """A ``.traj`` file of ASE, without magnetic forces."""
+
+    def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
+        super().__init__(path, driver)
+        if driver.n_replicas > 1:
+            raise ValueError(
+                f"{path.name}: replicas are written to .extxyz or .h5 trajectories"
+            )
+        self._frames = 0
+        if append and path.exists():
+            with ase.io.Trajectory(str(path)) as file:
+                self._frames = len(file)
+
+    def write(self) -> None:
+        """Append the present state."""
+        frame = _plain(self.driver.frames()[0])
+        known = {"energy", "free_energy", "forces", "stress", "energies"}
+        results = {k: v for k, v in frame.calc.results.items() if k in known}
+        frame.calc = SinglePointCalculator(frame, **results)
+        with ase.io.Trajectory(str(self.path), "a" if self._frames else "w") as file:
+            file.write(frame)
+        self._frames += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return how many frames the file has."""
+        return {"frames": self._frames}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Cut the file back to where it was."""
+        self._frames = state["frames"]
+        if not self._frames:
+            return
+        if not self.path.exists():
+            raise too_short(self.path)
+        with ase.io.Trajectory(str(self.path)) as old:
+            if len(old) < self._frames:
+                raise too_short(self.path)
+            with (
+                written_whole(self.path) as temporary,
+                ase.io.Trajectory(str(temporary), "w") as new,
+            ):
+                for k in range(self._frames):
+                    new.write(old[k])
+
+
+def _plain(frame: Atoms) -> Atoms:
+    """Leave out what file formats of ASE do not know."""
+    frame.set_constraint([c for c in frame.constraints if not isinstance(c, FixSpins)])
+    return frame
+
+
+def open_trajectory(
+    path: str | os.PathLike[str], driver: SpinLatticeDynamics, *, append: bool
+) -> Writer:
+    """Return the trajectory for a path, by its suffix.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not exist, or the suffix is unknown.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder of the trajectory {path} does not exist")
+    if path.suffix in (".xyz", ".extxyz"):
+        return ExtxyzTrajectory(path, driver, append)
+    if path.suffix in (".h5", ".hdf5"):
+        from ._hdf5 import HDF5Trajectory
+
+        return HDF5Trajectory(path, driver, append)
+    if path.suffix == ".traj":
+        return AseTrajectory(path, driver, append)
+    raise ValueError(f"trajectories are .extxyz, .h5 or .traj files, not {path.name}")

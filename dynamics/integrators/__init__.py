@@ -1,0 +1,1 @@
+"""Integrators of the spins: schemes, precession and fixed-point acceleration."""

@@ -1,0 +1,1 @@
+"""Metropolis Monte Carlo of spins and lattice."""

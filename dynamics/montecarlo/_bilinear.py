@@ -1,0 +1,208 @@
+"""Monte Carlo moves where spins couple in pairs: from local fields, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from ...kernels.cpu._threads import share
+from ...potentials import Potential
+from ...system import System
+from .._engine import PotentialEngine
+from ._couplings import Couplings, couplings
+from ._trial_energies import TrialEnergies, TrialSet, independent_colours, model_pairs
+
+if TYPE_CHECKING:
+    from ._compiled_sweeps import Model
+
+#: Fewest sites that are worth a thread.
+_LEAST = 2000
+
+
+class BilinearEnergies(TrialEnergies):
+    """Moves under an energy that is quadratic in the moments of each pair.
+
+    Couplings are read off the potential once for each lattice; then a trial costs
+    a sum over the neighbours of its spin and no model call. Spins that do not couple
+    to each other are tried together. The ``values`` that a restart needs are the
+    lengths (N,) of the moments, mu_B, for which the couplings were read.
+
+    Parameters
+    ----------
+    engine : PotentialEngine
+        On the CPU.
+    potential : Potential
+        The part of the potential that depends on spins.
+    found : Couplings
+        Of the present state.
+    """
+
+    def __init__(
+        self, engine: PotentialEngine, potential: Potential, found: Couplings
+    ) -> None:
+        super().__init__(engine)
+        self._engine = engine
+        self.potential = potential
+        self.couplings = found
+
+    @classmethod
+    def where_possible(
+        cls, engine: PotentialEngine, potential: Potential, system: System
+    ) -> BilinearEnergies | None:
+        """Return the energies for ``system``, or None where they have no such form."""
+        if engine.device.type != "cpu":
+            return None
+        pairs = model_pairs(engine, potential, system)
+        found = couplings(potential, system, pairs)
+        return None if found is None else cls(engine, potential, found)
+
+    def prepare(self, system: System, free: Tensor) -> None:
+        """Make ready for ``system``, whose spins may turn where ``free`` (N,) says."""
+        if not self._stands(system):
+            self.restore(system, free, system.spins.norm(dim=1))
+
+    def restore(self, system: System, free: Tensor, values: Tensor) -> None:
+        """Make ready for ``system``, whose moments have the lengths ``values``."""
+        self.values = values
+        self._settle(system, free)
+
+    def exchange(self, permutation: Tensor) -> None:
+        """Do nothing: no energies are kept."""
+
+    def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
+        # Round-off of the present lengths must not change a run that is continued.
+        along_x = torch.nn.functional.pad(self.values[:, None], (0, 2))
+        system = system.replace(spins=along_x)
+        pairs = model_pairs(self._engine, self.potential, system)
+        found = couplings(self.potential, system, pairs)
+        if found is None:
+            raise ValueError(
+                "the spins no longer couple in pairs as they did when this driver was "
+                "made; make a new one for the new structure"
+            )
+        self.couplings = found
+        n = system.n_atoms
+        ones = np.ones(len(found.neighbours), dtype=np.int32)
+        graph = (ones, found.neighbours.numpy(), found.first.numpy())
+        sites = free.nonzero().flatten().numpy()
+        colours = independent_colours(csr_array(graph, shape=(n, n))[sites][:, sites])
+        sets = []
+        for colour in range(int(colours.max(initial=-1)) + 1):
+            members = torch.from_numpy(sites[colours == colour])
+            sets.append(TrialSet(members, members, torch.arange(len(members))))
+        return sets
+
+    def try_moves(
+        self,
+        spins: Tensor,
+        trial: TrialSet,
+        structure: Tensor,
+        *,
+        noise: Tensor,
+        cone: Tensor,
+        widths: Tensor,
+        threshold: Tensor,
+        field: Tensor,
+    ) -> Tensor:
+        """Try moves of the sites of a set, change ``spins`` (N, 3) in place.
+
+        Parameters
+        ----------
+        spins : (N, 3) tensor, mu_B
+        trial : TrialSet
+        structure : (n,) int64 tensor
+        noise, cone, widths, threshold : tensors
+            As in :func:`~.montecarlo.try_moves`.
+        field : (3,) tensor, eV/mu_B
+            Added to those of the model.
+
+        Returns
+        -------
+        (n,) bool tensor
+            Which moves were accepted.
+        """
+        from ._compiled_sweeps import try_moves
+
+        accepted = torch.zeros(len(trial.sites), dtype=torch.bool)
+        per_site = [x.numpy() for x in (trial.sites, structure)]
+        given = [x.numpy() for x in (noise, cone, threshold, accepted)]
+        model, every, width = self._model(field), spins.numpy(), widths.numpy()
+
+        def work(begin: int, end: int) -> None:
+            sites, owner = (x[begin:end] for x in per_site)
+            n, c, t, a = (x[begin:end] for x in given)
+            try_moves(sites, owner, model, every, n, c, width, t, a)
+
+        _in_parts(work, len(accepted))
+        return accepted
+
+    def overrelax(self, spins: Tensor, trial: TrialSet, field: Tensor) -> None:
+        """Turn the moments of a set by half a turn about their fields, in place."""
+        from ._compiled_sweeps import overrelax
+
+        sites, model, every = trial.sites.numpy(), self._model(field), spins.numpy()
+        _in_parts(lambda a, b: overrelax(sites[a:b], model, every), len(sites))
+
+    def turn_clusters(
+        self, system: System, spins: Tensor, kT: Tensor, axes: Tensor, seeds: Tensor
+    ) -> None:
+        """Reflect Wolff's clusters across planes with normals ``axes``, in place.
+
+        Parameters
+        ----------
+        system : System
+        spins : (N, 3) tensor, mu_B
+        kT : (B,) tensor, eV
+        axes : (B, C, 3) tensor
+            Unit vectors, of C clusters in each structure.
+        seeds : (B,) int64 tensor
+        """
+        from ._compiled_sweeps import turn_clusters
+
+        sites = (self.values > 0).nonzero().flatten()
+        counts = torch.bincount(system.index[sites], minlength=system.n_systems)
+        bounds = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        turn_clusters(
+            sites.numpy(),
+            bounds.numpy(),
+            self._model(None),
+            spins.numpy(),
+            kT.numpy(),
+            axes.numpy(),
+            seeds.numpy().astype(np.uint64),
+        )
+
+    def total(self, system: System) -> Tensor:
+        """Return the energies (B,) of the spins but for a constant, eV."""
+        from ._compiled_sweeps import local_fields
+
+        c, spins = self.couplings, system.spins.contiguous()
+        fields = torch.empty_like(spins)
+        sites = torch.arange(system.n_atoms).numpy()
+        local_fields(sites, self._model(None), spins.numpy(), fields.numpy())
+        # Pairs count once, fields of sites in full.
+        shares = -(spins * 0.5 * (fields + c.fields)).sum(1)
+        if not c.linear:
+            shares += torch.einsum("na,nab,nb->n", spins, c.sites, spins)
+        return system.sum(shares)
+
+    def _model(self, field: Tensor | None) -> Model:
+        c = self.couplings
+        fields = c.fields if field is None or not field.any() else c.fields + field
+        arrays = (c.first, c.neighbours, c.pairs, fields, c.sites)
+        first, neighbours, tensor, b, a = (x.numpy() for x in arrays)
+        return first, neighbours, tensor, b, a
+
+
+def _in_parts(work: Callable[[int, int], None], n: int) -> None:
+    share(
+        lambda worker, begin, end: work(begin, end),
+        n,
+        least=_LEAST,
+        workers=torch.get_num_threads(),
+    )

@@ -1,0 +1,202 @@
+"""Moves of coupled moments at chosen sites, in compiled code.
+
+``model`` is a tuple of arrays: where the neighbours of each atom begin (N + 1,), the
+neighbours (E,), their couplings K_ij (E, 1) or (E, 9), fields b_i (N, 3) and
+anisotropies A_i (N, 3, 3), as in :class:`~.montecarlo.Couplings`.
+None of the sites couples to another one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numba import njit
+
+Model: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@njit(cache=True, nogil=True)
+def _field(i: int, model: Model, spins: np.ndarray) -> tuple[float, float, float]:
+    """Return b_i - sum_j K_ij m_j, eV/mu_B."""
+    first, neighbours, pairs, fields, _ = model
+    x, y, z = fields[i, 0], fields[i, 1], fields[i, 2]
+    if pairs.shape[1] == 1:
+        for e in range(first[i], first[i + 1]):
+            j, k = neighbours[e], pairs[e, 0]
+            x -= k * spins[j, 0]
+            y -= k * spins[j, 1]
+            z -= k * spins[j, 2]
+    else:
+        for e in range(first[i], first[i + 1]):
+            s, t, u = spins[neighbours[e]]
+            k = pairs[e]
+            x -= k[0] * s + k[1] * t + k[2] * u
+            y -= k[3] * s + k[4] * t + k[5] * u
+            z -= k[6] * s + k[7] * t + k[8] * u
+    return x, y, z
+
+
+@njit(cache=True, nogil=True)
+def _quadratic(tensor: np.ndarray, m: tuple[float, float, float]) -> float:
+    """Return m A m, A symmetric."""
+    x, y, z = m
+    diagonal = tensor[0, 0] * x * x + tensor[1, 1] * y * y + tensor[2, 2] * z * z
+    across = tensor[0, 1] * x * y + tensor[0, 2] * x * z + tensor[1, 2] * y * z
+    return diagonal + 2.0 * across
+
+
+@njit(cache=True, nogil=True)
+def local_fields(
+    sites: np.ndarray, model: Model, spins: np.ndarray, fields: np.ndarray
+) -> None:
+    """Set ``fields`` (n, 3) to b_i - sum_j K_ij m_j of ``sites`` (n,), eV/mu_B."""
+    for k in range(len(sites)):
+        fields[k] = _field(sites[k], model, spins)
+
+
+@njit(cache=True, nogil=True)
+def try_moves(
+    sites: np.ndarray,
+    structure: np.ndarray,
+    model: Model,
+    spins: np.ndarray,
+    noise: np.ndarray,
+    cone: np.ndarray,
+    widths: np.ndarray,
+    threshold: np.ndarray,
+    accepted: np.ndarray,
+) -> None:
+    """Try one move of each site and change ``spins`` (N, 3) where it is accepted.
+
+    Parameters
+    ----------
+    sites, structure : (n,) arrays
+        Atoms, and the structures that they belong to.
+    noise : (n, 3) array
+        Standard normal numbers.
+    cone : (n,) bool array
+        Whether the new direction is that of e + w noise, or of noise.
+    widths : (B,) array
+        w of each structure.
+    threshold : (n,) array, eV
+        Energy below which a move is accepted, -kT ln(1 - u) with u uniform.
+    accepted : (n,) bool array
+        Set.
+    """
+    for k in range(len(sites)):
+        i = sites[k]
+        a, b, c = spins[i]
+        length = math.sqrt(a * a + b * b + c * c)
+        x, y, z = noise[k]
+        if cone[k]:
+            width = widths[structure[k]] * length
+            x, y, z = a + width * x, b + width * y, c + width * z
+        scale = length / math.sqrt(x * x + y * y + z * z)
+        x, y, z = scale * x, scale * y, scale * z
+        fx, fy, fz = _field(i, model, spins)
+        tensor = model[4][i]
+        change = _quadratic(tensor, (x, y, z)) - _quadratic(tensor, (a, b, c))
+        change -= (x - a) * fx + (y - b) * fy + (z - c) * fz
+        accepted[k] = change <= threshold[k]
+        if accepted[k]:
+            spins[i] = (x, y, z)
+
+
+@njit(cache=True, nogil=True)
+def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
+    """Turn the moments of ``sites`` by half a turn about their fields, in place.
+
+    m -> 2 (m.H) H/H^2 - m, at constant energy where that is linear in m. Moments
+    without a field stay.
+    """
+    for k in range(len(sites)):
+        i = sites[k]
+        x, y, z = _field(i, model, spins)
+        square = x * x + y * y + z * z
+        if square == 0.0:
+            continue
+        a, b, c = spins[i]
+        along = 2.0 * (a * x + b * y + c * z) / square
+        x, y, z = along * x - a, along * y - b, along * z - c
+        # Lengths are kept against round-off.
+        scale = math.sqrt((a * a + b * b + c * c) / (x * x + y * y + z * z))
+        spins[i] = (scale * x, scale * y, scale * z)
+
+
+@njit(cache=True, nogil=True)
+def _uniform(state: np.ndarray) -> float:
+    """Return the next number in [0, 1) of a counter ``state`` (1,) of uint64.
+
+    SplitMix64: G. L. Steele, D. Lea, C. H. Flood, OOPSLA 2014, 453,
+    doi:10.1145/2660193.2660195.
+    """
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return float(z >> np.uint64(11)) * 2.0**-53
+
+
+@njit(cache=True, nogil=True)
+def turn_clusters(
+    sites: np.ndarray,
+    bounds: np.ndarray,
+    model: Model,
+    spins: np.ndarray,
+    kT: np.ndarray,
+    axes: np.ndarray,
+    seeds: np.ndarray,
+) -> int:
+    """Reflect clusters of moments, m -> m - 2 (m.r) r, in place; return their size.
+
+    Parameters
+    ----------
+    sites : (n,) array
+        Magnetic atoms, those of each structure together.
+    bounds : (B + 1,) array
+        Where the sites of each structure begin.
+    model : Model
+        Couplings are numbers; there are no fields and no anisotropies.
+    spins : (N, 3) array
+    kT : (B,) array, eV
+    axes : (B, C, 3) array
+        Unit vectors r of C clusters in each structure.
+    seeds : (B,) array of uint64
+        Of the random numbers; moved on.
+    """
+    first, neighbours, pairs, _, _ = model
+    stack = np.empty(len(spins), np.int64)
+    inside = np.zeros(len(spins), np.bool_)
+    turned = 0
+    for b in range(len(kT)):
+        state = seeds[b : b + 1]
+        for c in range(axes.shape[1]):
+            x, y, z = axes[b, c]
+            n = bounds[b + 1] - bounds[b]
+            start = sites[bounds[b] + int(_uniform(state) * n)]
+            stack[0], inside[start] = start, True
+            size, done = 1, 0
+            while done < size:
+                i = stack[done]
+                done += 1
+                along = x * spins[i, 0] + y * spins[i, 1] + z * spins[i, 2]
+                spins[i, 0] -= 2.0 * along * x
+                spins[i, 1] -= 2.0 * along * y
+                spins[i, 2] -= 2.0 * along * z
+                for e in range(first[i], first[i + 1]):
+                    j = neighbours[e]
+                    if inside[j]:
+                        continue
+                    other = x * spins[j, 0] + y * spins[j, 1] + z * spins[j, 2]
+                    # What it would cost to turn only one of the two.
+                    cost = -2.0 * pairs[e, 0] * along * other
+                    if cost > 0.0 and kT[b] * -math.log(1 - _uniform(state)) < cost:
+                        inside[j], stack[size] = True, j
+                        size += 1
+            for k in range(size):
+                inside[stack[k]] = False
+            turned += size
+    return turned

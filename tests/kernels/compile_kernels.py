@@ -1,0 +1,93 @@
+"""Compile the Triton kernels for CUDA devices, none of which need be there.
+
+Potentials are evaluated as far as that goes without running what was compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from test_cpu_kernels import nickel_oxide
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime import driver, jit
+
+from deepspin_ase.kernels import cpu as fused
+from deepspin_ase.kernels import cuda as fused_cuda
+from deepspin_ase.kernels.cpu import _pair_terms as pair_terms
+from deepspin_ase.kernels.cuda._pair_terms import pair_sums
+from deepspin_ase.neighbors import build_pairs
+from deepspin_ase.potentials import DeepSpinNetwork, choose_backend, load_potential
+
+KERNELS = {
+    "collect_sites",
+    "multiply_sites",
+    "differentiate_sites",
+    "gather_slopes",
+    "add_pairs",
+}
+
+
+class Absent(DriverBase):
+    """A device of some compute capability that is not there."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        return ty
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def get_benchmarker(self) -> Any:
+        raise NotImplementedError
+
+
+def main() -> None:
+    """Compile for devices from A100 to H100."""
+    compiled: set[str] = set()
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *arguments: Any, **options: Any) -> Any:
+        kernel = run(self, *arguments, **{**options, "warmup": True})
+        assert "cubin" in kernel.asm
+        compiled.add(kernel.name)
+        return kernel
+
+    jit.JITFunction.run = compile_only
+    fused.evaluate_network = fused_cuda.evaluate_network
+    system = nickel_oxide()
+    pairs = build_pairs(system, 7.0)
+    lattice, network = load_potential("NiO").members
+    assert isinstance(network, DeepSpinNetwork)
+    terms = tuple(pair_terms._described(term) for term in lattice.members)
+    species, types = torch.unique(system.species, return_inverse=True)
+    model = pair_terms._model(terms, tuple(species.tolist()))
+    assert model is not None
+    for capability in (80, 90):
+        compiled.clear()
+        driver.set_active(Absent(capability))
+        for mixed in (False, True):
+            choose_backend(network, mixed=mixed)
+            network.evaluate(system, pairs)
+        pair_sums(model, system, pairs, types)
+        assert compiled == KERNELS, compiled
+
+
+if __name__ == "__main__":
+    main()
