@@ -10,8 +10,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from scipy.spatial.transform import Rotation
+from structures import rocksalt_afm, triclinic
 
-from deepspin_ase import DeepSpinCalculator, antiferromagnetic, set_spins, spiral
+from deepspin_ase import DeepSpinCalculator, set_spins, spiral
 from deepspin_ase.analysis import (
     Crystal,
     assembled,
@@ -66,18 +67,6 @@ def hamiltonian(*more: Potential) -> Potential:
 
 def value(radial, distances) -> np.ndarray:
     return radial(torch.tensor(distances)).numpy()
-
-
-def triclinic() -> Atoms:
-    """Return three magnetic sites of two elements and a bare one, low symmetry."""
-    atoms = Atoms(
-        "FeNiFeO",
-        scaled_positions=[(0, 0, 0), (0.5, 0.45, 0.55), (0.1, 0.5, 0.9), (0.5, 0, 0.2)],
-        cell=[(4.1, 0, 0), (0.7, 3.9, 0), (-0.5, 0.4, 4.4)],
-        pbc=(True, True, False),
-    )
-    set_spins(atoms, [(1.0, 2.0, 0.5), (-0.3, 0.2, -0.9), (2.0, 0, -1.0), (0, 0, 0)])
-    return atoms
 
 
 ORDERS = {
@@ -227,7 +216,7 @@ def test_range_of_the_interaction(monkeypatch):
     assert interaction_reach(atoms) == 3.5
     assert interaction_reach(atoms, positions=True) == 4.5
     # Supercells are not chosen without bounds.
-    nio = nickel_oxide(4.178, 2.0)
+    nio = rocksalt_afm(4.178, 2.0)
     nio.calc = DeepSpinCalculator(reference.nio())
     with pytest.raises(ValueError, match="choose repeat"):
         Crystal(nio, positions=True)
@@ -246,7 +235,7 @@ def test_range_of_the_interaction(monkeypatch):
     atoms.calc = DeepSpinCalculator(hamiltonian(DipoleDipole(cutoff=6.0)))
     assert finite_reach(atoms) == np.inf
     # Per-atom energies of a network couple moments on either side of an atom.
-    nio = nickel_oxide(4.2, 1.27)
+    nio = rocksalt_afm(4.2, 1.27)
     nio.calc = DeepSpinCalculator("NiO")
     assert 2 * 5.6 <= interaction_reach(nio) <= 12.0
 
@@ -277,19 +266,9 @@ def test_spiral_reference():
     assert np.abs(x.isotropic - value(J, x.distances)).max() < 1e-8
 
 
-def nickel_oxide(a: float, moment: float) -> Atoms:
-    """Return the primitive cell of type-II antiferromagnetic rock salt."""
-    places = a * np.array([(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (1.5, 1.5, 1.5)])
-    cell = 0.5 * a * (np.ones((3, 3)) + np.eye(3))
-    atoms = Atoms("Ni2O2", positions=places, cell=cell, pbc=True)
-    order = antiferromagnetic((0.5, 0.5, 0.5), direction=(1, 1, -2), cell=a)
-    set_spins(atoms, {"Ni": moment}, pattern=order)
-    return atoms
-
-
 def test_shells_of_nio():
     """The reference Hamiltonian of NiO: J1, J2 and their slopes."""
-    atoms = nickel_oxide(4.178, 2.0)
+    atoms = rocksalt_afm(4.178, 2.0)
     atoms.calc = DeepSpinCalculator(reference.nio(lattice=False))
     x = exchange_tensors(atoms)
     first, second = x.shells()
@@ -313,7 +292,7 @@ def test_shells_of_nio():
 
 def test_shipped_network():
     """J2 of the network is that of the torques it was trained on, 14.8 meV."""
-    atoms = nickel_oxide(4.2166, 1.27)
+    atoms = rocksalt_afm(4.2166, 1.27)
     atoms.calc = DeepSpinCalculator("NiO")
     first, second = exchange_tensors(atoms, repeat=4, cutoff=4.4).shells()
     assert second.isotropic == pytest.approx(-14.8e-3, rel=0.03)

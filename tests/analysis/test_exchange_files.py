@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms, units
-from test_exchange import AXIS, K, triclinic
+from structures import triclinic
 
 from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.analysis import (
@@ -31,6 +31,9 @@ from deepspin_ase.potentials import (
     Sum,
     UniaxialAnisotropy,
 )
+
+#: Easy axis and its anisotropy, eV.
+AXIS, K = np.array([1.0, 2.0, 3.0]) / np.sqrt(14.0), 0.002
 
 
 @pytest.fixture(scope="module")

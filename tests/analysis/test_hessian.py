@@ -5,8 +5,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
+from calculators import Foreign
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
 from deepspin_ase.analysis import (
@@ -181,21 +181,6 @@ def test_calculators_give_field_device_and_precision():
     exact = CartesianHessian(UniaxialAnisotropy(0.01, (0, 0, 1)), atoms)
     assert single.matrix() == pytest.approx(exact.matrix(), abs=1e-6)
     assert single.accuracy > exact.accuracy
-
-
-class Foreign(Calculator):
-    """An ASE calculator of the same physics that is not ours."""
-
-    implemented_properties = ["energy", "forces", "magnetic_forces"]  # noqa: RUF012
-
-    def __init__(self, potential: Potential) -> None:
-        super().__init__()
-        self.inner = DeepSpinCalculator(potential)
-
-    def calculate(self, atoms=None, properties=("energy",), changes=all_changes):
-        super().calculate(atoms, properties, changes)
-        for name in self.implemented_properties:
-            self.results[name] = self.inner.get_property(name, atoms)
 
 
 def test_any_calculator_has_second_derivatives_by_differences():

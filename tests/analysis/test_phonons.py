@@ -10,6 +10,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
+from structures import rocksalt_afm
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, get_spins, set_spins
 from deepspin_ase.analysis import (
@@ -51,12 +52,7 @@ def iron() -> Atoms:
 
 
 def nickel_oxide() -> Atoms:
-    a = 4.173
-    places = a * np.array([(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (1.5, 1.5, 1.5)])
-    cell = 0.5 * a * (np.ones((3, 3)) + np.eye(3))
-    atoms = Atoms("Ni2O2", positions=places, cell=cell, pbc=True)
-    order = antiferromagnetic((0.5, 0.5, 0.5), direction=(1, 1, -2), cell=a)
-    set_spins(atoms, {"Ni": 2.0}, pattern=order)
+    atoms = rocksalt_afm(4.173, 2.0)
     atoms.calc = DeepSpinCalculator(reference.nio())
     return atoms
 

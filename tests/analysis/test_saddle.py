@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
+from calculators import Foreign
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
 from deepspin_ase.analysis import JointHessian, find_saddle
@@ -48,21 +48,6 @@ class CoupledWell(Potential):
             - self.easy * e[:, 0] ** 2
             + self.easy * e[:, 1] ** 2
         )
-
-
-class Foreign(Calculator):
-    """An ASE calculator of the same physics that is not ours."""
-
-    implemented_properties = ["energy", "forces", "magnetic_forces"]  # noqa: RUF012
-
-    def __init__(self, potential: Potential) -> None:
-        super().__init__()
-        self.inner = DeepSpinCalculator(potential)
-
-    def calculate(self, atoms=None, properties=("energy",), changes=all_changes):
-        super().calculate(atoms, properties, changes)
-        for name in self.implemented_properties:
-            self.results[name] = self.inner.get_property(name, atoms)
 
 
 def macrospin(h: float) -> Atoms:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk
-from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms, FixBondLengths
+from calculators import Foreign
 from scipy.special import spherical_in
 from scipy.stats import chisquare, kstest
 
@@ -389,34 +389,17 @@ def test_dipoles_are_tried_one_by_one() -> None:
         MonteCarlo(atoms, temperature_K=T, simultaneous=True)
 
 
-class AnyCalculator(Calculator):
-    """A calculator of ASE with magnetic forces, and no per-atom energies."""
-
-    implemented_properties = ["energy", "forces", "magnetic_forces"]  # noqa: RUF012
-
-    def __init__(self, potential: Potential) -> None:
-        super().__init__()
-        self.inner = DeepSpinCalculator(potential)
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
-        super().calculate(atoms, properties, system_changes)
-        self.inner.calculate(self.atoms)
-        self.results = {
-            name: self.inner.results[name] for name in self.implemented_properties
-        }
-
-
 def test_any_calculator_gives_the_same_chain() -> None:
     potential = Heisenberg(Shells([(2.0, KT)]))
     chains = []
-    for calculator in (DeepSpinCalculator(potential), AnyCalculator(potential)):
+    for calculator in (DeepSpinCalculator(potential), Foreign(potential)):
         atoms = clusters(1, RING)
         atoms.calc = calculator
         dyn = MonteCarlo(atoms, temperature_K=T, simultaneous=False, rng=10)
         dyn.run(10)
         chains.append(unit_vectors(dyn))
     np.testing.assert_allclose(chains[0], chains[1], atol=1e-12)
-    atoms.calc = AnyCalculator(potential)
+    atoms.calc = Foreign(potential)
     with pytest.raises(ValueError, match="calculators"):
         MonteCarlo(atoms, temperature_K=T, simultaneous=True)
 

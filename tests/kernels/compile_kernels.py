@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from test_cpu_kernels import nickel_oxide
+from networks import nickel_oxide
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import driver, jit

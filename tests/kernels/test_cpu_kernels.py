@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import multiprocessing
 import subprocess
@@ -17,27 +16,32 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from test_network import VARIANTS, for_model, model, structure
+from networks import (
+    EVERY,
+    QUANTITIES,
+    assert_close,
+    exactly,
+    for_model,
+    frozen,
+    model,
+    nickel_oxide,
+    spin_terms,
+    structure,
+)
 
 from deepspin_ase import DeepSpinCalculator
 from deepspin_ase.kernels import cpu as fused
 from deepspin_ase.kernels.cpu import _compile as compile_module
 from deepspin_ase.kernels.cpu import _network as fused_network
 from deepspin_ase.potentials import (
-    Biquadratic,
     Blend,
     Committee,
     CubicCut,
-    DeepSpinNetwork,
     DzyaloshinskiiMoriya,
     Heisenberg,
-    MomentExchange,
     PairPotential,
     Potential,
-    Prediction,
     ScreenedNuclear,
-    Shells,
-    SmoothShells,
     Sum,
     Switched,
     TimeReversal,
@@ -46,43 +50,6 @@ from deepspin_ase.potentials import (
     load_potential,
 )
 from deepspin_ase.system import System
-
-QUANTITIES = ("energies", "energy", "forces", "magnetic_forces", "virial")
-
-
-def frozen(**changes: dict[str, object]) -> DeepSpinNetwork:
-    return model(**changes).eval().requires_grad_(False)
-
-
-def exactly(potential: Potential, system: System, **options: bool) -> Prediction:
-    """Evaluate in torch."""
-    exact = copy.deepcopy(potential)
-    choose_backend(exact, "reference")
-    return exact.evaluate(system, **options)
-
-
-def assert_close(a: Prediction, b: Prediction, tolerance: float) -> None:
-    """Compare; tolerances are absolute (eV, A, mu_B) where values are below one."""
-    for name in QUANTITIES:
-        found, expected = getattr(a, name), getattr(b, name)
-        assert found.dtype == expected.dtype and found.shape == expected.shape
-        scale = max(1.0, float(expected.abs().max()))
-        assert float((found - expected).abs().max()) <= tolerance * scale, name
-
-
-def nickel_oxide(seed: int = 0) -> System:
-    """Return 16 rattled atoms in a cell that is shorter than the cutoff."""
-    atoms = bulk("NiO", "rocksalt", 4.2166, cubic=True).repeat((2, 1, 1))
-    atoms.rattle(0.05, seed=seed)
-    spins = np.random.default_rng(seed).normal(size=(16, 3))
-    spins *= 1.27 / np.linalg.norm(spins, axis=1, keepdims=True)
-    spins[atoms.numbers == 8] = 0.0
-    atoms.set_initial_magnetic_moments(spins)
-    return System.from_atoms(atoms)
-
-
-#: A network of the lattice alone has no pseudo-atoms, and no slots for them.
-EVERY = VARIANTS | {"lattice": {"spin": {"use_spin": [False, False, False]}}}
 
 
 @pytest.mark.parametrize("variant", EVERY)
@@ -357,20 +324,6 @@ def test_compilers_are_loaded_when_needed() -> None:
         "sys.exit('numba' in sys.modules or 'triton' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def spin_terms() -> dict[str, Potential]:
-    soft = SmoothShells([(2.0, 0.01, 0.02), (3.1, -0.02, 0.01)], 0.6)
-    core = Blend(ScreenedNuclear(26, 28), CubicCut(2.0, 4.0), 0.9, 1.4)
-    return {
-        "pair": PairPotential(Switched(core, 2.5)),
-        "some pairs": PairPotential(CubicCut(1.0, 3.5), elements=("Fe", "O")),
-        "Heisenberg": Heisenberg(soft, subtract_collinear=True),
-        "elements": Heisenberg(soft, elements=("Ni", "Fe")),
-        "rigid": Heisenberg(Shells([(2.0, 0.01), (3.2, 0.03)], 0.5)),
-        "moments": MomentExchange(CubicCut(0.3, 4.0), subtract_collinear=True),
-        "biquadratic": Biquadratic(CubicCut(0.2, 3.0)),
-    }
 
 
 @pytest.mark.parametrize("name", spin_terms())

@@ -19,15 +19,16 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from test_cpu_kernels import (
+from networks import (
     EVERY,
     assert_close,
     exactly,
+    for_model,
     frozen,
     nickel_oxide,
     spin_terms,
+    structure,
 )
-from test_network import for_model, structure
 
 from deepspin_ase import DeepSpinCalculator
 from deepspin_ase.dynamics import SpinLatticeNVE

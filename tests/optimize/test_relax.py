@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import ase.optimize
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength, FixedPlane
 from ase.io import read
-from magnets import iron, nickel_oxide
+from calculators import Foreign
+from structures import iron, nickel_oxide
 
 from deepspin_ase import DeepSpinCalculator, get_spins, read_extxyz, set_spins
 from deepspin_ase.cli import main
@@ -28,29 +29,8 @@ from deepspin_ase.optimize import (
 )
 from deepspin_ase.potentials.materials.reference import fe, nio
 
-
-class Plain(Calculator):
-    """Other people's calculator: a DeepSpinCalculator behind fewer properties."""
-
-    implemented_properties: ClassVar = ["energy", "forces", "stress", "magnetic_forces"]
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.inner = DeepSpinCalculator(model)
-        self.n_calls = 0
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        self.n_calls += 1
-        self.results = {
-            name: self.inner.get_property(name, self.atoms)
-            for name in self.implemented_properties
-        }
+#: What relaxation of atoms, spins and cell asks a calculator for.
+RELAXABLE = ("energy", "forces", "stress", "magnetic_forces")
 
 
 def test_iron_goes_back_to_the_crystal() -> None:
@@ -83,7 +63,7 @@ def test_fewer_calls_than_ase(make: Callable[[], Atoms]) -> None:
     counts = {}
     for name in ("BFGSLineSearch", "LBFGS"):
         atoms = make()
-        atoms.calc = Plain(atoms.calc.potential)
+        atoms.calc = Foreign(atoms.calc.potential, RELAXABLE)
         joint = SpinLatticeFilter(atoms)
         assert getattr(ase.optimize, name)(joint, logfile=None).run(fmax=0.01)
         counts[name] = atoms.calc.n_calls
@@ -95,7 +75,7 @@ def test_fewer_calls_than_ase(make: Callable[[], Atoms]) -> None:
 
 def test_calls_are_counted() -> None:
     atoms = iron()
-    atoms.calc = Plain(fe())
+    atoms.calc = Foreign(fe(), RELAXABLE)
     found = relax(atoms, cell=True, magnitudes=True)
     assert found.converged
     assert atoms.calc.n_calls == found.calls
@@ -261,7 +241,7 @@ def test_together_as_alone() -> None:
     )
 
 
-class Broken(Plain):
+class Broken(Foreign):
     """Gives NaN from the third call on."""
 
     def calculate(self, *arguments: Any) -> None:

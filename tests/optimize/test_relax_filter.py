@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize.precon import PreconLBFGS
 from ase.optimize.sciopt import SciPyFminCG
-from magnets import iron, nickel_oxide
+from structures import iron, nickel_oxide
 
 from deepspin_ase import get_spins
 from deepspin_ase.optimize import SpinLatticeFilter

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from networks import QUANTITIES, VARIANTS, awake, config, for_model, model, structure
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from deepspin_ase.neighbors import NeighborList, build_pairs
 from deepspin_ase.potentials import (
     Committee,
     CubicCut,
-    DeepSpinConfig,
     DeepSpinNetwork,
     Heisenberg,
     Potential,
@@ -34,78 +34,6 @@ from deepspin_ase.potentials import (
 )
 from deepspin_ase.potentials.networks import _deepspin as network
 from deepspin_ase.system import System
-
-QUANTITIES = ("energy", "energies", "forces", "magnetic_forces", "virial")
-VARIANTS: dict[str, dict[str, dict[str, object]]] = {
-    "plain": {},
-    "one-side": {"descriptor": {"type_one_side": True}},
-    "two-magnetic": {
-        "spin": {"use_spin": [True, True, False], "virtual_scale": [0.3, 0.2]}
-    },
-    "scale-per-element": {
-        "spin": {"use_spin": [False, True, True], "virtual_scale": [0.0, 0.2, 0.4]}
-    },
-    "timestep-gelu": {
-        "descriptor": {"resnet_dt": True, "activation_function": "gelu"},
-        "fitting_net": {"resnet_dt": False, "activation_function": "silu"},
-    },
-}
-
-
-def config(**changes: dict[str, object]) -> DeepSpinConfig:
-    sections: dict[str, dict[str, object]] = {
-        "spin": {"use_spin": [True, True, False], "virtual_scale": 0.35},
-        "descriptor": {
-            "rcut": 4.2,
-            "rcut_smth": 1.5,
-            "sel": [30, 30, 50],
-            "neuron": [4, 8, 8],
-            "axis_neuron": 3,
-        },
-        "fitting_net": {"neuron": [10, 10]},
-    }
-    merged = {name: values | changes.get(name, {}) for name, values in sections.items()}
-    return DeepSpinConfig.from_dict({"type_map": ["Fe", "Ni", "O"], **merged})
-
-
-def awake(net: DeepSpinNetwork) -> DeepSpinNetwork:
-    """Give weights with which everything matters; far from a fresh network's."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            noise = torch.randn(
-                parameter.shape, generator=generator, dtype=torch.float64
-            )
-            parameter.copy_(0.5 * noise)
-        net.mean[:, 0] = torch.tensor([0.02, 0.03, 0.01])
-        net.std.copy_(torch.tensor([0.1, 0.05, 0.05, 0.05]).expand(3, 4))
-        net.energy_bias.copy_(torch.tensor([-1.0, 0.5, 2.0]))
-    return net
-
-
-def model(**changes: dict[str, object]) -> DeepSpinNetwork:
-    return awake(DeepSpinNetwork(config(**changes)))
-
-
-def structure(seed: int = 0, *, pbc: bool = True) -> Atoms:
-    """Triclinic, shorter than the cutoff, with and without moments."""
-    rng = np.random.default_rng(seed)
-    cell = [[4.1, 0.2, 0.0], [-0.3, 3.9, 0.4], [0.5, 0.1, 4.4]]
-    fractional = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
-    atoms = Atoms("FeNiOO", scaled_positions=fractional, cell=cell, pbc=pbc)
-    atoms.positions += rng.uniform(-0.2, 0.2, (4, 3))
-    spins = 1.5 * rng.normal(size=(4, 3))
-    spins[2:] = 0.0
-    atoms.set_initial_magnetic_moments(spins)
-    return atoms
-
-
-def for_model(atoms: Atoms, net: Potential) -> System:
-    """Return the System, without moments on what the model calls non-magnetic."""
-    system = System.from_atoms(atoms)
-    magnetic = torch.tensor(sorted(net.magnetic_species or ()))
-    keep = torch.isin(system.species, magnetic)
-    return system.replace(spins=system.spins * keep[:, None])
 
 
 def assert_same(a: Prediction, b: Prediction, tolerance: float = 1e-12) -> None:

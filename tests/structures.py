@@ -1,4 +1,4 @@
-"""Disturbed magnets that several tests relax."""
+"""Magnets that several tests share."""
 
 from __future__ import annotations
 
@@ -31,4 +31,26 @@ def nickel_oxide(repeat: Any = (2, 2, 2), model: Any = "NiO") -> Atoms:
     cant_spins(atoms, 0.03, seed=2)
     atoms.rattle(0.03, seed=1)
     atoms.calc = DeepSpinCalculator(model)
+    return atoms
+
+
+def rocksalt_afm(a: float, moment: float) -> Atoms:
+    """Primitive cell of NiO in type-II order, of lattice constant a (A)."""
+    places = a * np.array([(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (1.5, 1.5, 1.5)])
+    cell = 0.5 * a * (np.ones((3, 3)) + np.eye(3))
+    atoms = Atoms("Ni2O2", positions=places, cell=cell, pbc=True)
+    order = antiferromagnetic((0.5, 0.5, 0.5), direction=(1, 1, -2), cell=a)
+    set_spins(atoms, {"Ni": moment}, pattern=order)
+    return atoms
+
+
+def triclinic() -> Atoms:
+    """Return three magnetic sites of two elements and a bare one, low symmetry."""
+    atoms = Atoms(
+        "FeNiFeO",
+        scaled_positions=[(0, 0, 0), (0.5, 0.45, 0.55), (0.1, 0.5, 0.9), (0.5, 0, 0.2)],
+        cell=[(4.1, 0, 0), (0.7, 3.9, 0), (-0.5, 0.4, 4.4)],
+        pbc=(True, True, False),
+    )
+    set_spins(atoms, [(1.0, 2.0, 0.5), (-0.3, 0.2, -0.9), (2.0, 0, -1.0), (0, 0, 0)])
     return atoms

@@ -1,0 +1,151 @@
+"""Pseudo-atom networks, structures and terms on which evaluations are compared."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from deepspin_ase.potentials import (
+    Biquadratic,
+    Blend,
+    CubicCut,
+    DeepSpinConfig,
+    DeepSpinNetwork,
+    Heisenberg,
+    MomentExchange,
+    PairPotential,
+    Potential,
+    Prediction,
+    ScreenedNuclear,
+    Shells,
+    SmoothShells,
+    Switched,
+    choose_backend,
+)
+from deepspin_ase.system import System
+
+VARIANTS: dict[str, dict[str, dict[str, object]]] = {
+    "plain": {},
+    "one-side": {"descriptor": {"type_one_side": True}},
+    "two-magnetic": {
+        "spin": {"use_spin": [True, True, False], "virtual_scale": [0.3, 0.2]}
+    },
+    "scale-per-element": {
+        "spin": {"use_spin": [False, True, True], "virtual_scale": [0.0, 0.2, 0.4]}
+    },
+    "timestep-gelu": {
+        "descriptor": {"resnet_dt": True, "activation_function": "gelu"},
+        "fitting_net": {"resnet_dt": False, "activation_function": "silu"},
+    },
+}
+
+#: A network of the lattice alone has no pseudo-atoms, and no slots for them.
+EVERY = VARIANTS | {"lattice": {"spin": {"use_spin": [False, False, False]}}}
+
+
+def config(**changes: dict[str, object]) -> DeepSpinConfig:
+    sections: dict[str, dict[str, object]] = {
+        "spin": {"use_spin": [True, True, False], "virtual_scale": 0.35},
+        "descriptor": {
+            "rcut": 4.2,
+            "rcut_smth": 1.5,
+            "sel": [30, 30, 50],
+            "neuron": [4, 8, 8],
+            "axis_neuron": 3,
+        },
+        "fitting_net": {"neuron": [10, 10]},
+    }
+    merged = {name: values | changes.get(name, {}) for name, values in sections.items()}
+    return DeepSpinConfig.from_dict({"type_map": ["Fe", "Ni", "O"], **merged})
+
+
+def awake(net: DeepSpinNetwork) -> DeepSpinNetwork:
+    """Give weights with which everything matters; far from a fresh network's."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            noise = torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
+            parameter.copy_(0.5 * noise)
+        net.mean[:, 0] = torch.tensor([0.02, 0.03, 0.01])
+        net.std.copy_(torch.tensor([0.1, 0.05, 0.05, 0.05]).expand(3, 4))
+        net.energy_bias.copy_(torch.tensor([-1.0, 0.5, 2.0]))
+    return net
+
+
+def model(**changes: dict[str, object]) -> DeepSpinNetwork:
+    return awake(DeepSpinNetwork(config(**changes)))
+
+
+def structure(seed: int = 0, *, pbc: bool = True) -> Atoms:
+    """Triclinic, shorter than the cutoff, with and without moments."""
+    rng = np.random.default_rng(seed)
+    cell = [[4.1, 0.2, 0.0], [-0.3, 3.9, 0.4], [0.5, 0.1, 4.4]]
+    fractional = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    atoms = Atoms("FeNiOO", scaled_positions=fractional, cell=cell, pbc=pbc)
+    atoms.positions += rng.uniform(-0.2, 0.2, (4, 3))
+    spins = 1.5 * rng.normal(size=(4, 3))
+    spins[2:] = 0.0
+    atoms.set_initial_magnetic_moments(spins)
+    return atoms
+
+
+def for_model(atoms: Atoms, net: Potential) -> System:
+    """Return the System, without moments on what the model calls non-magnetic."""
+    system = System.from_atoms(atoms)
+    magnetic = torch.tensor(sorted(net.magnetic_species or ()))
+    keep = torch.isin(system.species, magnetic)
+    return system.replace(spins=system.spins * keep[:, None])
+
+
+def nickel_oxide(seed: int = 0) -> System:
+    """Return 16 rattled atoms in a cell that is shorter than the cutoff."""
+    atoms = bulk("NiO", "rocksalt", 4.2166, cubic=True).repeat((2, 1, 1))
+    atoms.rattle(0.05, seed=seed)
+    spins = np.random.default_rng(seed).normal(size=(16, 3))
+    spins *= 1.27 / np.linalg.norm(spins, axis=1, keepdims=True)
+    spins[atoms.numbers == 8] = 0.0
+    atoms.set_initial_magnetic_moments(spins)
+    return System.from_atoms(atoms)
+
+
+def spin_terms() -> dict[str, Potential]:
+    soft = SmoothShells([(2.0, 0.01, 0.02), (3.1, -0.02, 0.01)], 0.6)
+    core = Blend(ScreenedNuclear(26, 28), CubicCut(2.0, 4.0), 0.9, 1.4)
+    return {
+        "pair": PairPotential(Switched(core, 2.5)),
+        "some pairs": PairPotential(CubicCut(1.0, 3.5), elements=("Fe", "O")),
+        "Heisenberg": Heisenberg(soft, subtract_collinear=True),
+        "elements": Heisenberg(soft, elements=("Ni", "Fe")),
+        "rigid": Heisenberg(Shells([(2.0, 0.01), (3.2, 0.03)], 0.5)),
+        "moments": MomentExchange(CubicCut(0.3, 4.0), subtract_collinear=True),
+        "biquadratic": Biquadratic(CubicCut(0.2, 3.0)),
+    }
+
+
+QUANTITIES = ("energies", "energy", "forces", "magnetic_forces", "virial")
+
+
+def frozen(**changes: dict[str, object]) -> DeepSpinNetwork:
+    return model(**changes).eval().requires_grad_(False)
+
+
+def exactly(potential: Potential, system: System, **options: bool) -> Prediction:
+    """Evaluate in torch."""
+    exact = copy.deepcopy(potential)
+    choose_backend(exact, "reference")
+    return exact.evaluate(system, **options)
+
+
+def assert_close(a: Prediction, b: Prediction, tolerance: float) -> None:
+    """Compare; tolerances are absolute (eV, A, mu_B) where values are below one."""
+    for name in QUANTITIES:
+        found, expected = getattr(a, name), getattr(b, name)
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        scale = max(1.0, float(expected.abs().max()))
+        assert float((found - expected).abs().max()) <= tolerance * scale, name
