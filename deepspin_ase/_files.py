@@ -1,4 +1,4 @@
-"""Writing files that are either there complete or not at all."""
+"""Atomic writes of files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and rename it when the block ends.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path next to ``path`` that replaces it when the block ends.
 
-    If the block raises, the temporary file is removed and ``path`` is as it was.
+    If the block raises, the temporary file is removed and ``path`` is unchanged.
 
-    >>> with written_whole("result.npz") as temporary:
+    >>> with atomic_write("result.npz") as temporary:
     ...     np.savez(temporary, energy=energy)
     """
     path = Path(path)

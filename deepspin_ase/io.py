@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ._files import written_whole
+from ._files import atomic_write
 from .spins import get_spins, set_spins
 
 #: Results that ASE would drop, by where extxyz keeps them.
@@ -53,7 +53,7 @@ def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) 
     if not frames:
         raise ValueError("there are no structures to write")
     text = extxyz_text(frames)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text)
 
 

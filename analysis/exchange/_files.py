@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ._tensors import ExchangeTensors
 
 #: An axis describes A if it leaves out no more than this share of it, or eV.
@@ -101,7 +101,7 @@ def _numbers(values: Sequence[float] | np.ndarray, form: str = ".10f") -> str:
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from ..._figures import figure_axes
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...calculators._deepspin import DeepSpinCalculator
 from ...potentials import Potential
 from ...system import System
@@ -99,7 +99,7 @@ class Landscape:
         arrays: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
         for k, grid in enumerate(arrays.pop("grids")):
             arrays[f"grid_{k}"] = grid
-        with written_whole(path) as temporary, temporary.open("wb") as stream:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
 
     @classmethod

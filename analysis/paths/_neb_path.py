@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...spins import get_spins
 from .._joint_space import Metric, lengths_of, steps_between
 
@@ -205,7 +205,7 @@ class NEBPath:
         arrays |= {name: getattr(self, name) for name in _SETTINGS}
         for group in ("lengths", "work"):
             arrays |= {f"{group}_{k}": v for k, v in getattr(self, group).items()}
-        with written_whole(path) as temporary, temporary.open("wb") as stream:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
 
     @classmethod

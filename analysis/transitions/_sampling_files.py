@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...dynamics.drivers._driver import SpinLatticeDynamics
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SamplingFiles:
         os.makedirs(self.samples.parent, exist_ok=True)
         arrays: dict[str, Any] = {name: np.array(rows) for name, rows in found.items()}
         arrays |= {"task": self._task, "equilibration": equilibration}
-        with written_whole(self.samples) as temporary:
+        with atomic_write(self.samples) as temporary:
             np.savez(temporary, **arrays)
         driver.save(self.driver)
         self._written = time.monotonic()

@@ -20,7 +20,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...io import current_results
 from ...spins import get_spins
 from .._trajectories import Frames, frames_of, spins_of
@@ -83,7 +83,7 @@ def write_html(
         viewer=_viewer().replace("</script", "<\\/script"),
         data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return len(frames)
 

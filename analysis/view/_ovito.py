@@ -7,7 +7,7 @@ import os
 import ase.io
 from ase import units
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...io import current_results
 from ...spins import get_spins
 from .._trajectories import Frames, frames_of
@@ -40,7 +40,7 @@ def write_ovito(
         If there are no frames or a frame has no moments.
     """
     count = 0
-    with written_whole(path) as temporary, temporary.open("w") as file:
+    with atomic_write(path) as temporary, temporary.open("w") as file:
         for frame in frames_of(source, replica=replica):
             results = current_results(frame)
             shown = frame.copy()

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import write_extxyz
 from ..optimize import relax_spins
@@ -179,7 +179,7 @@ def _draw(surface: Landscape, rotations: list[Landscape], path: Path) -> None:
         ylabel="C: sublattices against each other (deg)",
     )
     _draw_rotations(rotations, right)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.md.velocitydistribution import thermalize_momenta
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..calculators._deepspin import DeepSpinCalculator
 from ..dynamics._config import (
     RunConfig,
@@ -116,7 +116,7 @@ def _new(config: RunConfig, folder: Path, files: dict[str, Any]) -> SpinLatticeD
     except TypeError as error:
         raise ValueError(str(error)) from error
     if "checkpoint" in files:
-        with written_whole(_record(files["checkpoint"])) as temporary:
+        with atomic_write(_record(files["checkpoint"])) as temporary:
             temporary.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
     return driver
 

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..analysis._joint_space import SPIN_SCALE, displacement
 from ..analysis.paths._neb import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
@@ -180,7 +180,7 @@ def _keep(path: NEBPath, output: Path) -> None:
 
     path.save(output.with_suffix(".npz"))
     figure = plot_path(path, parts=True).figure
-    with written_whole(output.with_suffix(".png")) as temporary:
+    with atomic_write(output.with_suffix(".png")) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
     print(f"wrote {output}, {output.with_suffix('.npz')}, {output.with_suffix('.png')}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..data import read_dataset
 from ..potentials import SymmetryViolations, load_potential, symmetry_violations
 from ..training import UNITS, Comparison, collect, compare, load_batches, plot_parity
@@ -79,7 +79,7 @@ def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
     if not found:
         raise ValueError("the data carry no labels: there is nothing to plot")
     figure = plot_parity(found)[0].figure
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
     numbers = {
@@ -87,6 +87,6 @@ def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
         for name, both in found.items()
         for kind in ("label", "prediction")
     }
-    with written_whole(path.with_suffix(".npz")) as temporary:
+    with atomic_write(path.with_suffix(".npz")) as temporary:
         np.savez(temporary, **numbers)
     print(f"wrote {path} and {path.with_suffix('.npz')}")

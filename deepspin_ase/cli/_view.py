@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..analysis._trajectories import frames_of
 from ..analysis.view._arrows import plot_spins
 from ..analysis.view._html import write_html
@@ -88,7 +88,7 @@ def _figure(output: Path, arguments: argparse.Namespace) -> str:
     axes = plot_spins(
         last, view=arguments.projection, axis=arguments.axis, scale=arguments.scale
     )
-    with written_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         axes.figure.savefig(temporary, dpi=200)
     pyplot.close(axes.figure)
     return f"the last frame is drawn in {output}"

@@ -112,7 +112,7 @@ def write_dataset(
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; remove it or choose another folder")
     mixed = format == "deepmd/npy/mixed"
-    with _folder_written_whole(path) as folder:
+    with _atomic_folder(path) as folder:
         _npy.write_systems(folder, dataset, mixed=mixed, type_map=names)
 
 
@@ -217,7 +217,7 @@ def _checked_type_map(
 
 
 @contextmanager
-def _folder_written_whole(path: Path) -> Iterator[Path]:
+def _atomic_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside ``path`` and rename it when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shelter = Path(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .._files import written_whole
+from .._files import atomic_write
 from . import _registry as registry
 from ._base import Potential
 
@@ -45,7 +45,7 @@ def save_potential(
         **plain_data(potential),
         "card": card or {},
     }
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(content, temporary)
 
 

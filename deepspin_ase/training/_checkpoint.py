@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..data import LABELS, Dataset
 
 
@@ -33,7 +33,7 @@ def fingerprint(datasets: Iterable[Dataset]) -> str:
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write plain data and tensors, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import written_whole
+from .._files import atomic_write
 
 
 def append_row(path: Path, row: Mapping[str, float]) -> None:
@@ -31,7 +31,7 @@ def drop_rows_after(path: Path, step: int) -> None:
         rows = [row for row in reader if float(row["step"]) <= step]
     path.unlink()
     if rows:
-        with written_whole(path) as temporary, open(temporary, "w", newline="") as out:
+        with atomic_write(path) as temporary, open(temporary, "w", newline="") as out:
             writer = csv.DictWriter(out, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -15,7 +15,7 @@ import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from .._files import written_whole
+from .._files import atomic_write
 from ..data import LABELS, Dataset
 from ..neighbors import build_pairs
 from ..potentials import DeepSpinNetwork, Potential, Sum, load_potential, save_potential
@@ -314,7 +314,7 @@ class Trainer:
         save_figures(self.output, read_learning_curve(self._curve), comparisons)
 
     def _write_config(self) -> None:
-        with written_whole(self.output / "config.yaml") as temporary:
+        with atomic_write(self.output / "config.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
 
     def save_checkpoint(self) -> None:

@@ -15,7 +15,7 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import dict2constraint
 from ase.io.jsonio import decode, encode
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...calculators._deepspin import DeepSpinCalculator
 from ...constraints import FixSpins
 from ...potentials import Prediction
@@ -57,7 +57,7 @@ def save(path: str | os.PathLike[str], driver: SpinLatticeDynamics) -> None:
         "writers": {_label(writer): writer.state() for writer in driver._writers},
     }
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:
         raise OSError(

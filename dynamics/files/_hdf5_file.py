@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ._writers import cannot_write, too_short
 
 FORMAT = "deepspin-ase trajectory"
@@ -94,7 +94,7 @@ def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) 
         file.flush()
         image = file.id.get_file_image()
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(image)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -227,7 +227,7 @@ def cut(path: Path, n_frames: int) -> None:
         if lengths == {n_frames} and _is_closed(path):
             return
         # A copy: to shorten a file in place is not safe.
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             shapes = {name: file[name].shape[1:] for name in names}
             create(temporary, {name: file[name][:] for name in CONSTANT}, shapes)
             size = 8 * sum(int(np.prod(shape, dtype=int)) for shape in shapes.values())

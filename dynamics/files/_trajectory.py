@@ -10,7 +10,7 @@ import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...constraints import FixSpins
 from ...io import extxyz_text
 from ._writers import Writer, append_text, cut_back, too_short
@@ -93,7 +93,7 @@ class AseTrajectory(Writer):
             if len(old) < self._frames:
                 raise too_short(self.path)
             with (
-                written_whole(self.path) as temporary,
+                atomic_write(self.path) as temporary,
                 ase.io.Trajectory(str(temporary), "w") as new,
             ):
                 for k in range(self._frames):

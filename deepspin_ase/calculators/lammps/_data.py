@@ -19,7 +19,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.io.lammpsdata import read_lammps_data as read_plain
 from numpy.typing import ArrayLike
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...spins import get_spins, set_spins
 from ._box import LammpsBox
 
@@ -89,7 +89,7 @@ def write_lammps_data(
         velocities = convert(atoms.get_velocities(), "velocity", "ASE", "metal")
         for k, values in enumerate(velocities @ box.rotation, 1):
             lines.append(f"{k} {_numbers(values)}")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from ...potentials import Potential, load_potential
 from ...potentials.deepmd import write_deepmd
 from ._process import environment_python
@@ -52,7 +52,7 @@ def export_lammps_model(
     potential = model if isinstance(model, Potential) else load_potential(model)
     with (
         tempfile.TemporaryDirectory(prefix="deepspin-") as folder,
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
     ):
         neutral = Path(folder, "model.yaml")
         write_deepmd(neutral, potential)

@@ -7,7 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from ..._files import written_whole
+from ..._files import atomic_write
 from .._base import Potential
 from ..networks._deepspin import DeepSpinNetwork
 from . import _frozen as frozen
@@ -140,5 +140,5 @@ def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
     parameters = Parameters.of_network(potential)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         neutral.write(temporary, parameters)
