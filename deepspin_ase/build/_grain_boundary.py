@@ -32,7 +32,7 @@ def symmetric_tilt_boundary(
     """Return a periodic cell with two equal symmetric tilt boundaries.
 
     The lower grain is the crystal with ``plane`` across z and ``axis`` along y; the
-    upper one is the lower one turned by 180 degrees about x, which for a cubic
+    upper one is the lower one rotated by 180 degrees about x, which for a cubic
     crystal is a tilt about ``axis``. For the plane (3, 1, 0) and the axis (0, 0, 1)
     it is Sigma 5, 36.87 degrees. The boundaries are at a quarter and at three
     quarters of the height.
@@ -56,7 +56,7 @@ def symmetric_tilt_boundary(
         Atoms of one element closer than this, A, become one in their middle, which
         has the moment of the first of them.
     moments, pattern : optional
-        As in :func:`deepspin_ase.set_spins`, for the crystal before it is turned:
+        As in :func:`deepspin_ase.set_spins`, for the crystal before it is rotated:
         each grain has the order in its own axes. Without moments there are none.
 
     Returns
@@ -183,13 +183,13 @@ def _grain(
 
 
 def _turned(grain: Atoms) -> Atoms:
-    """Return a grain turned by 180 degrees about x, with its moments."""
+    """Return a grain rotated by 180 degrees about x, with its moments."""
     half_turn = np.array([1.0, -1.0, -1.0])
-    turned = grain.copy()
-    turned.positions *= half_turn
-    if turned.has("initial_magmoms"):
-        set_spins(turned, get_spins(turned) * half_turn)
-    return turned
+    rotated = grain.copy()
+    rotated.positions *= half_turn
+    if rotated.has("initial_magmoms"):
+        set_spins(rotated, get_spins(rotated) * half_turn)
+    return rotated
 
 
 def _merged(atoms: Atoms, distance: float) -> Atoms:

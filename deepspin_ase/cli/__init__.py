@@ -1,4 +1,4 @@
-"""The command ``deepspin``."""
+"""Command-line interface ``deepspin``; the only package that prints."""
 
 from __future__ import annotations
 

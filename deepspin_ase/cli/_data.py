@@ -1,4 +1,4 @@
-"""``deepspin data``: look into labelled data, and convert them."""
+"""``deepspin data``: inspection and conversion of labelled data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     info = actions.add_parser("info", help="contents, ranges and problems of data")
     info.add_argument("path", nargs="+", help="extxyz file or DeePMD folder")
     _add_type_map(info)
-    info.add_argument("--format", help="format of the input; found by itself")
+    info.add_argument("--format", help="format of the input; detected automatically")
     info.add_argument(
         "--magnetic",
         nargs="+",
@@ -45,7 +45,9 @@ def add_parser(subparsers: Subparsers) -> None:
         help="format of the output (default: extxyz for .xyz and .extxyz, "
         "else deepmd/npy)",
     )
-    convert.add_argument("--input-format", help="format of the input; found by itself")
+    convert.add_argument(
+        "--input-format", help="format of the input; detected automatically"
+    )
     _add_type_map(convert)
     convert.set_defaults(run=_convert)
 
@@ -109,7 +111,7 @@ def _conjugacy(report: ConjugacyReport) -> list[str]:
         return [*lines, "  not tested: too few frames are near to each other"]
     notes = [f"{report.n_pairs} pairs of {report.n_frames} frames"]
     if report.aligned:
-        notes.append("spins turned together to match")
+        notes.append("spins rotated together to match")
     if report.cells == "fitted":
         notes.append("strain energy fitted along, as cells differ and virials miss")
     return [

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Lattice constant of the model's data, A, and the moment of nickel, mu_B.
 LATTICE, MOMENT = 4.2166, 1.277
 
-#: Axes of the collective rotations: the moments, along [11-2], turn within the
+#: Axes of the collective rotations: the moments, along [11-2], rotate within the
 #: ferromagnetic (111) planes and out of them.
 ROTATIONS = {"R_in": (1, 1, 1), "R_out": (1, -1, 0)}
 
@@ -150,9 +150,9 @@ def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
     lines = [
         "\nEnergy surface                                      meV/atom\n",
         f"D      oxygen displaced by 0.03 A {energy[0, 12]:26.4f}",
-        f"C      sublattices turned by 30 degrees {energy[12, 0]:20.4f}",
-        f"R_in   all spins turned within (111), at most {within:14.4f}",
-        f"R_out  all spins turned out of (111), at most {out:14.4f}",
+        f"C      sublattices rotated by 30 degrees {energy[12, 0]:20.4f}",
+        f"R_in   all spins rotated within (111), at most {within:14.4f}",
+        f"R_out  all spins rotated out of (111), at most {out:14.4f}",
         f"\nIn {folder}:",
         "  nio.extxyz            canted and relaxed structure, with spins, forces,",
         "                        magnetic forces and torques",
@@ -163,7 +163,7 @@ def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
 
 
 def _draw(surface: Landscape, rotations: list[Landscape], path: Path) -> None:
-    """Draw the map of D and C beside the two curves of R."""
+    """Draw the map of D and C next to the two curves of R."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""``deepspin info``: what a model is."""
+"""``deepspin info``: summary of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deepspin md``: spin-lattice dynamics by a configuration file."""
+"""``deepspin md``: spin-lattice dynamics from a configuration file."""
 
 from __future__ import annotations
 
@@ -166,10 +166,10 @@ def _images(config: RunConfig, folder: Path) -> list[Atoms]:
 
 
 def _calculator(config: RunConfig, folder: Path) -> DeepSpinCalculator:
-    beside = folder / config.model
+    local = folder / config.model
     try:
         return DeepSpinCalculator(
-            beside if beside.is_file() else config.model,
+            local if local.is_file() else config.model,
             device=config.device,
             dtype=config.dtype,
         )

@@ -1,4 +1,4 @@
-"""``deepspin neb``: the way and the barrier from one structure to another."""
+"""``deepspin neb``: minimum energy path and barrier between two structures."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def add_parser(subparsers: Any) -> None:
         help="find the path and the barrier between two structures",
         description="Minimum energy path of atoms and spins, and of the cell on "
         "request, by a nudged elastic band. A band that was stopped, or "
-        "is not converged, goes on where its output file exists. The energies along "
-        "the path are drawn beside it (.png), their numbers kept (.npz).",
+        "is not converged, is resumed where its output file exists. The energies along "
+        "the path are drawn next to it (.png), their numbers kept (.npz).",
     )
     parser.add_argument("initial", type=Path, help="a minimum, with moments (extxyz)")
     parser.add_argument("final", type=Path, help="another one: the same atoms")
@@ -49,7 +49,7 @@ def _add_path_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--images", type=int, default=9, help="in all (default: 9)")
     group.add_argument(
         "--axis",
-        help="x, -z, ... or three numbers x,y,z: about which spins turn that are "
+        help="x, -z, ... or three numbers x,y,z: about which spins rotate that are "
         "antiparallel at the ends",
     )
     group.add_argument("--positions", choices=("linear", "idpp"), default="linear")
@@ -69,7 +69,7 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
         "--spin-scale",
         type=float,
         default=SPIN_SCALE,
-        help=f"length of a turn by one radian, A (default: {SPIN_SCALE})",
+        help=f"length of a rotation by one radian, A (default: {SPIN_SCALE})",
     )
     group.add_argument("--fmax", type=float, default=0.01, help="eV/A (default: 0.01)")
     group.add_argument(
@@ -175,7 +175,7 @@ def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
 
 
 def _keep(path: NEBPath, output: Path) -> None:
-    """Write the numbers and the figure beside the band."""
+    """Write the numbers and the figure next to the band."""
     import matplotlib.pyplot as plt
 
     path.save(output.with_suffix(".npz"))

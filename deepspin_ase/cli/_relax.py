@@ -1,4 +1,4 @@
-"""``deepspin relax``: a minimum of atoms, moments and cell together."""
+"""``deepspin relax``: joint relaxation of atoms, moments and cell."""
 
 from __future__ import annotations
 

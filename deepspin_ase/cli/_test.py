@@ -1,4 +1,4 @@
-"""``deepspin test``: compare a model with labelled data."""
+"""``deepspin test``: comparison of a model with labelled data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("model", help="model file, or name of a shipped model")
     parser.add_argument("data", nargs="+", help="extxyz file or DeePMD folder")
     parser.add_argument(
-        "--plot", type=Path, help="parity figure; its numbers go beside it, as .npz"
+        "--plot", type=Path, help="parity figure; its numbers go next to it, as .npz"
     )
     parser.add_argument(
         "--rotations", type=int, default=8, help="random spin rotations (default: 8)"

@@ -1,4 +1,4 @@
-"""``deepspin train``: train a network by a configuration file."""
+"""``deepspin train``: training of a network from a configuration file."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         "-o",
         "--output",
         type=Path,
-        help="the page (.html; beside the trajectory by default), a figure (.png, "
+        help="the page (.html; next to the trajectory by default), a figure (.png, "
         ".pdf, .svg) of the last frame, or a trajectory for OVITO (.extxyz)",
     )
     parser.add_argument(

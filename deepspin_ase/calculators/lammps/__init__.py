@@ -1,6 +1,6 @@
 """LAMMPS with DeePMD-kit's ``pair_style deepspin``: force engine and data files.
 
-``box`` turns structures into LAMMPS' orientation, ``data`` reads and writes its
+``_box`` rotates structures into LAMMPS' orientation, ``data`` reads and writes its
 data files, ``calculator`` asks a LAMMPS that ``process`` starts, one or many
 ranks of ``worker``, in the environment that has it; ``export`` writes models for
 it.

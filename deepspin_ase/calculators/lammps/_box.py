@@ -1,4 +1,4 @@
-"""The box of LAMMPS around a structure, and the way there and back.
+"""LAMMPS simulation boxes: transformation of structures and results, and its inverse.
 
 LAMMPS wants a along x and b in the xy plane, a right-handed cell, and a finite
 box in directions that are not periodic.

@@ -1,4 +1,4 @@
-"""The ASE calculator that has LAMMPS evaluate a DeepSPIN model under MPI."""
+"""ASE calculator with LAMMPS as the engine of a DeepSPIN model, under MPI."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeepSpinLammps(MomentCalculator):
     """Energy and its derivatives from LAMMPS with ``pair_style deepspin``.
 
     For structures that are too large for one machine: LAMMPS divides them among
-    MPI ranks. It runs beside this program, in an environment of its own (see
+    MPI ranks. It runs as a separate process, in its own environment (see
     ``docs/lammps.md``), keeps its model between calls, and only evaluates: atoms
     and spins are moved by the drivers and optimizers of this package, since LAMMPS'
     own spin dynamics ignores the magnetic forces of these models.
@@ -74,7 +74,7 @@ class DeepSpinLammps(MomentCalculator):
 
     Its skin follows the moments: less than the longest pseudo-atom arm would
     silently lose neighbours. It gives six components of the virial; the other
-    three follow from the torques, because turning atoms and moments together
+    three follow from the torques, because rotating atoms and moments together
     changes no energy: V_ab - V_ba = sum_i torque_ic for cyclic a, b, c.
 
     Examples
@@ -143,7 +143,7 @@ class DeepSpinLammps(MomentCalculator):
         self.close()
 
     def close(self) -> None:
-        """End LAMMPS, also for copies; the next evaluation starts it anew."""
+        """End LAMMPS, also for copies; the next evaluation starts it again."""
         self._session.close()
 
     def calculate(
@@ -162,7 +162,7 @@ class DeepSpinLammps(MomentCalculator):
             If the environment cannot run LAMMPS with DeePMD-kit: says why.
         CalculationFailed
             If LAMMPS fails or its process dies (the next evaluation starts it
-            anew), or a result is not finite.
+            again), or a result is not finite.
         """
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # if this fails, none are left of other atoms
@@ -204,7 +204,7 @@ class DeepSpinLammps(MomentCalculator):
 
 
 class _Session:
-    """LAMMPS with one model, started when it is first asked, and anew if it died."""
+    """LAMMPS with one model, started at the first request, and again if it died."""
 
     def __init__(
         self, model: Path | Potential, elements: list[str], options: dict[str, Any]

@@ -36,7 +36,7 @@ def write_lammps_data(
     """Write a structure with its moments as a LAMMPS data file.
 
     LAMMPS prescribes the orientation of the cell: positions, velocities and
-    moments are turned with it (by :class:`LammpsBox
+    moments are rotated with it (by :class:`LammpsBox
     <deepspin_ase.calculators.lammps._box.LammpsBox>`, whose text says what becomes of
     left-handed cells and of directions that are not periodic). Velocities are
     written where the atoms have momenta. What is periodic is not in the file:

@@ -1,4 +1,4 @@
-"""Starting LAMMPS in its own environment, asking it, and ending it."""
+"""LAMMPS processes in their own environment: start, requests and termination."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ def _launcher(
         raise ValueError(f"ranks must be at least 1, got {ranks}")
     if ranks == 1 and mpiexec is None:
         return []
-    beside = Path(python).with_name("mpiexec")
-    default = str(beside) if beside.exists() else "mpiexec"
+    bundled = Path(python).with_name("mpiexec")
+    default = str(bundled) if bundled.exists() else "mpiexec"
     found = shutil.which(default if mpiexec is None else os.fspath(mpiexec))
     if found is None:
         raise ValueError(

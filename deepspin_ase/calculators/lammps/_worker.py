@@ -1,4 +1,4 @@
-"""One rank of LAMMPS that answers over a socket; stands alone.
+"""Stand-alone script of one LAMMPS rank that answers over a socket.
 
 Runs as a script in the environment that has LAMMPS, DeePMD-kit and mpi4py, which
 need not have this package:
@@ -112,7 +112,7 @@ class Lammps:
         return self._gather(request["moments"][:, 3])
 
     def close(self) -> None:
-        """End LAMMPS; the next structure starts it anew."""
+        """End LAMMPS; the next structure starts it again."""
         if self._lammps is not None:
             self._lammps.close()
         self._lammps = self._inside = None

@@ -1,4 +1,4 @@
-"""Structures as DeePMD-kit's programs take them: with ghosts and neighbours."""
+"""Extended structures for DeePMD-kit's TorchScript: ghost atoms and neighbour lists."""
 
 from __future__ import annotations
 

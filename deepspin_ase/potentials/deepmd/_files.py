@@ -1,4 +1,4 @@
-"""Which file is what, and the way to its reader or writer."""
+"""File-type detection and dispatch to readers and writers."""
 
 from __future__ import annotations
 

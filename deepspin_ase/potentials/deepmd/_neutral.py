@@ -1,4 +1,4 @@
-"""Backend-neutral models of DeePMD-kit (``.yaml``, ``.dp``): what is in them."""
+"""Backend-neutral models of DeePMD-kit (``.yaml``, ``.dp``): reading and writing."""
 
 from __future__ import annotations
 

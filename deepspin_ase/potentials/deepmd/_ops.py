@@ -1,4 +1,4 @@
-"""The operators that DeePMD-kit's TorchScript names."""
+"""Custom operators declared for DeePMD-kit's TorchScript."""
 
 from __future__ import annotations
 

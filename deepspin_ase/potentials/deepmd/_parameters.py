@@ -1,4 +1,4 @@
-"""A pseudo-atom model in DeePMD-kit's terms, and as a network of this package."""
+"""Conversion between DeePMD-kit's parameters and pseudo-atom networks."""
 
 from __future__ import annotations
 

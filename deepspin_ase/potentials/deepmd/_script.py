@@ -1,4 +1,4 @@
-"""DeePMD-kit models that run through their own TorchScript."""
+"""DeePMD-kit models evaluated by their own TorchScript."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class DeepmdScript(Potential):
     """A frozen model of DeePMD-kit as a Potential, whatever its descriptor.
 
-    The program is given this package's pairs instead of its own search among
+    The TorchScript is given this package's pairs instead of its own search among
     all pairs, so that large systems and any subset of periodic directions work.
     Structures of a batch are evaluated one after the other, in the precision
     of the model. The per-atom energies of :meth:`forward` are differentiable,
