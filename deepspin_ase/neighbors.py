@@ -206,17 +206,15 @@ def _on_host(
     positions = system.positions.detach().cpu().numpy().astype(float)
     cells = system.cell.detach().cpu().numpy().astype(float)
     pbc = system.pbc.cpu().numpy()
-    start = 0
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for b, count in enumerate(system.counts().tolist()):
-        points = positions[start : start + count]
+    for b, own in enumerate(system.slices()):
+        points, start = positions[own], own.start
         cell = complete_cell(np.where(pbc[b][:, None], cells[b], 0.0))
         # vesin stops Python where atoms are very far apart.
         wide = np.ptp(points, axis=0).max() > MAX_SPAN * reach
         search = _BACKENDS["scipy" if wide else backend]
         i, j, shift = search(points, cell, pbc[b], reach)
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
-        start += count
 
     def join(k: int) -> Tensor:
         joined = np.concatenate([part[k] for part in parts])
@@ -269,7 +267,7 @@ class NeighborList:
         if self._pairs is None or not self._reusable(system, cutoff):
             self._pairs = build_pairs(system, cutoff + self.skin, backend=self.backend)
             self._pairs._seen.clear()  # of a list that nobody sees
-            self._built = System(*(x.detach().clone() for x in vars(system).values()))
+            self._built = system.detach().clone()
             self._seen = {k: (x, x._version) for k, x in vars(system).items()}
             self.n_builds += 1
         return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from ase import Atoms
 from torch import Tensor
 
 from .spins import get_spins
+
+Values = TypeVar("Values", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,84 @@ class System:
     def replace(self, **changes: Tensor) -> System:
         """Return a copy with the named tensors replaced."""
         return replace(self, **changes)
+
+    def detach(self) -> System:
+        """Return the System without the graph of its tensors, which are shared."""
+        return self._each(Tensor.detach)
+
+    def clone(self) -> System:
+        """Return a System with copies of all tensors."""
+        return self._each(Tensor.clone)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> System:
+        return System(*(change(getattr(self, f.name)) for f in fields(self)))
+
+    def slices(self) -> list[slice]:
+        """Return the range of the atoms of each structure."""
+        if self.n_systems == 1:
+            return [slice(0, self.n_atoms)]  # without waiting for the device
+        ends = np.cumsum(self.counts().tolist()).tolist()
+        return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def split(self, values: Values) -> list[Values]:
+        """Return the parts (N_k, ...) of per-atom values (N, ...), by structure.
+
+        Parts are views of ``values``. Values per structure (B, ...) need no splitting:
+        those of structure k are ``values[k]``.
+
+        Raises
+        ------
+        ValueError
+            If ``values`` has another length than the System has atoms.
+        """
+        if len(values) != self.n_atoms:
+            raise ValueError(
+                f"expected values of {self.n_atoms} atoms, got {len(values)}; values "
+                "per structure are indexed by the structure"
+            )
+        return [values[own] for own in self.slices()]
+
+    def __getitem__(self, chosen: int | slice | Sequence[int]) -> System:
+        """Return the System of one structure or of some, in the order given.
+
+        Parameters
+        ----------
+        chosen : int, slice or sequence of int
+            Which structures; negative numbers count from the end.
+
+        Raises
+        ------
+        IndexError
+            If there is no such structure, or none is chosen.
+        """
+        known = range(self.n_systems)
+        if isinstance(chosen, slice):
+            numbers = list(known[chosen])
+        elif isinstance(chosen, Sequence | np.ndarray):
+            numbers = [known[operator.index(k)] for k in chosen]
+        else:
+            numbers = [known[operator.index(chosen)]]
+        if not numbers:
+            raise IndexError(f"{chosen} is none of {self.n_systems} structures")
+        parts = self.slices()
+        counts = torch.tensor([parts[k].stop - parts[k].start for k in numbers])
+
+        def atoms(values: Tensor) -> Tensor:
+            pieces = [values[parts[k]] for k in numbers]
+            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+        return System(
+            atoms(self.positions),
+            atoms(self.spins),
+            atoms(self.species),
+            self.cell[numbers],
+            self.pbc[numbers],
+            torch.repeat_interleave(counts).to(self.device),
+        )
+
+    def __iter__(self) -> Iterator[System]:
+        """Iterate over the structures, each as a System."""
+        return (self[k] for k in range(self.n_systems))
 
     def to(
         self,

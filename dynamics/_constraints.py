@@ -70,14 +70,17 @@ class Constraints:
         values: Tensor,
         adjust: Callable[[object, Atoms, np.ndarray], None],
     ) -> Tensor:
-        positions = system.positions.cpu().numpy()
-        array, start = values.detach().cpu().numpy().copy(), 0
-        for image, constraints in zip(self._images, self._others, strict=True):
-            own = slice(start, start + len(image))
-            start += len(image)
-            image.positions[:] = positions[own]
+        array = values.detach().cpu().numpy().copy()
+        for image, constraints, positions, own in zip(
+            self._images,
+            self._others,
+            system.split(system.positions.cpu().numpy()),
+            system.split(array),
+            strict=True,
+        ):
+            image.positions[:] = positions
             for constraint in constraints:
-                adjust(constraint, image, array[own])
+                adjust(constraint, image, own)
         return torch.from_numpy(array).to(values)
 
 

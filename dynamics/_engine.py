@@ -106,14 +106,12 @@ class CalculatorEngine(Engine):
         """Ask the calculator of every structure."""
         self.n_calls += 1
         results: dict[str, list[np.ndarray]] = {}
-        ends = np.cumsum(system.counts().numpy())
-        for k, (image, calculator) in enumerate(
-            zip(self._images, self._calculators, strict=True)
+        for image, calculator, one in zip(
+            self._images, self._calculators, system, strict=True
         ):
-            own = slice(int(ends[k] - len(image)), int(ends[k]))
-            image.positions[:] = system.positions[own].numpy()
-            image.cell[:] = system.cell[k].numpy()
-            set_spins(image, system.spins[own].numpy())
+            image.positions[:] = one.positions.numpy()
+            image.cell[:] = one.cell[0].numpy()
+            set_spins(image, one.spins.numpy())
             found = {
                 "energy": calculator.get_property("energy", image),
                 "magnetic_forces": calculator.get_property("magnetic_forces", image),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,70 @@ def test_batch_of_different_sizes() -> None:
 def test_joining_batches_keeps_structures_apart() -> None:
     batch = System.from_atoms([iron(1), iron(2)])
     assert System.cat([batch, batch]).counts().tolist() == [2, 4, 2, 4]
+
+
+@pytest.fixture
+def batch() -> System:
+    return System.from_atoms([iron(2), iron(1), iron(3)])
+
+
+def assert_equal(one: System, other: System) -> None:
+    for name, values in vars(one).items():
+        assert torch.equal(values, getattr(other, name)), name
+
+
+@pytest.mark.parametrize(
+    ("chosen", "images"),
+    [
+        (0, [2]),
+        (-1, [3]),
+        (np.int64(1), [1]),
+        (slice(1, None), [1, 3]),
+        (slice(None, None, -2), [3, 2]),
+        ([2, 0, 2], [3, 2, 3]),
+        (np.array([1]), [1]),
+    ],
+)
+def test_structures_of_a_batch(batch: System, chosen: object, images: list) -> None:
+    assert_equal(batch[chosen], System.from_atoms([iron(n) for n in images]))
+
+
+def test_a_batch_is_its_structures_one_after_the_other(batch: System) -> None:
+    assert [one.n_atoms for one in batch] == [4, 2, 6]
+    assert_equal(System.cat(list(batch)), batch)
+
+
+@pytest.mark.parametrize("chosen", [3, -4, [0, 3], slice(3, None), []])
+def test_a_structure_that_is_not_there(batch: System, chosen: object) -> None:
+    with pytest.raises(IndexError):
+        batch[chosen]
+
+
+def test_values_by_structure(batch: System) -> None:
+    parts = batch.split(batch.spins)
+    assert [len(part) for part in parts] == [4, 2, 6]
+    assert torch.equal(torch.cat(parts), batch.spins)
+    array = batch.positions.numpy().copy()
+    batch.split(array)[1][:] = 7.0  # a view
+    assert (array[4:6] == 7.0).all() and not (array[6:] == 7.0).any()
+    with pytest.raises(ValueError, match="12 atoms, got 3"):
+        batch.split(batch.cell)
+
+
+def test_detached_and_cloned(batch: System) -> None:
+    spins = batch.spins.clone().requires_grad_()
+    turned = batch.replace(spins=2.0 * spins)
+    detached = turned.detach()
+    assert not detached.spins.requires_grad
+    assert detached.spins.data_ptr() == turned.spins.data_ptr()
+    cloned = turned.clone()
+    assert cloned.spins.requires_grad
+    assert cloned.positions.data_ptr() != turned.positions.data_ptr()
+    assert_equal(cloned, turned)
+
+
+def test_pickles(batch: System) -> None:
+    assert_equal(pickle.loads(pickle.dumps(batch)), batch)
 
 
 def test_conversion() -> None:

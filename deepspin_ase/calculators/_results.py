@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,35 +22,34 @@ def results_of(prediction: Prediction, system: System) -> list[dict[str, Any]]:
     <deepspin_ase.DeepSpinCalculator>`; what was not predicted is left
     out, and stress where a direction is not periodic.
     """
-    ends = np.cumsum(system.counts().cpu().numpy())
-    spins, periodic = _array(system.spins), system.pbc.all(dim=1).tolist()
+
+    def parts(name: str, values: Tensor) -> Sequence[np.ndarray]:
+        array = _array(values)
+        return system.split(array) if name in _PER_ATOM else list(array)
+
     quantities = {
-        name: _array(values)
+        name: parts(name, values)
         for name in ("energy", *_PER_ATOM, "virial", "stress")
         if (values := getattr(prediction, name)) is not None
     }
-    deviations = {k: _array(v) for k, v in (prediction.deviations or {}).items()}
+    found = prediction.deviations or {}
+    deviations = {name: parts(name, values) for name, values in found.items()}
+    spins, periodic = system.split(_array(system.spins)), system.pbc.all(dim=1).tolist()
     structures = []
-    for k, end in enumerate(ends):
-        own = slice(int(ends[k - 1]) if k else 0, int(end))
-
-        def part(
-            name: str, values: np.ndarray, k: int = k, own: slice = own
-        ) -> np.ndarray:
-            return values[own] if name in _PER_ATOM else values[k]
-
+    for k, own_spins in enumerate(spins):
         energy = float(quantities["energy"][k])
         results: dict[str, Any] = {"energy": energy, "free_energy": energy}
-        results |= {n: part(n, v) for n, v in quantities.items() if n != "energy"}
+        results |= {n: v[k] for n, v in quantities.items() if n != "energy"}
         if "magnetic_forces" in results:
-            results["torques"] = np.cross(spins[own], results["magnetic_forces"])
+            results["torques"] = np.cross(own_spins, results["magnetic_forces"])
         if "stress" in results:
             stress = results.pop("stress")
             if periodic[k]:
                 results["stress"] = full_3x3_to_voigt_6_stress(stress)
         for name, values in deviations.items():
-            found = part(name, values)
-            results[f"{name}_deviation"] = float(found) if name == "energy" else found
+            results[f"{name}_deviation"] = (
+                float(values[k]) if name == "energy" else values[k]
+            )
         structures.append(results)
     return structures
 

@@ -76,18 +76,12 @@ class Mirror:
     def write(self, state: State) -> None:
         """Bring the Atoms up to date."""
         system = state.system
-        values = {
-            "positions": system.positions.cpu().numpy(),
-            "initial_magmoms": system.spins.cpu().numpy(),
-            "momenta": state.momenta.cpu().numpy(),
-        }
+        values = (system.positions, system.spins, state.momenta)
+        parts = zip(*(system.split(x.cpu().numpy()) for x in values), strict=True)
         cells = system.cell.cpu().numpy()
         self._written = []
-        start = 0
-        for image, cell in zip(self.images, cells, strict=True):
-            own = slice(start, start + len(image))
-            start += len(image)
-            part = {name: values[name][own] for name in _ARRAYS}
+        for image, own, cell in zip(self.images, parts, cells, strict=True):
+            part = dict(zip(_ARRAYS, own, strict=True))
             # Not by set_array: moments that ASE keeps as (N,) become (N, 3).
             image.arrays.update({name: part[name].copy() for name in _ARRAYS})
             image.cell[:] = cell

@@ -138,7 +138,7 @@ def evaluate_pairs(
     if not terms or create_graph:
         return None
     species, types = _types(system.species)
-    system = System(*(x.detach() for x in vars(system).values()))
+    system = system.detach()
     model = _model(tuple(map(_described, terms)), species)
     if model is None:
         return None

@@ -167,7 +167,7 @@ class DeepmdScript(Potential):
                 create_graph=True,
             )
         self.check(system)
-        system = System(*(x.detach() for x in vars(system).values()))
+        system = system.detach()
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
         outputs = [self._run(structure) for structure in self._split(system, pairs)]
@@ -189,12 +189,11 @@ class DeepmdScript(Potential):
     def _split(self, system: System, pairs: PairList) -> Iterator[Structure]:
         """Yield the structures of a batch."""
         arms, types = self._arms(system), self._type_of[system.species]
-        counts = system.counts().tolist()
-        starts = torch.tensor([0, *counts], device=system.device).cumsum(0)
-        bounds = torch.searchsorted(pairs.i, starts).tolist()
-        for b, start in enumerate(starts[:-1].tolist()):
-            atoms = slice(start, start + counts[b])
-            part = slice(bounds[b], bounds[b + 1])
+        slices = system.slices()
+        starts = torch.tensor([own.start for own in slices], device=system.device)
+        bounds = [*torch.searchsorted(pairs.i, starts).tolist(), len(pairs.i)]
+        for b, atoms in enumerate(slices):
+            start, part = atoms.start, slice(bounds[b], bounds[b + 1])
             yield Structure(
                 system.positions[atoms].double(),
                 system.spins[atoms].double(),

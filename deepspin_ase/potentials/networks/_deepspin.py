@@ -202,7 +202,7 @@ class DeepSpinNetwork(Potential):
     ) -> Prediction:
         """Return energy and derivatives; see :meth:`Potential.evaluate`."""
         self.check(system)
-        system = System(*(x.detach() for x in vars(system).values()))
+        system = system.detach()
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
         types = self.types(system)
