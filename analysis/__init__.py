@@ -41,7 +41,6 @@ _NAMES = {
     "_wavevectors": (
         "cartesian",
         "commensurate_path",
-        "star",
     ),
     "exchange": (
         "ExchangeTensors",

@@ -8,11 +8,7 @@ whole numbers for all that fit. Phases then follow the cell when it moves.
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
 import numpy as np
-import spglib
 from ase import Atoms
 from numpy.typing import ArrayLike
 
@@ -68,41 +64,6 @@ def commensurate_path(
     count = int(np.gcd.reduce(np.abs(steps))) if steps.any() else 1
     fractions = np.linspace(0.0, 1.0, count + 1)[:, None]
     return reciprocal_units(atoms, first + fractions * (last - first), cell)
-
-
-def star(atoms: Atoms, q: ArrayLike, *, symprec: float = 1e-3) -> np.ndarray:
-    """Return all waves (Q, 3) that the crystal's symmetry makes of q (3,), q first.
-
-    In reciprocal lattice units of ``atoms``, whose moments do not count: the
-    domains that an order can take. One of q and -q; not reduced by reciprocal
-    lattice vectors. q alone where the cell is not periodic in three directions, or
-    has no symmetry that spglib finds.
-    """
-    given = np.reshape(np.asarray(q, dtype=float), (1, 3))
-    if not (given.any() and atoms.pbc.all()):
-        return given
-    crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with warnings.catch_warnings():
-        # spglib 2 warns of its own way to report that it has found nothing.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        # A larger cell would hide rotations.
-        primitive = spglib.standardize_cell(
-            crystal, to_primitive=True, no_idealize=True, symprec=symprec
-        )
-        if primitive is None:
-            return given
-        found = spglib.get_symmetry_dataset(primitive, symprec=symprec)
-    if found is None:
-        return given
-    cell = Atoms(cell=primitive[0], pbc=True)
-    turned = turns_per_vector(cell, given, atoms.cell.array) @ found.rotations
-    arms = np.concatenate([given, turns_per_vector(atoms, turned[:, 0], cell.cell)])
-    distinct: dict[tuple[float, ...], np.ndarray] = {}
-    for arm in arms:
-        forward, backward = (tuple(np.round(s * arm, 6) + 0.0) for s in (1.0, -1.0))
-        if forward not in distinct and backward not in distinct:
-            distinct[forward] = arm
-    return np.array([*distinct.values()])
 
 
 def turns_within(atoms: Atoms, q_max: float) -> np.ndarray:

@@ -9,7 +9,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ...spins import get_spins
-from .._wavevectors import commensurate, star
+from ...symmetry import star
+from .._wavevectors import commensurate
 from ..order._structure_factor import structure_factor
 from ._thermal_sampling import METHODS
 

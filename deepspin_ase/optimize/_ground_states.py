@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from ..orders import random_directions
 from ..spins import get_spins, set_spins, unit_vector
 from ..symmetry._equivalence import OrderEquivalence
-from ..symmetry._groups import magnetic_group
+from ..symmetry._magnetic_space_group import find_magnetic_space_group
 from ..symmetry._patterns import collinear_patterns
+from ..symmetry._spglib import SYMPREC
 from ..system import check_structure
 from ._filter import positive, whole
 from ._together import relax_together
@@ -38,7 +39,8 @@ class GroundState:
         |sum of the moments| / N.
     magnetic_group : str
         Number of the magnetic space group in the notation of Belov, Neronova and
-        Smirnova, "-" where none is found. The moments count as they lie: where
+        Smirnova, as :func:`~deepspin_ase.symmetry.magnetic_space_group` finds it; "-"
+        where it finds none. The moments count as they lie: where
         the energy does not depend on their common direction, other ones may have
         more symmetry.
     uni_number : int
@@ -116,7 +118,7 @@ def search_magnetic_orders(
     seed: int = 0,
     positions: bool = False,
     energy_tolerance_meV: float = 0.01,
-    symprec: float = 1e-3,
+    symprec: float = SYMPREC,
     **options: Any,
 ) -> GroundStates:
     """Search the magnetic orders of lowest energy.
@@ -271,7 +273,7 @@ def _ranked(
     states = []
     for group in groups:
         image = images[group[0]]
-        number, label = magnetic_group(image, symprec=symprec)
+        found = find_magnetic_space_group(image, symprec=symprec)
         energy = float(energies[group[0]])
         states.append(
             GroundState(
@@ -279,8 +281,8 @@ def _ranked(
                 energy=energy,
                 relative_meV_per_atom=1000.0 * (energy - lowest) / len(image),
                 net_moment=float(np.linalg.norm(get_spins(image).mean(axis=0))),
-                magnetic_group=label,
-                uni_number=number,
+                magnetic_group=found.bns_number if found else "-",
+                uni_number=found.uni_number if found else 0,
                 start=names[min(group)],
                 count=len(group),
                 converged=converged[group[0]],

@@ -1,16 +1,23 @@
-"""Crystal and magnetic symmetry groups, by spglib."""
+"""Symmetry of crystals and of magnetic orders, by spglib.
+
+Crystal and magnetic space groups, stars of propagation vectors, symmetry equivalence
+of orders, and symmetry-distinct collinear patterns. All share one adapter and its
+default tolerances, 0.001 A and 0.02 mu_B. Where spglib finds no group,
+:func:`magnetic_space_group` raises a ValueError, and everything that only saves work
+by symmetry goes by the identity alone.
+"""
 
 from __future__ import annotations
 
 from ._equivalence import OrderEquivalence
-from ._groups import magnetic_group
 from ._magnetic_space_group import MagneticSpaceGroup, magnetic_space_group
 from ._patterns import collinear_patterns
+from ._stars import star
 
 __all__ = [
     "MagneticSpaceGroup",
     "OrderEquivalence",
     "collinear_patterns",
-    "magnetic_group",
     "magnetic_space_group",
+    "star",
 ]

@@ -1,4 +1,4 @@
-"""When two magnetic orders of a crystal are one."""
+"""Symmetry equivalence of magnetic orders."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from scipy.spatial.transform import Rotation
 
 from ..spins import get_spins, set_spins
 from ._groups import crystal_symmetry, site_permutations, symmetric_supercell
+from ._spglib import SYMPREC
 
-#: What differs by less agrees: moments, over the rms one of the element, positions, A,
-#: and strains. One order converges closer than this; two differ by more.
+#: Tolerances of moments (over the rms one of the element), positions (A) and strains.
+#: Copies of one order converge more closely than this; two orders differ by more.
 _MOMENTS, _POSITIONS, _STRAINS = 0.2, 0.1, 0.02
 
 #: Tolerance of the symmetry search where atoms move, A: starts are often displaced.
 _DISPLACED = 0.2
 
-#: Turns of all moments that are none, rad.
-_NO_TURN = 0.05
+#: Angle below which a common rotation of the moments counts as none, rad.
+_NO_ROTATION = 0.05
 
-#: A push towards the smallest turn where several fit, as for collinear moments.
-_PUSH = 1e-3
+#: Bias towards the smallest rotation where several fit, as for collinear moments.
+_BIAS = 1e-3
 
 #: Moments whose places under all symmetries are compared at once.
 _CHUNK = 200_000
@@ -35,24 +36,25 @@ _MOST = 10_000_000
 
 
 class OrderEquivalence:
-    r"""Tells whether two orders are related by symmetry.
+    r"""Symmetry equivalence of two orders of a crystal: ``same(one, other)``.
 
-    They are if an operation of the space group of the crystal, the reversal of all
-    moments, and a common rotation of all moments turn one into the other, moments,
-    positions and cell. Where the energy depends on the common direction of the
-    moments, and the rotation leads over a barrier or along a slope, they are not: it
-    is asked for on the way (spin-orbit terms are not known otherwise).
+    Orders are equivalent if an operation of the space group of the crystal, the
+    reversal of all moments, and a common rotation of all moments together map one
+    onto the other: moments, positions and cell. Where the energy depends on the common
+    direction of the moments and the rotation leads over a barrier or along a slope,
+    they are not: energies are evaluated on the way, since spin-orbit terms are not
+    known otherwise.
 
-    Rotations of the crystal may lead to another cell: repetitions are looked at
-    that have all of them (:func:`~.symmetry.symmetric_supercell`). In very large
-    cells a part of the symmetries is tried, and related orders may be told apart.
+    Rotations of the crystal may lead to another cell, so that a supercell that has
+    all of them is compared. In very large cells only a part of the operations is
+    tried, and equivalent orders may count as different.
 
     Parameters
     ----------
     crystal : Atoms
-        Of which all orders start; its moments do not matter.
+        The crystal from which all orders start; its moments do not matter.
     calculator : Calculator
-        For the energies on the way.
+        Gives the energies along a common rotation.
     tolerance : float
         Energies of the cell that differ by less agree, eV.
     displaced : bool
@@ -68,7 +70,7 @@ class OrderEquivalence:
         *,
         tolerance: float,
         displaced: bool = False,
-        symprec: float = 1e-3,
+        symprec: float = SYMPREC,
     ) -> None:
         self._crystal = crystal
         self._calculator = calculator
@@ -81,7 +83,7 @@ class OrderEquivalence:
         """Return rotations (Q, 3, 3), permutations and misfits of sites.
 
         Permutations (Q, L) of the L sites of the repeated cell; misfits (Q, L, 3), A,
-        are where a symmetry takes a site less the site that it comes to, zero where
+        are the image of a site minus the site that it is mapped to, zero where
         nothing has moved.
         """
         whole = symmetric_supercell(self._crystal, symprec=self._symprec)
@@ -91,29 +93,29 @@ class OrderEquivalence:
         kept, places = site_permutations(scaled, rotations, shifts)
         rotations, shifts = rotations[kept], shifts[kept]
         cell = whole.cell.array
-        turns = cell.T @ rotations @ np.linalg.inv(cell.T)
+        cartesian = cell.T @ rotations @ np.linalg.inv(cell.T)
         misfits = np.zeros((len(kept), 1, 3))
         if self._displaced:
             moved = scaled @ np.swapaxes(rotations, 1, 2) + shifts[:, None]
             misfits = moved - scaled[places]
             misfits = (misfits - np.round(misfits)) @ cell
-        return turns, places, misfits
+        return cartesian, places, misfits
 
     def __call__(self, one: Atoms, other: Atoms) -> bool:
-        """Return whether two orders of about the same energy are one."""
-        fits = sorted(self._turns(one, other), key=lambda fit: fit[0])
-        for angle, turn, symmetry in fits:
+        """Return whether two orders of about the same energy are equivalent."""
+        fits = sorted(self._rotations(one, other), key=lambda fit: fit[0])
+        for angle, rotation, symmetry in fits:
             if not self._displaced or self._lattices_fit(one, other, symmetry):
-                return angle < _NO_TURN or self._costs_nothing(one, turn)
+                return angle < _NO_ROTATION or self._costs_nothing(one, rotation)
         return False
 
-    def _turns(
+    def _rotations(
         self, one: Atoms, other: Atoms
     ) -> Iterator[tuple[float, np.ndarray, int]]:
-        """Yield the turns that take the moments of ``other`` to those of ``one``.
+        """Yield the rotations that map the moments of ``other`` to those of ``one``.
 
-        Angle (rad), rotation (3, 3), and number of the symmetry to which it adds.
-        Moments turn with the crystal as axial vectors.
+        Angle (rad), rotation (3, 3), and number of the symmetry that precedes it.
+        Moments rotate with the crystal as axial vectors.
         """
         rotations, places, _ = self._symmetries
         copies = places.shape[1] // len(one)
@@ -124,25 +126,26 @@ class OrderEquivalence:
             axial = np.linalg.det(rotations[own])[:, None, None] * rotations[own]
             target, source = a[places[own]], b @ np.swapaxes(axial, 1, 2)
             products = np.swapaxes(target, 1, 2) @ source
+            bias = _BIAS * len(a) * np.eye(3)
             for sign in (1.0, -1.0):  # reversal
-                turns = _closest_rotations(sign * products + _PUSH * len(a) * np.eye(3))
-                turned = sign * source @ np.swapaxes(turns, 1, 2)
-                far = np.linalg.norm(target - turned, axis=2).max(axis=1)
-                traces = np.trace(turns, axis1=1, axis2=2)
+                common = _closest_rotations(sign * products + bias)
+                rotated = sign * source @ np.swapaxes(common, 1, 2)
+                far = np.linalg.norm(target - rotated, axis=2).max(axis=1)
+                traces = np.trace(common, axis1=1, axis2=2)
                 angles = np.arccos(np.clip(0.5 * (traces - 1.0), -1.0, 1.0))
                 for k in np.flatnonzero(far < _MOMENTS):
-                    yield float(angles[k]), turns[k], start + int(k)
+                    yield float(angles[k]), common[k], start + int(k)
 
     def _lattices_fit(self, one: Atoms, other: Atoms, symmetry: int) -> bool:
-        """Return whether a symmetry takes positions and cell of ``other`` to ``one``'s.
+        """Return whether a symmetry maps positions and cell of ``other`` to ``one``'s.
 
-        Positions but for a common displacement.
+        Positions up to a common displacement.
         """
         rotations, places, misfits = self._symmetries
         rotation = rotations[symmetry]
         (u, strain), (v, strained) = map(self._displacements, (one, other))
-        turned = rotation @ strained @ rotation.T
-        if not np.allclose(strain, turned, rtol=0.0, atol=_STRAINS):
+        rotated = rotation @ strained @ rotation.T
+        if not np.allclose(strain, rotated, rtol=0.0, atol=_STRAINS):
             return False
         copies = places.shape[1] // len(one)
         left = np.tile(v, (copies, 1)) @ rotation.T + misfits[symmetry]
@@ -151,7 +154,7 @@ class OrderEquivalence:
         return bool(np.linalg.norm(left, axis=1).max() < _POSITIONS)
 
     def _displacements(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-        """Return how atoms have moved in the first cell, (N, 3), A, and the strain."""
+        """Return displacements in the first cell, (N, 3), A, and the strain."""
         first, now = (complete_cell(x.cell.array) for x in (self._crystal, atoms))
         deformation = np.linalg.solve(first, now)
         positions = np.linalg.solve(deformation.T, atoms.positions.T).T
@@ -160,14 +163,14 @@ class OrderEquivalence:
         )
         return moves, 0.5 * (deformation @ deformation.T - np.eye(3))
 
-    def _costs_nothing(self, atoms: Atoms, turn: np.ndarray) -> bool:
-        """Return whether the energy is the same while all moments turn, (3, 3)."""
-        way = -Rotation.from_matrix(turn).as_rotvec()
+    def _costs_nothing(self, atoms: Atoms, rotation: np.ndarray) -> bool:
+        """Return whether a rotation (3, 3) of all moments keeps the energy."""
+        way = -Rotation.from_matrix(rotation).as_rotvec()
         trial = atoms.copy()
         trial.calc = self._calculator
         for share in (1 / 3, 1 / 2):
-            turned = Rotation.from_rotvec(share * way).apply(get_spins(atoms))
-            set_spins(trial, turned)
+            rotated = Rotation.from_rotvec(share * way).apply(get_spins(atoms))
+            set_spins(trial, rotated)
             change = trial.get_potential_energy() - atoms.get_potential_energy()
             if abs(change) > self.tolerance:
                 return False
@@ -184,7 +187,7 @@ def _by_element(atoms: Atoms) -> np.ndarray:
 
 
 def _closest_rotations(matrices: np.ndarray) -> np.ndarray:
-    """Return the rotations R (K, 3, 3) of the largest sum of R times the matrix.
+    """Return the rotations R (K, 3, 3) that maximise sum_ab R_ab M_ab.
 
     Kabsch, Acta Crystallogr. A 34, 827 (1978), doi:10.1107/S0567739478001680.
     """

@@ -1,16 +1,13 @@
-"""The magnetic space group of a structure, found by spglib."""
+"""The magnetic space group of a structure."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import spglib
 from ase import Atoms
 
-from ..spins import get_spins
+from ._spglib import MAG_SYMPREC, SYMPREC, dataset, magnetic_dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +52,14 @@ class MagneticSpaceGroup:
 
 
 def magnetic_space_group(
-    atoms: Atoms, *, symprec: float = 1e-3, mag_symprec: float = 1e-2
+    atoms: Atoms, *, symprec: float = SYMPREC, mag_symprec: float = MAG_SYMPREC
 ) -> MagneticSpaceGroup:
     """Return the magnetic space group of atoms with their moments.
 
-    Moments are axial vectors that turn with the lattice.
+    Moments are axial vectors that rotate with the lattice. The tolerance of moments
+    is one percent of a typical one by default: take less for orders that are known
+    more closely, such as weak ferromagnets. Where the moments scatter by about a
+    third of the tolerance, spglib finds no group.
 
     Parameters
     ----------
@@ -78,30 +78,35 @@ def magnetic_space_group(
     """
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise ValueError("a space group needs a cell periodic in three directions")
-    crystal: Any = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    moments = get_spins(atoms)
-    with warnings.catch_warnings():
-        # spglib 2 warns of its own way to report that it has found nothing.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        found = spglib.get_magnetic_symmetry_dataset(
-            (*crystal, moments), symprec=symprec, mag_symprec=mag_symprec
-        )
-        lattice = spglib.get_symmetry_dataset(crystal, symprec=symprec)
-        number = 0 if found is None else found.uni_number
-        kind = spglib.get_magnetic_spacegroup_type(number) if number else None
-    if found is None or lattice is None or kind is None:
+    found = find_magnetic_space_group(atoms, symprec=symprec, mag_symprec=mag_symprec)
+    if found is None:
         raise ValueError(
             f"spglib finds no magnetic space group with symprec={symprec} and "
             f"mag_symprec={mag_symprec}; other tolerances may, unless atoms overlap"
         )
+    return found
+
+
+def find_magnetic_space_group(
+    atoms: Atoms, *, symprec: float = SYMPREC, mag_symprec: float = MAG_SYMPREC
+) -> MagneticSpaceGroup | None:
+    """Return the group as :func:`magnetic_space_group`, None where none is found.
+
+    Directions that are not periodic count as vacuum.
+    """
+    lattice = dataset(atoms, symprec=symprec)
+    found = magnetic_dataset(atoms, symprec=symprec, mag_symprec=mag_symprec)
+    if found is None or lattice is None:
+        return None
+    group, kind = found
     return MagneticSpaceGroup(
-        uni_number=found.uni_number,
+        uni_number=int(group.uni_number),
         bns_number=kind.bns_number.strip(),
         og_number=kind.og_number.strip(),
-        type=found.msg_type,
+        type=group.msg_type,
         crystal=f"{lattice.international} ({lattice.number})",
-        rotations=found.rotations,
-        translations=found.translations,
-        time_reversals=np.asarray(found.time_reversals, dtype=bool),
-        equivalent_atoms=found.equivalent_atoms,
+        rotations=group.rotations,
+        translations=group.translations,
+        time_reversals=np.asarray(group.time_reversals, dtype=bool),
+        equivalent_atoms=group.equivalent_atoms,
     )

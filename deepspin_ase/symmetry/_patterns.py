@@ -1,4 +1,4 @@
-"""Collinear orders of a crystal that no symmetry turns into each other."""
+"""Symmetry-distinct collinear orders of a crystal."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import numpy as np
 from ase import Atoms
 
 from ._groups import crystal_symmetry, site_permutations
+from ._spglib import SYMPREC
 
 #: Magnetic atoms up to which all patterns of signs are tried.
 MAX_ENUMERATED = 16
 
 
 def collinear_patterns(
-    atoms: Atoms, sites: np.ndarray, *, most: int, symprec: float = 1e-3
+    atoms: Atoms, sites: np.ndarray, *, most: int, symprec: float = SYMPREC
 ) -> list[np.ndarray]:
     """Return symmetry-distinct signs of the magnetic sites, the most symmetric first.
 
     Two patterns are one if a symmetry of the crystal without moments, or the
-    reversal of all moments, turns one into the other. Up to 16 sites all 2^(M-1)
-    are looked through. With more, it is the signs of plane waves whose wave vectors
+    reversal of all moments, maps one onto the other. Up to 16 sites all 2^(M-1)
+    patterns are compared; with more, the signs of plane waves whose wave vectors
     are up to twice those of the cell.
 
     Parameters
@@ -41,7 +42,9 @@ def collinear_patterns(
     scaled, rotations, shifts = crystal_symmetry(atoms, symprec=symprec)
     permutations = site_permutations(scaled[sites], rotations, shifts)[1]
     candidates = (
-        _all_signs(len(sites)) if len(sites) <= MAX_ENUMERATED else _waves(atoms, sites)
+        _all_signs(len(sites))
+        if len(sites) <= MAX_ENUMERATED
+        else _waves(scaled[sites])
     )
     seen: set[bytes] = set()
     found: list[tuple[int, np.ndarray]] = []
@@ -63,8 +66,7 @@ def _all_signs(count: int) -> Iterator[np.ndarray]:
         yield np.concatenate([[1], 1 - 2 * bits]).astype(np.int8)
 
 
-def _waves(atoms: Atoms, sites: np.ndarray) -> Iterator[np.ndarray]:
-    scaled = crystal_symmetry(atoms)[0][sites]
+def _waves(scaled: np.ndarray) -> Iterator[np.ndarray]:
     scaled = scaled - scaled[0]
     harmonics = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), axis=-1)
     for harmonic in harmonics.reshape(-1, 3):

@@ -48,7 +48,6 @@ from deepspin_ase.analysis import (
 )
 from deepspin_ase.dynamics import SpinDynamics, read_hdf5
 from deepspin_ase.potentials import Heisenberg, Shells
-from deepspin_ase.symmetry import magnetic_space_group
 
 matplotlib.use("Agg")
 
@@ -470,37 +469,6 @@ def test_staggered_texture():
     set_spins(atoms, signs[:, None] * neel)
     found = topological_charge(atoms, vectors=signs[:, None] * get_spins(atoms))
     assert found.total == pytest.approx(-1.0)
-
-
-def test_magnetic_space_groups():
-    """BNS numbers of NiO: 15.90 for [11-2] (as measured), 167.108 for [111]."""
-    atoms = nickel_oxide()
-    q = (0.5, 0.5, 0.5)
-    for direction, number, kind in (
-        ((1, 1, -2), "15.90", 4),
-        ((1, 1, 1), "167.108", 4),
-    ):
-        order = antiferromagnetic(q, cell=4.17, direction=direction)
-        set_spins(atoms, {"Ni": 1.9}, pattern=order)
-        found = magnetic_space_group(atoms)
-        assert (found.bns_number, found.type) == (number, kind)
-        assert found.crystal == "Fm-3m (225)"
-        assert number in str(found)
-    iron = bulk("Fe", cubic=True)
-    set_spins(iron, {"Fe": 2.2})
-    found = magnetic_space_group(iron)
-    assert found.bns_number == "139.537"  # I4/mm'm'
-    # Every operation maps the moments onto themselves.
-    spins, lattice = get_spins(iron), iron.cell.array
-    for rotation, reversal in zip(found.rotations, found.time_reversals, strict=True):
-        cartesian = lattice.T @ rotation @ np.linalg.inv(lattice.T)
-        axial = np.linalg.det(cartesian) * (-1.0 if reversal else 1.0)
-        assert axial * cartesian @ spins[0] == pytest.approx(spins[0])
-    set_spins(iron, np.zeros(2))
-    assert magnetic_space_group(iron).type == 2
-    iron.pbc = False
-    with pytest.raises(ValueError, match="three directions"):
-        magnetic_space_group(iron)
 
 
 def test_plots(run, tmp_path):

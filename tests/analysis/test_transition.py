@@ -31,13 +31,13 @@ from deepspin_ase.analysis import (
     plot_transition,
     sample,
     scaling_fit,
-    star,
 )
 from deepspin_ase.analysis.transitions._transition_input import checked_sizes
 from deepspin_ase.dynamics import MonteCarlo
 from deepspin_ase.potentials import Heisenberg, Shells
 from deepspin_ase.potentials._files import plain_data
 from deepspin_ase.potentials.materials import reference
+from deepspin_ase.symmetry import star
 
 J = 0.01
 A = 2.5
@@ -179,22 +179,6 @@ def test_order_of_an_antiferromagnet_is_found() -> None:
     off = abs(result.temperature_K.value - kelvin(1.4429)[0])
     assert off < 3.0 * result.temperature_K.error
     assert result.temperature_K.error < 0.06 * kelvin(1.4429)[0]
-
-
-def test_domains_of_an_order() -> None:
-    """Four axes of AFM-II, in cells with and without their symmetry."""
-    for cubic_cell in (True, False):
-        nio = bulk("NiO", "rocksalt", 4.178, cubic=cubic_cell)
-        q = (0.5, 0.5, 0.5)
-        arms = star(nio, q)
-        assert len(arms) == 4
-        cartesian = arms @ nio.cell.reciprocal().array
-        lengths = np.linalg.norm(cartesian, axis=1)
-        np.testing.assert_allclose(lengths, lengths[0])
-        np.testing.assert_allclose(arms[0], q)
-    assert len(star(nio, (0, 0, 0))) == 1
-    hexagonal = bulk("Co", "hcp", a=2.5, c=4.0)
-    assert len(star(hexagonal, (0.5, 0.0, 0.0))) == 3
 
 
 def test_order_counts_all_domains() -> None:

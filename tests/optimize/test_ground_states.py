@@ -13,7 +13,7 @@ from deepspin_ase import DeepSpinCalculator, antiferromagnetic, get_spins, set_s
 from deepspin_ase.optimize import relax_together, search_magnetic_orders
 from deepspin_ase.potentials import CubicAnisotropy, Heisenberg, Shells
 from deepspin_ase.spins import unit_vector
-from deepspin_ase.symmetry import OrderEquivalence, collinear_patterns, magnetic_group
+from deepspin_ase.symmetry import OrderEquivalence, collinear_patterns
 
 A = 3.0
 
@@ -236,21 +236,6 @@ def test_table() -> None:
     assert "++++++++" in lines[2]
     assert len(found.table(3).splitlines()) == 5
     assert repr(found) == "<GroundStates: 14 orders from 14 starts>"
-
-
-@pytest.mark.parametrize(
-    ("moments", "bns"),
-    [
-        ([(0, 0, 2.0), (0, 0, 2.0)], "139.537"),  # I4/mm'm', bcc iron
-        ([(0, 0, 2.0), (0, 0, -2.0)], "124.360"),  # antiferromagnetic bcc
-    ],
-)
-def test_magnetic_group(moments: Any, bns: str) -> None:
-    atoms = bulk("Fe", cubic=True)
-    set_spins(atoms, moments)
-    number, label = magnetic_group(atoms)
-    assert number > 0
-    assert label == bns if bns.startswith("139") else label != "-"
 
 
 def test_bad_input() -> None:
