@@ -1,4 +1,22 @@
-"""Analysis of magnetic structures, Hamiltonians, paths and trajectories."""
+"""Analysis of magnetic structures, Hamiltonians, paths and trajectories.
+
+What one calls or constructs is here; each subject has a room with everything of it,
+classes of results included:
+
+==================== ==============================================================
+``exchange``         exchange tensors, files for other codes, spin-lattice coupling
+``ferroic``          polarization and octahedral tilts
+``hessians``         second derivatives by positions and moments
+``landscape``        energy surfaces over collective coordinates
+``magnons``          linear spin waves, coupled magnons and phonons
+``order``            structure factors, staggered order, correlations, topology
+``paths``            minimum energy paths, saddle points, transition rates
+``phonons``          phonons in a magnetic order or averaged over spin states
+``spectra``          dynamical spectra of moments and velocities
+``transitions``      transition temperatures, entropy changes, hysteresis
+``view``             moments as arrows: figures, web pages, OVITO files
+==================== ==============================================================
+"""
 
 from __future__ import annotations
 
@@ -6,48 +24,12 @@ from .._lazy import attach
 
 #: Public names by the module that has them.
 _NAMES = {
-    "_distributed": (
-        "map_tasks",
-    ),
-    "_joint_space": (
-        "Metric",
-        "displacement",
-        "move",
-        "steps_between",
-        "strain",
-    ),
-    "_kpath": (
-        "KPath",
-        "k_path",
-    ),
-    "_nearest": (
-        "nearest",
-    ),
-    "_statistics": (
-        "Estimate",
-        "autocorrelation_time",
-        "bootstrap",
-        "mean_with_error",
-    ),
-    "_time_series": (
-        "TimeSeries",
-    ),
-    "_trajectories": (
-        "frames_of",
-    ),
-    "_velocities": (
-        "Velocities",
-    ),
-    "_wavevectors": (
-        "cartesian",
-        "commensurate_path",
-    ),
+    "_distributed": ("map_tasks",),
+    "_kpath": ("k_path",),
+    "_trajectories": ("frames_of",),
+    "_wavevectors": ("commensurate_path",),
     "exchange": (
-        "ExchangeTensors",
-        "SpinLatticeCoupling",
-        "assembled",
         "exchange_tensors",
-        "fit_exchange",
         "from_magnopy",
         "plot_exchange",
         "plot_exchange_convergence",
@@ -55,65 +37,37 @@ _NAMES = {
         "spin_lattice_coupling",
         "strain_derivative",
         "to_magnopy",
-        "wrapped_sites",
         "write_spirit",
         "write_tb2j",
         "write_uppasd",
         "write_vampire",
     ),
     "ferroic": (
-        "LocalPolarisation",
-        "OctahedralTilts",
-        "Polarisation",
-        "local_polarisation",
+        "local_polarization",
         "octahedral_tilts",
-        "on_one_branch",
-        "plot_polarisation",
+        "plot_polarization",
         "plot_tilts",
-        "polarisation",
+        "polarization",
     ),
-    "hessians": (
-        "CartesianHessian",
-        "Crystal",
-        "DifferenceHessian",
-        "JointHessian",
-        "SecondDerivatives",
-        "cartesian_hessian",
-        "finite_reach",
-        "interaction_reach",
-    ),
+    "hessians": ("JointHessian", "cartesian_hessian"),
     "landscape": (
         "CollectiveRotation",
-        "Coordinate",
         "Displacement",
-        "Landscape",
         "RelativeRotation",
         "plot_landscape",
-        "scan",
+        "scan_landscape",
     ),
     "magnons": (
-        "JointInstability",
-        "MagnonBands",
-        "MagnonDOS",
-        "MagnonPhononBands",
         "MagnonPhonons",
         "SpinWaves",
-        "UnstableReferenceWarning",
         "group_velocities",
         "magnon_dos",
-        "normal_modes",
         "plot_magnon_bands",
         "plot_magnon_dos",
         "plot_magnon_phonon_bands",
-        "stiffness",
+        "spin_stiffness",
     ),
     "order": (
-        "AngleDistribution",
-        "OrderSeries",
-        "Profile",
-        "SpinCorrelation",
-        "StructureFactor",
-        "TopologicalCharge",
         "canting_angles",
         "neighbor_angles",
         "neighbor_order",
@@ -123,45 +77,31 @@ _NAMES = {
         "plot_profile",
         "plot_spin_correlation",
         "plot_structure_factor",
-        "plot_structure_factor_plane",
         "plot_topological_charge",
-        "profile",
+        "profile_along",
         "spin_correlation",
         "staggered_moments",
         "structure_factor",
         "topological_charge",
     ),
     "paths": (
-        "NEBPath",
-        "SaddlePoint",
         "SpinLatticeNEB",
-        "TransitionRate",
         "find_saddle",
         "interpolate",
         "plot_path",
-        "redistribute",
         "transition_rate",
     ),
     "phonons": (
-        "PhononBands",
-        "PhononDOS",
-        "ThermalPhonons",
-        "ThermalProperties",
-        "displaced",
-        "from_phonopy",
+        "calculate_phonons",
         "phonon_bands",
         "phonon_dos",
         "plot_phonon_bands",
         "plot_phonon_dos",
         "plot_thermal_properties",
-        "supercells",
         "thermal_phonons",
         "thermal_properties",
-        "to_phonopy",
     ),
     "spectra": (
-        "DensityOfStates",
-        "Spectrum",
         "plot_density_of_states",
         "plot_spectrum",
         "spin_density_of_states",
@@ -170,37 +110,16 @@ _NAMES = {
         "vibrational_density_of_states",
     ),
     "transitions": (
-        "EntropyChange",
-        "Hysteresis",
-        "SamplingTask",
-        "ScalingFit",
-        "ThermalAverages",
-        "ThermalSamples",
-        "TransitionResult",
-        "binder_cumulant",
-        "crossing",
         "curie_temperature",
         "entropy_change",
-        "heat_capacity",
         "hysteresis",
-        "model_data",
-        "peak",
         "plot_entropy_change",
         "plot_hysteresis",
         "plot_thermal_averages",
         "plot_transition",
-        "sample",
-        "scaling_fit",
-        "susceptibility",
         "thermal_averages",
     ),
-    "view": (
-        "arrow_scale",
-        "direction_colors",
-        "plot_spins",
-        "write_html",
-        "write_ovito",
-    ),
+    "view": ("plot_spins", "write_html", "write_ovito"),
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _NAMES)

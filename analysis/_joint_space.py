@@ -52,20 +52,20 @@ class Steps:
     ----------
     lattice : (P - 1, N, 3) array, A
         Displacements at fixed strain, of the nearest periodic images.
-    turns : (P - 1, N, 3) array, rad
+    rotations : (P - 1, N, 3) array, rad
         Rotation vectors along great circles.
     strains : (P - 1, 3, 3) array
         Symmetric (logarithmic) strains.
     """
 
     lattice: np.ndarray
-    turns: np.ndarray
+    rotations: np.ndarray
     strains: np.ndarray
 
 
 @dataclass(frozen=True)
 class Metric:
-    """The common length of displacements, turns and strains.
+    """The common length of displacements, rotations and strains.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Metric:
 
     def rows(self, steps: Steps) -> np.ndarray:
         """Return steps as rows (P - 1, 2N or 2N + 3, 3), A."""
-        parts = [steps.lattice, self.spin_scale * steps.turns]
+        parts = [steps.lattice, self.spin_scale * steps.rotations]
         if self.strain_scale is not None:
             parts.append(self.strain_scale * steps.strains)
         return np.concatenate(parts, axis=1)
@@ -107,8 +107,8 @@ class Metric:
         strains = np.zeros((len(rows), 3, 3))
         if self.strain_scale is not None:
             strains = _symmetric(rows[:, 2 * n_atoms :]) / self.strain_scale
-        turns = rows[:, n_atoms : 2 * n_atoms] / self.spin_scale
-        return Steps(rows[:, :n_atoms], turns, strains)
+        rotations = rows[:, n_atoms : 2 * n_atoms] / self.spin_scale
+        return Steps(rows[:, :n_atoms], rotations, strains)
 
     def forces(self, results: Mapping[str, Any]) -> np.ndarray:
         """Return minus the gradient of the energy by rows, (R, 3), eV/A.
@@ -138,8 +138,8 @@ def periodic_plane(atoms: Atoms) -> np.ndarray:
     return span.T @ span
 
 
-def move(
-    image: Atoms, lattice: np.ndarray, turns: np.ndarray, strain: np.ndarray
+def move_image(
+    image: Atoms, lattice: np.ndarray, rotations: np.ndarray, strain: np.ndarray
 ) -> None:
     """Displace atoms, turn moments and strain the cell of ``image``, in place.
 
@@ -150,7 +150,7 @@ def move(
     ----------
     image : Atoms
     lattice : (N, 3) array, A
-    turns : (N, 3) array, rad
+    rotations : (N, 3) array, rad
     strain : (3, 3) array
         Symmetric, logarithmic.
     """
@@ -164,7 +164,7 @@ def move(
         moved = positions + lattice
     image.set_positions(moved)
     spins = get_spins(image)
-    turned = Rotation.from_rotvec(turns).apply(spins)
+    turned = Rotation.from_rotvec(rotations).apply(spins)
     length = np.linalg.norm(turned, axis=1, keepdims=True)
     kept = np.linalg.norm(spins, axis=1, keepdims=True)
     set_spins(image, turned * (kept / np.where(length > 0.0, length, 1.0)))
@@ -176,19 +176,19 @@ def _exponential(matrix: np.ndarray) -> np.ndarray:
     return (axes * np.exp(values)) @ axes.T
 
 
-def steps_between(images: Sequence[Atoms], *, cell: bool) -> Steps:
+def image_steps(images: Sequence[Atoms], *, cell: bool) -> Steps:
     """Return the ways between neighbours of P images of the same atoms.
 
     Without ``cell`` all cells are taken to be that of the first image.
     """
     positions = np.stack([image.positions for image in images])
     spins = np.stack([get_spins(image) for image in images])
-    turns = turns_between(spins[:-1], spins[1:])
+    rotations = rotations_between(spins[:-1], spins[1:])
     first = images[0]
     if not cell:
         moves = np.diff(positions, axis=0).reshape(-1, 3)
-        lattice = find_mic(moves, first.cell, first.pbc)[0].reshape(turns.shape)
-        return Steps(lattice, turns, np.zeros((len(images) - 1, 3, 3)))
+        lattice = find_mic(moves, first.cell, first.pbc)[0].reshape(rotations.shape)
+        return Steps(lattice, rotations, np.zeros((len(images) - 1, 3, 3)))
     cells = [_complete(image) for image in images]
     lattice = np.stack(
         [displacement(a, b, mic=True) for a, b in itertools.pairwise(images)]
@@ -197,7 +197,7 @@ def steps_between(images: Sequence[Atoms], *, cell: bool) -> Steps:
     strains = np.stack(
         [plane @ strain(a, b) @ plane for a, b in itertools.pairwise(cells)]
     )
-    return Steps(lattice, turns, strains)
+    return Steps(lattice, rotations, strains)
 
 
 def displacement(start: Atoms, end: Atoms, *, mic: bool) -> np.ndarray:
@@ -228,7 +228,7 @@ def strain(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return (axes * (0.5 * np.log(squares))) @ axes.T
 
 
-def turns_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def rotations_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return the shortest rotations of vectors (..., 3) to others, rad.
 
     Rotation vectors; antiparallel vectors are turned about an arbitrary axis
@@ -238,9 +238,9 @@ def turns_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     sine = np.linalg.norm(across, axis=-1, keepdims=True)
     cosine = np.sum(start * end, axis=-1, keepdims=True)
     angle = np.arctan2(sine, cosine)
-    turns = across * (angle / np.where(sine > 0.0, sine, 1.0))
+    rotations = across * (angle / np.where(sine > 0.0, sine, 1.0))
     opposite = (cosine < 0.0) & (sine <= -_ANTIPARALLEL * cosine)
-    return np.where(opposite, np.pi * perpendicular(start), turns)
+    return np.where(opposite, np.pi * perpendicular(start), rotations)
 
 
 def lengths_of(rows: np.ndarray) -> np.ndarray:

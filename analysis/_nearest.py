@@ -40,15 +40,15 @@ def pairs_within(
     return rows[pairs.i.numpy()[near]], rows[pairs.j.numpy()[near]], vectors[near]
 
 
-def nearest(
-    atoms: Atoms, centres: ArrayLike, partners: ArrayLike, count: int
+def nearest_neighbors(
+    atoms: Atoms, centers: ArrayLike, partners: ArrayLike, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the ``count`` nearest partners of each centre, nearest first.
+    """Find the ``count`` nearest partners of each center, nearest first.
 
     Parameters
     ----------
     atoms : Atoms
-    centres, partners : (C,), (P,) integers
+    centers, partners : (C,), (P,) integers
         Indices of atoms; an atom is not its own partner, but its images are.
     count : int
 
@@ -63,25 +63,25 @@ def nearest(
     ValueError
         If a centre has fewer partners within 40 A.
     """
-    centres, partners = np.asarray(centres), np.asarray(partners)
-    subset = np.union1d(centres, partners)
+    centers, partners = np.asarray(centers), np.asarray(partners)
+    subset = np.union1d(centers, partners)
     is_partner = np.isin(np.arange(len(atoms)), partners)
     reach = _FIRST_REACH
     while True:
         i, j, vectors = pairs_within(atoms, reach, subset)
         kept = is_partner[j]
         i, j, vectors = i[kept], j[kept], vectors[kept]
-        found = np.bincount(i, minlength=len(atoms))[centres]
+        found = np.bincount(i, minlength=len(atoms))[centers]
         if (found >= count).all():
             break
         if reach >= _LAST_REACH:
             raise ValueError(
-                f"atom {centres[found.argmin()]} has only {found.min()} of the "
+                f"atom {centers[found.argmin()]} has only {found.min()} of the "
                 f"{count} neighbours that are looked for"
             )
         reach *= 1.5
     order = np.lexsort((np.einsum("ij,ij->i", vectors, vectors), i))
-    starts = np.searchsorted(i[order], centres)
+    starts = np.searchsorted(i[order], centers)
     chosen = order[starts[:, None] + np.arange(count)]
     return j[chosen], vectors[chosen]
 

@@ -34,7 +34,7 @@ _MIN_FRAMES = 8
 _EVEN = 1e-4
 
 
-class Sampling(TypedDict, total=False):
+class SpectrumOptions(TypedDict, total=False):
     """Options of all spectra.
 
     Attributes
@@ -161,7 +161,7 @@ class Periodogram:
         Length F of the columns.
     timestep_fs : float
         Between frames.
-    options : Sampling
+    options : SpectrumOptions
         Window and segment.
 
     Attributes
@@ -175,7 +175,9 @@ class Periodogram:
         If there are fewer than eight frames in a segment, or more than there are.
     """
 
-    def __init__(self, n_frames: int, timestep_fs: float, options: Sampling) -> None:
+    def __init__(
+        self, n_frames: int, timestep_fs: float, options: SpectrumOptions
+    ) -> None:
         length = int(options.get("segment", n_frames))
         if not _MIN_FRAMES <= length <= n_frames:
             raise ValueError(
@@ -206,8 +208,10 @@ class Periodogram:
 
 
 @contextmanager
-def sampled(
-    source: Frames, row_of: Callable[[Atoms], np.ndarray | None], options: Sampling
+def collect_series(
+    source: Frames,
+    row_of: Callable[[Atoms], np.ndarray | None],
+    options: SpectrumOptions,
 ) -> Iterator[tuple[TimeSeries, float]]:
     """Give what ``row_of`` makes of each frame, and the time between them, fs.
 
@@ -218,7 +222,7 @@ def sampled(
     ValueError
         If an option is wrong, or times are missing or uneven.
     """
-    unknown = sorted(set(options) - set(Sampling.__annotations__))
+    unknown = sorted(set(options) - set(SpectrumOptions.__annotations__))
     if unknown:
         raise TypeError(f"unknown options of a spectrum: {', '.join(unknown)}")
     times: list[float] = []

@@ -67,7 +67,8 @@ def measure(atoms: Any, sites: int) -> dict[str, float]:
     """Return times of a gradient and of a site's exchange, s."""
     import numpy as np
 
-    from deepspin_ase.analysis import Crystal, fit_exchange, interaction_reach
+    from deepspin_ase.analysis.exchange import fit_exchange
+    from deepspin_ase.analysis.hessians import Crystal, interaction_reach
     from deepspin_ase.neighbors import build_pairs
     from deepspin_ase.system import System
 

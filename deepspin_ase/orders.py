@@ -94,7 +94,7 @@ def antiferromagnetic(
     axis = unit_vector(direction)
 
     def order(sites: Atoms) -> np.ndarray:
-        wave = np.cos(2.0 * np.pi * (_turns(sites, q, cell) + phase))
+        wave = np.cos(2.0 * np.pi * (_phases(sites, q, cell) + phase))
         nodes = np.flatnonzero(np.abs(wave) < _NODE)
         if len(nodes):
             raise ValueError(
@@ -147,7 +147,7 @@ def spiral(
     cone = np.radians(cone_angle_deg)
 
     def order(sites: Atoms) -> np.ndarray:
-        angle = 2.0 * np.pi * (_turns(sites, q, cell) + phase)[:, None]
+        angle = 2.0 * np.pi * (_phases(sites, q, cell) + phase)[:, None]
         return np.cos(cone) * n + np.sin(cone) * (np.cos(angle) * u + np.sin(angle) * v)
 
     return order
@@ -166,10 +166,10 @@ def random_directions(seed: int | np.random.Generator | None = None) -> Order:
     return order
 
 
-def turns_per_vector(
+def phases_per_vector(
     atoms: Atoms, q: ArrayLike, cell: float | ArrayLike | None = None
 ) -> np.ndarray:
-    """Return by how many turns waves advance along the lattice vectors of ``atoms``.
+    """Return the phases of waves, in periods, per lattice vector of ``atoms``.
 
     Parameters
     ----------
@@ -205,14 +205,14 @@ def turns_per_vector(
     return np.asarray(q @ reciprocal @ atoms.cell.complete().array.T)
 
 
-def _turns(sites: Atoms, q: ArrayLike, cell: float | ArrayLike | None) -> np.ndarray:
-    """Return q.(r - r_0) of all sites, (M,), in turns, exactly cell-periodic."""
-    per_vector = turns_per_vector(sites, np.reshape(q, -1), cell)
+def _phases(sites: Atoms, q: ArrayLike, cell: float | ArrayLike | None) -> np.ndarray:
+    """Return q.(r - r_0) of all sites, (M,), in periods, exactly cell-periodic."""
+    per_vector = phases_per_vector(sites, np.reshape(q, -1), cell)
     whole = np.round(per_vector)
     if (np.abs(per_vector - whole) > COMMENSURATE)[sites.pbc].any():
         raise ValueError(
             f"the order does not repeat with the periodic cell: its phase advances "
-            f"by {np.round(per_vector, 3)} turns along the lattice vectors, which "
+            f"by {np.round(per_vector, 3)} periods along the lattice vectors, which "
             "must be whole numbers; check q and the cell it refers to (cell=), or "
             "repeat the cell"
         )

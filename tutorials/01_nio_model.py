@@ -41,7 +41,7 @@ from deepspin_ase.analysis import (
     Displacement,
     RelativeRotation,
     plot_landscape,
-    scan,
+    scan_landscape,
 )
 from deepspin_ase.data import conjugacy, read_dataset
 from deepspin_ase.potentials import load_card, load_potential
@@ -159,8 +159,8 @@ shift, canting, turn = (
     np.linspace(-30, 30, 13),
     np.linspace(0, 180, 13),
 )
-surface = scan(model, atoms, coordinates=[optical, relative], grids=[shift, canting])
-rotation = scan(model, atoms, coordinates=[relative, collective], grids=[canting, turn])
+surface = scan_landscape(model, atoms, coordinates=[optical, relative], grids=[shift, canting])
+rotation = scan_landscape(model, atoms, coordinates=[relative, collective], grids=[canting, turn])
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 plot_landscape(surface, axes[0])
 plot_landscape(rotation, axes[1])

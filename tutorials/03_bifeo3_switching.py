@@ -33,7 +33,7 @@ from deepspin_ase.analysis import (
     interpolate,
     octahedral_tilts,
     plot_path,
-    polarisation,
+    polarization,
 )
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.optimize import relax
@@ -65,7 +65,7 @@ def variant(polar, tilt=None, *, spin_axis=None, cell=False):
 
 def order(atoms):
     """Return polarisation (uC/cm^2) and antiphase tilts (degrees) along x, y and z."""
-    p = polarisation(atoms, BORN_CHARGES, reference=ideal).uC_per_cm2[0]
+    p = polarization(atoms, BORN_CHARGES, reference=ideal).uC_per_cm2[0]
     return p, octahedral_tilts(atoms, b="Fe", axes=np.eye(3)).mode()
 
 
@@ -110,7 +110,7 @@ print(path.table())
 
 # %%
 def plot_switching(neb):
-    """Draw energy, polarisation, tilts and the direction of one spin of a band."""
+    """Draw energy, polarization, tilts and the direction of one spin of a band."""
     path = neb.path()
     p, tilts = np.transpose([order(image) for image in neb.images], (1, 0, 2))
     spins = np.array([get_spins(image)[2] / 4.0 for image in neb.images])

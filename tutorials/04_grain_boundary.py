@@ -39,7 +39,7 @@ from deepspin_ase import (
     set_spins,
     write_extxyz,
 )
-from deepspin_ase.analysis import neighbor_order, plot_profile, profile
+from deepspin_ase.analysis import neighbor_order, plot_profile, profile_along
 from deepspin_ase.build import symmetric_tilt_boundary
 from deepspin_ase.optimize import relax
 
@@ -102,7 +102,7 @@ write_extxyz("boundary.extxyz", [start, atoms])
 # %%
 second = {"min_distance": 0.85 * a, "antiparallel": True}
 local = neighbor_order(atoms, 1.15 * a, **second)
-across = profile(atoms, local, axis=2, bins=round(atoms.cell[2, 2] / 1.333))
+across = profile_along(atoms, local, axis=2, bins=round(atoms.cell[2, 2] / 1.333))
 ax = plot_profile(across, label="order with second neighbours")
 for height in (0.25, 0.75):
     ax.axvline(height * atoms.cell[2, 2], color="0.7", zorder=0)

@@ -39,7 +39,6 @@ from deepspin_ase import DeepSpinCalculator, antiferromagnetic, set_spins
 from deepspin_ase.analysis import (
     MagnonPhonons,
     SpinWaves,
-    UnstableReferenceWarning,
     exchange_tensors,
     group_velocities,
     k_path,
@@ -50,10 +49,11 @@ from deepspin_ase.analysis import (
     plot_magnon_phonon_bands,
     plot_phonon_bands,
     spin_lattice_coupling,
-    stiffness,
+    spin_stiffness,
     write_uppasd,
 )
-from deepspin_ase.analysis.phonons import phonons
+from deepspin_ase.analysis.magnons import UnstableReferenceWarning
+from deepspin_ase.analysis.phonons import calculate_phonons
 from deepspin_ase.optimize import relax_spins
 from deepspin_ase.potentials.materials import reference
 
@@ -185,7 +185,7 @@ for kind in ("heisenberg-landau", "bethe-slater"):
     iron = bulk("Fe", "bcc", 2.8665)
     set_spins(iron, {"Fe": 2.36 if kind == "heisenberg-landau" else 2.2})
     iron.calc = DeepSpinCalculator(reference.fe(exchange=kind))
-    D = stiffness(SpinWaves.from_atoms(iron))
+    D = spin_stiffness(SpinWaves.from_atoms(iron))
     print(f"{kind}: D = {1000 * np.trace(D) / 3:.0f} meV A^2")
 
 # %% [markdown]
@@ -194,7 +194,7 @@ for kind in ("heisenberg-landau", "bethe-slater"):
 # `thermal_phonons` averages over spin configurations of a temperature.
 
 # %%
-phonon = phonons(iron, 4)
+phonon = calculate_phonons(iron, 4)
 lattice = phonon_bands(phonon, "GHNG", npoints=120)
 at_H = lattice.frequencies[
     np.argmin(abs(lattice.path.distances - lattice.path.ticks[1]))

@@ -28,13 +28,8 @@ import numpy as np
 from ase.build import bulk
 
 from deepspin_ase import set_spins
-from deepspin_ase.analysis import (
-    SamplingTask,
-    curie_temperature,
-    model_data,
-    plot_transition,
-    sample,
-)
+from deepspin_ase.analysis import curie_temperature, plot_transition
+from deepspin_ase.analysis.transitions import SamplingTask, model_data, run_sampling
 from deepspin_ase.potentials.materials import reference
 
 iron = bulk("Fe", "bcc", 2.8665, cubic=True)
@@ -80,8 +75,8 @@ common = {
     "q": (0.0, 0.0, 0.0),
     "cell": iron.cell.array,
 }
-frozen = sample(SamplingTask(steps=1000, equilibration=200, **common))
-moving = sample(
+frozen = run_sampling(SamplingTask(steps=1000, equilibration=200, **common))
+moving = run_sampling(
     SamplingTask(
         steps=300,
         equilibration=150,

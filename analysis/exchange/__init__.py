@@ -13,7 +13,7 @@ from ._striction import (
 )
 from ._tensors import (
     ExchangeTensors,
-    assembled,
+    assemble_tensors,
     exchange_tensors,
     plot_exchange,
     plot_exchange_convergence,
@@ -22,7 +22,7 @@ from ._tensors import (
 __all__ = [
     "ExchangeTensors",
     "SpinLatticeCoupling",
-    "assembled",
+    "assemble_tensors",
     "exchange_tensors",
     "fit_exchange",
     "from_magnopy",

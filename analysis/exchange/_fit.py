@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from ..hessians._response import Crystal, frames, transverse_products
+from ..hessians._response import Crystal, local_axes, transverse_products
 
 #: Smallest eigenvalue of the fit's normal matrix that counts as determined.
 DETERMINED = 1e-3
@@ -54,10 +54,10 @@ def orientations(directions: np.ndarray) -> np.ndarray:
     """
     axes = np.linalg.svd(directions, full_matrices=True)[2]
     quarter = 0.5 * np.pi * axes
-    turns = [np.zeros(3), quarter[1], quarter[2]]
+    vectors = [np.zeros(3), quarter[1], quarter[2]]
     if np.linalg.matrix_rank(directions, tol=1e-6) > 1:
-        turns.append(quarter[0])
-    return Rotation.from_rotvec(turns).as_matrix()
+        vectors.append(quarter[0])
+    return Rotation.from_rotvec(vectors).as_matrix()
 
 
 def fit_exchange(
@@ -78,11 +78,11 @@ def fit_exchange(
     total = 2 * len(rotations) * len(chosen)
     with tqdm(total=total, desc="exchange", disable=None) as progress:
         for rotation in rotations:
-            crystal.turn(rotation)
+            crystal.rotate_moments(rotation)
             gradients.append(crystal.gradients()[chosen])
             rows, accuracy = _rows(crystal, rotation, chosen, progress)
             derivatives.append(rows)
-    crystal.turn(np.eye(3))
+    crystal.rotate_moments(np.eye(3))
     tensors, residuals = [], []
     for n, site in enumerate(chosen):
         J, residual = _fit_row(
@@ -105,7 +105,7 @@ def _rows(
     others = np.tile(e, (crystal.n_cells, 1))
     along = np.einsum("ixjb,jb->ixj", products, others)
     products -= along[..., None] * others
-    return np.einsum("ixa,ixjb->ijab", frames(e)[chosen], products), accuracy
+    return np.einsum("ixa,ixjb->ijab", local_axes(e)[chosen], products), accuracy
 
 
 def _fit_row(
@@ -165,7 +165,7 @@ def _fit_sites(
             rotations, derivatives, gradients, strict=True
         ):
             e = rotation @ crystal.directions[k]
-            t = frames(e[None])[0]
+            t = local_axes(e[None])[0]
             others = np.tile(crystal.directions @ rotation.T, (crystal.n_cells, 1))
             pull = np.einsum("jab,jb->a", tensors[n], others)
             slope = crystal.lengths[k] * gradient[n]

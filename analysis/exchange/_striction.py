@@ -15,10 +15,10 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
-from ..hessians._bloch import fold
+from ..hessians._bloch import fold_to_pairs
 from ..hessians._response import Crystal
 from ._fit import RawExchange, fit_exchange
-from ._tensors import ExchangeTensors, assembled
+from ._tensors import ExchangeTensors, assemble_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +134,8 @@ def spin_lattice_coupling(
     rows = np.zeros((1, len(crystal.large), 9, 3))
     change = np.stack(gradients, axis=2)[0]
     rows[0, crystal.columns] = change.transpose(0, 2, 3, 1).reshape(-1, 9, 3)
-    blocks = fold(crystal.images([site], crystal.sites), rows, [site])
-    blocks = blocks.kept(np.abs(blocks.values).max(axis=(1, 2)) > 0.0)
+    blocks = fold_to_pairs(crystal.images([site], crystal.sites), rows, [site])
+    blocks = blocks.select(np.abs(blocks.values).max(axis=(1, 2)) > 0.0)
     values = blocks.values.reshape(-1, 3, 3, 3).transpose(0, 3, 1, 2)
     return SpinLatticeCoupling(
         crystal.home,
@@ -199,7 +199,7 @@ def strain_derivative(
         half * (up.fields - down.fields),
         up.accuracy,
     )
-    return replace(assembled(crystal, raw), accuracy=up.accuracy / step)
+    return replace(assemble_tensors(crystal, raw), accuracy=up.accuracy / step)
 
 
 def _check_step(step: float) -> None:

@@ -26,7 +26,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
-from ..hessians._bloch import SAME_DISTANCE, Blocks, fold, warn_of_aliasing
+from ..hessians._bloch import SAME_DISTANCE, Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal
 from ._fit import RawExchange, fit_exchange
 
@@ -38,7 +38,7 @@ NEGLIGIBLE = 1e-13
 
 
 @dataclass(frozen=True)
-class Shell:
+class ExchangeShell:
     """Pairs of one kind at one distance.
 
     Attributes
@@ -173,12 +173,12 @@ class ExchangeTensors:
         Where it is not small, the interaction does not end within the supercell
         that was used, and tensors at ``radius`` and beyond are sums over images.
         """
-        return self.blocks.share_beyond(self.radius)
+        return self.blocks.fraction_beyond(self.radius)
 
     def within(self, cutoff: float) -> ExchangeTensors:
         """Return a copy with the pairs up to ``cutoff`` (A) only."""
         keep = self.distances <= cutoff
-        blocks = self.blocks.kept(keep)
+        blocks = self.blocks.select(keep)
         return replace(self, blocks=blocks, residuals=self.residuals[keep])
 
     def energy(self, directions: ArrayLike) -> float:
@@ -220,7 +220,7 @@ class ExchangeTensors:
         reached = np.asarray(distances, dtype=float) + SAME_DISTANCE
         return total[np.searchsorted(self.distances[order], reached)]
 
-    def shells(self, tolerance: float = 0.02) -> list[Shell]:
+    def shells(self, tolerance: float = 0.02) -> list[ExchangeShell]:
         """Return averages over pairs of the same elements and distance.
 
         Parameters
@@ -240,11 +240,13 @@ class ExchangeTensors:
                 shells.append(self._shell(kind, group, symbols))
         return sorted(shells, key=lambda shell: shell.distance)
 
-    def _shell(self, kind: np.ndarray, group: np.ndarray, symbols: np.ndarray) -> Shell:
+    def _shell(
+        self, kind: np.ndarray, group: np.ndarray, symbols: np.ndarray
+    ) -> ExchangeShell:
         first = (symbols[self.sites] == kind[0]).sum()
         once = group[symbols[self.i[group]] == kind[0]]
         J = self.isotropic[group]
-        return Shell(
+        return ExchangeShell(
             (str(kind[0]), str(kind[1])),
             float(self.distances[group].mean()),
             len(once) / first,
@@ -296,18 +298,18 @@ def exchange_tensors(
     """
     crystal = Crystal(atoms, repeat=repeat)
     crystal.check_size()
-    result = assembled(crystal, fit_exchange(crystal))
+    result = assemble_tensors(crystal, fit_exchange(crystal))
     warn_of_aliasing(result.aliasing)
     return result if cutoff is None else result.within(cutoff)
 
 
-def assembled(crystal: Crystal, raw: RawExchange) -> ExchangeTensors:
+def assemble_tensors(crystal: Crystal, raw: RawExchange) -> ExchangeTensors:
     """Give the tensors between cell and supercell to pairs of the crystal."""
     images = crystal.images(crystal.sites, crystal.sites)
     rows = np.zeros((len(raw.tensors), len(crystal.large), 3, 4))
     rows[:, crystal.columns, :, :3] = raw.tensors
     rows[:, crystal.columns, 0, 3] = raw.residuals
-    blocks = fold(images, rows, crystal.sites)
+    blocks = fold_to_pairs(images, rows, crystal.sites)
     values, residuals = blocks.values[:, :, :3], blocks.values[:, 0, 3]
     norms = np.linalg.norm(values, axis=(1, 2))
     keep = norms > NEGLIGIBLE * norms.max(initial=0.0)
@@ -316,7 +318,7 @@ def assembled(crystal: Crystal, raw: RawExchange) -> ExchangeTensors:
         sites=crystal.sites,
         lengths=crystal.lengths,
         directions=crystal.directions,
-        blocks=replace(blocks, values=values).kept(keep),
+        blocks=replace(blocks, values=values).select(keep),
         onsite=raw.onsite,
         fields=raw.fields,
         residuals=residuals[keep],

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from ._octahedra import OctahedralTilts, octahedral_tilts, plot_tilts
-from ._polarisation import (
-    LocalPolarisation,
-    Polarisation,
-    local_polarisation,
+from ._polarization import (
+    LocalPolarization,
+    Polarization,
+    local_polarization,
     on_one_branch,
-    plot_polarisation,
-    polarisation,
+    plot_polarization,
+    polarization,
 )
 
 __all__ = [
-    "LocalPolarisation",
+    "LocalPolarization",
     "OctahedralTilts",
-    "Polarisation",
-    "local_polarisation",
+    "Polarization",
+    "local_polarization",
     "octahedral_tilts",
     "on_one_branch",
-    "plot_polarisation",
+    "plot_polarization",
     "plot_tilts",
-    "polarisation",
+    "polarization",
 ]

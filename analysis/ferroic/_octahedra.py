@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from ..._figures import figure_axes
-from .._nearest import nearest, pairs_within, sites_of
+from .._nearest import nearest_neighbors, pairs_within, sites_of
 
 #: An anion further than this many times the nearest one is no corner.
 _CORNER = 1.6
@@ -90,7 +90,7 @@ def octahedral_tilts(
         found, or no octahedron is complete.
     """
     sites, anions = sites_of(atoms, b), sites_of(atoms, anion)
-    _, corners = nearest(atoms, sites, anions, 6)
+    _, corners = nearest_neighbors(atoms, sites, anions, 6)
     links = _links(atoms, sites)
     rows = _axes_of(links) if axes is None else _orthonormal(axes)
     steps = np.linalg.norm(_mean_links(links, rows), axis=1)
@@ -145,7 +145,7 @@ def _links(atoms: Atoms, sites: np.ndarray) -> np.ndarray:
     """Return the vectors (E, 3), A, between neighbouring B atoms."""
     if len(sites) == 1 and not atoms.pbc.any():
         return np.empty((0, 3))
-    _, first = nearest(atoms, sites, sites, 1)
+    _, first = nearest_neighbors(atoms, sites, sites, 1)
     reach = 1.25 * np.linalg.norm(first, axis=2).max()
     return pairs_within(atoms, reach, np.unique(sites))[2]
 

@@ -1,8 +1,8 @@
 """Second derivatives between the sites of a crystal, and their Bloch sums.
 
 Derivatives are computed in a periodic supercell, between the atoms of one cell and
-all others. :func:`fold` gives each of them to the nearest periodic image of its
-pair; images at the same distance share it. Bloch sums at the wave vectors that fit
+all others. :func:`fold_to_pairs` assigns each of them to the nearest periodic image of
+its pair; images at the same distance share it. Bloch sums at the wave vectors that fit
 the supercell are exact whatever the range of the interaction, and at all wave
 vectors if it ends within the supercell.
 """
@@ -51,13 +51,13 @@ class Blocks:
     values: np.ndarray
     shape: tuple[int, int]
 
-    def kept(self, keep: np.ndarray) -> Blocks:
+    def select(self, keep: np.ndarray) -> Blocks:
         """Return the pairs that ``keep`` (P,), of bools, names."""
         arrays = (self.i, self.j, self.shift, self.vectors, self.values)
         i, j, shift, vectors, values = (x[keep] for x in arrays)
         return Blocks(i, j, shift, vectors, values, self.shape)
 
-    def share_beyond(self, radius: float) -> float:
+    def fraction_beyond(self, radius: float) -> float:
         """Return the largest matrix at ``radius`` (A) and beyond over that of all.
 
         Of pairs only: a site with itself does not count.
@@ -235,7 +235,7 @@ def nearest_images(
 
 
 def warn_of_aliasing(share: float) -> None:
-    """Warn where :meth:`Blocks.share_beyond` the supercell's radius is not small."""
+    """Warn where :meth:`Blocks.fraction_beyond` the supercell's radius is not small."""
     if share > ALIASING:
         warnings.warn(
             f"{share:.2g} of the strongest coupling reaches the edge of the supercell, "
@@ -244,7 +244,7 @@ def warn_of_aliasing(share: float) -> None:
         )
 
 
-def fold(images: Images, rows: np.ndarray, sites: ArrayLike) -> Blocks:
+def fold_to_pairs(images: Images, rows: np.ndarray, sites: ArrayLike) -> Blocks:
     """Give the derivatives of a supercell to pairs of the crystal.
 
     Parameters

@@ -90,7 +90,10 @@ class JointHessian(LinearOperator):
         self.gradient = space.gradient(*gradients)
         free, _ = space.directions(self.gradient)
         self.force = float(np.linalg.norm(free, axis=1).max())
-        moments, fields = space.spins[space.carriers], gradients[1][space.carriers]
+        moments, fields = (
+            space.spins[space.magnetic_sites],
+            gradients[1][space.magnetic_sites],
+        )
         torques = np.linalg.norm(np.cross(moments, fields), axis=1)
         self.torque = float(torques.max(initial=0.0))
         inward = np.sum(moments * fields, axis=1) / space.spin_scale**2

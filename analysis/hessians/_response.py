@@ -122,7 +122,7 @@ class Crystal:
         """Return the second derivatives of the supercell as it is."""
         return cartesian_hessian(self.large, positions=positions)
 
-    def turn(self, rotation: np.ndarray) -> None:
+    def rotate_moments(self, rotation: np.ndarray) -> None:
         """Set the moments of the supercell to the cell's, rotated."""
         set_spins(self.large, np.tile(self.spins @ rotation.T, (self.n_cells, 1)))
 
@@ -183,7 +183,7 @@ def check_torques(torques: np.ndarray, curvature: float, sites: np.ndarray) -> N
         )
 
 
-def frames(directions: np.ndarray) -> np.ndarray:
+def local_axes(directions: np.ndarray) -> np.ndarray:
     """Return (n, 2, 3) unit vectors t1, t2 with (t1, t2, e) right-handed."""
     first = perpendicular(directions)
     return np.stack([first, np.cross(directions, first)], axis=1)
@@ -206,7 +206,7 @@ def transverse_products(
         Its supercell in the state that is asked about.
     directions : (n, 3) array
         Unit vectors of the moments of the cell in that state; the t are their
-        :func:`frames`.
+        :func:`local_axes`.
     chosen : (k,) integer array
         Which sites i of the cell.
     progress : callable
@@ -220,7 +220,7 @@ def transverse_products(
         Their relative accuracy.
     """
     hessian = crystal.hessian()
-    columns, t = crystal.columns, frames(directions)
+    columns, t = crystal.columns, local_axes(directions)
     lengths = np.tile(crystal.lengths, crystal.n_cells)
     rows = np.zeros((len(chosen), 2, len(columns), 3))
     for group, near in _apart(crystal, chosen):
@@ -283,7 +283,7 @@ def spin_rows(crystal: Crystal) -> tuple[np.ndarray, float]:
     sites = crystal.sites
     everyone = np.arange(len(sites))
     products, accuracy = transverse_products(crystal, crystal.directions, everyone)
-    across = np.tile(frames(crystal.directions), (crystal.n_cells, 1, 1))
+    across = np.tile(local_axes(crystal.directions), (crystal.n_cells, 1, 1))
     rows = np.zeros((len(sites), len(crystal.large), 2, 2))
     rows[:, crystal.columns] = np.einsum("jyb,ixjb->ijxy", across, products)
     slopes = np.einsum("ia,ia->i", crystal.directions, crystal.gradients())

@@ -32,11 +32,11 @@ class TangentSpace:
     ----------
     free : (F,) integers
         Free ones of the 3N Cartesian coordinates.
-    carriers : (M,) integers
+    magnetic_sites : (M,) integers
         Atoms whose moments turn.
     lengths : (M,) array, mu_B
         Of these moments.
-    frames : (M, 2, 3) array
+    local_axes : (M, 2, 3) array
         Unit vectors a, b across each: a, b and the moment are right-handed.
     groups : (D,) integers
         The same for coordinates of the same kind of the same element.
@@ -79,22 +79,25 @@ class TangentSpace:
         mask = free_coordinates(atoms) if positions else np.zeros((len(atoms), 3))
         self.free = np.flatnonzero(mask)
         length = np.linalg.norm(self.spins, axis=1)
-        self.carriers = np.flatnonzero((length > 0) & ~fixed_spins(atoms))
-        self.lengths = length[self.carriers]
+        self.magnetic_sites = np.flatnonzero((length > 0) & ~fixed_spins(atoms))
+        self.lengths = length[self.magnetic_sites]
         if self.size == 0:
             raise ValueError("nothing can move: all positions and moments are fixed")
-        unit = self.spins[self.carriers] / self.lengths[:, None]
+        unit = self.spins[self.magnetic_sites] / self.lengths[:, None]
         kinds = np.concatenate(
-            [atoms.numbers[self.free // 3], -np.repeat(atoms.numbers[self.carriers], 2)]
+            [
+                atoms.numbers[self.free // 3],
+                -np.repeat(atoms.numbers[self.magnetic_sites], 2),
+            ]
         )
         self.groups = np.unique(kinds, return_inverse=True)[1]
         first = perpendicular(unit)
-        self.frames = np.stack([first, np.cross(unit, first)], axis=1)
+        self.local_axes = np.stack([first, np.cross(unit, first)], axis=1)
 
     @property
     def size(self) -> int:
         """Number of coordinates D."""
-        return len(self.free) + 2 * len(self.carriers)
+        return len(self.free) + 2 * len(self.magnetic_sites)
 
     def directions(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return steps (..., D) as displacements and changes of moments.
@@ -108,11 +111,11 @@ class TangentSpace:
         shape = q.shape[:-1]
         displacements = np.zeros((*shape, 3 * self.n_atoms))
         displacements[..., self.free] = q[..., : len(self.free)]
-        angles = q[..., len(self.free) :].reshape(*shape, len(self.carriers), 2)
+        angles = q[..., len(self.free) :].reshape(*shape, len(self.magnetic_sites), 2)
         angles = angles / self.spin_scale
         changes = np.zeros((*shape, self.n_atoms, 3))
-        across = np.einsum("...ma,mab->...mb", angles, self.frames)
-        changes[..., self.carriers, :] = self.lengths[:, None] * across
+        across = np.einsum("...ma,mab->...mb", angles, self.local_axes)
+        changes[..., self.magnetic_sites, :] = self.lengths[:, None] * across
         return displacements.reshape(*shape, self.n_atoms, 3), changes
 
     def gradient(self, by_positions: np.ndarray, by_moments: np.ndarray) -> np.ndarray:
@@ -129,10 +132,10 @@ class TangentSpace:
         """
         shape = by_positions.shape[:-2]
         lattice = by_positions.reshape(*shape, 3 * self.n_atoms)[..., self.free]
-        chosen = by_moments[..., self.carriers, :]
-        angles = np.einsum("...mb,mab->...ma", chosen, self.frames)
+        chosen = by_moments[..., self.magnetic_sites, :]
+        angles = np.einsum("...mb,mab->...ma", chosen, self.local_axes)
         angles *= self.lengths[:, None] / self.spin_scale
-        angles = angles.reshape(*shape, 2 * len(self.carriers))
+        angles = angles.reshape(*shape, 2 * len(self.magnetic_sites))
         return np.concatenate([lattice, angles], axis=-1)
 
     def step(self, displacements: np.ndarray, changes: np.ndarray) -> np.ndarray:
@@ -143,17 +146,19 @@ class TangentSpace:
         """
         shape = displacements.shape[:-2]
         lattice = displacements.reshape(*shape, 3 * self.n_atoms)[..., self.free]
-        chosen = changes[..., self.carriers, :]
-        angles = np.einsum("...mb,mab->...ma", chosen, self.frames)
+        chosen = changes[..., self.magnetic_sites, :]
+        angles = np.einsum("...mb,mab->...ma", chosen, self.local_axes)
         angles *= self.spin_scale / self.lengths[:, None]
-        angles = angles.reshape(*shape, 2 * len(self.carriers))
+        angles = angles.reshape(*shape, 2 * len(self.magnetic_sites))
         return np.concatenate([lattice, angles], axis=-1)
 
-    def turning(self, displacements: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    def from_rotations(
+        self, displacements: np.ndarray, rotations: np.ndarray
+    ) -> np.ndarray:
         """Return the step (..., D) of displacements, A, and rotation vectors, rad."""
-        return self.step(displacements, np.cross(turns, self.spins))
+        return self.step(displacements, np.cross(rotations, self.spins))
 
-    def turns(self, q: np.ndarray) -> np.ndarray:
+    def rotation_vectors(self, q: np.ndarray) -> np.ndarray:
         """Return the rotation vectors (..., N, 3), rad, of steps (..., D)."""
         changes = self.directions(q)[1]
         square = np.sum(self.spins**2, axis=1, keepdims=True)
@@ -165,7 +170,7 @@ class TangentSpace:
         Atoms move straight, moments along great circles.
         """
         displacements, _ = self.directions(q)
-        turned = Rotation.from_rotvec(self.turns(q)).apply(self.spins)
+        turned = Rotation.from_rotvec(self.rotation_vectors(q)).apply(self.spins)
         return self.positions + displacements, turned
 
     def carried(
@@ -176,6 +181,8 @@ class TangentSpace:
         Parallel transport along the great circles.
         """
         displacements, _ = self.directions(vectors)
-        turns = self.turns(vectors)
-        rotation = Rotation.from_rotvec(self.turns(q)).as_matrix()
-        return to.turning(displacements, np.einsum("nij,...nj->...ni", rotation, turns))
+        rotations = self.rotation_vectors(vectors)
+        rotation = Rotation.from_rotvec(self.rotation_vectors(q)).as_matrix()
+        return to.from_rotations(
+            displacements, np.einsum("nij,...nj->...ni", rotation, rotations)
+        )

@@ -119,7 +119,7 @@ def _generators(
             flows.append(np.stack([np.tile(axis, (shape[1], 1)), np.zeros(shape[1:])]))
             changes.append(np.zeros(shape))
         about = np.cross(axis, gradients)
-        if len(space.carriers):
+        if len(space.magnetic_sites):
             kinds.append("spins")
             flows.append(np.stack([np.zeros(shape[1:]), np.cross(axis, space.spins)]))
             changes.append(np.stack([np.zeros(shape[1:]), about[1]]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._collective import CollectiveRotation, Coordinate, Displacement, RelativeRotation
-from ._landscape import Landscape, plot_landscape, scan
+from ._landscape import Landscape, plot_landscape, scan_landscape
 
 __all__ = [
     "CollectiveRotation",
@@ -12,5 +12,5 @@ __all__ = [
     "Landscape",
     "RelativeRotation",
     "plot_landscape",
-    "scan",
+    "scan_landscape",
 ]

@@ -3,9 +3,9 @@
 Coordinates are :class:`Displacement` (D) of atoms along a pattern,
 :class:`RelativeRotation` (C) of sublattices against each other,
 :class:`CollectiveRotation` (R) of all moments together, or anything with their
-``apply``. :func:`scan` evaluates a grid of one or more of them in batches.
+``apply``. :func:`scan_landscape` evaluates a grid of one or more of them in batches.
 
->>> surface = scan("model.pt", nio, coordinates=[d, c], grids=[amplitudes, angles])
+>>> surface = scan_landscape("model.pt", nio, coordinates=[d, c], grids=[x, angles])
 >>> plot_landscape(surface)
 >>> surface.save("surface.npz")
 """
@@ -42,7 +42,7 @@ __all__ = [
     "Landscape",
     "RelativeRotation",
     "plot_landscape",
-    "scan",
+    "scan_landscape",
 ]
 
 
@@ -120,7 +120,7 @@ class Landscape:
             )
 
 
-def scan(
+def scan_landscape(
     model: Potential | DeepSpinCalculator | str | os.PathLike[str],
     atoms: Atoms,
     *,

@@ -15,7 +15,7 @@ from ._spectra import (
     magnon_dos,
     plot_magnon_bands,
     plot_magnon_dos,
-    stiffness,
+    spin_stiffness,
 )
 from ._spin_waves import MagnonBands, SpinWaves, UnstableReferenceWarning
 
@@ -33,5 +33,5 @@ __all__ = [
     "plot_magnon_bands",
     "plot_magnon_dos",
     "plot_magnon_phonon_bands",
-    "stiffness",
+    "spin_stiffness",
 ]

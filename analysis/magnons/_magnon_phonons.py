@@ -29,8 +29,8 @@ from tqdm import tqdm
 from ..._figures import figure_axes
 from ...units import G_FACTOR, HBAR
 from .._kpath import KPath, wave_vectors
-from ..hessians._bloch import Blocks, fold, warn_of_aliasing
-from ..hessians._response import Crystal, frames
+from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
+from ..hessians._response import Crystal, local_axes
 from ._bogoliubov import Modes, normal_modes
 from ._spin_waves import SpinWaves, warn_unstable
 
@@ -75,7 +75,7 @@ class MagnonPhononBands:
         hbar omega, ascending.
     growth : (K, 3N + n) array, eV
         hbar times the growth rate of modes that do not oscillate.
-    magnon_share : (K, 3N + n) array
+    magnon_fraction : (K, 3N + n) array
         How much of the mode are spins: 0 for a phonon, 1 for a magnon.
     vectors : (K, 6N + 2n, 3N + n) complex array
         (U, P, Q) of every mode in columns, see :meth:`MagnonPhonons.pattern`.
@@ -87,7 +87,7 @@ class MagnonPhononBands:
     kpts: np.ndarray
     energies: np.ndarray
     growth: np.ndarray
-    magnon_share: np.ndarray
+    magnon_fraction: np.ndarray
     vectors: np.ndarray
     instability: JointInstability | None
     path: KPath | None = None
@@ -125,7 +125,9 @@ class MagnonPhonons:
         norms = np.linalg.norm(force_constants.values, axis=(1, 2))
         np.add.at(size, force_constants.i, norms / masses[force_constants.i])
         #: W, eV: no phonon has more energy than this, where there are any.
-        self.scale = max(HBAR * float(np.sqrt(size.max())), 1e-3 * waves.top, 1e-9)
+        self.scale = max(
+            HBAR * float(np.sqrt(size.max())), 1e-3 * waves.max_energy, 1e-9
+        )
         self._mass = np.sqrt(np.repeat(masses, 3) * self.scale) / HBAR
         one, zero = np.eye(n), np.zeros((n, n))
         lattice = np.block([[zero, 1j * one], [-1j * one, zero]])
@@ -170,9 +172,9 @@ class MagnonPhonons:
         K, C = _displacement_rows(crystal)
         everyone = np.arange(len(crystal.home))
         images = crystal.images(everyone, everyone)
-        force_constants = fold(images, K, everyone)
-        warn_of_aliasing(force_constants.share_beyond(images.radius))
-        coupling = fold(crystal.images(everyone, crystal.sites), C, everyone)
+        force_constants = fold_to_pairs(images, K, everyone)
+        warn_of_aliasing(force_constants.fraction_beyond(images.radius))
+        coupling = fold_to_pairs(crystal.images(everyone, crystal.sites), C, everyone)
         return cls(waves, force_constants, coupling)
 
     def hamiltonian(self, kpts: ArrayLike) -> np.ndarray:
@@ -192,7 +194,9 @@ class MagnonPhonons:
 
     def modes(self, kpts: ArrayLike) -> Modes:
         """Return the normal modes at wave vectors (K, 3), without any warning."""
-        tolerance = self.waves.share * max(self.scale, self.waves.top)
+        tolerance = self.waves.relative_tolerance * max(
+            self.scale, self.waves.max_energy
+        )
         return normal_modes(self.hamiltonian(kpts), self.sigma, tolerance=tolerance)
 
     def pattern(
@@ -298,7 +302,7 @@ def _displacement_rows(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     hessian = crystal.hessian(positions=True)
     count, columns = len(crystal.home), crystal.columns
     lengths = np.tile(crystal.lengths, crystal.n_cells)
-    across = np.tile(frames(crystal.directions), (crystal.n_cells, 1, 1))
+    across = np.tile(local_axes(crystal.directions), (crystal.n_cells, 1, 1))
     K = np.zeros((count, hessian.n_atoms, 3, 3))
     C = np.zeros((count, hessian.n_atoms, 3, 2))
     with tqdm(total=3 * count, desc="force constants", disable=None) as progress:
@@ -339,7 +343,7 @@ def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Any = None) -> Any:
     y = 1000.0 * result.energies
     points = np.stack([np.broadcast_to(x[:, None], y.shape), y], axis=-1)
     segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
-    share = 0.5 * (result.magnon_share[:-1] + result.magnon_share[1:])
+    share = 0.5 * (result.magnon_fraction[:-1] + result.magnon_fraction[1:])
     colors = LinearSegmentedColormap.from_list(
         "phonon-magnon", ["tab:blue", "tab:purple", "tab:red"]
     )

@@ -87,7 +87,7 @@ def magnon_dos(
     return MagnonDOS(grid, dos, width)
 
 
-def stiffness(waves: SpinWaves) -> np.ndarray:
+def spin_stiffness(waves: SpinWaves) -> np.ndarray:
     """Return the spin stiffness tensor D of hbar omega = gap + k.D.k.
 
     From symmetric differences of the lowest branch at small k, extrapolated to
@@ -175,7 +175,7 @@ def group_velocities(waves: SpinWaves, kpts: ArrayLike | KPath) -> np.ndarray:
         [waves.blocks.slope(cartesian, axis) * scale for axis in range(3)], axis=1
     )
     slopes = 0.5 * (slopes + slopes.conj().swapaxes(2, 3))
-    top = waves.tolerance + modes.energies.max()
+    top = waves.max_energy * waves.relative_tolerance + modes.energies.max()
     general = np.array([0.8, 0.5, 0.33])
     result = np.full((*modes.energies.shape, 3), np.nan)
     for k, (E, X) in enumerate(zip(modes.energies, modes.vectors, strict=True)):

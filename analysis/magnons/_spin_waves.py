@@ -32,8 +32,8 @@ from numpy.typing import ArrayLike
 from ...units import G_FACTOR
 from .._kpath import KPath, wave_vectors
 from ..exchange._tensors import ExchangeTensors
-from ..hessians._bloch import Blocks, fold, warn_of_aliasing
-from ..hessians._response import Crystal, check_torques, frames, spin_rows
+from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
+from ..hessians._response import Crystal, check_torques, local_axes, spin_rows
 from ._bogoliubov import Modes, normal_modes
 
 #: Negative curvatures up to this share of the largest are round-off.
@@ -132,7 +132,7 @@ class SpinWaves:
         Unit vectors along them.
     blocks : Blocks, eV
         Second derivatives h of the energy by the transverse deviations, 2 x 2,
-        along :func:`~.hessians.frames` of the directions.
+        along :func:`~.hessians.local_axes` of the directions.
     g_factor : float
     tolerance : float
         Negative curvatures up to this share of the largest are round-off.
@@ -170,9 +170,9 @@ class SpinWaves:
         # No curvature at any k is larger than this.
         rows = np.zeros(n)
         np.add.at(rows, blocks.i, np.linalg.norm(blocks.values, axis=(1, 2)))
-        self.top = float(np.max(rows * g_factor / lengths))
-        self.share = tolerance
-        self.tolerance = tolerance * self.top
+        self.max_energy = float(np.max(rows * g_factor / lengths))
+        self.relative_tolerance = tolerance
+        self.tolerance = tolerance * self.max_energy
         self.sigma = np.kron(np.eye(n), np.array([[0.0, -1j], [1j, 0.0]]))
 
     @classmethod
@@ -214,8 +214,8 @@ class SpinWaves:
         if check:
             crystal.check_stationary(float(np.abs(rows).max()))
         images = crystal.images(crystal.sites, crystal.sites)
-        blocks = fold(images, rows, crystal.sites)
-        warn_of_aliasing(blocks.share_beyond(images.radius))
+        blocks = fold_to_pairs(images, rows, crystal.sites)
+        warn_of_aliasing(blocks.fraction_beyond(images.radius))
         return cls(
             crystal.home,
             crystal.sites,
@@ -258,7 +258,7 @@ class SpinWaves:
         fields, curvature = _site_terms(exchange, e)
         along = np.einsum("ia,ia->i", e, fields)
         check_torques(np.cross(e, fields), float(np.abs(along).max()), exchange.sites)
-        t = frames(e)
+        t = local_axes(e)
         pairs = exchange.blocks
         values = -np.einsum("pxa,pab,pyb->pxy", t[pairs.i], pairs.values, t[pairs.j])
         own = np.einsum("ixa,iab,iyb->ixy", t, curvature, t) + (
@@ -317,7 +317,7 @@ class SpinWaves:
         """
         q = (vector * self.weights).reshape(-1, 2)
         phases = np.exp(1j * self.atoms.positions[self.sites] @ self.cartesian(k)[0])
-        return phases[:, None] * np.einsum("ix,ixa->ia", q, frames(self.directions))
+        return phases[:, None] * np.einsum("ix,ixa->ia", q, local_axes(self.directions))
 
     def bands(self, kpts: ArrayLike | KPath) -> MagnonBands:
         """Return the magnons at wave vectors or along a path.

@@ -15,7 +15,7 @@ from ._local_order import (
     Profile,
     neighbor_order,
     plot_profile,
-    profile,
+    profile_along,
     staggered_moments,
 )
 from ._series import OrderSeries, order_series, plot_order
@@ -45,7 +45,7 @@ __all__ = [
     "plot_structure_factor",
     "plot_structure_factor_plane",
     "plot_topological_charge",
-    "profile",
+    "profile_along",
     "spin_correlation",
     "staggered_moments",
     "structure_factor",

@@ -2,7 +2,7 @@
 
 :func:`staggered_moments` removes the alternation of a known propagation vector, so
 that what is left is smooth; :func:`neighbor_order` compares each moment with those
-around it and needs no lattice. :func:`profile` averages such values in slices.
+around it and needs no lattice. :func:`profile_along` averages such values in slices.
 """
 
 from __future__ import annotations
@@ -154,12 +154,12 @@ class Profile:
     counts: np.ndarray
 
     @property
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """Middles (K,) of the slices, A."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
 
-def profile(
+def profile_along(
     atoms: Atoms, values: ArrayLike, *, axis: int | str | ArrayLike, bins: int = 50
 ) -> Profile:
     """Average per-atom values in slices across an axis.
@@ -214,9 +214,9 @@ def plot_profile(result: Profile, ax: Any = None, *, label: str = "value") -> An
     mean = result.mean.reshape(len(result.counts), -1)
     deviation = result.deviation.reshape(len(result.counts), -1)
     for k in range(mean.shape[1]):
-        (line,) = ax.plot(result.centres, mean[:, k], "o-", markersize=3)
+        (line,) = ax.plot(result.centers, mean[:, k], "o-", markersize=3)
         low, high = mean[:, k] - deviation[:, k], mean[:, k] + deviation[:, k]
-        ax.fill_between(result.centres, low, high, color=line.get_color(), alpha=0.2)
+        ax.fill_between(result.centers, low, high, color=line.get_color(), alpha=0.2)
     ax.set(xlabel="position (Å)", ylabel=label)
     return ax
 

@@ -31,7 +31,7 @@ class OrderSeries:
     ----------
     q : (3,) array
         Propagation vector, in reciprocal lattice units of the cell asked for.
-    magnetisation : (F, 3) array, mu_B
+    magnetization : (F, 3) array, mu_B
         Mean moment.
     amplitude : (F, 3) complex array, mu_B
         (1/M) sum_j m_j exp(-i q.(r_j - r_0)), r_0 the first magnetic site.
@@ -48,7 +48,7 @@ class OrderSeries:
     """
 
     q: np.ndarray
-    magnetisation: np.ndarray
+    magnetization: np.ndarray
     amplitude: np.ndarray
     real_wave: bool
     length: np.ndarray
@@ -74,7 +74,7 @@ def order_series(
     *,
     cell: float | ArrayLike | None = None,
 ) -> OrderSeries:
-    """Return magnetisation and staggered order of all frames.
+    """Return magnetization and staggered order of all frames.
 
     Parameters
     ----------
@@ -103,17 +103,17 @@ def order_series(
     for frame in frames_of(source):
         moments = spins_of(frame)
         if not rows:
-            turns = commensurate(frame, np.reshape(np.asarray(q, float), -1), cell)
+            phases = commensurate(frame, np.reshape(np.asarray(q, float), -1), cell)
             magnetic = np.flatnonzero(moments.any(axis=1))
-            real = _is_real(frame[magnetic], turns)
-            shown = reciprocal_units(frame, turns, cell)[0]
+            real = _is_real(frame[magnetic], phases)
+            shown = reciprocal_units(frame, phases, cell)[0]
         sites = frame[magnetic]
         sites.positions -= sites.positions[0]
         own = moments[magnetic]
         rows.append(
             (
                 own.mean(axis=0),
-                fourier_sums(sites, turns, own)[0] / len(magnetic),
+                fourier_sums(sites, phases, own)[0] / len(magnetic),
                 np.linalg.norm(own, axis=1).mean(),
                 current_results(frame).get("energy", np.nan),
                 time_of(frame),
@@ -124,13 +124,13 @@ def order_series(
 
 
 def plot_order(result: OrderSeries, ax: Any = None) -> Any:
-    """Draw magnetisation and staggered order against time."""
+    """Draw magnetization and staggered order against time."""
     ax = figure_axes(ax)
-    magnetisation = np.linalg.norm(result.magnetisation, axis=1)
+    magnetization = np.linalg.norm(result.magnetization, axis=1)
     name = ", ".join(f"{x:.4g}" for x in result.q + 0.0)
     timed = bool(np.isfinite(result.time_fs).all())
-    x = result.time_fs if timed else np.arange(len(magnetisation))
-    ax.plot(x, magnetisation, label="magnetisation")
+    x = result.time_fs if timed else np.arange(len(magnetization))
+    ax.plot(x, magnetization, label="magnetization")
     if result.q.any():
         ax.plot(x, result.staggered, label=f"order at q = ({name})")
     ax.plot(x, result.length, "k:", linewidth=1, label="moment length")
@@ -142,10 +142,10 @@ def plot_order(result: OrderSeries, ax: Any = None) -> Any:
     return ax
 
 
-def _is_real(sites: Atoms, turns: np.ndarray) -> bool:
+def _is_real(sites: Atoms, phases: np.ndarray) -> bool:
     """Return whether exp(2 i q.(r - r_0)) is 1 at all sites, but for displacements."""
     fractions = np.linalg.solve(
         sites.cell.complete().array.T, (sites.positions - sites.positions[0]).T
     )
-    double = 2.0 * turns[0] @ fractions
+    double = 2.0 * phases[0] @ fractions
     return bool((np.abs(double - np.round(double)) < 2.0 * _REAL).all())

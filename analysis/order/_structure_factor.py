@@ -10,14 +10,14 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
-from .._nearest import nearest
+from .._nearest import nearest_neighbors
 from .._trajectories import Frames, frames_of, spins_of
 from .._wavevectors import (
     cartesian,
     commensurate,
+    commensurate_q,
     fourier_sums,
     reciprocal_units,
-    turns_within,
 )
 
 #: Peaks this near to the highest, as a part of it, are as high.
@@ -117,18 +117,18 @@ def structure_factor(
         if total is None:
             first = frame
             if q is not None:
-                turns = commensurate(frame, q, cell)
+                phases = commensurate(frame, q, cell)
             else:
-                turns = turns_within(frame, q_max or _default_reach(frame, moments))
-            total = np.zeros((len(turns), 3, 3), dtype=complex)
+                phases = commensurate_q(frame, q_max or _default_reach(frame, moments))
+            total = np.zeros((len(phases), 3, 3), dtype=complex)
             n_magnetic = int(moments.any(axis=1).sum())
-        sums = fourier_sums(frame, turns, moments)
+        sums = fourier_sums(frame, phases, moments)
         total += sums[:, :, None].conj() * sums[:, None, :]
         n_frames += 1
     assert total is not None
     return StructureFactor(
-        reciprocal_units(first, turns, cell),
-        cartesian(first, turns),
+        reciprocal_units(first, phases, cell),
+        cartesian(first, phases),
         total / (n_frames * n_magnetic),
         n_frames,
     )
@@ -191,5 +191,5 @@ def _default_reach(atoms: Atoms, moments: np.ndarray) -> float:
             "without periodic directions there are no wave vectors to choose from; "
             "give q and the cell it refers to (cell=)"
         )
-    _, vectors = nearest(atoms, magnetic, magnetic, 1)
+    _, vectors = nearest_neighbors(atoms, magnetic, magnetic, 1)
     return float(2.0 * np.pi / np.linalg.norm(vectors, axis=2).min())

@@ -28,7 +28,7 @@ class TopologicalCharge:
         Mean height of each plane along its normal.
     charges : (L,) array
         Q of each plane; whole numbers where both directions are periodic.
-    centres : (T, 3) array, A
+    centers : (T, 3) array, A
         Middles of all triangles.
     density : (T,) array
         Charge of each triangle, Omega / 4 pi.
@@ -38,7 +38,7 @@ class TopologicalCharge:
 
     heights: np.ndarray
     charges: np.ndarray
-    centres: np.ndarray
+    centers: np.ndarray
     density: np.ndarray
     planes: np.ndarray
 
@@ -102,12 +102,12 @@ def topological_charge(
     charges = np.zeros(len(planes))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for k, rows in enumerate(planes):
-        corners, centres = _triangles(frame, rows)
+        corners, centers = _triangles(frame, rows)
         density = _solid_angles(e[corners]) / (4.0 * np.pi)
         charges[k] = density.sum()
-        parts.append((centres, density, np.full(len(density), k)))
-    centres, density, plane = (np.concatenate(x) for x in zip(*parts, strict=True))
-    return TopologicalCharge(heights, charges, centres, density, plane)
+        parts.append((centers, density, np.full(len(density), k)))
+    centers, density, plane = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return TopologicalCharge(heights, charges, centers, density, plane)
 
 
 def plot_topological_charge(
@@ -119,7 +119,7 @@ def plot_topological_charge(
     if not own.any():
         raise ValueError(f"there is no plane {plane}; there are {len(result.heights)}")
     top = max(np.abs(result.density[own]).max(), 1e-12)
-    x, y = result.centres[own, :2].T
+    x, y = result.centers[own, :2].T
     points = ax.scatter(
         x, y, c=result.density[own], cmap="RdBu_r", vmin=-top, vmax=top, s=12
     )
@@ -205,8 +205,8 @@ def _triangles(frame: _Frame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     simplices = simplices[inside.all(axis=1)]
     site, image = simplices % len(rows), simplices // len(rows)
     offsets = (grid @ frame.in_plane)[image]
-    centres = (frame.positions[rows][site] + offsets).mean(axis=1)
-    return rows[site], centres
+    centers = (frame.positions[rows][site] + offsets).mean(axis=1)
+    return rows[site], centers
 
 
 def _solid_angles(e: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from ._neb_path import NEBPath
 from ._neb_plot import plot_path
 from ._rates import TransitionRate, transition_rate
 from ._saddle import SaddlePoint, find_saddle
-from ._string import redistribute
+from ._string import redistribute_images
 
 __all__ = [
     "NEBPath",
@@ -18,6 +18,6 @@ __all__ = [
     "find_saddle",
     "interpolate",
     "plot_path",
-    "redistribute",
+    "redistribute_images",
     "transition_rate",
 ]

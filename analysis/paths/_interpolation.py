@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from ...spins import get_spins, perpendicular, set_spins, unit_vector
-from .._joint_space import displacement, turns_between
+from .._joint_space import displacement, rotations_between
 
 __all__ = ["interpolate"]
 
@@ -202,20 +202,20 @@ class _Leg:
         self, start: np.ndarray, end: np.ndarray, *, axis: str | ArrayLike | None
     ) -> None:
         self.start = start
-        turns = turns_between(start, end)
-        opposite = np.linalg.norm(turns, axis=1) > np.pi - _OPPOSITE
-        self.halves = np.zeros_like(turns)
+        rotations = rotations_between(start, end)
+        opposite = np.linalg.norm(rotations, axis=1) > np.pi - _OPPOSITE
+        self.halves = np.zeros_like(rotations)
         if opposite.any():
             self.halves[opposite] = np.pi * _common_axis(start, opposite, axis)
             # What is left of the way after half a turn.
-            turns[opposite] = turns_between(-start[opposite], end[opposite])
-        self.turns = turns
-        self.length = float(np.sqrt(np.sum(self.halves**2) + np.sum(turns**2)))
+            rotations[opposite] = rotations_between(-start[opposite], end[opposite])
+        self.rotations = rotations
+        self.length = float(np.sqrt(np.sum(self.halves**2) + np.sum(rotations**2)))
 
     def at(self, t: float) -> np.ndarray:
         """Return the directions at the fraction ``t`` of the way."""
         halfway = Rotation.from_rotvec(t * self.halves).apply(self.start)
-        return Rotation.from_rotvec(t * self.turns).apply(halfway)
+        return Rotation.from_rotvec(t * self.rotations).apply(halfway)
 
 
 def _common_axis(

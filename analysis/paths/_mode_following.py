@@ -82,7 +82,7 @@ class ModeFollowing:
         return self._n_products + self.hessian.n_products
 
     def read(self, direction: tuple[ArrayLike | None, ArrayLike | None]) -> np.ndarray:
-        """Return a direction (displacements, turns) as a unit vector (D,)."""
+        """Return a direction (displacements, rotations) as a unit vector (D,)."""
         shape = (len(self.atoms), 3)
         try:
             parts = [
@@ -93,10 +93,10 @@ class ModeFollowing:
             parts = []
         if len(parts) != 2 or any(x.shape != shape for x in parts):
             raise ValueError(
-                f"direction must be (displacements, turns), both {shape} or None; "
+                f"direction must be (displacements, rotations), both {shape} or None; "
                 f"got {direction!r}"
             )
-        q = self.hessian.space.turning(*parts)
+        q = self.hessian.space.from_rotations(*parts)
         length = np.linalg.norm(q)
         if not (np.isfinite(length) and length > 0):
             raise ValueError("the direction moves nothing that is free")
@@ -129,7 +129,9 @@ class ModeFollowing:
     def _largest_row(self, q: np.ndarray) -> float:
         """Return the largest move of an atom or moment, A."""
         space = self.hessian.space
-        rows = np.stack([space.directions(q)[0], space.spin_scale * space.turns(q)])
+        rows = np.stack(
+            [space.directions(q)[0], space.spin_scale * space.rotation_vectors(q)]
+        )
         return float(np.linalg.norm(rows, axis=-1).max())
 
     def _moved(self, q: np.ndarray) -> JointHessian:

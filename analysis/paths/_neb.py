@@ -20,13 +20,20 @@ from ase.utils.abc import Optimizable
 
 from ...io import write_extxyz
 from ...optimize._filter import positive, whole
-from .._joint_space import SPIN_SCALE, Metric, lengths_of, move, steps_between, tangents
+from .._joint_space import (
+    SPIN_SCALE,
+    Metric,
+    image_steps,
+    lengths_of,
+    move_image,
+    tangents,
+)
 from ._band import Band, chosen_images, constrain, springs
 from ._interpolation import interpolate
 from ._neb_path import NEBPath, warn_of_folds
 from ._neb_plot import plot_path
 from ._neb_run import BandLBFGS, run_band
-from ._string import redistribute
+from ._string import redistribute_images
 
 __all__ = ["NEBPath", "SpinLatticeNEB", "interpolate", "plot_path"]
 
@@ -170,7 +177,7 @@ class SpinLatticeNEB(Optimizable):
         if self.method == "string":
             fixed = [*self._climbing(), *self._falling()]
             before = [image.copy() for image in self.images[1:-1]]
-            redistribute(self.images, self.metric, fixed)
+            redistribute_images(self.images, self.metric, fixed)
             for k, image in enumerate(before):
                 pair = [image, self.images[k + 1]]
                 self._x[k] += self._rows(pair)[0]
@@ -345,12 +352,12 @@ class SpinLatticeNEB(Optimizable):
 
     def _rows(self, images: Sequence[Atoms] | None = None) -> np.ndarray:
         chosen = self.images if images is None else images
-        return self.metric.rows(steps_between(chosen, cell=self.band.cell))
+        return self.metric.rows(image_steps(chosen, cell=self.band.cell))
 
     def _move(self, rows: np.ndarray) -> None:
         steps = self.metric.steps(rows)
         for k, image in enumerate(self.images[1:-1]):
-            move(image, steps.lattice[k], steps.turns[k], steps.strains[k])
+            move_image(image, steps.lattice[k], steps.rotations[k], steps.strains[k])
 
     def _spring_constants(self, energies: np.ndarray) -> np.ndarray:
         """Return the spring constants (P - 1,), eV/A^2."""

@@ -15,7 +15,7 @@ from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
 from ..._files import atomic_write
 from ...spins import get_spins
-from .._joint_space import Metric, lengths_of, steps_between
+from .._joint_space import Metric, image_steps, lengths_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class NEBPath:
         climbing : sequence of int
         """
         cell = metric.strain_scale is not None
-        rows = metric.rows(steps_between(images, cell=cell))
+        rows = metric.rows(image_steps(images, cell=cell))
         gaps = lengths_of(rows)
         parts = metric.parts(len(images[0]))
         along = -forces * _directions(rows, gaps)
@@ -93,7 +93,7 @@ class NEBPath:
             slopes["magnitudes"] = stretching
         coordinate = np.concatenate([[0.0], np.cumsum(gaps)])
         ends = [images[0], images[-1]]
-        straight = metric.rows(steps_between(ends, cell=cell))
+        straight = metric.rows(image_steps(ends, cell=cell))
         return cls(
             coordinate=coordinate,
             energies=np.asarray(energies, dtype=float),

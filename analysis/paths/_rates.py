@@ -174,7 +174,7 @@ def transition_rate(
     ]
     low, high = hessians
     if not (
-        np.array_equal(low.space.carriers, high.space.carriers)
+        np.array_equal(low.space.magnetic_sites, high.space.magnetic_sites)
         and np.allclose(low.space.lengths, high.space.lengths, rtol=1e-6)
     ):
         raise ValueError("minimum and saddle have moments of different lengths")

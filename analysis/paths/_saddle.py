@@ -1,7 +1,7 @@
 """Saddle points of atoms and spins without a final state: mode following.
 
 >>> saddle = find_saddle(atoms, kick=0.3, seed=1)  # out of a minimum
->>> saddle = find_saddle(image, direction=(displacements, turns))  # from a band
+>>> saddle = find_saddle(image, direction=(displacements, rotations))  # from a band
 >>> print(saddle)
 """
 
@@ -37,9 +37,9 @@ class SaddlePoint:
         The lowest across the zero modes, ascending: all negative ones and the first
         positive one. A radian is ``spin_scale`` A.
     displacements : (N, 3) array, A
-    turns : (N, 3) array, rad
+    rotations : (N, 3) array, rad
         The mode of lowest curvature, as displacements and rotation vectors; with
-        turns in units of ``1/spin_scale`` its length is 1 A.
+        rotations in units of ``1/spin_scale`` its length is 1 A.
     spin_scale : float
         A/rad.
     zero_modes : ZeroModes
@@ -56,7 +56,7 @@ class SaddlePoint:
     torque: float
     curvatures: np.ndarray
     displacements: np.ndarray
-    turns: np.ndarray
+    rotations: np.ndarray
     spin_scale: float
     zero_modes: ZeroModes
     n_steps: int
@@ -122,7 +122,7 @@ def find_saddle(
     atoms : Atoms
         With a calculator, whose ``magnetic_forces`` (eV/mu_B) turn the moments.
         Changed in place. FixAtoms, FixCartesian and FixSpins hold.
-    direction : (displacements, turns), optional
+    direction : (displacements, rotations), optional
         (N, 3) arrays, A and rad (rotation vectors), or None: a guess of the mode
         to follow, and the direction of the kick.
     kick : float
@@ -210,7 +210,7 @@ def _result(search: ModeFollowing, fmax: float, torque_max: float) -> SaddlePoin
         torque=hessian.torque,
         curvatures=values[:found],
         displacements=displacements,
-        turns=hessian.space.turns(modes[:, 0]),
+        rotations=hessian.space.rotation_vectors(modes[:, 0]),
         spin_scale=hessian.space.spin_scale,
         zero_modes=hessian.zero_modes,
         n_steps=search.n_steps,

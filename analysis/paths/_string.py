@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from .._joint_space import Metric, lengths_of, move, steps_between
+from .._joint_space import Metric, image_steps, lengths_of, move_image
 
 
-def redistribute(
+def redistribute_images(
     images: Sequence[Atoms], metric: Metric, fixed: Sequence[int] = ()
 ) -> None:
     """Put images at equal distances along the geodesics that join them, in place.
@@ -30,7 +30,7 @@ def redistribute(
     """
     before = [image.copy() for image in images]
     cell = metric.strain_scale is not None
-    steps = steps_between(before, cell=cell)
+    steps = image_steps(before, cell=cell)
     ways = np.concatenate([[0.0], np.cumsum(lengths_of(metric.rows(steps)))])
     nodes = sorted({0, *fixed, len(images) - 1})
     for first, last in itertools.pairwise(nodes):
@@ -39,10 +39,10 @@ def redistribute(
             k = int(np.searchsorted(ways, target, side="right")) - 1
             t = (target - ways[k]) / (ways[k + 1] - ways[k])
             _put(images[image], before[k])
-            move(
+            move_image(
                 images[image],
                 t * steps.lattice[k],
-                t * steps.turns[k],
+                t * steps.rotations[k],
                 t * steps.strains[k],
             )
 

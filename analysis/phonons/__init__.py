@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ._force_constants import displaced, from_phonopy, phonons, supercells, to_phonopy
+from ._force_constants import (
+    calculate_phonons,
+    from_phonopy,
+    to_phonopy,
+)
 from ._spectra import (
     PhononBands,
     PhononDOS,
@@ -21,15 +25,13 @@ __all__ = [
     "PhononDOS",
     "ThermalPhonons",
     "ThermalProperties",
-    "displaced",
+    "calculate_phonons",
     "from_phonopy",
     "phonon_bands",
     "phonon_dos",
-    "phonons",
     "plot_phonon_bands",
     "plot_phonon_dos",
     "plot_thermal_properties",
-    "supercells",
     "thermal_phonons",
     "thermal_properties",
     "to_phonopy",

@@ -1,6 +1,6 @@
 """Phonons by phonopy, with the magnetic order kept or relaxed at every displacement.
 
->>> phonon = phonons(atoms, 3)  # a phonopy.Phonopy; atoms.calc set
+>>> phonon = calculate_phonons(atoms, 3)  # a phonopy.Phonopy; atoms.calc set
 
 What comes back is phonopy's own object, with all it offers;
 :mod:`deepspin_ase.analysis.phonons._spectra` has shortcuts. Non-analytical corrections
@@ -65,7 +65,7 @@ def from_phonopy(cell: PhonopyAtoms) -> Atoms:
     return atoms
 
 
-def phonons(
+def calculate_phonons(
     atoms: Atoms,
     supercell: int | ArrayLike,
     *,
@@ -108,14 +108,14 @@ def phonons(
     CalculationFailed
         If forces are not finite, or moments do not relax.
     """
-    phonon = displaced(
+    phonon = prepare_phonopy(
         atoms,
         supercell,
         distance=distance,
         symmetry=symmetry,
         primitive_matrix=primitive_matrix,
     )
-    images = supercells(phonon, atoms)
+    images = displaced_supercells(phonon, atoms)
     for image in images:
         image.calc = atoms.calc
     if relax_spins:
@@ -127,7 +127,7 @@ def phonons(
     return phonon
 
 
-def displaced(
+def prepare_phonopy(
     atoms: Atoms,
     supercell: int | ArrayLike,
     *,
@@ -135,7 +135,7 @@ def displaced(
     symmetry: str,
     primitive_matrix: Any = None,
 ) -> Phonopy:
-    """Return phonopy's object with displacements; see :func:`phonons`."""
+    """Return phonopy's object with displacements; see :func:`calculate_phonons`."""
     if not isinstance(atoms, Atoms):
         raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
     if atoms.calc is None:
@@ -197,7 +197,7 @@ def _matrix(supercell: int | ArrayLike) -> np.ndarray:
     return matrix
 
 
-def supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
+def displaced_supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
     """Return the supercell and the displaced ones, with the moments of ``atoms``."""
     supercell = phonon.supercell
     first = {int(s): k for k, s in enumerate(supercell.u2s_map)}

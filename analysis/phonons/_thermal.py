@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ...dynamics import MonteCarlo
 from ...spins import get_spins, set_spins
-from ._force_constants import displaced, forces_of, supercells
+from ._force_constants import displaced_supercells, forces_of, prepare_phonopy
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def thermal_phonons(
     equilibration, interval : int
         Monte Carlo sweeps before the first of them, and between two.
     distance, symmetry, primitive_matrix
-        As for :func:`~deepspin_ase.analysis.phonons`. The symmetry is
+        As for :func:`~deepspin_ase.analysis.calculate_phonons`. The symmetry is
         that of the average; it holds for samples only on the average.
     seed : int, optional
 
@@ -95,14 +95,14 @@ def thermal_phonons(
         raise ValueError(f"an average and its error need samples >= 2, got {samples}")
     if equilibration < 0 or interval < 1:
         raise ValueError("equilibration must not be negative, and interval positive")
-    phonon = displaced(
+    phonon = prepare_phonopy(
         atoms,
         supercell,
         distance=distance,
         symmetry=symmetry,
         primitive_matrix=primitive_matrix,
     )
-    images = supercells(phonon, atoms)
+    images = displaced_supercells(phonon, atoms)
     spins = _sampled(
         images[0], atoms, temperature_K, samples, equilibration, interval, seed
     )

@@ -11,7 +11,13 @@ from ase import Atoms
 from typing_extensions import Unpack
 
 from ..._figures import figure_axes
-from .._time_series import PLANCK_MEV_FS, Periodogram, Sampling, last_energy, sampled
+from .._time_series import (
+    PLANCK_MEV_FS,
+    Periodogram,
+    SpectrumOptions,
+    collect_series,
+    last_energy,
+)
 from .._trajectories import Frames, spins_of
 from .._velocities import Velocities
 
@@ -43,7 +49,7 @@ class DensityOfStates:
 
 
 def vibrational_density_of_states(
-    source: Frames, **options: Unpack[Sampling]
+    source: Frames, **options: Unpack[SpectrumOptions]
 ) -> DensityOfStates:
     """Return the vibrational density of states, states/meV per atom.
 
@@ -58,7 +64,7 @@ def vibrational_density_of_states(
         Frames at equal intervals, with momenta; without, velocities are the steps
         from frame to frame, where no atom may move by half a cell.
     **options
-        See :class:`~deepspin_ase.analysis._time_series.Sampling`.
+        See :class:`~deepspin_ase.analysis._time_series.SpectrumOptions`.
 
     Raises
     ------
@@ -77,7 +83,7 @@ def vibrational_density_of_states(
 
 
 def spin_density_of_states(
-    source: Frames, **options: Unpack[Sampling]
+    source: Frames, **options: Unpack[SpectrumOptions]
 ) -> DensityOfStates:
     """Return the spectrum of the moments' fluctuations, mu_B^2/meV per magnetic atom.
 
@@ -91,7 +97,7 @@ def spin_density_of_states(
     source : Atoms, iterable of Atoms, or path
         Frames at equal intervals.
     **options
-        See :class:`~deepspin_ase.analysis._time_series.Sampling`.
+        See :class:`~deepspin_ase.analysis._time_series.SpectrumOptions`.
 
     Raises
     ------
@@ -150,7 +156,7 @@ def _result(
 def _densities(
     source: Frames,
     vectors_of: Callable[[Atoms], np.ndarray | None],
-    options: Sampling,
+    options: SpectrumOptions,
 ) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
     """Return energies (W,), the time step and the summed spectra by element."""
     symbols: list[str] = []
@@ -161,7 +167,7 @@ def _densities(
         vectors = vectors_of(frame)
         return None if vectors is None else vectors.ravel()
 
-    with sampled(source, row_of, options) as (series, timestep_fs):
+    with collect_series(source, row_of, options) as (series, timestep_fs):
         periodogram = Periodogram(len(series), timestep_fs, options)
         elements, of_atom = np.unique(symbols, return_inverse=True)
         element = np.repeat(of_atom, 3)

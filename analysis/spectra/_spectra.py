@@ -22,10 +22,10 @@ from ..._figures import figure_axes
 from .._time_series import (
     PLANCK_MEV_FS,
     Periodogram,
-    Sampling,
+    SpectrumOptions,
     TimeSeries,
+    collect_series,
     last_energy,
-    sampled,
 )
 from .._trajectories import Frames, spins_of
 from .._velocities import Velocities
@@ -85,7 +85,7 @@ def spin_spectrum(
     *,
     cell: float | ArrayLike | None = None,
     sites: Atoms | None = None,
-    **options: Unpack[Sampling],
+    **options: Unpack[SpectrumOptions],
 ) -> Spectrum:
     """Return the dynamic structure factor of the moments, mu_B^2/meV.
 
@@ -106,7 +106,7 @@ def spin_spectrum(
         Take the phases at these positions in all frames, such as ideal sites; by
         default at those of each frame, as in scattering.
     **options
-        See :class:`~deepspin_ase.analysis._time_series.Sampling`.
+        See :class:`~deepspin_ase.analysis._time_series.SpectrumOptions`.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def spin_spectrum(
         return moments
 
     waves = _Waves(q, cell, sites, moments_of)
-    with sampled(source, waves, options) as (series, timestep_fs):
+    with collect_series(source, waves, options) as (series, timestep_fs):
         tensor, energies = _tensor(series, timestep_fs, options)
     return Spectrum(waves.q, waves.q_cartesian, energies, tensor / n_magnetic, _SPINS)
 
@@ -134,7 +134,7 @@ def velocity_spectrum(
     *,
     cell: float | ArrayLike | None = None,
     sites: Atoms | None = None,
-    **options: Unpack[Sampling],
+    **options: Unpack[SpectrumOptions],
 ) -> Spectrum:
     """Return the phonon spectral function, of sqrt(mass) times velocity, eV/meV.
 
@@ -158,7 +158,7 @@ def velocity_spectrum(
     """
     velocities = Velocities()
     waves = _Waves(q, cell, sites, velocities, at_first=True)
-    with sampled(source, waves, options) as (series, timestep_fs):
+    with collect_series(source, waves, options) as (series, timestep_fs):
         tensor, energies = _tensor(series, timestep_fs, options)
     scale = velocities.scale(energies, timestep_fs) / velocities.n_atoms
     tensor *= scale[:, None, None]
@@ -227,14 +227,14 @@ class _Waves:
     ) -> None:
         self.q, self._cell, self._sites = np.asarray(q, dtype=float), cell, sites
         self._vectors_of, self._at_first = vectors_of, at_first
-        self._turns: np.ndarray | None = None
+        self._phases: np.ndarray | None = None
 
     def __call__(self, frame: Atoms) -> np.ndarray | None:
         """Return sum_j x_j exp(-i q.r_j), (3 Q,), of a frame."""
-        if self._turns is None:
-            self._turns = commensurate(frame, self.q, self._cell)
-            self.q = reciprocal_units(frame, self._turns, self._cell)
-            self.q_cartesian = cartesian(frame, self._turns)
+        if self._phases is None:
+            self._phases = commensurate(frame, self.q, self._cell)
+            self.q = reciprocal_units(frame, self._phases, self._cell)
+            self.q_cartesian = cartesian(frame, self._phases)
             if self._at_first and self._sites is None:
                 self._sites = frame.copy()
             if self._sites is not None and len(self._sites) != len(frame):
@@ -245,11 +245,11 @@ class _Waves:
         if vectors is None:
             return None
         sites = frame if self._sites is None else self._sites
-        return fourier_sums(sites, self._turns, vectors).ravel()
+        return fourier_sums(sites, self._phases, vectors).ravel()
 
 
 def _tensor(
-    series: TimeSeries, timestep_fs: float, options: Sampling
+    series: TimeSeries, timestep_fs: float, options: SpectrumOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the tensor (Q, W, 3, 3) of the series' columns and the energies (W,)."""
     periodogram = Periodogram(len(series), timestep_fs, options)

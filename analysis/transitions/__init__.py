@@ -14,7 +14,7 @@ from ._fluctuations import (
 )
 from ._hysteresis import Hysteresis, hysteresis, plot_hysteresis
 from ._magnetocaloric import EntropyChange, entropy_change, plot_entropy_change
-from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, sample
+from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 from ._transition import TransitionResult, curie_temperature, plot_transition
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "plot_hysteresis",
     "plot_thermal_averages",
     "plot_transition",
-    "sample",
+    "run_sampling",
     "scaling_fit",
     "susceptibility",
     "thermal_averages",

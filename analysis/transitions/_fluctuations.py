@@ -1,7 +1,7 @@
 """Susceptibility, heat capacity and Binder cumulant from fluctuations.
 
 Order parameters are means per magnetic atom, (F,) or (F, 3), mu_B, such as
-:attr:`OrderSeries.magnetisation <deepspin_ase.analysis.OrderSeries>` or its
+:attr:`OrderSeries.magnetization <deepspin_ase.analysis.OrderSeries>` or its
 staggered amplitude; they come from a run in equilibrium at one temperature. Errors
 are those of :func:`~deepspin_ase.analysis.bootstrap`.
 """
@@ -122,19 +122,19 @@ class ThermalAverages:
     Attributes
     ----------
     temperature_K : float
-    magnetisation, staggered : Estimate, mu_B
+    magnetization, staggered : Estimate, mu_B
         Mean size per magnetic atom.
     susceptibility, staggered_susceptibility : Estimate, mu_B^2/eV
         Per magnetic atom.
     binder, staggered_binder : Estimate
-        U4 of magnetisation and staggered order.
+        U4 of magnetization and staggered order.
     heat_capacity : Estimate or None, k_B
         Per magnetic atom, of the potential energy; where all frames have one.
     n_frames : int
     """
 
     temperature_K: float
-    magnetisation: Estimate
+    magnetization: Estimate
     staggered: Estimate
     susceptibility: Estimate
     staggered_susceptibility: Estimate
@@ -161,7 +161,7 @@ def thermal_averages(
     ValueError
         If samples are too few or the temperature is not positive.
     """
-    m, staggered = series.magnetisation[skip:], series.staggered[skip:]
+    m, staggered = series.magnetization[skip:], series.staggered[skip:]
     energy, count = series.energy[skip:], series.n_magnetic
     known = len(energy) > 0 and bool(np.isfinite(energy).all())
     return ThermalAverages(
@@ -181,7 +181,7 @@ def plot_thermal_averages(
     results: Mapping[float, ThermalAverages] | list[ThermalAverages],
     ax: Any = None,
     *,
-    quantity: str = "magnetisation",
+    quantity: str = "magnetization",
 ) -> Any:
     """Draw one of the averages against temperature, with error bars.
 
@@ -204,11 +204,11 @@ def plot_thermal_averages(
 
 
 _LABELS = {
-    "magnetisation": r"magnetisation ($\mu_B$ per magnetic atom)",
+    "magnetization": r"magnetization ($\mu_B$ per magnetic atom)",
     "staggered": r"staggered order ($\mu_B$ per magnetic atom)",
     "susceptibility": r"susceptibility ($\mu_B^2$/eV per magnetic atom)",
     "staggered_susceptibility": r"staggered susceptibility ($\mu_B^2$/eV)",
-    "binder": "Binder cumulant of the magnetisation",
+    "binder": "Binder cumulant of the magnetization",
     "staggered_binder": "Binder cumulant of the staggered order",
     "heat_capacity": r"heat capacity ($k_B$ per magnetic atom)",
 }

@@ -29,20 +29,20 @@ class Hysteresis:
     ----------
     fields_T : (F,) array
         In the order of the sweep.
-    magnetisation : (F, 3) array, mu_B
+    magnetization : (F, 3) array, mu_B
         Mean moment per magnetic atom.
     direction : (3,) array
         Of the field.
     """
 
     fields_T: np.ndarray
-    magnetisation: np.ndarray
+    magnetization: np.ndarray
     direction: np.ndarray
 
     @property
     def along(self) -> np.ndarray:
         """Mean moment (F,) along the field's direction, mu_B."""
-        return np.asarray(self.magnetisation @ self.direction)
+        return np.asarray(self.magnetization @ self.direction)
 
     def coercive_fields_T(self) -> np.ndarray:
         """Fields at which the moment along the field changes sign, by interpolation."""

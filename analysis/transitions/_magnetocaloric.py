@@ -18,7 +18,7 @@ from ...spins import unit_vector
 from ...units import MU_B
 from .._distributed import map_tasks
 from .._statistics import bootstrap
-from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, sample
+from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class EntropyChange:
         S(T, B) - S(T, 0); negative where the field orders.
     error : (T, F) array
         Standard errors.
-    magnetisation : (T, F) array, mu_B
+    magnetization : (T, F) array, mu_B
         Mean moment along the field per magnetic atom; zero at zero field.
     """
 
@@ -42,7 +42,7 @@ class EntropyChange:
     fields_T: np.ndarray
     entropy: np.ndarray
     error: np.ndarray
-    magnetisation: np.ndarray
+    magnetization: np.ndarray
 
 
 def entropy_change(
@@ -115,7 +115,7 @@ def entropy_change(
         for k, b in enumerate(fields)
     ]
     found = map_tasks(
-        sample, tasks, client=client, description="fields", progress=progress
+        run_sampling, tasks, client=client, description="fields", progress=progress
     )
     return _integrated(temperatures, fields, found, axis)
 
@@ -168,7 +168,7 @@ def _slopes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return dS/dB with its error, (T, 2), k_B/T, and the moments (T,), mu_B."""
     rows = []
-    along = samples.magnetisation @ axis
+    along = samples.magnetization @ axis
     for t, m, energy in zip(samples.temperatures_K, along, samples.energy, strict=True):
         total = energy - MU_B * field * samples.n_magnetic * m
         a, b = m - m.mean(), total - total.mean()

@@ -80,7 +80,7 @@ class ThermalSamples:
     temperatures_K : (B,) array
     order : (B, F) array, mu_B
         Size of the ordered moment, per magnetic atom.
-    magnetisation : (B, F, 3) array, mu_B
+    magnetization : (B, F, 3) array, mu_B
         Mean moment per magnetic atom.
     energy : (B, F) array, eV
         Of the whole structure but for a constant.
@@ -89,7 +89,7 @@ class ThermalSamples:
 
     temperatures_K: np.ndarray
     order: np.ndarray
-    magnetisation: np.ndarray
+    magnetization: np.ndarray
     energy: np.ndarray
     n_magnetic: int
     n_atoms: int
@@ -126,7 +126,9 @@ def model_data(
     return plain_data(potential)
 
 
-def sample(task: SamplingTask, *, progress: bool | None = False) -> ThermalSamples:
+def run_sampling(
+    task: SamplingTask, *, progress: bool | None = False
+) -> ThermalSamples:
     """Run a task, or what is left of it.
 
     Raises
@@ -142,7 +144,7 @@ def sample(task: SamplingTask, *, progress: bool | None = False) -> ThermalSampl
     driver, equilibration, found = kept or (
         _driver(task, atoms),
         task.equilibration,
-        {name: [] for name in ("order", "magnetisation", "energy")},
+        {name: [] for name in ("order", "magnetization", "energy")},
     )
 
     def keep(*, last: bool = False) -> None:
@@ -211,8 +213,8 @@ def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
     away = atoms.positions - atoms.positions[np.flatnonzero(magnetic)[0]]
     fractions = np.linalg.solve(atoms.cell.complete().array.T, away.T).T
     rows = [np.ones(len(atoms))]
-    for turns in commensurate(atoms, np.atleast_2d(task.q), task.cell):
-        wave = np.exp(2j * np.pi * fractions @ turns)
+    for phases in commensurate(atoms, np.atleast_2d(task.q), task.cell):
+        wave = np.exp(2j * np.pi * fractions @ phases)
         # Where the sine vanishes the wave is real; elsewhere that at -q counts too.
         scale = 1.0 if abs(wave.imag[magnetic]).max() < 1e-3 else np.sqrt(2.0)
         rows += [scale * wave.real, scale * wave.imag]
@@ -233,6 +235,6 @@ def _measure(
         energy = driver.prediction.energy
     return {
         "order": sums[:, 1:].flatten(1).norm(dim=1).cpu().numpy(),
-        "magnetisation": sums[:, 0].cpu().numpy(),
+        "magnetization": sums[:, 0].cpu().numpy(),
         "energy": energy.cpu().numpy(),
     }

@@ -28,7 +28,7 @@ from .._statistics import Estimate
 from ._crossing import crossing, peak
 from ._finite_size import ScalingFit, scaling_fit
 from ._size_averages import SizeAverages, size_averages
-from ._thermal_sampling import SamplingTask, model_data, sample
+from ._thermal_sampling import SamplingTask, model_data, run_sampling
 from ._transition_input import check_run, checked_sizes, checked_temperatures, domains
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
@@ -200,7 +200,9 @@ def curie_temperature(
         for k, size in enumerate(repeats)
         for n, group in enumerate(groups)
     ]
-    work = sample if client is not None else partial(sample, progress=progress)
+    work = (
+        run_sampling if client is not None else partial(run_sampling, progress=progress)
+    )
     # The longest first: the others fill the gaps.
     found = map_tasks(
         work, tasks[::-1], client=client, description="sizes", progress=progress
@@ -209,10 +211,10 @@ def curie_temperature(
     averages = [
         size_averages(size, part) for size, part in zip(repeats, parts, strict=True)
     ]
-    return analyse(averages, temperatures, arms)
+    return find_transition(averages, temperatures, arms)
 
 
-def analyse(
+def find_transition(
     averages: Sequence[SizeAverages], temperatures_K: np.ndarray, q: np.ndarray
 ) -> TransitionResult:
     """Find transition, crossings and peaks of averages at several sizes.
@@ -265,8 +267,8 @@ def plot_transition(
         ax.errorbar(
             result.temperatures_K, value, error, fmt="o-", ms=3, capsize=2, label=label
         )
-    centre, width = result.temperature_K
-    ax.axvspan(centre - width, centre + width, color="0.85", zorder=0)
+    center, width = result.temperature_K
+    ax.axvspan(center - width, center + width, color="0.85", zorder=0)
     ax.set(xlabel="temperature (K)", ylabel=_LABELS[quantity])
     ax.legend(title="size")
     return ax

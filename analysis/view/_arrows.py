@@ -156,10 +156,10 @@ def _draw_in_space(
     ends = np.concatenate([atoms.positions, tails, tails + arrows, *_cell_edges(atoms)])
     middle = 0.5 * (ends.max(axis=0) + ends.min(axis=0))
     reach = 0.55 * np.ptp(ends, axis=0).max()
-    for set_limits, centre in zip(
+    for set_limits, center in zip(
         (ax.set_xlim, ax.set_ylim, ax.set_zlim), middle, strict=True
     ):
-        set_limits(centre - reach, centre + reach)
+        set_limits(center - reach, center + reach)
     ax.set_box_aspect((1, 1, 1))
     return ax
 

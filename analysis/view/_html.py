@@ -202,16 +202,16 @@ def _camera(atoms: Atoms, longest: float) -> dict[str, Any]:
     if atoms.cell.rank == 3:
         corners = np.indices((2, 2, 2)).reshape(3, -1).T @ atoms.cell.array
         points = np.concatenate([points, corners])
-    centre = 0.5 * (points.max(axis=0) + points.min(axis=0))
-    radius = np.linalg.norm(points - centre, axis=1).max() + longest
+    center = 0.5 * (points.max(axis=0) + points.min(axis=0))
+    radius = np.linalg.norm(points - center, axis=1).max() + longest
     distance = radius / np.tan(np.radians(_HALF_ANGLE))
     # Columns: where the viewer sees x, y and z (to the right, up, and nearer).
     seen = Rotation.from_euler("zx", [-65.0, -70.0], degrees=True).as_matrix()
     keys = ("x", "y", "z")
     # The centre is where the scene moves to, hence its sign.
     return {
-        "center": dict(zip(keys, (-centre).tolist(), strict=True)),
-        "eye": dict(zip(keys, (-centre + seen[:, 2]).tolist(), strict=True)),
+        "center": dict(zip(keys, (-center).tolist(), strict=True)),
+        "eye": dict(zip(keys, (-center + seen[:, 2]).tolist(), strict=True)),
         "up": dict(zip(keys, seen[:, 1].tolist(), strict=True)),
         "zoom": _CAMERA - float(distance),
     }

@@ -20,7 +20,7 @@ from ..spins import cant_spins, get_spins, set_spins
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..analysis.landscape._landscape import Landscape
+    from ..analysis.landscape import Landscape
 
 #: Lattice constant of the model's data, A, and the moment of nickel, mu_B.
 LATTICE, MOMENT = 4.2166, 1.277
@@ -113,16 +113,16 @@ def _summary(atoms: Atoms, reference: float) -> dict[str, float]:
 
 def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
     """Scan, show and draw the energy over displacement and rotations."""
-    from ..analysis.landscape._landscape import (
+    from ..analysis.landscape import (
         CollectiveRotation,
         Displacement,
         RelativeRotation,
-        scan,
+        scan_landscape,
     )
 
     atoms = nickel_oxide(cubic=False)
     oxygen = np.outer(atoms.numbers == 8, (1.0, 0.0, 0.0))
-    surface = scan(
+    surface = scan_landscape(
         calculator,
         atoms,
         coordinates=[
@@ -132,7 +132,7 @@ def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
         grids=[np.linspace(-0.03, 0.03, 25), np.linspace(-30.0, 30.0, 25)],
     )
     rotations = [
-        scan(
+        scan_landscape(
             calculator,
             atoms,
             coordinates=[CollectiveRotation(axis, label=label)],
@@ -169,7 +169,7 @@ def _draw(surface: Landscape, rotations: list[Landscape], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from ..analysis.landscape._landscape import plot_landscape
+    from ..analysis.landscape import plot_landscape
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.7), layout="constrained")
     plot_landscape(surface, left)

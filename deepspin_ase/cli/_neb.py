@@ -12,7 +12,7 @@ from ase.calculators.calculator import CalculationFailed
 
 from .._files import atomic_write
 from ..analysis._joint_space import SPIN_SCALE, displacement
-from ..analysis.paths._neb import NEBPath, SpinLatticeNEB, interpolate, plot_path
+from ..analysis.paths import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_extxyz, read_structure
 from ..spins import get_spins

@@ -11,9 +11,7 @@ from typing import Any
 
 from .._files import atomic_write
 from ..analysis._trajectories import frames_of
-from ..analysis.view._arrows import plot_spins
-from ..analysis.view._html import write_html
-from ..analysis.view._ovito import write_ovito
+from ..analysis.view import plot_spins, write_html, write_ovito
 
 
 def add_parser(subparsers: Any) -> None:

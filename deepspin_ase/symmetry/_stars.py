@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from ..orders import turns_per_vector
+from ..orders import phases_per_vector
 from ._spglib import SYMPREC, dataset, primitive_cell
 
 
@@ -26,8 +26,8 @@ def star(atoms: Atoms, q: ArrayLike, *, symprec: float = SYMPREC) -> np.ndarray:
     found = None if cell is None else dataset(cell, symprec=symprec)
     if cell is None or found is None:
         return given
-    rotated = turns_per_vector(cell, given, atoms.cell.array) @ found.rotations
-    arms = np.concatenate([given, turns_per_vector(atoms, rotated[:, 0], cell.cell)])
+    rotated = phases_per_vector(cell, given, atoms.cell.array) @ found.rotations
+    arms = np.concatenate([given, phases_per_vector(atoms, rotated[:, 0], cell.cell)])
     distinct: dict[tuple[float, ...], np.ndarray] = {}
     for arm in arms:
         forward, backward = (tuple(np.round(s * arm, 6) + 0.0) for s in (1.0, -1.0))

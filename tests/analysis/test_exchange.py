@@ -14,18 +14,15 @@ from structures import rocksalt_afm, triclinic
 
 from deepspin_ase import DeepSpinCalculator, set_spins, spiral
 from deepspin_ase.analysis import (
-    Crystal,
-    assembled,
     exchange_tensors,
-    finite_reach,
-    fit_exchange,
-    interaction_reach,
     plot_exchange,
     plot_exchange_convergence,
     plot_spin_lattice_coupling,
     spin_lattice_coupling,
     strain_derivative,
 )
+from deepspin_ase.analysis.exchange import assemble_tensors, fit_exchange
+from deepspin_ase.analysis.hessians import Crystal, finite_reach, interaction_reach
 from deepspin_ase.analysis.hessians import _response as response
 from deepspin_ase.analysis.hessians._response import _apart
 from deepspin_ase.potentials import (
@@ -250,7 +247,7 @@ def test_sites_that_share_products():
     large.calc = small.calc
     crystal = Crystal(large, repeat=(4, 4, 1))
     raw = fit_exchange(crystal)
-    x = assembled(crystal, raw)
+    x = assemble_tensors(crystal, raw)
     assert np.sort(x.isotropic) == pytest.approx(np.repeat(expected, 10), abs=1e-12)
     assert np.abs(raw.onsite - exchange_tensors(small).onsite[0]).max() < 1e-12
     groups = [len(group) for group, _ in _apart(crystal, np.arange(20))]

@@ -13,7 +13,6 @@ from structures import triclinic
 
 from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.analysis import (
-    ExchangeTensors,
     SpinWaves,
     exchange_tensors,
     from_magnopy,
@@ -23,6 +22,7 @@ from deepspin_ase.analysis import (
     write_uppasd,
     write_vampire,
 )
+from deepspin_ase.analysis.exchange import ExchangeTensors
 from deepspin_ase.potentials import (
     CubicCut,
     DipoleDipole,

@@ -9,12 +9,11 @@ from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from calculators import Foreign
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
-from deepspin_ase.analysis import (
+from deepspin_ase.analysis import JointHessian, cartesian_hessian
+from deepspin_ase.analysis.hessians import (
     CartesianHessian,
     DifferenceHessian,
-    JointHessian,
     SecondDerivatives,
-    cartesian_hessian,
 )
 from deepspin_ase.analysis.hessians import _joint_hessian as joint_hessian
 from deepspin_ase.constraints import FixSpins
@@ -311,14 +310,16 @@ def test_steps_lengths_and_rotation_vectors():
     q = np.random.default_rng(3).normal(size=20)
     displacements, changes = space.directions(q)
     assert space.step(displacements, changes) == pytest.approx(q)
-    assert space.turning(displacements, space.turns(q)) == pytest.approx(q)
-    turns = space.turns(q)
-    length = np.sum(displacements**2) + np.sum((0.5 * turns) ** 2)
+    assert space.from_rotations(
+        displacements, space.rotation_vectors(q)
+    ) == pytest.approx(q)
+    rotations = space.rotation_vectors(q)
+    length = np.sum(displacements**2) + np.sum((0.5 * rotations) ** 2)
     assert np.sum(q**2) == pytest.approx(length)
     spins = space.moved(q)[1]
     before = np.linalg.norm(get_spins(atoms), axis=1)
     assert np.linalg.norm(spins, axis=1) == pytest.approx(before, rel=1e-14)
-    angle = np.linalg.norm(turns, axis=1)
+    angle = np.linalg.norm(rotations, axis=1)
     cosine = np.sum(spins * get_spins(atoms), axis=1) / before**2
     assert cosine == pytest.approx(np.cos(angle), abs=1e-12)
 
@@ -357,7 +358,9 @@ def test_carrying_over_a_long_way_keeps_lengths_and_angles():
     assert carried @ carried.T == pytest.approx(vectors @ vectors.T, rel=1e-12)
     # Along the way itself, and there and back again.
     way = here.carried(q, q, there)
-    assert there.turns(way) == pytest.approx(here.turns(q), rel=1e-10)
+    assert there.rotation_vectors(way) == pytest.approx(
+        here.rotation_vectors(q), rel=1e-10
+    )
     assert there.carried(carried, -way, here) == pytest.approx(vectors, rel=1e-10)
 
 

@@ -17,11 +17,11 @@ from deepspin_ase import (
 from deepspin_ase.analysis import (
     CollectiveRotation,
     Displacement,
-    Landscape,
     RelativeRotation,
     plot_landscape,
-    scan,
+    scan_landscape,
 )
+from deepspin_ase.analysis.landscape import Landscape
 from deepspin_ase.potentials import (
     Heisenberg,
     LennardJones,
@@ -68,7 +68,7 @@ def test_each_point_is_what_ase_computes(chromium):
         CollectiveRotation("y"),
     ]
     grids = [[-0.1, 0.0, 0.2], [0.0, 30.0], [0.0, 10.0, 45.0, 90.0]]
-    surface = scan(
+    surface = scan_landscape(
         hamiltonian(), chromium, coordinates=coordinates, grids=grids, derivatives=True
     )
     assert surface.energy.shape == (3, 2, 4)
@@ -98,17 +98,17 @@ def test_known_surfaces(chromium):
     angles = np.linspace(0, 180, 7)
     c = RelativeRotation.of_sublattices(chromium, axis="x")
     exchange = Heisenberg(CubicCut(-0.05, 2.8))
-    surface = scan(exchange, chromium, coordinates=[c], grids=[angles])
+    surface = scan_landscape(exchange, chromium, coordinates=[c], grids=[angles])
     coupling = CubicCut(-0.05, 2.8)(_tensor(2.88 * np.sqrt(3) / 2)).item()
     expected = -1000 * 4 * coupling * (1 - np.cos(np.radians(angles)))
     np.testing.assert_allclose(surface.relative_meV_per_atom(), expected, atol=1e-9)
 
     anisotropy = UniaxialAnisotropy(K, (0, 0, 1))
     r = CollectiveRotation("x")
-    surface = scan(anisotropy, chromium, coordinates=[r], grids=[angles])
+    surface = scan_landscape(anisotropy, chromium, coordinates=[r], grids=[angles])
     expected = 1000 * K * np.sin(np.radians(angles)) ** 2
     np.testing.assert_allclose(surface.relative_meV_per_atom(), expected, atol=1e-9)
-    flat = scan(exchange, chromium, coordinates=[r], grids=[angles])
+    flat = scan_landscape(exchange, chromium, coordinates=[r], grids=[angles])
     np.testing.assert_allclose(flat.relative_meV_per_atom(), 0, atol=1e-9)
 
 
@@ -122,7 +122,7 @@ def test_chunks_do_not_change_the_result(chromium):
     coordinates = [optical(chromium), CollectiveRotation("x")]
     grids = [np.linspace(-0.2, 0.2, 5), np.linspace(0, 90, 4)]
     together, apart = (
-        scan(
+        scan_landscape(
             hamiltonian(),
             chromium,
             coordinates=coordinates,
@@ -138,14 +138,16 @@ def test_a_calculator_brings_its_field(chromium):
     set_spins(chromium, {"Cr": 1.5})
     calc = DeepSpinCalculator(hamiltonian(), external_field_T=(0, 0, 50))
     r = CollectiveRotation("x")
-    with_field = scan(calc, chromium, coordinates=[r], grids=[[0, 180]])
+    with_field = scan_landscape(calc, chromium, coordinates=[r], grids=[[0, 180]])
     difference = with_field.energy[1] - with_field.energy[0]
     assert difference == pytest.approx(2 * MU_B * 1.5 * 50 * len(chromium))
 
 
 def test_references(chromium):
     r = CollectiveRotation("x")
-    surface = scan(hamiltonian(), chromium, coordinates=[r], grids=[[90, 45, 0.0]])
+    surface = scan_landscape(
+        hamiltonian(), chromium, coordinates=[r], grids=[[90, 45, 0.0]]
+    )
     assert surface.minimum == (0.0,)
     np.testing.assert_allclose(
         surface.relative_meV_per_atom("start"), [1000 * K, 500 * K, 0], atol=1e-9
@@ -156,7 +158,7 @@ def test_references(chromium):
 
 @pytest.mark.parametrize("derivatives", [False, True])
 def test_save_and_load(chromium, tmp_path, derivatives):
-    surface = scan(
+    surface = scan_landscape(
         hamiltonian(),
         chromium,
         coordinates=[optical(chromium), CollectiveRotation("x")],
@@ -187,7 +189,7 @@ class TestBadInput:
     )
     def test_grids(self, chromium, grids, message):
         with pytest.raises(ValueError, match=message):
-            scan(
+            scan_landscape(
                 hamiltonian(),
                 chromium,
                 coordinates=[CollectiveRotation("x")],
@@ -205,7 +207,9 @@ class TestBadInput:
     )
     def test_coordinates(self, chromium, coordinate, message):
         with pytest.raises(ValueError, match=message):
-            scan(hamiltonian(), chromium, coordinates=[coordinate], grids=[[0, 1]])
+            scan_landscape(
+                hamiltonian(), chromium, coordinates=[coordinate], grids=[[0, 1]]
+            )
 
     def test_sublattices_that_are_none(self, chromium):
         set_spins(chromium, {"Cr": 1.0})
@@ -215,7 +219,7 @@ class TestBadInput:
     def test_missing_moments(self, chromium):
         chromium.set_initial_magnetic_moments(None)
         with pytest.raises(ValueError, match="carry no magnetic moments"):
-            scan(
+            scan_landscape(
                 hamiltonian(),
                 chromium,
                 coordinates=[CollectiveRotation("x")],
@@ -228,7 +232,7 @@ class TestBadInput:
                 return 1.0 / (system.positions[:, 0] - system.positions[:, 0])
 
         with pytest.raises(CalculationFailed, match=r"at amplitudes \[0"):
-            scan(
+            scan_landscape(
                 Broken(),
                 chromium,
                 coordinates=[CollectiveRotation("x")],
@@ -244,7 +248,9 @@ class TestPlot:
             CollectiveRotation("y"),
         ]
         grids = [np.linspace(-0.2, 0.2, 5), np.linspace(0, 90, 4), [0, 45, 90]]
-        return scan(hamiltonian(), atoms, coordinates=coordinates[:n], grids=grids[:n])
+        return scan_landscape(
+            hamiltonian(), atoms, coordinates=coordinates[:n], grids=grids[:n]
+        )
 
     def test_curve_and_map_and_slices(self, chromium):
         import matplotlib.pyplot as plt
@@ -261,6 +267,8 @@ class TestPlot:
 
     def test_too_many_coordinates(self, chromium):
         r = CollectiveRotation("x")
-        surface = scan(hamiltonian(), chromium, coordinates=[r] * 4, grids=[[0, 1]] * 4)
+        surface = scan_landscape(
+            hamiltonian(), chromium, coordinates=[r] * 4, grids=[[0, 1]] * 4
+        )
         with pytest.raises(ValueError, match="reduce to three"):
             plot_landscape(surface)

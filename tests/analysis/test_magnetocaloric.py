@@ -41,7 +41,7 @@ def test_entropy_of_free_moments() -> None:
     x = 4.0 * MU_B * result.fields_T[1:] / (units.kB * temperatures[:, None])
     langevin = 1 / np.tanh(x) - 1 / x
     expected = np.log(np.sinh(x) / x) - x * langevin
-    np.testing.assert_allclose(result.magnetisation[:, 1:], 4 * langevin, rtol=0.05)
+    np.testing.assert_allclose(result.magnetization[:, 1:], 4 * langevin, rtol=0.05)
     # The trapezoidal rule overestimates by up to 2 %.
     off = abs(result.entropy[:, 1:] - expected)
     assert (off < 4.0 * result.error[:, 1:] + 0.02 * abs(expected)).all()
@@ -75,9 +75,9 @@ def test_switching_field_of_stoner_and_wohlfarth(angle_deg: float) -> None:
         torque_max=1e-8,
         progress=False,
     )
-    jump = np.argmax(-np.diff(result.magnetisation[:, 2]))
+    jump = np.argmax(-np.diff(result.magnetization[:, 2]))
     assert -down[jump + 1] == pytest.approx(switch, abs=1.5 * step)
-    np.testing.assert_allclose(np.linalg.norm(result.magnetisation, axis=1), 2.0)
+    np.testing.assert_allclose(np.linalg.norm(result.magnetization, axis=1), 2.0)
     assert atoms.calc.external_field_T is None
     assert plot_hysteresis(result).lines
 

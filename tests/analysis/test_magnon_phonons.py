@@ -21,11 +21,11 @@ from deepspin_ase import (
 from deepspin_ase.analysis import (
     MagnonPhonons,
     SpinWaves,
-    UnstableReferenceWarning,
     k_path,
     plot_magnon_phonon_bands,
 )
-from deepspin_ase.analysis.phonons import phonons
+from deepspin_ase.analysis.magnons import UnstableReferenceWarning
+from deepspin_ase.analysis.phonons import calculate_phonons
 from deepspin_ase.analysis.phonons._spectra import THZ
 from deepspin_ase.dynamics import SpinLatticeNVE
 from deepspin_ase.potentials import (
@@ -114,9 +114,9 @@ def test_two_modes_repel():
     low, high = exact[closest, :2]
     assert high - low == pytest.approx(G / np.sqrt(W), rel=0.2)
     # The character passes from one branch to the other.
-    first, last = bands.magnon_share[0], bands.magnon_share[-1]
+    first, last = bands.magnon_fraction[0], bands.magnon_fraction[-1]
     assert first[0] > 0.9 and last[-1] > 0.9
-    assert bands.magnon_share.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+    assert bands.magnon_fraction.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
     ax = plot_magnon_phonon_bands(
         joint.bands(
             k_path(atoms, "GX", special_points={"G": [0] * 3, "X": [0, 0, 0.5]})
@@ -132,13 +132,13 @@ def test_without_coupling():
     coupled = joint.bands(K)
     joint.coupling = replace(joint.coupling, values=0 * joint.coupling.values)
     bands = joint.bands(K)
-    phonon = phonons(atoms, 3, distance=1e-3)
+    phonon = calculate_phonons(atoms, 3, distance=1e-3)
     phonon.run_qpoints(K)
     lattice = phonon.qpoints.frequencies * THZ
     magnons = SpinWaves.from_atoms(atoms).bands(K).energies
     expected = np.sort(np.concatenate([lattice, magnons], axis=1), axis=1)
     assert np.abs(bands.energies - expected).max() < 1e-7
-    assert np.abs(bands.magnon_share - np.rint(bands.magnon_share)).max() < 1e-6
+    assert np.abs(bands.magnon_fraction - np.rint(bands.magnon_fraction)).max() < 1e-6
     assert np.abs(coupled.energies - expected).max() > 1e-4
 
 
@@ -147,7 +147,7 @@ def test_motion_of_a_mode():
     atoms = chromium()
     joint = MagnonPhonons.from_atoms(atoms)
     bands = joint.bands([[0.0, 0.0, 0.5]])
-    mixed = np.argmax(np.minimum(bands.magnon_share, 1 - bands.magnon_share)[0])
+    mixed = np.argmax(np.minimum(bands.magnon_fraction, 1 - bands.magnon_fraction)[0])
     energy = bands.energies[0, mixed]
     u, p, e = joint.pattern(bands.vectors[0, :, mixed], bands.kpts[0])
     large = atoms.repeat((1, 1, 2))

@@ -21,15 +21,15 @@ from deepspin_ase import (
 )
 from deepspin_ase.analysis import (
     SpinWaves,
-    UnstableReferenceWarning,
     exchange_tensors,
     group_velocities,
     k_path,
     magnon_dos,
     plot_magnon_bands,
     plot_magnon_dos,
-    stiffness,
+    spin_stiffness,
 )
+from deepspin_ase.analysis.magnons import UnstableReferenceWarning
 from deepspin_ase.dynamics import SpinDynamics
 from deepspin_ase.optimize import relax_spins
 from deepspin_ase.potentials import (
@@ -317,7 +317,7 @@ def test_stiffness_and_velocity():
     waves = waves_of(atoms, Sum(terms))
     x = exchange_tensors(atoms)
     exact = np.einsum("p,pa,pb->ab", x.isotropic, x.vectors, x.vectors) * g / 2.2 / 2
-    assert np.abs(stiffness(waves) - exact).max() < 1e-7 * exact.max()
+    assert np.abs(spin_stiffness(waves) - exact).max() < 1e-7 * exact.max()
 
     waves = waves_of(
         chromium((0, 0, 1)), Sum([Heisenberg(CubicCut(-0.3, 2.7)), *terms[1:]])
@@ -335,14 +335,14 @@ def test_stiffness_and_velocity():
     slopes = group_velocities(waves, K)
     assert np.abs(slopes - np.stack(differences, axis=-1)).max() < 1e-6
     with pytest.raises(ValueError, match="net moment"):
-        stiffness(waves)
+        spin_stiffness(waves)
     canted = chromium((0, 0, 1))
     canted.calc = DeepSpinCalculator(
         Sum([Heisenberg(CubicCut(-0.3, 2.7)), Zeeman((0, 10.0, 0))])
     )
     assert relax_spins(canted, torque_max=1e-10)[0]
     with pytest.raises(ValueError, match="not quadratic"):
-        stiffness(SpinWaves.from_atoms(canted))
+        spin_stiffness(SpinWaves.from_atoms(canted))
 
 
 def test_density_of_states():

@@ -25,7 +25,8 @@ from ase.optimize.ode import ODE12r
 from scipy.optimize import minimize, minimize_scalar
 
 from deepspin_ase import DeepSpinCalculator, get_spins, read_extxyz, set_spins
-from deepspin_ase.analysis import NEBPath, SpinLatticeNEB, interpolate, plot_path
+from deepspin_ase.analysis import SpinLatticeNEB, interpolate, plot_path
+from deepspin_ase.analysis.paths import NEBPath
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.neighbors import PairList
 from deepspin_ase.optimize import relax_spins

@@ -22,29 +22,32 @@ from deepspin_ase import (
     write_extxyz,
 )
 from deepspin_ase.analysis import (
-    OrderSeries,
-    autocorrelation_time,
-    binder_cumulant,
-    bootstrap,
     canting_angles,
     commensurate_path,
     frames_of,
-    heat_capacity,
-    mean_with_error,
     neighbor_angles,
     order_series,
     plot_angles,
     plot_order,
     plot_spin_correlation,
     plot_structure_factor,
-    plot_structure_factor_plane,
     plot_thermal_averages,
     plot_topological_charge,
     spin_correlation,
     structure_factor,
-    susceptibility,
     thermal_averages,
     topological_charge,
+)
+from deepspin_ase.analysis._statistics import (
+    autocorrelation_time,
+    bootstrap,
+    mean_with_error,
+)
+from deepspin_ase.analysis.order import OrderSeries, plot_structure_factor_plane
+from deepspin_ase.analysis.transitions import (
+    binder_cumulant,
+    heat_capacity,
+    susceptibility,
 )
 from deepspin_ase.dynamics import SpinDynamics, read_hdf5
 from deepspin_ase.potentials import Heisenberg, Shells
@@ -128,7 +131,7 @@ def test_peak_of_nickel_oxide_and_its_order():
     assert series.q == pytest.approx([0.5] * 3)
     assert series.real_wave and series.n_magnetic == 32
     assert series.staggered == pytest.approx([1.9])
-    assert series.magnetisation == pytest.approx(np.zeros((1, 3)), abs=1e-12)
+    assert series.magnetization == pytest.approx(np.zeros((1, 3)), abs=1e-12)
     # The order does not care where the crystal stands, or how its atoms are wrapped.
     moved = nickel_oxide()
     moved.translate([0.3, 7.1, -2.2])
@@ -212,7 +215,7 @@ def test_all_sources_give_the_same(run):
     for source in sources:
         found = order_series(source, (0.25, 0, 0), cell=2.5)
         assert found.staggered == pytest.approx(expected.staggered, abs=1e-7)
-        assert found.magnetisation == pytest.approx(expected.magnetisation, abs=1e-7)
+        assert found.magnetization == pytest.approx(expected.magnetization, abs=1e-7)
         assert found.energy == pytest.approx(expected.energy)
         assert found.time_fs == pytest.approx(expected.time_fs)
     averaged = structure_factor(hdf5, (0.25, 0, 0), cell=2.5)
@@ -307,8 +310,8 @@ def test_thermal_averages_of_a_run(run):
     series = order_series(run[0], (0.5, 0.5, 0.5), cell=2.5)
     found = thermal_averages(series, 400, skip=20)
     assert found.n_frames == 81
-    m = np.linalg.norm(series.magnetisation[20:], axis=1)
-    assert found.magnetisation.value == pytest.approx(m.mean())
+    m = np.linalg.norm(series.magnetization[20:], axis=1)
+    assert found.magnetization.value == pytest.approx(m.mean())
     kt = units.kB * 400
     assert found.susceptibility.value == pytest.approx(16 * m.var() / kt)
     assert found.heat_capacity is not None

@@ -12,15 +12,15 @@ from ase.constraints import FixAtoms
 from scipy.spatial.transform import Rotation
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
-from deepspin_ase.analysis import (
+from deepspin_ase.analysis import interpolate
+from deepspin_ase.analysis._joint_space import (
     Metric,
-    interpolate,
-    move,
-    redistribute,
-    steps_between,
+    image_steps,
+    move_image,
+    rotations_between,
     strain,
 )
-from deepspin_ase.analysis._joint_space import turns_between
+from deepspin_ase.analysis.paths import redistribute_images
 from deepspin_ase.potentials import (
     DzyaloshinskiiMoriya,
     Exponential,
@@ -75,7 +75,7 @@ def test_rows_and_forces_are_conjugate() -> None:
             image = atoms.copy()
             image.calc = atoms.calc
             steps = metric.steps(sign * step * rows)
-            move(image, steps.lattice[0], steps.turns[0], steps.strains[0])
+            move_image(image, steps.lattice[0], steps.rotations[0], steps.strains[0])
             energies.append(image.get_potential_energy())
         slope = (energies[0] - energies[1]) / (2 * step)
         assert slope == pytest.approx(-np.sum(forces * rows), rel=1e-6)
@@ -84,21 +84,21 @@ def test_rows_and_forces_are_conjugate() -> None:
 def test_a_step_is_found_again_and_leads_back() -> None:
     start = skewed()
     rng = np.random.default_rng(2)
-    lattice, turns = 0.1 * rng.normal(size=(2, 4, 3))
+    lattice, rotations = 0.1 * rng.normal(size=(2, 4, 3))
     spins = get_spins(start)
     unit = spins / np.where(spins.any(1), np.linalg.norm(spins, axis=1), 1.0)[:, None]
-    turns -= unit * np.sum(turns * unit, axis=1, keepdims=True)
-    turns[2] = 0.0
+    rotations -= unit * np.sum(rotations * unit, axis=1, keepdims=True)
+    rotations[2] = 0.0
     small = 0.02 * rng.normal(size=(3, 3))
     small += small.T
     end = start.copy()
-    move(end, lattice, turns, small)
-    steps = steps_between([start, end], cell=True)
-    np.testing.assert_allclose(steps.turns[0], turns, atol=1e-12)
+    move_image(end, lattice, rotations, small)
+    steps = image_steps([start, end], cell=True)
+    np.testing.assert_allclose(steps.rotations[0], rotations, atol=1e-12)
     np.testing.assert_allclose(steps.strains[0], small, atol=1e-12)
     # Mean of both cells, and half the strain either side: equal to second order.
     np.testing.assert_allclose(steps.lattice[0], lattice, atol=1e-3)
-    move(end, -lattice, -turns, -small)
+    move_image(end, -lattice, -rotations, -small)
     np.testing.assert_allclose(end.positions, start.positions, atol=1e-13)
     np.testing.assert_allclose(get_spins(end), spins, atol=1e-13)
     np.testing.assert_allclose(end.cell.array, start.cell.array, atol=1e-13)
@@ -116,12 +116,12 @@ def test_turning_a_crystal_is_no_strain() -> None:
 def test_turns_are_great_circles() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 50, 3))
-    turns = turns_between(a, b)
-    turned = Rotation.from_rotvec(turns).apply(a)
+    rotations = rotations_between(a, b)
+    turned = Rotation.from_rotvec(rotations).apply(a)
     lengths = np.linalg.norm(b, axis=1) / np.linalg.norm(a, axis=1)
     np.testing.assert_allclose(turned * lengths[:, None], b, atol=1e-12)
-    np.testing.assert_allclose(np.sum(turns * a, axis=1), 0.0, atol=1e-12)
-    half = turns_between(a, -2.0 * a)
+    np.testing.assert_allclose(np.sum(rotations * a, axis=1), 0.0, atol=1e-12)
+    half = rotations_between(a, -2.0 * a)
     np.testing.assert_allclose(np.linalg.norm(half, axis=1), np.pi)
     np.testing.assert_allclose(np.sum(half * a, axis=1), 0.0, atol=1e-12)
 
@@ -130,8 +130,10 @@ def test_spins_turn_evenly_and_keep_lengths() -> None:
     first, last = skewed(), skewed()
     set_spins(last, Rotation.from_rotvec([0.4, 0.9, -0.3]).apply(get_spins(first)))
     images = interpolate(first, last, 6)
-    turns = np.linalg.norm(steps_between(images, cell=False).turns, axis=2)
-    np.testing.assert_allclose(turns, np.broadcast_to(turns[0], turns.shape))
+    rotations = np.linalg.norm(image_steps(images, cell=False).rotations, axis=2)
+    np.testing.assert_allclose(
+        rotations, np.broadcast_to(rotations[0], rotations.shape)
+    )
     lengths = [np.linalg.norm(get_spins(image), axis=1) for image in images]
     np.testing.assert_allclose(lengths, [lengths[0]] * 6)
     np.testing.assert_allclose(get_spins(images[-1]), get_spins(last), atol=1e-14)
@@ -167,9 +169,9 @@ def test_reversal_without_an_axis_says_which_one_was_taken() -> None:
     set_spins(last, [-2.0, -2.0])
     with pytest.warns(UserWarning, match=r"2 spins .* about the axis \("):
         images = interpolate(first, last, 5)
-    turns = steps_between(images, cell=False).turns
-    np.testing.assert_allclose(np.linalg.norm(turns, axis=2), np.pi / 4)
-    np.testing.assert_allclose(turns[:, 0], turns[:, 1], atol=1e-12)
+    rotations = image_steps(images, cell=False).rotations
+    np.testing.assert_allclose(np.linalg.norm(rotations, axis=2), np.pi / 4)
+    np.testing.assert_allclose(rotations[:, 0], rotations[:, 1], atol=1e-12)
 
 
 def test_orders_to_pass_through() -> None:
@@ -238,14 +240,14 @@ def test_redistributed_images_are_at_equal_distances() -> None:
     metric = Metric.of(first, 0.4, True)
 
     def gaps() -> np.ndarray:
-        rows = metric.rows(steps_between(images, cell=True))
+        rows = metric.rows(image_steps(images, cell=True))
         return np.sqrt((rows**2).sum(axis=(1, 2)))
 
     assert np.ptp(gaps()) > 0.1
-    redistribute(images, metric)
+    redistribute_images(images, metric)
     np.testing.assert_allclose(gaps(), gaps().mean(), rtol=1e-3)
     before = images[2].copy()
-    redistribute(images, metric, fixed=[2])
+    redistribute_images(images, metric, fixed=[2])
     np.testing.assert_array_equal(images[2].positions, before.positions)
 
 

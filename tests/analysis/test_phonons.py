@@ -14,20 +14,18 @@ from structures import rocksalt_afm
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, get_spins, set_spins
 from deepspin_ase.analysis import (
-    CartesianHessian,
-    from_phonopy,
     k_path,
     phonon_bands,
     phonon_dos,
     plot_phonon_bands,
     plot_phonon_dos,
     plot_thermal_properties,
-    supercells,
     thermal_phonons,
     thermal_properties,
-    to_phonopy,
 )
-from deepspin_ase.analysis.phonons import phonons
+from deepspin_ase.analysis.hessians import CartesianHessian
+from deepspin_ase.analysis.phonons import calculate_phonons, from_phonopy, to_phonopy
+from deepspin_ase.analysis.phonons._force_constants import displaced_supercells
 from deepspin_ase.analysis.phonons._spectra import THZ
 from deepspin_ase.potentials import (
     CubicCut,
@@ -86,7 +84,7 @@ def by_hand(atoms: Atoms, count: int) -> np.ndarray:
 @pytest.mark.parametrize(("make", "count"), [(iron, 3), (nickel_oxide, 1)])
 def test_equals_phonopy_by_hand(make, count):
     atoms = make()
-    phonon = phonons(atoms, count)
+    phonon = calculate_phonons(atoms, count)
     assert isinstance(phonon, Phonopy)
     expected = by_hand(atoms, count)
     assert np.abs(phonon.force_constants - expected).max() < 1e-6
@@ -96,8 +94,8 @@ def test_equals_phonopy_by_hand(make, count):
 def test_force_constants_are_second_derivatives():
     """Differences agree with the exact Hessian of the supercell."""
     atoms = coupled()
-    phonon = phonons(atoms, 2, distance=1e-3)
-    large = supercells(phonon, atoms)[0]
+    phonon = calculate_phonons(atoms, 2, distance=1e-3)
+    large = displaced_supercells(phonon, atoms)[0]
     exact = CartesianHessian(atoms.calc, large, spins=False).matrix()
     n = len(large)
     found = phonon.force_constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
@@ -107,7 +105,8 @@ def test_force_constants_are_second_derivatives():
 def test_symmetry_saves_displacements_and_changes_nothing():
     atoms = iron()
     full, magnetic, collinear = (
-        phonons(atoms, 2, symmetry=name) for name in ("none", "magnetic", "collinear")
+        calculate_phonons(atoms, 2, symmetry=name)
+        for name in ("none", "magnetic", "collinear")
     )
     counts = [len(p.displacements) for p in (full, magnetic, collinear)]
     assert counts[0] > counts[1] == counts[2] == 1
@@ -117,9 +116,9 @@ def test_symmetry_saves_displacements_and_changes_nothing():
     set_spins(pair, [(0, 0, 2.3), (0, 2.3, 0)])
     pair.calc = atoms.calc
     with pytest.raises(ValueError, match="not collinear"):
-        phonons(pair, 1, symmetry="collinear")
+        calculate_phonons(pair, 1, symmetry="collinear")
     with pytest.raises(ValueError, match="symmetry must be"):
-        phonons(pair, 1, symmetry="cubic")
+        calculate_phonons(pair, 1, symmetry="cubic")
 
 
 def coupled() -> Atoms:
@@ -140,8 +139,8 @@ def coupled() -> Atoms:
 def test_relaxed_moments():
     """Adiabatic force constants are K - C h^-1 C^T, by linear response."""
     atoms = coupled()
-    kept = phonons(atoms, 1, symmetry="none", distance=1e-3)
-    relaxed = phonons(
+    kept = calculate_phonons(atoms, 1, symmetry="none", distance=1e-3)
+    relaxed = calculate_phonons(
         atoms, 1, symmetry="none", distance=1e-3, relax_spins=True, torque_max=1e-9
     )
     n, m = len(atoms), 1.5
@@ -166,7 +165,7 @@ def test_other_calculators_and_no_moments():
     """A plain lattice goes through as well."""
     atoms = bulk("Cu", "fcc", a=3.6)
     atoms.calc = EMT()
-    phonon = phonons(atoms, 3)
+    phonon = calculate_phonons(atoms, 3)
     assert len(phonon.displacements) == 1
     bands = phonon_bands(phonon, "GXL", npoints=10)
     assert bands.frequencies.shape == (10, 3)
@@ -178,7 +177,7 @@ def test_other_calculators_and_no_moments():
 
 def test_spectra_of_iron():
     """Within a tenth of neutron scattering; high-temperature limit 3 k_B."""
-    phonon = phonons(iron(), 4)
+    phonon = calculate_phonons(iron(), 4)
     path = k_path(from_phonopy(phonon.primitive), "GHNG", npoints=30)
     bands = phonon_bands(phonon, path)
     at_H = bands.frequencies[np.argmin(np.abs(path.distances - path.ticks[1]))]
@@ -204,7 +203,7 @@ def test_temperature_average():
     spring = Harmonic(3.0, 2.4855, cutoff=2.6)
     atoms.calc = DeepSpinCalculator(Sum([spring, Heisenberg(CubicCut(0.6, 2.8))]))
     options = {"symmetry": "collinear", "seed": 3, "interval": 2}
-    ordered = phonons(atoms, 2, symmetry="collinear")
+    ordered = calculate_phonons(atoms, 2, symmetry="collinear")
     cold = thermal_phonons(
         atoms, 2, temperature_K=1e-3, samples=2, equilibration=20, **options
     )
@@ -215,7 +214,7 @@ def test_temperature_average():
     )
     assert hot.spins.shape == (40, 8, 3)
     atoms.calc = DeepSpinCalculator(spring)
-    bare = phonons(atoms, 2, symmetry="collinear")
+    bare = calculate_phonons(atoms, 2, symmetry="collinear")
     error = np.abs(hot.phonon.force_constants - bare.force_constants)
     difference = np.abs(ordered.force_constants - bare.force_constants).max()
     noise = hot.forces.std(axis=0, ddof=1).max() / np.sqrt(40) / 0.01
@@ -238,7 +237,7 @@ def test_converters_keep_moments():
     )
     # Copies in a supercell carry the moments of their originals.
     atoms = coupled()
-    image = supercells(phonons(atoms, 2), atoms)[0]
+    image = displaced_supercells(calculate_phonons(atoms, 2), atoms)[0]
     order = antiferromagnetic((0, 0, 1), cell=2.88)
     set_spins(again := image.copy(), {"Cr": 1.5}, pattern=order)
     assert get_spins(image) == pytest.approx(get_spins(again))
@@ -247,20 +246,20 @@ def test_converters_keep_moments():
 def test_bad_input():
     atoms = iron()
     with pytest.raises(ValueError, match="supercell"):
-        phonons(atoms, [2, 2])
+        calculate_phonons(atoms, [2, 2])
     with pytest.raises(ValueError, match="supercell"):
-        phonons(atoms, "2")
+        calculate_phonons(atoms, "2")
     with pytest.raises(ValueError, match="volume"):
-        phonons(atoms, 0)
+        calculate_phonons(atoms, 0)
     with pytest.raises(ValueError, match="distance"):
-        phonons(atoms, 2, distance=0.0)
+        calculate_phonons(atoms, 2, distance=0.0)
     with pytest.raises(ValueError, match="calculator"):
-        phonons(bulk("Fe"), 2)
+        calculate_phonons(bulk("Fe"), 2)
     with pytest.raises(ValueError, match="periodic"):
         slab = iron()
         slab.pbc = (True, True, False)
-        phonons(slab, 2)
+        calculate_phonons(slab, 2)
     bare = bulk("Cu", "fcc", a=3.6)
     bare.calc = EMT()
     with pytest.raises(ValueError, match="set_spins"):
-        phonons(bare, 2, relax_spins=True)
+        calculate_phonons(bare, 2, relax_spins=True)

@@ -76,7 +76,7 @@ def test_macrospin_climbs_to_the_known_barrier(h):
     assert np.linalg.norm(get_spins(atoms)) == pytest.approx(MOMENT, rel=1e-12)
     assert abs(get_spins(atoms)[0, 2]) == pytest.approx(MOMENT * h, abs=1e-6)
     # The mode turns the moment about the hard axis, by 1 A in all.
-    assert abs(saddle.turns[0, 1]) == pytest.approx(1 / saddle.spin_scale)
+    assert abs(saddle.rotations[0, 1]) == pytest.approx(1 / saddle.spin_scale)
     assert "1 negative" in str(saddle)
 
 
@@ -130,7 +130,7 @@ def test_saddle_of_atom_and_spin_together_is_a_closed_form(make, x, kick):
     expected = np.linalg.eigvalsh(block, UPLO="U")
     assert saddle.curvatures[0] == pytest.approx(expected[0], rel=1e-4)
     # Down the mode, the atom goes to +x as the moment turns to +z.
-    displacement, turn = saddle.displacements[0], saddle.turns[0]
+    displacement, turn = saddle.displacements[0], saddle.rotations[0]
     moment = np.cross(turn, get_spins(atoms)[0])
     assert displacement[0] * moment[2] > 0
     length = np.sum(displacement**2) + np.sum((scale * turn) ** 2)
@@ -263,7 +263,7 @@ def test_a_skyrmion_collapses_from_a_kick() -> None:
     hessian = JointHessian(atoms, positions=False)
     values, modes = hessian.lowest(4, tolerance=1e-5)
     assert (values[:2] < 1e-4 * hessian.stiffness.min()).all()
-    shrinks = hessian.space.turns(modes[:, 2])
+    shrinks = hessian.space.rotation_vectors(modes[:, 2])
     reversal = np.cross(shrinks, get_spins(atoms))[:, 2].sum()
     kicked = find_saddle(
         atoms,

@@ -12,7 +12,6 @@ from ase import Atoms, units
 
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins, set_spins
 from deepspin_ase.analysis import (
-    TimeSeries,
     commensurate_path,
     plot_density_of_states,
     plot_spectrum,
@@ -22,6 +21,7 @@ from deepspin_ase.analysis import (
     velocity_spectrum,
     vibrational_density_of_states,
 )
+from deepspin_ase.analysis._time_series import TimeSeries
 from deepspin_ase.dynamics import Midpoint, SpinDynamics
 from deepspin_ase.dynamics.files._hdf5_file import append, create
 from deepspin_ase.potentials import Heisenberg, Shells

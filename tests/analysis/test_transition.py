@@ -21,15 +21,13 @@ from deepspin_ase import (
     random_directions,
     set_spins,
 )
-from deepspin_ase.analysis import (
+from deepspin_ase.analysis import curie_temperature, map_tasks, plot_transition
+from deepspin_ase.analysis._statistics import mean_with_error
+from deepspin_ase.analysis.transitions import (
     SamplingTask,
     crossing,
-    curie_temperature,
-    map_tasks,
-    mean_with_error,
     peak,
-    plot_transition,
-    sample,
+    run_sampling,
     scaling_fit,
 )
 from deepspin_ase.analysis.transitions._transition_input import checked_sizes
@@ -196,7 +194,7 @@ def test_order_counts_all_domains() -> None:
             steps=1,
             equilibration=0,
         )
-        assert sample(task).order == pytest.approx(expected, abs=0.05)
+        assert run_sampling(task).order == pytest.approx(expected, abs=0.05)
 
 
 def test_antiferromagnet_mirrors_the_ferromagnet() -> None:
@@ -213,10 +211,10 @@ def test_antiferromagnet_mirrors_the_ferromagnet() -> None:
     ):
         own = doubled.cell.array if q[0] else atoms.cell.array
         task = SamplingTask(plain_data(potential), cell, q=q, cell=own, **common)
-        results.append(sample(task))
+        results.append(run_sampling(task))
     means = [r.order.mean(axis=1) for r in results]
     np.testing.assert_allclose(means[0], means[1], rtol=0.1)
-    assert np.linalg.norm(results[1].magnetisation, axis=2).mean() < 0.3
+    assert np.linalg.norm(results[1].magnetization, axis=2).mean() < 0.3
     (a, a_error), (b, b_error) = (
         np.transpose([mean_with_error(e) for e in r.energy]) for r in results
     )
@@ -240,14 +238,14 @@ def stopped_run() -> SamplingTask:
 
 def test_a_run_that_was_stopped_goes_on(tmp_path) -> None:
     task = stopped_run()
-    whole = sample(task)
+    whole = run_sampling(task)
     name = str(tmp_path / "folder" / "run")
     # The equilibration is that of the first run, whatever is asked for later.
-    sample(replace(task, steps=40, checkpoint=name))
-    rest = sample(replace(task, equilibration=50, checkpoint=name))
+    run_sampling(replace(task, steps=40, checkpoint=name))
+    rest = run_sampling(replace(task, equilibration=50, checkpoint=name))
     np.testing.assert_array_equal(whole.order, rest.order)
     np.testing.assert_array_equal(whole.energy, rest.energy)
-    again = sample(replace(task, steps=60, checkpoint=name))
+    again = run_sampling(replace(task, steps=60, checkpoint=name))
     np.testing.assert_array_equal(whole.order[:, :30], again.order)
     for change in (
         {"temperatures_K": (100.0, 250.0)},
@@ -255,7 +253,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path) -> None:
         {"model": plain_data(cubic(-1.0)[0])},
     ):
         with pytest.raises(ValueError, match="another run"):
-            sample(replace(task, checkpoint=name, **change))
+            run_sampling(replace(task, checkpoint=name, **change))
 
 
 def test_a_moving_lattice_that_was_stopped_goes_on(tmp_path) -> None:
@@ -271,11 +269,11 @@ def test_a_moving_lattice_that_was_stopped_goes_on(tmp_path) -> None:
         equilibration=4,
         options={"lattice_steps": 2, "lattice_timestep": 4.0 * units.fs},
     )
-    whole = sample(task)
+    whole = run_sampling(task)
     assert np.ptp(whole.energy, axis=1).min() > 0.0
     name = str(tmp_path / "run")
-    sample(replace(task, steps=3, checkpoint=name))
-    rest = sample(replace(task, checkpoint=name))
+    run_sampling(replace(task, steps=3, checkpoint=name))
+    rest = run_sampling(replace(task, checkpoint=name))
     np.testing.assert_array_equal(whole.order, rest.order)
     np.testing.assert_array_equal(whole.energy, rest.energy)
 
@@ -283,10 +281,10 @@ def test_a_moving_lattice_that_was_stopped_goes_on(tmp_path) -> None:
 _KILLED = """
 import sys
 from deepspin_ase.analysis.transitions import _sampling_files as sampling_files
-from deepspin_ase.analysis.transitions._thermal_sampling import sample
+from deepspin_ase.analysis.transitions._thermal_sampling import run_sampling
 from test_transition import replace, stopped_run
 sampling_files._SECONDS = 0.0
-sample(replace(stopped_run(), steps=10**7, checkpoint=sys.argv[1]))
+run_sampling(replace(stopped_run(), steps=10**7, checkpoint=sys.argv[1]))
 """
 
 
@@ -305,8 +303,8 @@ def test_a_run_that_was_killed_goes_on(tmp_path) -> None:
         process.kill()
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    rest = sample(replace(stopped_run(), checkpoint=str(name)))
-    np.testing.assert_array_equal(sample(stopped_run()).order, rest.order)
+    rest = run_sampling(replace(stopped_run(), checkpoint=str(name)))
+    np.testing.assert_array_equal(run_sampling(stopped_run()).order, rest.order)
 
 
 def test_atoms_that_move() -> None:
@@ -323,7 +321,7 @@ def test_atoms_that_move() -> None:
         method="langevin",
         options={"timestep_fs": 0.5},
     )
-    found = sample(task)
+    found = run_sampling(task)
     assert found.order.shape == (2, 20)
     assert np.ptp(found.energy, axis=1).min() > 0.0
 
@@ -394,14 +392,14 @@ def test_distributed_runs_give_the_same_numbers() -> None:
         steps=30,
         equilibration=10,
     )
-    here = map_tasks(sample, [task, task], progress=False)
+    here = map_tasks(run_sampling, [task, task], progress=False)
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        there = map_tasks(sample, [task, task], client=client, progress=False)
+        there = map_tasks(run_sampling, [task, task], client=client, progress=False)
         with pytest.raises(ZeroDivisionError):
             map_tasks(_reciprocal, [1.0, 0.0], client=client, progress=False)
     for a, b in zip(here, there, strict=True):

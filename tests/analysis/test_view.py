@@ -21,13 +21,8 @@ from matplotlib.colors import rgb_to_hsv
 from matplotlib.image import imread
 
 from deepspin_ase import antiferromagnetic, get_spins, set_spins, spiral, write_extxyz
-from deepspin_ase.analysis import (
-    arrow_scale,
-    direction_colors,
-    plot_spins,
-    write_html,
-    write_ovito,
-)
+from deepspin_ase.analysis import plot_spins, write_html, write_ovito
+from deepspin_ase.analysis.view import arrow_scale, direction_colors
 from deepspin_ase.cli import main
 
 matplotlib.use("Agg")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deepspin_ase import get_spins, read_extxyz
-from deepspin_ase.analysis import Landscape
+from deepspin_ase.analysis.landscape import Landscape
 from deepspin_ase.cli import main
 from deepspin_ase.potentials import shipped_models
 

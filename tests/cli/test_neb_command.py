@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from deepspin_ase import read_extxyz, set_spins, write_extxyz
-from deepspin_ase.analysis import NEBPath
+from deepspin_ase.analysis.paths import NEBPath
 from deepspin_ase.cli import main
 from deepspin_ase.potentials import Sum, UniaxialAnisotropy, Zeeman, save_potential
 from deepspin_ase.units import MU_B

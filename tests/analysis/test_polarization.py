@@ -1,4 +1,4 @@
-"""Polarisation, octahedral rotations and local order."""
+"""Polarization, octahedral rotations and local order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scipy.spatial.transform import Rotation
 
 from deepspin_ase import antiferromagnetic, get_spins, set_spins
 from deepspin_ase.analysis import (
-    local_polarisation,
+    local_polarization,
     neighbor_order,
     octahedral_tilts,
-    on_one_branch,
-    plot_polarisation,
+    plot_polarization,
     plot_profile,
     plot_tilts,
-    polarisation,
-    profile,
+    polarization,
+    profile_along,
     staggered_moments,
 )
+from deepspin_ase.analysis.ferroic import on_one_branch
 
 matplotlib.use("Agg")
 
@@ -58,12 +58,12 @@ def ideal_double_cell() -> Atoms:
 
 
 def test_bismuth_ferrite_has_its_polarisation():
-    found = polarisation(
+    found = polarization(
         bismuth_ferrite(), CHARGES, reference=ideal_double_cell()
     ).uC_per_cm2
     assert np.linalg.norm(found) == pytest.approx(92.0, abs=1.5)
     assert found[0] / np.linalg.norm(found) == pytest.approx([3**-0.5] * 3)
-    cells = local_polarisation(bismuth_ferrite(), CHARGES, a="Bi", b="Fe")
+    cells = local_polarization(bismuth_ferrite(), CHARGES, a="Bi", b="Fe")
     assert 100 * cells.mean == pytest.approx(found[0], rel=1e-6)
 
 
@@ -77,13 +77,13 @@ def test_polarisation_is_charges_times_displacements():
     u = atoms.positions - reference.positions
     dipole = sum(z @ x for z, x in zip(tensors, u, strict=True))
     expected = dipole / atoms.get_volume() * units._e * 1e20
-    found = polarisation(atoms, tensors, reference=reference)
+    found = polarization(atoms, tensors, reference=reference)
     assert found.vectors[0] == pytest.approx(expected)
     # Neither the choice of images nor a shift of the crystal matters.
     moved = atoms.copy()
     moved.translate([2.8, 2.9, -7.0])
     moved.wrap()
-    again = polarisation(moved, tensors, reference=reference)
+    again = polarization(moved, tensors, reference=reference)
     assert again.vectors[0] == pytest.approx(expected)
 
 
@@ -91,8 +91,8 @@ def test_polarisation_of_a_strained_cell_is_not_torn():
     reference, strained = ideal_double_cell(), bismuth_ferrite()
     strained.set_cell(1.05 * strained.cell.array, scale_atoms=True)
     strained.wrap()
-    plain = polarisation(bismuth_ferrite(), CHARGES, reference=reference)
-    found = polarisation(strained, CHARGES, reference=reference)
+    plain = polarization(bismuth_ferrite(), CHARGES, reference=reference)
+    found = polarization(strained, CHARGES, reference=reference)
     assert found.vectors == pytest.approx(plain.vectors / 1.05**2)
 
 
@@ -105,7 +105,7 @@ def test_path_keeps_its_branch():
         image.positions[1] += step * image.cell.array[0]
         image.wrap()
         images.append(image)
-    found = polarisation(iter(images), CHARGES, reference=reference)
+    found = polarization(iter(images), CHARGES, reference=reference)
     charge = 3.87 - np.mean([4.37, 3.87, -2.747, -2.747, -2.747])
     turn = charge * found.quanta[-1][0]
     # The others do not move; the mean over all atoms of the motion carries no charge.
@@ -131,7 +131,7 @@ def test_cells_of_a_domain_wall():
     iron = np.flatnonzero(atoms.numbers == 26)
     shift = np.where(np.arange(6) < 3, 0.2, -0.2)
     atoms.positions[iron, 2] += shift
-    found = local_polarisation(atoms, CHARGES, a="Bi", b="Fe")
+    found = local_polarization(atoms, CHARGES, a="Bi", b="Fe")
     charge = 3.87 - np.mean([4.37, 3.87, -2.747, -2.747, -2.747])
     expected = charge * shift / A0**3 * units._e * 1e20
     assert found.vectors[:, 2] == pytest.approx(expected)
@@ -150,20 +150,20 @@ def test_cells_of_a_domain_wall():
 )
 def test_charges_are_checked(charges, match):
     with pytest.raises(ValueError, match=match):
-        polarisation(bismuth_ferrite(), charges, reference=ideal_double_cell())
+        polarization(bismuth_ferrite(), charges, reference=ideal_double_cell())
 
 
 def test_structures_are_checked():
     slab = cubic()
     slab.pbc[2] = False
     with pytest.raises(ValueError, match="three directions"):
-        polarisation(slab, CHARGES, reference=cubic())
+        polarization(slab, CHARGES, reference=cubic())
     with pytest.raises(ValueError, match="same order"):
-        polarisation(cubic()[::-1], CHARGES, reference=cubic())
+        polarization(cubic()[::-1], CHARGES, reference=cubic())
     with pytest.raises(ValueError, match="no frames"):
-        polarisation([], CHARGES, reference=cubic())
+        polarization([], CHARGES, reference=cubic())
     with pytest.raises(ValueError, match="no perovskite"):
-        local_polarisation(cubic()[:-1], CHARGES, a="Bi", b="Fe")
+        local_polarization(cubic()[:-1], CHARGES, a="Bi", b="Fe")
 
 
 def test_single_octahedron_is_turned_by_its_rotation():
@@ -304,7 +304,7 @@ def test_profile_averages_slices():
     atoms.positions += 3 * atoms.cell.array[0] - [1e-10, 0, 0]
     values = rng.normal(size=(len(atoms), 2))
     values[5] = np.nan
-    found = profile(atoms, values, axis=0, bins=6)
+    found = profile_along(atoms, values, axis=0, bins=6)
     for k in range(6):
         rows = (x >= k / 6 - 1e-9) & (x < (k + 1) / 6 - 1e-9)
         rows[5] = False
@@ -312,20 +312,20 @@ def test_profile_averages_slices():
         assert found.mean[k] == pytest.approx(values[rows].mean(axis=0))
         assert found.deviation[k] == pytest.approx(values[rows].std(axis=0))
     assert found.edges[-1] == pytest.approx(6 * 2.87)
-    by_vector = profile(atoms, np.ones(len(atoms)), axis="y", bins=3)
+    by_vector = profile_along(atoms, np.ones(len(atoms)), axis="y", bins=3)
     assert by_vector.counts.sum() == len(atoms)
     assert by_vector.mean[[0, -1]] == pytest.approx([1, 1])
     with pytest.raises(ValueError, match="expected values"):
-        profile(atoms, np.ones(3), axis=0)
+        profile_along(atoms, np.ones(3), axis=0)
 
 
 def test_plots(tmp_path):
     wall = chromium()
     staggered = staggered_moments(wall, (0, 0, 1), cell=2.88)
-    ax = plot_profile(profile(wall, staggered[:, 2], axis=0, bins=16))
+    ax = plot_profile(profile_along(wall, staggered[:, 2], axis=0, bins=16))
     assert len(ax.lines) == 1
     ax = plot_tilts(octahedral_tilts(bismuth_ferrite().repeat(2), b="Fe"))
     assert "degrees" in ax.get_xlabel()
     path = [ideal_double_cell(), bismuth_ferrite()]
-    ax = plot_polarisation(polarisation(path, CHARGES, reference=path[0]))
+    ax = plot_polarization(polarization(path, CHARGES, reference=path[0]))
     assert ax.lines[3].get_ydata()[-1] == pytest.approx(92.9, abs=0.1)

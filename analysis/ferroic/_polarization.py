@@ -1,13 +1,13 @@
 """Electric polarisation of a structure from Born effective charges.
 
-To first order in displacements u from a structure of known polarisation,
+To first order in displacements u from a structure of known polarization,
 
     P = (e / V) sum_i Z*_i u_i
 
 (R. Resta, Rev. Mod. Phys. 66, 899 (1994), doi:10.1103/RevModPhys.66.899).
-:func:`polarisation` takes that structure; along a path or trajectory atoms are
+:func:`polarization` takes that structure; along a path or trajectory atoms are
 followed from frame to frame, so that the branch does not jump.
-:func:`local_polarisation` needs no reference: it resolves P by the cells of a
+:func:`local_polarization` needs no reference: it resolves P by the cells of a
 perovskite.
 
 Polarisations are in C/m^2; 1 C/m^2 = 100 uC/cm^2.
@@ -24,7 +24,7 @@ from ase import Atoms, units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
-from .._nearest import nearest, sites_of
+from .._nearest import nearest_neighbors, sites_of
 from .._trajectories import Frames, frames_of
 
 #: By element, a number or a (3, 3) tensor; or (N,) or (N, 3, 3) for all atoms.
@@ -38,7 +38,7 @@ _NEUTRAL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Polarisation:
+class Polarization:
     """Polarisation of F frames, on one branch.
 
     Attributes
@@ -63,9 +63,9 @@ class Polarisation:
         return np.linalg.norm(self.vectors, axis=1)
 
 
-def polarisation(
+def polarization(
     source: Frames, born_charges: BornCharges, *, reference: Atoms
-) -> Polarisation:
+) -> Polarization:
     """Return the polarisation of all frames against a reference structure.
 
     Parameters
@@ -112,7 +112,7 @@ def polarisation(
         dipole = np.einsum("nab,nb->a", charges, moved)
         vectors.append(_C_PER_M2 * dipole / frame.get_volume())
         quanta.append(_C_PER_M2 * frame.cell.array / frame.get_volume())
-    return Polarisation(np.array(vectors), np.array(quanta))
+    return Polarization(np.array(vectors), np.array(quanta))
 
 
 def on_one_branch(vectors: ArrayLike, quanta: ArrayLike) -> np.ndarray:
@@ -126,7 +126,7 @@ def on_one_branch(vectors: ArrayLike, quanta: ArrayLike) -> np.ndarray:
     vectors : (F, 3) array
         Polarisations, in one unit with the quanta.
     quanta : (3, 3) or (F, 3, 3) array
-        e a_k / V in rows, as :attr:`Polarisation.quanta`.
+        e a_k / V in rows, as :attr:`Polarization.quanta`.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def on_one_branch(vectors: ArrayLike, quanta: ArrayLike) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class LocalPolarisation:
+class LocalPolarization:
     """Polarisation of the cells of a perovskite.
 
     Attributes
@@ -180,14 +180,14 @@ class LocalPolarisation:
         return self.vectors.mean(axis=0)
 
 
-def local_polarisation(
+def local_polarization(
     atoms: Atoms,
     born_charges: BornCharges,
     *,
     a: str | ArrayLike,
     b: str | ArrayLike,
     anion: str | ArrayLike = "O",
-) -> LocalPolarisation:
+) -> LocalPolarization:
     """Return the polarisation of each cell around a B atom of a perovskite ABX3.
 
     P_B = (e / V_B) (Z_B r_B + 1/8 sum_8 Z_A r_A + 1/2 sum_6 Z_X r_X) with the 8 A
@@ -198,7 +198,7 @@ def local_polarisation(
     ----------
     atoms : Atoms
     born_charges : {element: charge} or array, e
-        As for :func:`polarisation`; Z_A + Z_B + 3 Z_X = 0 in every cell.
+        As for :func:`polarization`; Z_A + Z_B + 3 Z_X = 0 in every cell.
     a, b, anion : str or indices
         Elements of the sites, or indices of their atoms.
 
@@ -219,7 +219,7 @@ def local_polarisation(
     dipole = np.zeros((len(sites), 3))
     excess = charges[sites].copy()
     for partners, count, share in ((a_sites, 8, 1 / 8), (x_sites, 6, 1 / 2)):
-        found, vectors = nearest(atoms, sites, partners, count)
+        found, vectors = nearest_neighbors(atoms, sites, partners, count)
         dipole += share * np.einsum("mkab,mkb->ma", charges[found], vectors)
         excess += share * charges[found].sum(axis=1)
     if np.abs(excess).max() > 5 * _NEUTRAL:
@@ -228,10 +228,10 @@ def local_polarisation(
             f"{np.abs(excess).max():.2f} e"
         )
     volume = atoms.get_volume() / len(sites)
-    return LocalPolarisation(sites, atoms.positions[sites], _C_PER_M2 * dipole / volume)
+    return LocalPolarization(sites, atoms.positions[sites], _C_PER_M2 * dipole / volume)
 
 
-def plot_polarisation(result: Polarisation, ax: Any = None, *, x: Any = None) -> Any:
+def plot_polarization(result: Polarization, ax: Any = None, *, x: Any = None) -> Any:
     """Draw components and length in uC/cm^2 against the frame, or against ``x``."""
     ax = figure_axes(ax)
     x = np.arange(len(result.vectors)) if x is None else np.asarray(x)
