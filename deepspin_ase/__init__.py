@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from ._version import __version__
-from .calculators import DeepSpinCalculator
-from .io import read_extxyz, write_extxyz
-from .orders import antiferromagnetic, collinear, random_directions, spiral
-from .spins import cant_spins, get_spins, rotate_spins, set_spins
+from ._imports import install
+from ._lazy import attach
+from ._version import __version__ as __version__
 
-__all__ = [
-    "DeepSpinCalculator",
-    "__version__",
-    "antiferromagnetic",
-    "cant_spins",
-    "collinear",
-    "get_spins",
-    "random_directions",
-    "read_extxyz",
-    "rotate_spins",
-    "set_spins",
-    "spiral",
-    "write_extxyz",
-]
+install()
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
 def attach(
-    package: str, names: Mapping[str, Sequence[str]]
+    package: str, file: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
+
+    They follow the stub ``__init__.pyi`` beside ``__init__.py``, whose relative imports
+    and ``__all__`` type checkers and editors read as well: names are listed once.
 
     Parameters
     ----------
     package : str
         ``__name__`` of the package.
-    names : mapping of str to sequence of str
-        Public names by the submodule that has them; a submodule without names is
-        public itself.
+    file : str
+        ``__file__`` of the package.
     """
-    home = {name: module for module, given in names.items() for name in given}
-    public = {m for m in names if not m.startswith("_")}
-    listed = sorted(home.keys() | public)
+    home: dict[str, str] = {}
+    listed: list[str] = []
+    for node in ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            home |= {alias.name: node.module or "" for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            listed = ast.literal_eval(node.value)
 
     def __getattr__(name: str) -> Any:
-        if name in home:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if home[name]:
             module = importlib.import_module(f"{package}.{home[name]}")
             value = getattr(module, name)
-        elif name in public:
-            value = importlib.import_module(f"{package}.{name}")
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            value = importlib.import_module(f"{package}.{name}")
         setattr(sys.modules[package], name, value)
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -17,12 +18,23 @@ import pytest
 from packaging.requirements import Requirement
 
 import deepspin_ase
+from deepspin_ase._extras import EXTRAS, require
 from deepspin_ase.cli import main
 
 ROOT = Path(__file__).parents[1]
 
 #: What a build needs; the rest of the repository is not copied for it.
-SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "setup.cfg",
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "constraints.txt",
+)
 FOLDERS = ("deepspin_ase", "dynamics", "analysis")
 
 PACKAGE = ("deepspin_ase",)
@@ -43,21 +55,49 @@ def metadata() -> configparser.ConfigParser:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Build a wheel of a copy of the sources and return its files."""
-    source = tmp_path_factory.mktemp("source")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what a build needs, as it stands."""
+    folder = tmp_path_factory.mktemp("source")
     for name in SOURCES:
-        shutil.copy(ROOT / name, source)
+        shutil.copy(ROOT / name, folder)
     for name in FOLDERS:
         ignore = shutil.ignore_patterns("__pycache__", "*.tmp*")
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clone of the sources without symbolic links, as git makes on Windows."""
+    folder = tmp_path_factory.mktemp("clone") / "clone"
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message=test"],
+        ["clone", "--quiet", "-c", "core.symlinks=false", ".", str(folder)],
+    ):
+        subprocess.run([*git, *command], cwd=source, check=True, capture_output=True)
+    shutil.rmtree(source / ".git")
+    for name in ("dynamics", "analysis"):
+        assert (folder / "deepspin_ase" / name).is_file()
+    return folder
+
+
+def built_wheel(folder: Path) -> set[str]:
+    """Build a wheel and return its files."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    command += ["--no-build-isolation", "--wheel-dir", str(source / "dist"), "."]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    command += ["--no-build-isolation", "--wheel-dir", str(folder / "dist"), "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (built,) = (source / "dist").glob("*.whl")
+    (built,) = (folder / "dist").glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> set[str]:
+    return built_wheel(source)
 
 
 def test_wheel_holds_exactly_the_folders(wheel):
@@ -82,6 +122,114 @@ def test_wheel_holds_exactly_the_folders(wheel):
     ):
         assert f"deepspin_ase/{part}" in found
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+#: A calculation with all three folders, which an installed copy does not help with.
+SMOKE = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "ditable" not in str(f)]
+import deepspin_ase as ds
+from ase import Atoms, units
+from deepspin_ase.analysis import staggered_moments
+from deepspin_ase.dynamics import SpinDynamics
+from deepspin_ase.potentials import Zeeman
+
+atom = Atoms("Fe", [(0, 0, 0)])
+ds.set_spins(atom, [(2.0, 0, 0)])
+atom.calc = ds.DeepSpinCalculator(Zeeman((0, 0, 100.0)))
+SpinDynamics(atom, units.fs).run(1)
+assert abs(ds.get_spins(atom)[0, 1]) > 1e-3
+for module in (ds, ds.analysis, ds.dynamics):
+    print(module.__file__)
+"""
+
+
+def test_clone_without_links_computes(clone):
+    done = subprocess.run(
+        [sys.executable, "-c", SMOKE],
+        cwd=clone.parent,
+        env=os.environ | {"PYTHONPATH": str(clone)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [Path(line).parent for line in done.stdout.splitlines()] == [
+        clone / name for name in ("deepspin_ase", "analysis", "dynamics")
+    ]
+
+
+def test_clone_without_links_builds_the_same_wheel(clone, wheel):
+    assert built_wheel(clone) == wheel
+
+
+def test_sdist_builds_the_same_wheel_and_holds_no_tests(source, wheel, tmp_path):
+    shutil.copytree(ROOT / "tests", source / "tests", dirs_exist_ok=True)
+    script = f"from setuptools.build_meta import build_sdist as b; b({str(tmp_path)!r})"
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(built, tmp_path)
+    folder = tmp_path / built.name.removesuffix(".tar.gz")
+    inside = {path.name for path in folder.iterdir()}
+    assert {"setup.py", "constraints.txt", "dynamics", "analysis"} <= inside
+    assert not {"tests", "tutorials", "benchmarks"} & inside
+    assert built_wheel(folder) == wheel
+
+
+@pytest.mark.parametrize(
+    "module, place",
+    [
+        ("calculator", "deepspin_ase "),
+        ("analysis.neb", "deepspin_ase.analysis "),
+        ("analysis.symmetry", "deepspin_ase.symmetry "),
+        ("lammps.data", "deepspin_ase.calculators "),
+        ("potentials.fused.network", "deepspin_ase.kernels "),
+    ],
+)
+def test_old_paths_name_the_new_ones(module, place):
+    with pytest.raises(ModuleNotFoundError, match=f"import its names from {place}"):
+        importlib.import_module(f"deepspin_ase.{module}")
+
+
+def test_public_names_are_imported_at_first_use():
+    script = """
+import sys
+import deepspin_ase as ds
+from deepspin_ase import analysis
+print({"torch", "numpy", "ase"} & set(sys.modules))
+ds.units.MU_B
+print("torch" in sys.modules)
+ds.load_potential
+print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split("\n")[:3] == ["set()", "False", "True"], done.stderr
+
+
+@pytest.mark.parametrize("package", [deepspin_ase, deepspin_ase.analysis])
+def test_stubs_list_what_they_import(package):
+    """Every name of ``__all__`` exists, and no other is imported for the public."""
+    assert package.__all__ == sorted(set(package.__all__), key=package.__all__.index)
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
+    imported = {
+        alias.name
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == set(package.__all__) == set(dir(package))
+
+
+def test_missing_extras_are_named(metadata, monkeypatch):
+    for module, extra in EXTRAS.items():
+        assert module in {r.name for r in extra_of(metadata, extra)}
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(ImportError, match=rf"need {module}.*ase\[{extra}\]"):
+            require(module, "these")
 
 
 def test_versions_agree(metadata):
@@ -110,17 +258,19 @@ def requirements(metadata: configparser.ConfigParser) -> list[Requirement]:
     ]
 
 
-def test_constraints_pin_what_is_required(metadata):
-    pins = {
-        pin.name.lower(): pin
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-        for pin in [Requirement(line)]
-    }
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_constraints_pin_what_is_required(metadata, python):
+    pins: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            if not pin.marker or pin.marker.evaluate({"python_version": python}):
+                pins.setdefault(pin.name.lower(), []).append(pin)
     for required in requirements(metadata):
-        (pin,) = pins[required.name.lower()].specifier
-        assert pin.operator == "=="
-        assert required.specifier.contains(pin.version), required
+        (pin,) = pins[required.name.lower()]
+        (version,) = pin.specifier
+        assert version.operator == "=="
+        assert required.specifier.contains(version.version), required
 
 
 #: Imports of a script that runs in an environment of its own.
@@ -134,7 +284,7 @@ def test_imports_are_required(metadata):
     """Whatever the library imports is installed with it, or optional."""
     names = {"pyyaml": "yaml"}
     installed = {names.get(r.name.lower(), r.name.lower()) for r in required(metadata)}
-    extras = metadata["options.extras_require"].keys() - {"test"}
+    extras = metadata["options.extras_require"].keys() - {"test", "docs"}
     optional = {r.name.lower() for extra in extras for r in extra_of(metadata, extra)}
     for folder in FOLDERS:
         for path in modules(ROOT / folder):

@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ..._extras import require
 from ...spins import set_spins, unit_vector
 from ...units import G_FACTOR
 from ..hessians._bloch import Blocks
@@ -40,7 +41,7 @@ def to_magnopy(exchange: ExchangeTensors, *, g_factor: float = G_FACTOR) -> Any:
     ImportError
         If magnopy is missing.
     """
-    magnopy = _magnopy()
+    magnopy = require("magnopy", "conversions to and from magnopy")
     fold = wrapped_sites(exchange)
     count = len(fold.names)
     hamiltonian = magnopy.SpinHamiltonian(
@@ -84,7 +85,7 @@ def from_magnopy(hamiltonian: Any, directions: ArrayLike = "z") -> ExchangeTenso
     ValueError
         If there are terms of three or more spins, or a field.
     """
-    magnopy = _magnopy()
+    magnopy = require("magnopy", "conversions to and from magnopy")
     own = hamiltonian.copy()
     if np.any(own.magnetic_field) or len(own.p1):
         raise ValueError("give the spin Hamiltonian without magnetic field")
@@ -145,13 +146,3 @@ def _convention(magnopy: Any) -> Any:
 def _element(name: str) -> str:
     letters = "".join(c for c in name if c.isalpha())
     return letters[:1].upper() + letters[1:].lower()
-
-
-def _magnopy() -> Any:
-    try:
-        import magnopy
-    except ImportError as error:
-        raise ImportError(
-            "this needs magnopy: pip install 'deepspin-ase[magnons]'"
-        ) from error
-    return magnopy

@@ -265,7 +265,8 @@ class CartesianHessian(SecondDerivatives):
             gradients, given = ([*x] for x in zip(*terms, strict=True))
             second = _gradient(gradients, self._leaves, given)
             for k, found in zip(self._chosen, second, strict=True):
-                products[k] = found.cpu().numpy()
+                # Materialized zeros require gradients in torch 2.6.
+                products[k] = found.detach().cpu().numpy()
         return products
 
 

@@ -20,6 +20,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
+from ..._extras import require
 from ..._files import atomic_write
 from ...io import current_results
 from ...spins import get_spins
@@ -89,13 +90,7 @@ def write_html(
 
 
 def _chemiscope() -> Any:
-    try:
-        import chemiscope
-    except ImportError as error:
-        raise ImportError(
-            "web pages of structures need chemiscope: pip install 'deepspin-ase[view]'"
-        ) from error
-    return chemiscope
+    return require("chemiscope", "web pages of structures")
 
 
 def _viewer() -> str:

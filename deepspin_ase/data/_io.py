@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from .._extras import require
 from ..io import read_extxyz, write_extxyz
 from . import _npy
 from ._frames import Dataset, Frame
@@ -38,7 +39,8 @@ def read_dataset(
         of their names.
     format : str, optional
         One of :data:`FORMATS`, or the name of any format of dpdata (e.g.
-        ``"abacus/scf"``) that brings moments. Found by itself for the former.
+        ``"abacus/scf"``) that brings moments (extra ``dpdata``). Detected
+        automatically for the former.
     type_map : sequence of str, optional
         Elements of DeePMD's types 0, 1, ... where ``type_map.raw`` is missing
         or names no elements.
@@ -52,6 +54,8 @@ def read_dataset(
     ------
     FileNotFoundError
         If there is no such path, or no data in it.
+    ImportError
+        If the format is one of dpdata, and dpdata is not installed.
     ValueError
         If data are damaged, disagree with each other, lack moments or hold
         numbers that are not finite; the message names the file.
@@ -164,8 +168,7 @@ def _read_dpdata(
     path: Path, format: str, type_map: Sequence[str] | None
 ) -> list[Frame]:
     """Read one labelled system of a format that only dpdata knows."""
-    import dpdata
-
+    dpdata = require("dpdata", f"formats such as {format!r}, not of deepspin_ase,")
     try:
         system = dpdata.LabeledSystem(
             str(path), fmt=format, type_map=list(type_map) if type_map else None

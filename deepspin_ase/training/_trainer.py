@@ -15,6 +15,7 @@ import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from .._extras import require
 from .._files import atomic_write
 from ..data import LABELS, Dataset
 from ..neighbors import build_pairs
@@ -384,11 +385,7 @@ def _initial_network(config: TrainingConfig) -> DeepSpinNetwork:
 
 
 def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            "training.tensorboard needs TensorBoard: "
-            "pip install 'deepspin-ase[tensorboard]'"
-        ) from error
+    require("tensorboard", "TensorBoard logs (training.tensorboard)")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder / "tensorboard"))

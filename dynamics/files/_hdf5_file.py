@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._extras import require
 from ..._files import atomic_write
 from ._writers import cannot_write, too_short
 
@@ -59,13 +60,7 @@ def h5py_module() -> Any:
     ImportError
         If it is missing.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            "HDF5 trajectories need h5py: pip install 'deepspin-ase[hdf5]'"
-        ) from error
-    return h5py
+    return require("h5py", "HDF5 trajectories")
 
 
 def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) -> None:

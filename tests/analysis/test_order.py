@@ -279,6 +279,27 @@ def test_error_bars_of_correlated_samples():
     assert autocorrelation_time(np.ones(50)) == 1.0
 
 
+@pytest.mark.parametrize("phi", [-0.5, 0.0, 0.5, 0.9, 0.97])
+def test_autocorrelation_time_of_an_autoregressive_series(phi):
+    """tau = (1 + phi) / (1 - phi), but never less than one sample."""
+    count = 200_000
+    (series,) = autoregressive(phi, count, 1, 1).T
+    exact = max(1.0, (1.0 + phi) / (1.0 - phi))
+    error = np.sqrt(2.0 * (10.0 * exact + 1.0) / count)  # relative (Sokal)
+    assert autocorrelation_time(series) == pytest.approx(exact, rel=3.0 * error)
+
+
+def test_autocorrelation_time_by_its_definition():
+    """The sum over lags, up to the first of five times the sum so far."""
+    (series,) = autoregressive(0.7, 60, 1, 1).T
+    x = series - series.mean()
+    tau, lag = 1.0, 0
+    while lag < 5.0 * tau:
+        lag += 1
+        tau += 2.0 * (x[lag:] @ x[:-lag]) / (x @ x)
+    assert autocorrelation_time(series) == pytest.approx(tau, rel=1e-12)
+
+
 def test_paramagnet():
     """Free spins: chi = m^2 / 3kT per atom, U4 = 4/9 but for 1/M."""
     rng = np.random.default_rng(2)

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
+from ..._extras import require
+
 #: Nested dictionaries and lists of numbers, strings and, in @variables, arrays.
 Tree: TypeAlias = Any
 
@@ -97,7 +99,7 @@ def _write_yaml(path: Path, tree: Tree) -> None:
 
 def _read_hdf5(path: Path) -> Tree:
     try:
-        with _import_h5py().File(path, "r") as file:
+        with require("h5py", ".dp files (unlike .yaml)").File(path, "r") as file:
             return _map_variables(
                 json.loads(file.attrs["json"]),
                 lambda name: file[name][()] if isinstance(name, str) else name,
@@ -109,7 +111,7 @@ def _read_hdf5(path: Path) -> Tree:
 
 
 def _write_hdf5(path: Path, tree: Tree) -> None:
-    with _import_h5py().File(path, "w") as file:
+    with require("h5py", ".dp files (unlike .yaml)").File(path, "w") as file:
 
         def name(array: Any) -> str | None:
             if array is None:
@@ -119,13 +121,3 @@ def _write_hdf5(path: Path, tree: Tree) -> None:
             )
 
         file.attrs["json"] = json.dumps(_map_variables(tree, name))
-
-
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            ".dp files need h5py: install it, or use .yaml instead"
-        ) from error
-    return h5py

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._extras import require
 from ...neighbors import PairList
 from ...system import System
 from .._base import Potential
@@ -94,14 +95,8 @@ class SevenNet(Potential):
 def _load(model: str) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit")
-        try:
-            from sevenn.util import load_checkpoint
-        except ImportError:
-            raise ImportError(
-                "SevenNet needs the package sevenn: "
-                "pip install 'deepspin-ase[reference]'"
-            ) from None
-        network = load_checkpoint(model).build_model()
+        checkpoint = require("sevenn.util", "SevenNet models").load_checkpoint(model)
+        network = checkpoint.build_model()
     if network.modal_map:
         raise ValueError(f"{model} holds several fidelities; choose a model of one")
     return network
