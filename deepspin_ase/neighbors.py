@@ -272,6 +272,10 @@ class NeighborList:
             self.n_builds += 1
         return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the list without marks of tensors: copies count changes anew."""
+        return vars(self) | {"_seen": {}}
+
     def state(self) -> dict[str, Any]:
         """Return for which structures and cutoff the present list was built."""
         if self._built is None or self._pairs is None:

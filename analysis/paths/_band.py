@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ...calculators._deepspin import DeepSpinCalculator
 from ...calculators._results import results_of
 from ...constraints import fixed_spins
 from ...dynamics._engine import CalculatorEngine, PotentialEngine, engine_of
@@ -199,8 +198,7 @@ def _separate_calculators(images: list[Atoms]) -> None:
     taken: set[int] = set()
     for image in images:
         if id(image.calc) in taken:
-            twin: DeepSpinCalculator = copy.copy(image.calc)
-            twin.parameters = copy.copy(twin.parameters)
+            twin = copy.copy(image.calc)
             twin.reset()
             image.calc = twin
         taken.add(id(image.calc))

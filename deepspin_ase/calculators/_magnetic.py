@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.data import chemical_symbols
 from ase.outputs import Properties, all_outputs
+from typing_extensions import Self
 
 from ..potentials import Potential
 
@@ -26,6 +28,14 @@ class MomentCalculator(Calculator):
     def potential(self) -> Potential:
         """The Potential whose results these are."""
         raise NotImplementedError
+
+    def __copy__(self) -> Self:
+        """Return a calculator that shares the model, with separate results."""
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        copied.parameters = copy.copy(self.parameters)
+        copied.results = dict(self.results)
+        return copied
 
     def set_atoms(self, atoms: Atoms) -> None:
         """Refuse unknown elements already at ``atoms.calc = calculator``."""

@@ -6,8 +6,10 @@ environment (scripts/lammps_environment.sh). The others put a stand-in in its pl
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -213,6 +215,20 @@ def test_images_of_a_band_share_one_lammps(stand_in: type[StandIn]) -> None:
     found = band(DeepSpinLammps(network())).get_forces()
     assert found == pytest.approx(expected, abs=1e-10)
     assert stand_in.started == 1
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["new", "running"])
+def test_a_pickled_calculator_starts_lammps_when_it_is_asked(
+    asked: bool, stand_in: type[StandIn]
+) -> None:
+    atoms, calculator = nickel_oxide(2), DeepSpinLammps(network())
+    if asked:
+        calculator.get_property("energy", atoms)
+    for copied in (pickle.loads(pickle.dumps(calculator)), copy.deepcopy(calculator)):
+        assert stand_in.started == asked
+        copied.reset()
+        assert largest_difference(atoms, copied, calculator) == 0.0
+        stand_in.started, asked = 1, True
 
 
 def test_cells_feel_all_of_the_virial(stand_in: type[StandIn]) -> None:

@@ -217,7 +217,14 @@ class _Session:
         self._model = model
         self._elements = elements
         self._options = options
+        self._file = None if isinstance(model, Potential) else model.resolve()
         self._process: LammpsProcess | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the session without its process and the file written for it."""
+        written = isinstance(self._model, Potential)
+        kept = {"_process": None, "_file": None if written else self._file}
+        return vars(self) | kept
 
     def ask(self, request: Message) -> Message:
         """Return the answer of the process (:meth:`LammpsProcess.ask`)."""
@@ -236,13 +243,14 @@ class _Session:
 
     def _frozen(self) -> Path:
         """Return the file of the frozen model, written now if there is none."""
-        if isinstance(self._model, Potential):
+        if self._file is None:
+            assert isinstance(self._model, Potential)
             folder = tempfile.mkdtemp(prefix="deepspin-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             path = Path(folder, f"model{SUFFIX}")
             export_lammps_model(path, self._model, python=self._options["python"])
-            self._model = path
-        return self._model
+            self._file = path
+        return self._file
 
 
 def _results(atoms: Atoms, box: LammpsBox, answer: Message) -> dict[str, Any]:

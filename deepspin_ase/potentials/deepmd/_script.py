@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
@@ -40,7 +41,8 @@ class DeepmdScript(Potential):
     left to the program's own search, so that they get DeePMD-kit's numbers.
 
     Such a potential can be a member of sums and committees, but cannot be
-    stored in a ``model.pt``, which holds plain data only: keep the ``.pth``.
+    stored in a ``model.pt``, which holds plain data only: keep the ``.pth``. A
+    pickled one opens its file again.
 
     Parameters
     ----------
@@ -82,6 +84,33 @@ class DeepmdScript(Potential):
         self._truncation = Truncation.of(script, pseudo_atoms=self.uses_spins)
         self._warned = False
         self._try_it(numbers[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the potential without its programs, which the file holds."""
+        return vars(self) | {"path": self.path.resolve(), "_scripts": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a potential whose file is still there.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not.
+        """
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{self.path} is missing: a copy of a DeepmdScript runs the program of "
+                "its file, which must be there under the same path"
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeepmdScript:
+        """Return a copy that shares the programs, which never change."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        own = {k: v for k, v in vars(self).items() if k != "_scripts"}
+        vars(copied).update(copy.deepcopy(own, memo), _scripts=dict(self._scripts))
+        return copied
 
     def _refuse_what_cannot_be_given(self, script: torch.jit.ScriptModule) -> None:
         """Raise ValueError for types and inputs that this package does not know."""

@@ -16,11 +16,16 @@ def _gelu(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+# Named functions all: a network with a lambda cannot be pickled.
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
     "gelu": _gelu,
     "gelu_tf": _gelu,
-    "linear": lambda x: x,
+    "linear": _identity,
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
     "silu": functional.silu,
