@@ -33,15 +33,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, find_mic
-from scipy.spatial.transform import Rotation
 
-from ..spins import get_spins, perpendicular, set_spins
+from .._rotations import rotate, rotations_between
+from .._strain import exponential, logarithmic_strain, symmetric
+from ..spins import get_spins, set_spins
 
 #: Length of a turn by one radian unless another is asked for, A/rad.
 SPIN_SCALE = 0.4
-
-#: Vectors this close to antiparallel, as |sin|, turn about an axis of our choice.
-_ANTIPARALLEL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Metric:
         n_atoms = (rows.shape[1] - 3 * (self.strain_scale is not None)) // 2
         strains = np.zeros((len(rows), 3, 3))
         if self.strain_scale is not None:
-            strains = _symmetric(rows[:, 2 * n_atoms :]) / self.strain_scale
+            strains = symmetric(rows[:, 2 * n_atoms :]) / self.strain_scale
         rotations = rows[:, n_atoms : 2 * n_atoms] / self.spin_scale
         return Steps(rows[:, :n_atoms], rotations, strains)
 
@@ -121,12 +119,8 @@ class Metric:
         """
         parts = [results["forces"], results["torques"] / self.spin_scale]
         if self.strain_scale is not None:
-            parts.append(_symmetric(results["virial"]) / self.strain_scale)
+            parts.append(symmetric(results["virial"]) / self.strain_scale)
         return np.concatenate(parts)
-
-
-def _symmetric(matrices: np.ndarray) -> np.ndarray:
-    return 0.5 * (matrices + np.swapaxes(matrices, -1, -2))
 
 
 def periodic_plane(atoms: Atoms) -> np.ndarray:
@@ -156,7 +150,7 @@ def move_image(
     """
     positions = image.positions
     if strain.any():
-        half = _exponential(0.5 * strain)
+        half = exponential(0.5 * strain)
         moved = (positions @ half + lattice) @ half
         image.cell[:] = image.cell.array @ half @ half
         image.positions[:] = positions @ half @ half
@@ -164,16 +158,10 @@ def move_image(
         moved = positions + lattice
     image.set_positions(moved)
     spins = get_spins(image)
-    turned = Rotation.from_rotvec(rotations).apply(spins)
+    turned = rotate(spins, rotations)
     length = np.linalg.norm(turned, axis=1, keepdims=True)
     kept = np.linalg.norm(spins, axis=1, keepdims=True)
     set_spins(image, turned * (kept / np.where(length > 0.0, length, 1.0)))
-
-
-def _exponential(matrix: np.ndarray) -> np.ndarray:
-    """Return exp of a symmetric matrix (3, 3)."""
-    values, axes = np.linalg.eigh(matrix)
-    return (axes * np.exp(values)) @ axes.T
 
 
 def image_steps(images: Sequence[Atoms], *, cell: bool) -> Steps:
@@ -195,7 +183,7 @@ def image_steps(images: Sequence[Atoms], *, cell: bool) -> Steps:
     )
     plane = periodic_plane(first)
     strains = np.stack(
-        [plane @ strain(a, b) @ plane for a, b in itertools.pairwise(cells)]
+        [plane @ logarithmic_strain(a, b) @ plane for a, b in itertools.pairwise(cells)]
     )
     return Steps(lattice, rotations, strains)
 
@@ -216,31 +204,6 @@ def displacement(start: Atoms, end: Atoms, *, mic: bool) -> np.ndarray:
 
 def _complete(atoms: Atoms) -> np.ndarray:
     return complete_cell(atoms.cell.array)
-
-
-def strain(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return the symmetric strain (3, 3) from one cell (3, 3) to another.
-
-    (1/2) log(F^T F) with end = start F; a rotation of the cell does not count.
-    """
-    deformation = np.linalg.solve(start, end)
-    squares, axes = np.linalg.eigh(deformation.T @ deformation)
-    return (axes * (0.5 * np.log(squares))) @ axes.T
-
-
-def rotations_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return the shortest rotations of vectors (..., 3) to others, rad.
-
-    Rotation vectors; antiparallel vectors are turned about an arbitrary axis
-    across them, and vectors without length are not turned.
-    """
-    across = np.cross(start, end)
-    sine = np.linalg.norm(across, axis=-1, keepdims=True)
-    cosine = np.sum(start * end, axis=-1, keepdims=True)
-    angle = np.arctan2(sine, cosine)
-    rotations = across * (angle / np.where(sine > 0.0, sine, 1.0))
-    opposite = (cosine < 0.0) & (sine <= -_ANTIPARALLEL * cosine)
-    return np.where(opposite, np.pi * perpendicular(start), rotations)
 
 
 def lengths_of(rows: np.ndarray) -> np.ndarray:

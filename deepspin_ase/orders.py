@@ -20,7 +20,8 @@ from ase import Atoms
 from ase.cell import Cell
 from numpy.typing import ArrayLike
 
-from .spins import Order, perpendicular, unit_vector
+from ._rotations import perpendicular
+from .spins import Order, unit_vector
 
 #: q . A of a lattice vector A may miss an integer by this much; it is rounded.
 COMMENSURATE = 0.05
@@ -121,8 +122,8 @@ def spiral(
     e(r) = cos(c) n + sin(c) (u cos(p) + v sin(p)), p = 2 pi (q.r + phase), with
     the normal n, the cone angle c and (u, v, n) right-handed. A helix has the
     normal along q, a cycloid across it. q.r is counted from the first magnetic
-    site, which points along u for the flat spiral: the direction perpendicular
-    to n that :func:`deepspin_ase.spins.perpendicular` picks.
+    site, which points along u for the flat spiral: perpendicular to n and to the
+    Cartesian axis that is the farthest from n.
 
     Parameters
     ----------

@@ -16,6 +16,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
+from ._rotations import local_axes
+
 #: The directions (M, 3) of the moments of M magnetic sites, given as Atoms.
 Order: TypeAlias = Callable[[Atoms], np.ndarray]
 
@@ -179,8 +181,7 @@ def cant_spins(
     azimuth = rng.uniform(0.0, 2.0 * np.pi, size=len(spins))
     length = np.linalg.norm(spins, axis=1, keepdims=True)
     along = spins / np.where(length > 0, length, 1.0)
-    first = perpendicular(along)
-    second = np.cross(along, first)
+    first, second = np.moveaxis(local_axes(along), 1, 0)
     across = np.cos(azimuth)[:, None] * first + np.sin(azimuth)[:, None] * second
     tilted = cosine[:, None] * along + np.sqrt(1.0 - cosine**2)[:, None] * across
     set_spins(atoms, length * tilted)
@@ -204,14 +205,6 @@ def unit_vector(vector: str | ArrayLike) -> np.ndarray:
     if array.shape != (3,) or not np.isfinite(length) or length == 0.0:
         raise ValueError(f"expected a vector (3,) of finite length > 0, got {array}")
     return array / length
-
-
-def perpendicular(directions: np.ndarray) -> np.ndarray:
-    """Return unit vectors perpendicular to each of ``directions`` (..., 3)."""
-    smallest = np.abs(directions).argmin(axis=-1)
-    across = np.cross(directions, np.eye(3)[smallest])
-    length = np.linalg.norm(across, axis=-1, keepdims=True)
-    return across / np.where(length > 0, length, 1.0)
 
 
 def _magnitudes(atoms: Atoms, moments: Mapping[str, float]) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from ..hessians._response import Crystal, local_axes, transverse_products
+from ..._rotations import local_axes
+from ..hessians._response import Crystal, transverse_products
 
 #: Smallest eigenvalue of the fit's normal matrix that counts as determined.
 DETERMINED = 1e-3

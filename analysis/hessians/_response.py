@@ -12,8 +12,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ..._rotations import local_axes
 from ...neighbors import build_pairs
-from ...spins import get_spins, perpendicular, set_spins
+from ...spins import get_spins, set_spins
 from ...system import System
 from ._bloch import SAME_DISTANCE, Images, nearest_images, repeats, repeats_for
 from ._cartesian import SecondDerivatives, cartesian_hessian
@@ -183,12 +184,6 @@ def check_torques(torques: np.ndarray, curvature: float, sites: np.ndarray) -> N
         )
 
 
-def local_axes(directions: np.ndarray) -> np.ndarray:
-    """Return (n, 2, 3) unit vectors t1, t2 with (t1, t2, e) right-handed."""
-    first = perpendicular(directions)
-    return np.stack([first, np.cross(directions, first)], axis=1)
-
-
 def transverse_products(
     crystal: Crystal,
     directions: np.ndarray,
@@ -206,7 +201,7 @@ def transverse_products(
         Its supercell in the state that is asked about.
     directions : (n, 3) array
         Unit vectors of the moments of the cell in that state; the t are their
-        :func:`local_axes`.
+        :func:`~deepspin_ase._rotations.local_axes`.
     chosen : (k,) integer array
         Which sites i of the cell.
     progress : callable

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from scipy.spatial.transform import Rotation
 
+from ..._rotations import local_axes, rotate
 from ...constraints import MASKS, fixed_spins, free_coordinates
-from ...spins import get_spins, perpendicular
+from ...spins import get_spins
 from .._joint_space import SPIN_SCALE
 
 
@@ -91,8 +91,7 @@ class TangentSpace:
             ]
         )
         self.groups = np.unique(kinds, return_inverse=True)[1]
-        first = perpendicular(unit)
-        self.local_axes = np.stack([first, np.cross(unit, first)], axis=1)
+        self.local_axes = local_axes(unit)
 
     @property
     def size(self) -> int:
@@ -170,8 +169,8 @@ class TangentSpace:
         Atoms move straight, moments along great circles.
         """
         displacements, _ = self.directions(q)
-        turned = Rotation.from_rotvec(self.rotation_vectors(q)).apply(self.spins)
-        return self.positions + displacements, turned
+        rotated = rotate(self.spins, self.rotation_vectors(q))
+        return self.positions + displacements, rotated
 
     def carried(
         self, vectors: np.ndarray, q: np.ndarray, to: TangentSpace
@@ -182,7 +181,5 @@ class TangentSpace:
         """
         displacements, _ = self.directions(vectors)
         rotations = self.rotation_vectors(vectors)
-        rotation = Rotation.from_rotvec(self.rotation_vectors(q)).as_matrix()
-        return to.from_rotations(
-            displacements, np.einsum("nij,...nj->...ni", rotation, rotations)
-        )
+        rotated = rotate(rotations, self.rotation_vectors(q))
+        return to.from_rotations(displacements, rotated)

@@ -27,10 +27,11 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from ..._figures import figure_axes
+from ..._rotations import local_axes
 from ...units import G_FACTOR, HBAR
 from .._kpath import KPath, wave_vectors
 from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
-from ..hessians._response import Crystal, local_axes
+from ..hessians._response import Crystal
 from ._bogoliubov import Modes, normal_modes
 from ._spin_waves import SpinWaves, warn_unstable
 

@@ -29,11 +29,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ..._rotations import local_axes
 from ...units import G_FACTOR
 from .._kpath import KPath, wave_vectors
 from ..exchange._tensors import ExchangeTensors
 from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
-from ..hessians._response import Crystal, check_torques, local_axes, spin_rows
+from ..hessians._response import Crystal, check_torques, spin_rows
 from ._bogoliubov import Modes, normal_modes
 
 #: Negative curvatures up to this share of the largest are round-off.
@@ -132,7 +133,7 @@ class SpinWaves:
         Unit vectors along them.
     blocks : Blocks, eV
         Second derivatives h of the energy by the transverse deviations, 2 x 2,
-        along :func:`~.hessians.local_axes` of the directions.
+        along :func:`~deepspin_ase._rotations.local_axes` of the directions.
     g_factor : float
     tolerance : float
         Negative curvatures up to this share of the largest are round-off.

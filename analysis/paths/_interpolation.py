@@ -13,10 +13,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.mep.neb import NEB, idpp_interpolate
 from numpy.typing import ArrayLike
-from scipy.spatial.transform import Rotation
 
-from ...spins import get_spins, perpendicular, set_spins, unit_vector
-from .._joint_space import displacement, rotations_between
+from ..._rotations import perpendicular, rotate, rotations_between
+from ...spins import get_spins, set_spins, unit_vector
+from .._joint_space import displacement
 
 __all__ = ["interpolate"]
 
@@ -214,8 +214,7 @@ class _Leg:
 
     def at(self, t: float) -> np.ndarray:
         """Return the directions at the fraction ``t`` of the way."""
-        halfway = Rotation.from_rotvec(t * self.halves).apply(self.start)
-        return Rotation.from_rotvec(t * self.rotations).apply(halfway)
+        return rotate(rotate(self.start, t * self.halves), t * self.rotations)
 
 
 def _common_axis(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
-from scipy.linalg import expm, expm_frechet
+from scipy.linalg import expm_frechet
 
+from .._strain import exponential, logarithm, symmetric
 from ..calculators._magnetic import MomentCalculator
 
 
@@ -45,21 +46,20 @@ class Deformation:
 
     def gradient(self) -> np.ndarray:
         """Return F, (3, 3)."""
-        return _symmetric(np.linalg.solve(self._first, self.atoms.cell.array))
+        return symmetric(np.linalg.solve(self._first, self.atoms.cell.array))
 
     def get(self) -> np.ndarray:
         """Return U, (3, 3)."""
-        stretch, axes = np.linalg.eigh(self.gradient())
-        return (axes * np.log(stretch)) @ axes.T
+        return logarithm(self.gradient())
 
-    def set(self, logarithm: np.ndarray) -> None:
-        """Deform cell and positions to U = ``logarithm``, (3, 3)."""
-        deform = expm(self.free(logarithm))
+    def set(self, strain: np.ndarray) -> None:
+        """Deform cell and positions to U = ``strain``, (3, 3)."""
+        deform = exponential(self.free(strain))
         self.atoms.set_cell(self._first @ deform, scale_atoms=True)
 
     def free(self, matrix: np.ndarray) -> np.ndarray:
         """Return the symmetric part of ``matrix`` in its free components."""
-        return self.mask * _symmetric(matrix)
+        return self.mask * symmetric(matrix)
 
     def stress(self) -> np.ndarray:
         """Return the symmetric stress that should vanish, (3, 3), eV/A^3."""
@@ -93,7 +93,3 @@ def _mask(mask: Sequence[Any] | np.ndarray | None) -> np.ndarray:
             f"(3, 3) array of them, got {mask}"
         )
     return free
-
-
-def _symmetric(matrix: np.ndarray) -> np.ndarray:
-    return 0.5 * (matrix + matrix.T)

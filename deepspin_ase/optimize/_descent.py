@@ -7,9 +7,9 @@ from collections import deque
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
+from .._rotations import rotate
 from ._filter import SpinLatticeFilter
 from ._preconditioner import Preconditioner
-from ._rotations import turned
 
 #: Steps and changes of the gradient that are remembered.
 _MEMORY = 20
@@ -179,7 +179,7 @@ class Descent:
         block = self.filter.blocks["spins"]
         rows = rows.copy()
         turn = self._step[block] / self.filter.spin_scale
-        rows[..., block, :] = turned(rows[..., block, :], turn)
+        rows[..., block, :] = rotate(rows[..., block, :], turn)
         return rows
 
     def _learn(self, gain: np.ndarray) -> None:

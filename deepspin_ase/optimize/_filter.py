@@ -10,11 +10,11 @@ import numpy as np
 from ase import Atoms, units
 from ase.filters import Filter, OptimizableFilter
 
+from .._rotations import jacobian_transposed, rotate
 from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
 from ..system import check_structure
 from ._cell import Deformation
-from ._rotations import jacobian_transposed, turned
 
 #: The reference of a moment follows once it has turned by more than this, rad. The
 #: parametrisation is singular at 2 pi only.
@@ -41,9 +41,9 @@ class SpinLatticeFilter(Filter):
     A moment is m = R(theta - theta_0) m_0, with R the rotation by a rotation vector
     (rad). Its length is kept to round-off. The generalised force is J^T (m x F_m),
     where F_m = -dE/dm and J is the left Jacobian of the rotation group at
-    theta - theta_0 (:func:`~.rotations.jacobian_transposed`), singular at a full
-    turn only. The reference (theta_0, m_0) follows a moment that has turned by a
-    quarter turn: theta goes on without a jump, and no axis is special.
+    theta - theta_0 (:func:`~.rotations.jacobian_transposed`), singular only
+    at a full rotation. The reference (theta_0, m_0) follows a moment that has rotated
+    by 90 degrees: theta continues without a jump, and no axis is special.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ class SpinLatticeFilter(Filter):
         if "magnitudes" in self.parts:
             logs = new[self.blocks["magnitudes"], 0] / self.spin_scale
             self._log_lengths = np.where(self._free, logs, 0.0)
-        spins = turned(self._reference, self._angles - self._reference_angles)
+        spins = rotate(self._reference, self._angles - self._reference_angles)
         growth = np.exp(self._log_lengths - self._reference_log_lengths)
         set_spins(self.atoms, spins * growth[:, None])
         # Now, not before the next move: gradients hold where the next move starts.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._rotations import local_axes
 from ..potentials import Potential
 from ._batch import Batch
 
@@ -87,9 +88,6 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
 
 def _moment_frames(spins: Tensor) -> Tensor:
     """Return (N, 3, 3): two unit vectors across each moment, and one along it."""
-    along = spins / spins.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    smallest = along.abs().argmin(dim=1, keepdim=True)
-    helper = torch.zeros_like(along).scatter_(1, smallest, 1.0)
-    first = torch.linalg.cross(along, helper)
-    first = first / first.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    return torch.stack([first, torch.linalg.cross(along, first), along], dim=1)
+    along = (spins / spins.norm(dim=1, keepdim=True).clamp_min(1e-300)).cpu().numpy()
+    axes = np.concatenate([local_axes(along), along[:, None]], axis=1)
+    return torch.as_tensor(axes, dtype=spins.dtype, device=spins.device)
