@@ -10,8 +10,8 @@ import yaml
 from ase.data import chemical_symbols
 from torch import nn
 
+from .._config import Configuration
 from ..potentials import (
-    DeepSpinNetwork,
     Potential,
     load_card,
     load_potential,
@@ -71,11 +71,12 @@ def _symbols(numbers: Iterable[int] | None) -> str:
     return ", ".join(chemical_symbols[z] for z in sorted(numbers)) or "none"
 
 
-def _architecture(potential: nn.Module, indent: str) -> list[str]:
+def _architecture(potential: Potential, indent: str) -> list[str]:
     """Return a line per potential, and the configuration of networks."""
     name = type(potential).__name__
-    if isinstance(potential, DeepSpinNetwork):
-        return _section(name, potential.config.to_dict(), indent)
+    for argument in potential.arguments().values():
+        if isinstance(argument, Configuration):
+            return _section(name, argument.to_dict(), indent)
     lines = [f"{indent}{name}({potential.extra_repr()})"]
     for child in potential.children():
         for part in child if isinstance(child, nn.ModuleList) else [child]:

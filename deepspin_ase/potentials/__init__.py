@@ -11,6 +11,7 @@ from .materials import reference
 from .materials._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .networks._config import DeepSpinConfig
 from .networks._deepspin import DeepSpinNetwork
+from .networks._trainable import ARCHITECTURES, Trainable, architecture
 from .radial import (
     BetheSlater,
     CubicCut,
@@ -45,6 +46,7 @@ from .terms._pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from .terms._short_range import Blend, ScreenedNuclear
 
 __all__ = [
+    "ARCHITECTURES",
     "ZBL",
     "BetheSlater",
     "Biquadratic",
@@ -84,8 +86,10 @@ __all__ = [
     "Switched",
     "SymmetryViolations",
     "TimeReversal",
+    "Trainable",
     "UniaxialAnisotropy",
     "Zeeman",
+    "architecture",
     "bismuth_ferrite",
     "choose_backend",
     "dudarev_derlet_fe",

@@ -1,4 +1,4 @@
-"""Training of pseudo-atom networks on labelled structures."""
+"""Training of potentials on labelled structures."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 from typing_extensions import Self
 
 from .._config import Configuration, read_mapping
-from ..potentials.networks._config import DeepSpinConfig
+from ..potentials.networks._trainable import architecture_of, read_architecture
 from ._deepmd_input import from_deepmd_input
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -141,7 +141,10 @@ class TrainingConfig(Configuration):
 
     Attributes
     ----------
-    model : DeepSpinConfig
+    model : Configuration
+        What is trained: in a file, the key ``type`` names the architecture
+        (:data:`deepspin_ase.potentials.ARCHITECTURES`; ``deepspin`` if omitted), and
+        the other keys are those of its configuration.
     baseline : str, optional
         A potential that the network corrects: a model file, or the name of a
         shipped model. The network then starts from zero.
@@ -153,13 +156,28 @@ class TrainingConfig(Configuration):
     training : RunConfig
     """
 
-    model: DeepSpinConfig
+    model: SerializeAsAny[Configuration]
     baseline: str | None = None
     init_model: str | None = None
     data: DataConfig
     learning_rate: LearningRateConfig = LearningRateConfig()
     loss: LossConfig = LossConfig()
     training: RunConfig
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
+        """Build from nested plain data; see :meth:`Configuration.from_dict`."""
+        model = values.get("model")
+        if isinstance(model, Mapping):
+            inside = f"{where}.model" if where else "model"
+            values = {**values, "model": read_architecture(model, where=inside)}
+        return super().from_dict(values, where=where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain data, the inverse of :meth:`from_dict`."""
+        name, _ = architecture_of(self.model)
+        values = super().to_dict()
+        return values | {"model": {"type": name, **values["model"]}}
 
 
 def read_config(path: str | os.PathLike[str]) -> TrainingConfig:

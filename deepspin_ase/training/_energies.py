@@ -1,33 +1,33 @@
-"""What is taken off the labels before a network learns the rest."""
+"""Reference energies of the elements, and baselines subtracted from labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..potentials import DeepSpinNetwork, Potential
+from ..potentials import Potential, Trainable
+from ..system import System
 from ._batch import Batch
 
 
-def composition(network: DeepSpinNetwork, batch: Batch) -> Tensor:
-    """Return how many atoms of each element of the network each structure has.
+def composition(system: System, species: Sequence[int]) -> Tensor:
+    """Return the number of atoms of each species in each structure.
 
     Returns
     -------
-    (B, n_types) float64 tensor
+    (B, len(species)) float64 tensor
     """
-    types = network.types(batch.system)
-    counts = torch.zeros(
-        batch.system.n_systems, len(network.config.type_map), dtype=torch.float64
-    )
-    ones = torch.ones(len(types), dtype=torch.float64)
-    return counts.index_put((batch.system.index.cpu(), types.cpu()), ones, True)
+    counts = torch.zeros(system.n_systems, len(species), dtype=torch.float64)
+    is_one = system.species.cpu()[:, None] == torch.tensor(species)
+    return counts.index_add_(0, system.index.cpu(), is_one.double())
 
 
-def element_energies(network: DeepSpinNetwork, batches: Sequence[Batch]) -> Tensor:
+def fit_element_energies(
+    network: Trainable, batches: Sequence[Batch]
+) -> dict[int, float]:
     """Return the energy per element that the network should not have to learn.
 
     The least-squares solution (of smallest norm where the compositions do not
@@ -35,12 +35,14 @@ def element_energies(network: DeepSpinNetwork, batches: Sequence[Batch]) -> Tens
 
     Returns
     -------
-    (n_types,) float64 tensor, eV
+    dict
+        Energies in eV by atomic number; zeros without labelled energies.
     """
+    species = sorted(network.species)
     labelled = [b for b in batches if bool(torch.isfinite(b.energy).all())]
     if not labelled:
-        return torch.zeros(len(network.config.type_map), dtype=torch.float64)
-    counts = torch.cat([composition(network, b) for b in labelled])
+        return dict.fromkeys(species, 0.0)
+    counts = torch.cat([composition(b.system, species) for b in labelled])
     left = torch.cat(
         [
             b.energy
@@ -50,7 +52,14 @@ def element_energies(network: DeepSpinNetwork, batches: Sequence[Batch]) -> Tens
             for b in labelled
         ]
     )
-    return torch.linalg.lstsq(counts, left[:, None], driver="gelsd").solution[:, 0]
+    solution = torch.linalg.lstsq(counts, left[:, None], driver="gelsd").solution
+    return dict(zip(species, solution[:, 0].tolist(), strict=True))
+
+
+def energy_of_elements(system: System, energies: Mapping[int, float]) -> Tensor:
+    """Return the sum of the element energies of each structure, (B,) float64, eV."""
+    values = torch.tensor(list(energies.values()), dtype=torch.float64)
+    return composition(system, list(energies)) @ values
 
 
 def subtract_baseline(

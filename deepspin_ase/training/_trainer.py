@@ -1,4 +1,4 @@
-"""Training of pseudo-atom networks."""
+"""Gradient training of any trainable potential, with checkpoints and reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -19,7 +19,8 @@ from .._extras import require
 from .._files import atomic_write
 from ..data import LABELS, Dataset
 from ..neighbors import build_pairs
-from ..potentials import DeepSpinNetwork, Potential, Sum, load_potential, save_potential
+from ..potentials import Potential, Sum, Trainable, load_potential, save_potential
+from ..potentials.networks._trainable import architecture_of, trainable_parts
 from ._batch import Batch, collect, load_batches
 from ._checkpoint import (
     deferred_interrupt,
@@ -35,7 +36,7 @@ from ._distributed import (
     mean_over_processes,
     process_group,
 )
-from ._energies import composition, element_energies, subtract_baseline
+from ._energies import energy_of_elements, fit_element_energies, subtract_baseline
 from ._loss import training_loss
 from ._metrics import Comparison, compare
 from ._report import save_figures
@@ -51,7 +52,11 @@ Errors = dict[str, Comparison]
 
 
 class Trainer:
-    """Trains a network on a data set, with everything that goes with it.
+    """Trains a potential on a data set, with everything that goes with it.
+
+    The configuration names the architecture; any
+    :class:`~deepspin_ase.potentials.Trainable` will do, which is called the network
+    here.
 
     Parameters
     ----------
@@ -103,35 +108,40 @@ class Trainer:
         }
         self._fingerprint = fingerprint([training, validation])
         reduced = subtract_baseline(self.frames, baseline)
+        network.element_energies = dict.fromkeys(network.species, 0.0)
         if config.init_model is None:
-            network.fit_statistics((b.system, b.pairs) for b in reduced)
-        network.energy_bias.zero_()
-        if baseline is not None and config.init_model is None:
-            network.silence()
-        self.element_energies = element_energies(network, reduced)
+            self._initialize(network, reduced)
+        self.element_energies = fit_element_energies(network, reduced)
         self._training = self._prepared(network, reduced)
         self._validation = self._prepared(
             network, subtract_baseline(self.validation_frames, baseline)
         )
         self._build(network)
 
-    def _prepared(
-        self, network: DeepSpinNetwork, batches: Sequence[Batch]
-    ) -> list[Batch]:
+    def _initialize(self, network: Trainable, batches: Sequence[Batch]) -> None:
+        """Give a new network what it takes from the data before the first step.
+
+        ``batches`` are single frames in float64 on the CPU, the baseline subtracted.
+        """
+        network.fit_statistics((b.system, b.pairs) for b in batches)
+        if self.baseline is not None:
+            network.start_from_zero()
+
+    def _prepared(self, network: Trainable, batches: Sequence[Batch]) -> list[Batch]:
         """Leave only what the network must learn, in training precision."""
         dtype = getattr(torch, self.config.training.precision)
         return [
             replace(
                 batch,
                 energy=batch.energy
-                - composition(network, batch) @ self.element_energies,
+                - energy_of_elements(batch.system, self.element_energies),
                 # A baseline may reach farther than the network.
                 pairs=build_pairs(batch.system, network.pair_cutoff(batch.system)),
             ).to(self.device, dtype)
             for batch in batches
         ]
 
-    def _build(self, network: DeepSpinNetwork) -> None:
+    def _build(self, network: Trainable) -> None:
         run = self.config.training
         self.network = network.to(self.device, getattr(torch, run.precision))
         self.optimizer = torch.optim.AdamW(
@@ -151,9 +161,9 @@ class Trainer:
     @property
     def potential(self) -> Potential:
         """The potential as trained so far, on the CPU in float64."""
-        network = DeepSpinNetwork(self.config.model)
+        network = _new_network(self.config)
         network.load_state_dict(self._averaged.module.state_dict())
-        network.energy_bias.copy_(self.element_energies)
+        network.element_energies = self.element_energies
         network.requires_grad_(False).eval()
         return network if self.baseline is None else Sum([self.baseline, network])
 
@@ -262,8 +272,7 @@ class Trainer:
 
     def errors(self) -> dict[str, Errors]:
         """Return the present errors on the validation and (some) training frames."""
-        network = self._averaged.module
-        assert isinstance(network, DeepSpinNetwork)
+        network = cast(Potential, self._averaged.module)
         stride = max(1, len(self._training) // N_WATCHED)
         watched = {"training": self._training[::stride]}
         if self._validation:
@@ -346,7 +355,7 @@ class Trainer:
             self.output / "checkpoint.pt", run=self._identity(), device=self.device
         )
         self.step = state["step"]
-        self.element_energies = state["element_energies"].cpu()
+        self.element_energies = state["element_energies"]
         self.network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -369,12 +378,16 @@ def _check_labels(training: Dataset, validation: Dataset) -> None:
             raise ValueError(f"the {kind} data carry none of {', '.join(LABELS)}")
 
 
-def _initial_network(config: TrainingConfig) -> DeepSpinNetwork:
-    network = DeepSpinNetwork(config.model, seed=config.training.seed)
+def _new_network(config: TrainingConfig) -> Trainable:
+    _, architecture = architecture_of(config.model)
+    return architecture(config.model, seed=config.training.seed)
+
+
+def _initial_network(config: TrainingConfig) -> Trainable:
+    network = _new_network(config)
     if config.init_model is None:
         return network
-    start = load_potential(config.init_model)
-    parts = [p for p in start.modules() if isinstance(p, DeepSpinNetwork)]
+    parts = trainable_parts(load_potential(config.init_model))
     if len(parts) != 1 or parts[0].config != config.model:
         raise ValueError(
             f"init_model {config.init_model} is not a network of the architecture "

@@ -330,7 +330,7 @@ def test_statistics_normalise_the_environment() -> None:
 
 def test_silenced_network_returns_its_bias() -> None:
     net = model()
-    net.silence()
+    net.start_from_zero()
     found = net.evaluate(System.from_atoms(structure()))
     torch.testing.assert_close(
         found.energies, torch.tensor([-1.0, 0.5, 2.0, 2.0], dtype=torch.float64)

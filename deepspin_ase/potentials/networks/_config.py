@@ -138,7 +138,6 @@ class FittingConfig(Configuration):
     _activation = field_validator("activation_function")(_known_activation)
 
 
-@register
 class DeepSpinConfig(Configuration):
     """Everything that defines a pseudo-atom network except its weights.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from ase.data import atomic_numbers
@@ -14,12 +14,12 @@ from ...kernels import cpu as fused
 from ...kernels import cuda as fused_cuda
 from ...neighbors import PairList, build_pairs
 from ...system import System
-from .._base import Potential, Prediction
-from .._registry import register
+from .._base import Prediction
 from ._config import DeepSpinConfig
 from ._environment import Environment
 from ._layers import ResidualNetwork
 from ._neighborhood import Derivatives, Group, Sites, group_sites
+from ._trainable import Trainable, architecture
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ QUIET = 0.05
 STD_FLOOR = 0.01
 
 
-@register
-class DeepSpinNetwork(Potential):
+@architecture("deepspin")
+class DeepSpinNetwork(Trainable):
     """Deep potential with pseudo-atoms that carry the moments' directions.
 
     Each magnetic atom i has a pseudo-atom at R_i + s m_i (s: virtual_scale).
@@ -73,6 +73,9 @@ class DeepSpinNetwork(Potential):
         embedding and fitting in float32. See :func:`choose_backend` for both.
     """
 
+    config_class: ClassVar[type[DeepSpinConfig]] = DeepSpinConfig
+    config: DeepSpinConfig
+
     backend: str = "fused"
     mixed: bool = False
 
@@ -83,8 +86,7 @@ class DeepSpinNetwork(Potential):
     _scale: Tensor
 
     def __init__(self, config: DeepSpinConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         numbers = [atomic_numbers[symbol] for symbol in config.type_map]
         n_types = len(numbers)
         self.species = frozenset(numbers)
@@ -142,10 +144,6 @@ class DeepSpinNetwork(Potential):
             )
             for _ in range(n_types)
         )
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the configuration; the weights make the seed irrelevant."""
-        return {"config": self.config}
 
     @property
     def slots(self) -> list[int]:
@@ -345,8 +343,19 @@ class DeepSpinNetwork(Potential):
         energy = self.fittings[centre_type](features)[:, 0]
         return energy + self.energy_bias[centre_type]
 
+    @property
+    def element_energies(self) -> dict[int, float]:
+        """Energy bias of every element, eV, by atomic number."""
+        numbers = [atomic_numbers[symbol] for symbol in self.config.type_map]
+        return dict(zip(numbers, self.energy_bias.tolist(), strict=True))
+
+    @element_energies.setter
+    def element_energies(self, energies: Mapping[int, float]) -> None:
+        values = [energies[atomic_numbers[s]] for s in self.config.type_map]
+        self.energy_bias.copy_(torch.tensor(values, dtype=torch.float64))
+
     @torch.no_grad()
-    def silence(self) -> None:
+    def start_from_zero(self) -> None:
         """Make the network return its energy bias: a start for small corrections."""
         for fitting in self.fittings:
             for parameter in list(fitting.children())[-1].parameters():
