@@ -339,6 +339,22 @@ def test_command_line_help(capsys):
         assert f"usage: deepspin {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_commands_are_imported_where_asked_for(option):
+    script = f"""
+import sys
+from deepspin_ase.cli import main
+try:
+    main([{option!r}])
+except SystemExit:
+    sys.exit(" ".join({{"numpy", "ase", "torch"}} & {{*sys.modules}}))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout
+    assert not done.stderr.strip()
+
+
 def test_module_runs_as_the_command():
     done = subprocess.run(
         [sys.executable, "-m", "deepspin_ase", "--version"],

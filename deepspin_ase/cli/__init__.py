@@ -6,47 +6,31 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from .._version import __version__
-from . import (
-    _convert as convert,
-)
-from . import (
-    _data as data,
-)
-from . import (
-    _demo as demo,
-)
-from . import (
-    _info as info,
-)
-from . import (
-    _md as md,
-)
-from . import (
-    _neb as neb,
-)
-from . import (
-    _relax as relax,
-)
-from . import (
-    _test as test,
-)
-from . import (
-    _train as train,
-)
-from . import (
-    _view as view,
-)
 
-#: Modules of the subcommands; each has ``add_parser(subparsers)``, which sets
-#: ``run``, a function of the parsed arguments.
-COMMANDS = (demo, data, train, test, relax, md, neb, view, info, convert)
+#: Subcommands. The module of each has ``configure(parser)``, which adds arguments and
+#: sets ``run``, a function of what was parsed. It is imported where it is asked for,
+#: since what commands compute with takes seconds to import.
+COMMANDS = {
+    "demo": "see the shipped NiO model at work",
+    "data": "look into labelled data, convert them",
+    "train": "train a network",
+    "test": "compare a model with labelled data",
+    "relax": "relax atoms, spins and cell together",
+    "md": "run spin-lattice dynamics",
+    "neb": "find the path and the barrier between two structures",
+    "view": "moments as arrows in a web page",
+    "info": "what a model is",
+    "convert": "models from and to DeePMD-kit",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepspin`` and return its exit code: 0, 2 on bad input, 130 if stopped."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(given).parse_args(given)
     logging.basicConfig(format="deepspin: %(levelname)s: %(message)s")
     try:
         arguments.run(arguments)
@@ -59,12 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser, with the arguments of the command that is asked for."""
     parser = argparse.ArgumentParser(
         prog="deepspin", description="DeepSPIN potentials of atoms and spins in ASE."
     )
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = subparsers.add_parser(name, help=summary)
+        if name == asked:
+            import_module(f"{__name__}._{name}").configure(command)
     return parser

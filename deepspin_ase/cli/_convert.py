@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..potentials import load_card, load_potential, save_potential
 from ..potentials.deepmd import SUFFIXES, write_deepmd
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    """Add ``convert``."""
-    parser = subparsers.add_parser(
-        "convert",
-        help="models from and to DeePMD-kit",
-        description="Convert a model between model.pt and DeePMD-kit. "
-        "'dp convert-backend model.yaml model.pth' makes the model for LAMMPS.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Convert a model between model.pt and DeePMD-kit. "
+        "'dp convert-backend model.yaml model.pth' makes the model for LAMMPS."
     )
     parser.add_argument(
         "input",

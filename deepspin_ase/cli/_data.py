@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from ..data import (
     FORMATS,
@@ -15,13 +14,9 @@ from ..data import (
     write_dataset,
 )
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    """Add ``data info`` and ``data convert``."""
-    parser = subparsers.add_parser("data", help="look into labelled data, convert them")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions ``info`` and ``convert``."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     info = actions.add_parser("info", help="contents, ranges and problems of data")

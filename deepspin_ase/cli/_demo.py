@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -30,13 +30,11 @@ LATTICE, MOMENT = 4.2166, 1.277
 ROTATIONS = {"R_in": (1, 1, 1), "R_out": (1, -1, 0)}
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="see the shipped NiO model at work",
-        description="Energies, forces and torques of canted NiO, relaxation of its "
-        "spins, and its energy surface.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Energies, forces and torques of canted NiO, relaxation of its "
+        "spins, and its energy surface."
     )
     parser.add_argument(
         "-o",

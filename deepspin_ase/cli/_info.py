@@ -19,13 +19,11 @@ from ..potentials import (
 )
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "info",
-        help="what a model is",
-        description="Kind, architecture and card of a model; without a model, the "
-        "models that come with the package.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Kind, architecture and card of a model; without a model, the "
+        "models that come with the package."
     )
     parser.add_argument("model", nargs="?", help="model file, or name of a shipped one")
     parser.set_defaults(run=_run)

@@ -27,15 +27,13 @@ from ..io import read_structure
 _MAY_CHANGE = {"steps", "resume", "output"}
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "md",
-        help="run spin-lattice dynamics",
-        description="Run dynamics of atoms and spins, or Monte Carlo, by a "
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Run dynamics of atoms and spins, or Monte Carlo, by a "
         "configuration file. A run that was stopped at any moment continues with "
         "--resume as if it had not been; a finished one, too, after its 'steps' were "
-        "raised.",
+        "raised."
     )
     parser.add_argument("config", type=Path, help="configuration file (YAML)")
     parser.add_argument(

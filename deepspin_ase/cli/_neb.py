@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,15 +20,13 @@ from ..spins import get_spins
 _SAME = 1e-6
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "neb",
-        help="find the path and the barrier between two structures",
-        description="Minimum energy path of atoms and spins, and of the cell on "
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Minimum energy path of atoms and spins, and of the cell on "
         "request, by a nudged elastic band. A band that was stopped, or "
         "is not converged, is resumed where its output file exists. The energies along "
-        "the path are drawn next to it (.png), their numbers kept (.npz).",
+        "the path are drawn next to it (.png), their numbers kept (.npz)."
     )
     parser.add_argument("initial", type=Path, help="a minimum, with moments (extxyz)")
     parser.add_argument("final", type=Path, help="another one: the same atoms")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
@@ -16,13 +15,11 @@ from ..orders import antiferromagnetic, collinear
 from ..spins import set_spins
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "relax",
-        help="relax atoms, spins and cell together",
-        description="Relax positions and directions of moments together, on request "
-        "the cell and the lengths of the moments, too.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Relax positions and directions of moments together, on request "
+        "the cell and the lengths of the moments, too."
     )
     parser.add_argument("structure", type=Path, help="extxyz, or any file ASE reads")
     parser.add_argument(

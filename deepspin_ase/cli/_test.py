@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,11 @@ from ..potentials import SymmetryViolations, load_potential, symmetry_violations
 from ..training import UNITS, Comparison, collect, compare, load_batches, plot_parity
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "test",
-        help="compare a model with labelled data",
-        description="Errors of a model on labelled data, and how far it violates "
-        "time reversal and global spin rotation.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Errors of a model on labelled data, and how far it violates "
+        "time reversal and global spin rotation."
     )
     parser.add_argument("model", help="model file, or name of a shipped model")
     parser.add_argument("data", nargs="+", help="extxyz file or DeePMD folder")

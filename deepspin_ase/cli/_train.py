@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from typing import Any
 
 from ..data import Dataset, read_dataset
 from ..potentials import load_potential
 from ..training import Trainer, read_config
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a network",
-        description="Train a network. Several processes or GPUs: "
-        "torchrun --nproc-per-node 2 -m deepspin_ase train config.yaml",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Train a network. Several processes or GPUs: "
+        "torchrun --nproc-per-node 2 -m deepspin_ase train config.yaml"
     )
     parser.add_argument("config", help="training file (YAML), or DeePMD-kit input.json")
     parser.add_argument("-o", "--output", default="training", help="folder to write to")

@@ -7,20 +7,17 @@ import webbrowser
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from .._files import atomic_write
 from ..analysis._trajectories import frames_of
 from ..analysis.view import plot_spins, write_html, write_ovito
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "view",
-        help="moments as arrows in a web page",
-        description="Write a web page that shows atoms and moments in three "
-        "dimensions, with a slider for trajectories. It works offline.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Write a web page that shows atoms and moments in three "
+        "dimensions, with a slider for trajectories. It works offline."
     )
     parser.add_argument("trajectory", type=Path, help="extxyz, HDF5, or any of ASE's")
     parser.add_argument(
