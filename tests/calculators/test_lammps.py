@@ -375,6 +375,7 @@ def test_files_of_lammps_are_read(tmp_path: Path) -> None:
         ("2 atoms", "3 atoms", "3 atoms are announced, 2 are there"),
         ("2 atoms\n", "", "no number of atoms"),
         ("2 2 1 2 3", "2 2 1 2 x", "could not convert"),
+        ("1 1 0.5 0 0 -nan", "2 1 0.5 0 0 -nan", "repeats the atom-ID 2"),
         ("0.6 0 0.8 2", "0 0 0 2", "moment of atom 1 is not finite"),
     ],
 )
@@ -388,6 +389,29 @@ def test_damaged_files_are_named(
         return
     with pytest.raises(ValueError, match=message):
         read_lammps_data(path)
+
+
+@pytest.mark.parametrize("images", ["", " 0 0 0"])
+def test_order_of_columns_before_2020(
+    images: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Moments were zeros, and positions those of other columns."""
+    path = tmp_path / "data"
+    atoms = nickel_oxide()
+    write_lammps_data(path, atoms)
+    expected = read_lammps_data(path)
+    assert not caplog.records
+    lines = path.read_text().splitlines()
+    start = lines.index("Atoms # spin") + 2
+    for k in range(start, start + len(atoms)):
+        number, kind, x, y, z, *direction, length = lines[k].split()
+        old = [number, kind, length, x, y, z, *direction]
+        lines[k] = " ".join(old) + images
+    path.write_text("\n".join(lines))
+    found = read_lammps_data(path)
+    np.testing.assert_array_equal(get_spins(found), get_spins(expected))
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    assert "before 2020" in caplog.text
 
 
 def test_what_data_files_cannot_hold_is_refused(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 Columns of the section ``Atoms`` are those of LAMMPS' manual (read_data):
 atom-ID atom-type x y z spx spy spz sp, with a unit vector and its length in mu_B.
+Files from before 2020 have atom-ID atom-type sp x y z spx spy spz.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,8 +25,13 @@ from ..._files import atomic_write
 from ...spins import get_spins, set_spins
 from ._box import LammpsBox
 
+logger = logging.getLogger(__name__)
+
 _SECTION = re.compile(r"[A-Z][A-Za-z ]*$")
 _PLAIN_COLUMNS, _SPIN_COLUMNS, _IMAGE_COLUMNS = 5, 4, 3
+
+#: Deviation of a direction's length from one: LAMMPS writes at least six digits.
+_UNIT = 1e-4
 
 
 def write_lammps_data(
@@ -124,6 +131,11 @@ def read_lammps_data(
         If there is no such file.
     ValueError
         If it is of another atom style, damaged, or its elements are unclear.
+
+    Notes
+    -----
+    The order of the columns is recognised by where the unit vectors stand; a file
+    in the order from before 2020 is logged as a warning.
     """
     lines = Path(path).read_text().splitlines()
     try:
@@ -209,7 +221,7 @@ def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
     style = lines[body.start - 1].partition("#")[2].strip()
     if style not in ("", "spin"):
         raise ValueError(f"its atom_style is {style}")
-    rows, rest = [], {}
+    rows: dict[int, list[str]] = {}
     for k in body:
         words = _words(lines[k])
         if not words:
@@ -221,15 +233,41 @@ def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
                 f"line {k + 1} has {len(words)} columns; expected atom-ID atom-type "
                 "x y z spx spy spz sp, and three image flags or none"
             )
-        rows.append(" ".join(words[:_PLAIN_COLUMNS]))
-        rest[int(words[0])] = [float(word) for word in words[_PLAIN_COLUMNS:]]
+        if int(words[0]) in rows:
+            raise ValueError(f"line {k + 1} repeats the atom-ID {words[0]}")
+        rows[int(words[0])] = words
     counts = [words[0] for words in map(_words, lines) if words[1:] == ["atoms"]]
     if counts != [str(len(rows))]:
         said = counts[0] if counts else "no number of"
         raise ValueError(f"{said} atoms are announced, {len(rows)} are there")
+    values = np.array([[float(w) for w in rows[k][2:]] for k in sorted(rows)])
+    if _is_old_order(values):
+        logger.warning(
+            "the columns are in LAMMPS' order from before 2020, sp x y z spx spy spz"
+        )
+        values[:, :7] = np.roll(values[:, :7], -1, axis=1)
+    plain = [
+        f"{k} {rows[k][1]} {_numbers(row[:3])}"
+        for k, row in zip(sorted(rows), values, strict=True)
+    ]
     before, after = lines[: body.start - 1], lines[body.stop :]
-    text = "\n".join([*before, "Atoms # atomic", "", *rows, "", *after, ""])
-    return text, np.array([rest[k] for k in sorted(rest)])
+    text = "\n".join([*before, "Atoms # atomic", "", *plain, "", *after, ""])
+    return text, values[:, 3:]
+
+
+def _is_old_order(values: np.ndarray) -> bool:
+    """Return whether rows of seven numbers and image flags are sp x y z spx spy spz.
+
+    They are where the last three numbers of all atoms are unit vectors, and those
+    before the last are not.
+    """
+
+    def are_directions(vectors: np.ndarray, lengths: np.ndarray) -> bool:
+        found = np.linalg.norm(vectors[lengths != 0.0], axis=1)
+        return bool(len(found)) and bool((np.abs(found - 1.0) < _UNIT).all())
+
+    present = are_directions(values[:, 3:6], values[:, 6])
+    return not present and are_directions(values[:, 4:7], values[:, 0])
 
 
 def _moments(polar: np.ndarray) -> np.ndarray:
