@@ -10,7 +10,7 @@ from ...system import System
 from ..drivers._driver import SpinLatticeDynamics
 from ..integrators._precession import Precession
 from ..integrators._rotations import with_lengths
-from ..integrators._schemes import Scheme
+from ..integrators._schemes import SchemeState
 
 
 class SpinBath:
@@ -23,7 +23,7 @@ class SpinBath:
         alpha.
     temperature_K : (B,) array
     g_factor : float
-    scheme : Scheme
+    scheme : SchemeState
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class SpinBath:
         damping: np.ndarray,
         temperature_K: np.ndarray,
         g_factor: float,
-        scheme: Scheme,
+        scheme: SchemeState,
     ) -> None:
         self.driver = driver
         self.precession = Precession(
@@ -79,5 +79,5 @@ class SpinBath:
             driver.warn_of_large_turns(self.precession.rate(spins, field) * free)
             return self.precession.rate(spins, field + noise) * free
 
-        spins, _ = self.scheme(system.spins, evaluate, rate, dt, start)
+        spins, _ = self.scheme.step(system.spins, evaluate, rate, dt, start)
         return with_lengths(spins, driver.lengths)

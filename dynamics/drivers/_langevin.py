@@ -11,7 +11,7 @@ from ...units import G_FACTOR
 from .._replicas import PerReplica, per_replica
 from ..baths._lattice_bath import LatticeBath
 from ..baths._spin_bath import SpinBath
-from ..integrators._schemes import Scheme, SemiImplicitB, as_scheme
+from ..integrators._schemes import Scheme, SchemeState, SemiImplicitB, as_scheme
 from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
 
@@ -62,7 +62,7 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         spin_integrator: str | Scheme = SemiImplicitB.name,
         **kwargs: Any,
     ) -> None:
-        self.scheme = as_scheme(spin_integrator)
+        self.scheme = SchemeState(as_scheme(spin_integrator))
         self.g_factor = g_factor
         super().__init__(atoms, timestep, **kwargs)
         self.set_temperature(temperature_K, spin_temperature_K)
@@ -121,12 +121,12 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
     def extra_state(self) -> dict[str, Any]:
         """Return the memory of the spin integrator and the temperatures."""
         return {
-            "scheme": self.scheme.state(),
+            "scheme": self.scheme.state_dict(),
             "temperature_K": self.temperature_K.tolist(),
             "spin_temperature_K": self.spin_temperature_K.tolist(),
         }
 
     def restore_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`extra_state` returned."""
-        self.scheme.restore(state["scheme"])
+        self.scheme.load_state_dict(state["scheme"])
         self.set_temperature(state["temperature_K"], state["spin_temperature_K"])

@@ -16,7 +16,13 @@ from .._replicas import PerReplica, per_replica
 from ..baths._barostat import Barostat, target_stress
 from ..baths._nose_hoover import NoseHooverChain
 from ..baths._spin_bath import SpinBath
-from ..integrators._schemes import Midpoint, Scheme, SemiImplicitB, as_scheme
+from ..integrators._schemes import (
+    Midpoint,
+    Scheme,
+    SchemeState,
+    SemiImplicitB,
+    as_scheme,
+)
 from ..observables import kinetic_energy
 from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
@@ -105,7 +111,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         zero_momentum: bool = True,
         **kwargs: Any,
     ) -> None:
-        self._scheme: Scheme | None = None
+        self._scheme: SchemeState | None = None
         super().__init__(atoms, timestep, zero_momentum=zero_momentum, **kwargs)
         count = self.n_replicas
         require_free_cells(self)
@@ -117,7 +123,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         if spin_integrator is None:
             damped = bool(self._damping.any())
             spin_integrator = SemiImplicitB.name if damped else Midpoint.name
-        self._scheme = as_scheme(spin_integrator)
+        self._scheme = SchemeState(as_scheme(spin_integrator))
         self._g_factor = g_factor
         self.set_temperature(temperature_K, spin_temperature_K)
 
@@ -230,7 +236,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         """Return the state of the baths and the temperatures."""
         assert self._scheme is not None
         return {
-            "scheme": self._scheme.state(),
+            "scheme": self._scheme.state_dict(),
             "chain": self.chain.state(),
             "barostat": self.barostat.state(),
             "temperature_K": self.temperature_K.tolist(),
@@ -240,7 +246,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
     def restore_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`extra_state` returned."""
         assert self._scheme is not None
-        self._scheme.restore(state["scheme"])
+        self._scheme.load_state_dict(state["scheme"])
         self.set_temperature(state["temperature_K"], state["spin_temperature_K"])
         self.chain.restore(state["chain"])
         self.barostat.restore(state["barostat"])

@@ -12,7 +12,7 @@ from ...system import System
 from ...units import G_FACTOR
 from ..integrators._precession import Precession
 from ..integrators._rotations import with_lengths
-from ..integrators._schemes import Midpoint, Scheme, as_scheme
+from ..integrators._schemes import Midpoint, Scheme, SchemeState, as_scheme
 from ..observables import kinetic_energy
 from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
@@ -57,7 +57,7 @@ class SpinLatticeNVE(SpinLatticeDynamics):
         spin_integrator: str | Scheme = Midpoint.name,
         **kwargs: Any,
     ) -> None:
-        self.scheme = as_scheme(spin_integrator)
+        self.scheme = SchemeState(as_scheme(spin_integrator))
         self.precession = Precession(g_factor=g_factor)
         super().__init__(atoms, timestep, **kwargs)
 
@@ -85,7 +85,7 @@ class SpinLatticeNVE(SpinLatticeDynamics):
             assert found.magnetic_forces is not None
             return found.magnetic_forces, found.forces
 
-        spins, forces = self.scheme(system.spins, evaluate, self._rate, half)
+        spins, forces = self.scheme.step(system.spins, evaluate, self._rate, half)
         assert forces is not None
         forces = self.constraints.forces(system, forces)
         momenta = self.constraints.momenta(system, momenta + half * forces)
@@ -106,8 +106,8 @@ class SpinLatticeNVE(SpinLatticeDynamics):
 
     def extra_state(self) -> dict[str, Any]:
         """Return the memory of the spin integrator."""
-        return {"scheme": self.scheme.state()}
+        return {"scheme": self.scheme.state_dict()}
 
     def restore_extra_state(self, state: dict[str, Any]) -> None:
         """Take up the memory of the spin integrator."""
-        self.scheme.restore(state["scheme"])
+        self.scheme.load_state_dict(state["scheme"])

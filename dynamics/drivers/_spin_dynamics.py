@@ -11,7 +11,13 @@ from torch import Tensor
 from ...units import G_FACTOR
 from .._replicas import PerReplica, per_replica
 from ..baths._spin_bath import SpinBath
-from ..integrators._schemes import Midpoint, Scheme, SemiImplicitB, as_scheme
+from ..integrators._schemes import (
+    Midpoint,
+    Scheme,
+    SchemeState,
+    SemiImplicitB,
+    as_scheme,
+)
 from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
 
@@ -51,7 +57,7 @@ class SpinDynamics(SpinLatticeDynamics):
         spin_integrator: str | Scheme | None = None,
         **kwargs: Any,
     ) -> None:
-        self.scheme: Scheme | None = None
+        self.scheme: SchemeState | None = None
         super().__init__(atoms, timestep, **kwargs)
         self._damping = per_replica("damping", damping, self.n_replicas)
         self.temperature_K = per_replica(
@@ -60,7 +66,7 @@ class SpinDynamics(SpinLatticeDynamics):
         noisy = bool((self._damping * self.temperature_K).any())
         if spin_integrator is None:
             spin_integrator = SemiImplicitB.name if noisy else Midpoint.name
-        self.scheme = as_scheme(spin_integrator)
+        self.scheme = SchemeState(as_scheme(spin_integrator))
         self.g_factor = g_factor
         self._prepare()
 
@@ -96,9 +102,9 @@ class SpinDynamics(SpinLatticeDynamics):
     def extra_state(self) -> dict[str, Any]:
         """Return the memory of the spin integrator."""
         assert self.scheme is not None
-        return {"scheme": self.scheme.state()}
+        return {"scheme": self.scheme.state_dict()}
 
     def restore_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`extra_state` returned."""
         assert self.scheme is not None
-        self.scheme.restore(state["scheme"])
+        self.scheme.load_state_dict(state["scheme"])

@@ -15,7 +15,7 @@ from ..baths._electrons import Electrons, HeatCapacity
 from ..baths._lattice_bath import LatticeBath
 from ..baths._pulse import LaserPulse
 from ..baths._spin_bath import SpinBath
-from ..integrators._schemes import Scheme, SemiImplicitB, as_scheme
+from ..integrators._schemes import Scheme, SchemeState, SemiImplicitB, as_scheme
 from ..observables import kinetic_energy
 from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
@@ -99,7 +99,7 @@ class ThreeTemperature(SpinLatticeDynamics):
         spin_integrator: str | Scheme = SemiImplicitB.name,
         **kwargs: Any,
     ) -> None:
-        self.scheme = as_scheme(spin_integrator)
+        self.scheme = SchemeState(as_scheme(spin_integrator))
         self.g_factor = g_factor
         super().__init__(atoms, timestep, **kwargs)
         count = self.n_replicas
@@ -221,13 +221,13 @@ class ThreeTemperature(SpinLatticeDynamics):
     def extra_state(self) -> dict[str, Any]:
         """Return the energies of the bookkeeping and the spin integrator's memory."""
         return {
-            "scheme": self.scheme.state(),
+            "scheme": self.scheme.state_dict(),
             "electron_energy": self.electron_energy,
             "absorbed_energy": self.absorbed_energy,
         }
 
     def restore_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`extra_state` returned."""
-        self.scheme.restore(state["scheme"])
+        self.scheme.load_state_dict(state["scheme"])
         self.electron_energy = state["electron_energy"]
         self.absorbed_energy = state["absorbed_energy"]

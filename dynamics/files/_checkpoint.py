@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from ...calculators._deepspin import DeepSpinCalculator
 from ...constraints import FixSpins
 from ...potentials import Prediction
 from ...potentials._files import from_plain_data, plain_data
-from ..integrators._schemes import Midpoint, Scheme, as_scheme
+from ..integrators._schemes import Scheme, as_scheme
 from ._writers import Writer
 
 if TYPE_CHECKING:
@@ -142,14 +142,8 @@ _LOST = _Lost()
 
 def _plain(value: Any) -> Any:
     """Return an argument as plain data."""
-    if isinstance(value, Midpoint):
-        return {
-            "scheme": value.name,
-            "tolerance": value.tolerance,
-            "max_calls": value.max_calls,
-        }
     if isinstance(value, Scheme):
-        return {"scheme": value.name}
+        return {"scheme": value.name, "settings": asdict(value)}
     if isinstance(value, np.random.Generator):
         return None  # its state lives on in the driver's own generator
     if callable(value):
@@ -173,9 +167,7 @@ def _live(value: Any) -> Any:
         return _LOST
     if "mapping" in value:
         return {k: _live(v) for k, v in value["mapping"].items()}
-    if value["scheme"] == Midpoint.name:
-        return Midpoint(value["tolerance"], value["max_calls"])
-    return as_scheme(value["scheme"])
+    return as_scheme(value["scheme"], **value["settings"])
 
 
 def _pack(image: Atoms) -> dict[str, Any]:

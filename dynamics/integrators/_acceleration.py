@@ -1,22 +1,28 @@
-"""Faster fixed points: extrapolation in time and secants that outlive a step."""
+"""Accelerated fixed-point iteration: linear prediction and Anderson mixing.
+
+The memory of both, and of the stopping criterion, is kept across time steps.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb
 from typing import Any
 
 import torch
 from torch import Tensor
 
-#: Secants kept.
+#: Secants kept. More of them slow down the eigenvalue problem of every call, and old
+#: ones describe a response that the model no longer has.
 MEMORY = 40
 
-#: Directions weaker than this, relative to the strongest, are not trusted.
+#: Eigenvalues of the secants' Gram matrix below this, relative to the largest, are its
+#: round-off: the matrix holds squares, so half of the digits are left.
 FLOOR = 1e-12
 
 
 def extrapolate(values: list[Tensor]) -> Tensor:
-    """Continue equidistant ``values`` by the polynomial through all of them."""
+    """Extrapolate equidistant ``values`` by the polynomial through all of them."""
     order = len(values)
     return sum(
         ((-1) ** k * comb(order, k + 1) * values[-1 - k] for k in range(1, order)),
@@ -25,14 +31,19 @@ def extrapolate(values: list[Tensor]) -> Tensor:
 
 
 class LinearPrediction:
-    """Continues a sequence of tensors as the sum of few oscillations that it is.
+    """Linear prediction of a sequence that is a sum of a few oscillations.
 
-    x_n = sum_k a_k x_{n-k}, one coefficient for all components, which least squares
-    takes from the sequence so far (J. Makhoul, Proc. IEEE 63, 561 (1975),
+    x_n = sum_k a_k x_{n-k}, with one coefficient for all components from a least
+    squares fit to the sequence so far (J. Makhoul, Proc. IEEE 63, 561 (1975),
     doi:10.1109/PROC.1975.9792). Where all frequencies are well below the sampling
     rate, as for spins that a time step resolves, the error falls with the order
     faster than that of a polynomial, and noise is not amplified. Polynomials serve
     until the sequence is long enough.
+
+    Parameters
+    ----------
+    values : sequence of tensors
+        The sequence so far.
     """
 
     #: Number of coefficients.
@@ -47,25 +58,30 @@ class LinearPrediction:
     #: Singular values below this, relative to the largest, are round-off.
     FLOOR = 1e-13
 
-    def __init__(self) -> None:
-        self._values: list[Tensor] = []
+    def __init__(self, values: Sequence[Tensor] = ()) -> None:
+        self._values = list(values)
 
     def __len__(self) -> int:
-        """Return how many tensors there are."""
+        """Return the number of tensors."""
         return len(self._values)
 
+    @property
+    def values(self) -> list[Tensor]:
+        """The tensors that later predictions need."""
+        return list(self._values)
+
     def append(self, value: Tensor) -> None:
-        """Take up the next tensor; all have one shape."""
+        """Append the next tensor; all have the same shape."""
         kept = self.ORDER + self._windows(value)
         self._values = [*self._values, value][-kept:]
 
     def _windows(self, value: Tensor) -> int:
-        """Return how many tensors are fitted, each from the ORDER before it."""
+        """Return the number of fitted tensors, each from the ORDER before it."""
         windows = -(-self.EQUATIONS * self.ORDER // max(value.numel(), 1))
         return min(windows, self.ORDER)
 
     def next(self) -> Tensor:
-        """Return where the sequence goes."""
+        """Return the predicted next tensor."""
         windows = self._windows(self._values[-1])
         if len(self._values) < self.ORDER + windows:
             return extrapolate(self._values[-self.FIRST_ORDER :])
@@ -81,33 +97,45 @@ class LinearPrediction:
         coefficients = v.T @ (inverse * projected)
         return (coefficients @ rows[-self.ORDER :]).view_as(self._values[-1])
 
-    def state(self) -> list[Tensor]:
-        """Return what a restart needs."""
-        return list(self._values)
 
-    def restore(self, state: list[Tensor]) -> None:
-        """Take up what :meth:`state` returned."""
-        self._values = list(state)
+class AndersonMixing:
+    """Anderson mixing for x -> x + f(x), whose secants carry over to later problems.
 
+    D. G. Anderson, J. ACM 12, 547 (1965), doi:10.1145/321296.321305. Works where the
+    response of f to x changes slowly from one problem to the next, as in a sequence
+    of time steps. Another result of the evaluation, g(x), is carried to the new x by
+    the same secants.
 
-class SecantMemory:
-    """Anderson acceleration of x -> x + f(x), whose secants carry over to later calls.
-
-    Works where the response of f to x changes slowly from one problem to the next,
-    as in a sequence of time steps. What else an evaluation gives, g(x), is brought
-    to the new x by the same secants.
+    Parameters
+    ----------
+    changes, residual_changes, other_changes : sequences of tensors
+        Secants of earlier problems: differences of x, f and g.
     """
 
-    def __init__(self) -> None:
-        self._changes: list[Tensor] = []
-        self._gains: list[Tensor] = []
-        self._others: list[Tensor] = []
+    def __init__(
+        self,
+        changes: Sequence[Tensor] = (),
+        residual_changes: Sequence[Tensor] = (),
+        other_changes: Sequence[Tensor] = (),
+    ) -> None:
+        self._changes = list(changes)
+        self._residual_changes = list(residual_changes)
+        self._other_changes = list(other_changes)
         self._last: tuple[Tensor, Tensor, Tensor | None] | None = None
+
+    @property
+    def secants(self) -> dict[str, list[Tensor]]:
+        """The arguments that continue the mixing in another problem."""
+        return {
+            "changes": list(self._changes),
+            "residual_changes": list(self._residual_changes),
+            "other_changes": list(self._other_changes),
+        }
 
     def next(
         self, x: Tensor, residual: Tensor, other: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return where to try next, and what g should be there.
+        """Return the next x, and the g expected there.
 
         Parameters
         ----------
@@ -116,11 +144,11 @@ class SecantMemory:
         other : tensor, optional
             g(x), of any shape.
         """
-        self.learn(x, residual, other)
+        self._add_secant(x, residual, other)
         self._last = (x, residual, other)
-        if not self._gains:
+        if not self._residual_changes:
             return x + residual, other
-        gains = torch.stack([g.flatten() for g in self._gains])
+        gains = torch.stack([g.flatten() for g in self._residual_changes])
         changes = torch.stack([c.flatten() for c in self._changes])
         values, vectors = torch.linalg.eigh(gains @ gains.T)
         trusted = values > FLOOR * values[-1]
@@ -129,16 +157,16 @@ class SecantMemory:
         mix = vectors @ (weights * (vectors.T @ (gains @ flat)))
         step = flat - (changes + gains).T @ mix
         if other is not None:
-            others = torch.stack([o.flatten() for o in self._others])
+            others = torch.stack([o.flatten() for o in self._other_changes])
             other = other - (others.T @ mix).view_as(other)
         return x + step.view_as(x), other
 
-    def end_step(self) -> None:
-        """Go on to another problem."""
+    def skip_secant(self) -> None:
+        """Take no secant between the last evaluation and the next."""
         self._last = None
 
-    def learn(self, x: Tensor, residual: Tensor, other: Tensor | None = None) -> None:
-        """Keep how f and g changed since the last evaluation of this problem."""
+    def _add_secant(self, x: Tensor, residual: Tensor, other: Tensor | None) -> None:
+        """Keep the differences to the last evaluation of this problem."""
         if self._last is None:
             return
         change, gain = x - self._last[0], residual - self._last[1]
@@ -146,46 +174,37 @@ class SecantMemory:
         size = torch.linalg.vector_norm(gain)
         size = torch.where(size > 0.0, size, 1.0)
         self._changes = [*self._changes, change / size][-MEMORY:]
-        self._gains = [*self._gains, gain / size][-MEMORY:]
+        self._residual_changes = [*self._residual_changes, gain / size][-MEMORY:]
         if other is not None and self._last[2] is not None:
             moved = (other - self._last[2]) / size
-            self._others = [*self._others, moved][-MEMORY:]
-
-    def state(self) -> dict[str, Any]:
-        """Return what a restart needs."""
-        return {
-            "changes": list(self._changes),
-            "gains": list(self._gains),
-            "others": list(self._others),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
-        self._changes = list(state["changes"])
-        self._gains = list(state["gains"])
-        self._others = list(state["others"])
-        self._last = None
+            self._other_changes = [*self._other_changes, moved][-MEMORY:]
 
 
-class Control:
-    """Tells which correction of an iteration is the last that is needed.
+class StoppingCriterion:
+    """Stopping criterion of a fixed-point iteration.
 
-    A correction leaves an error of its own size times ``gain``, the largest ratio of
-    consecutive corrections of late. That is checked now and then by one more.
+    A correction leaves an error of its own size times ``contraction``, the largest
+    ratio of recent consecutive corrections. Every tenth problem that would end with
+    its first correction makes a second one to measure the ratio.
 
     Parameters
     ----------
     tolerance : float
-        Of the error that is left.
+        Of the remaining error.
+    contraction, round_off : float
+        Measured in earlier problems: the ratio, and the largest correction that was
+        round-off.
+    unchecked : int
+        Problems since the ratio was measured.
     """
 
-    #: By how much errors must be expected to be smaller than the tolerance.
+    #: Factor by which the expected error must be smaller than the tolerance.
     SAFETY = 10.0
 
-    #: How fast a bad gain is forgotten.
+    #: Decay per measurement of a large ratio.
     DECAY = 0.7
 
-    #: Problems after which a forecast is checked.
+    #: Problems after which the ratio is measured again.
     CHECK = 10
 
     #: The largest correction that may be the last: f is not quite linear.
@@ -194,54 +213,52 @@ class Control:
     #: Corrections below this may be a float32 model's round-off.
     ROUND_OFF = 1e-5
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(
+        self,
+        tolerance: float,
+        contraction: float = 1.0,
+        round_off: float = 0.0,
+        unchecked: int = 0,
+    ) -> None:
         self.tolerance = tolerance
-        self._gain = 1.0
-        self._unchecked = 0
-        self._floor = 0.0
-        self.begin()
-
-    @property
-    def teaches(self) -> bool:
-        """Whether the last correction was more than round-off."""
-        return self._last is None or self._last > 10.0 * self._floor
-
-    def begin(self) -> None:
-        """Begin another problem."""
+        self._contraction = contraction
+        self._round_off = round_off
+        self._unchecked = unchecked
         self._last: float | None = None
         self._smallest, self._idle = float("inf"), 0
 
-    def solved(self, size: float) -> bool:
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The arguments, besides the tolerance, for the next problem."""
+        return {
+            "contraction": self._contraction,
+            "round_off": self._round_off,
+            "unchecked": self._unchecked,
+        }
+
+    @property
+    def above_round_off(self) -> bool:
+        """Whether the last correction was more than round-off."""
+        return self._last is None or self._last > 10.0 * self._round_off
+
+    def is_met(self, size: float) -> bool:
         """Return whether a correction of this size is the last that is needed."""
         first = self._last is None
         if self._last:
-            self._gain = min(max(self.DECAY * self._gain, size / self._last), 1.0)
+            ratio = max(self.DECAY * self._contraction, size / self._last)
+            self._contraction = min(ratio, 1.0)
             self._unchecked = 0
         self._last = size
         # Corrections shrink until the round-off of f is reached.
         self._idle = self._idle + 1 if size > 0.5 * self._smallest else 0
         self._smallest = min(size, self._smallest)
         if self._idle >= 2 and size < self.ROUND_OFF:
-            self._floor = max(self._floor, size)
+            self._round_off = max(self._round_off, size)
             return True
         if size <= self.tolerance:
             return True
         if first:
             self._unchecked += 1
         due = first and self._unchecked > self.CHECK
-        left = self.SAFETY * self._gain * size
+        left = self.SAFETY * self._contraction * size
         return size < self.LARGEST and left <= self.tolerance and not due
-
-    def state(self) -> dict[str, Any]:
-        """Return what a restart needs."""
-        return {
-            "gain": self._gain,
-            "unchecked": self._unchecked,
-            "floor": self._floor,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
-        self._gain, self._unchecked = state["gain"], state["unchecked"]
-        self._floor = state["floor"]
-        self.begin()

@@ -271,6 +271,37 @@ class TestNVE:
         drift = float(dyn.conserved_energy()[0]) - first
         assert abs(drift) / len(dyn.atoms) < 5e-5
 
+    def test_drivers_may_share_a_scheme(self):
+        # Settings are shared, what a scheme learns from earlier steps is not.
+        def run(first, second):
+            images = iron(canted=0.03), iron(canted=0.05)
+            drivers = [
+                SpinLatticeNVE(atoms, FS, spin_integrator=scheme)
+                for atoms, scheme in zip(images, (first, second), strict=True)
+            ]
+            for _ in range(10):
+                for dyn in drivers:
+                    dyn.run(1)
+            return images, [dyn.engine.n_calls for dyn in drivers]
+
+        scheme = Midpoint(tolerance=1e-7)
+        shared, calls = run(scheme, scheme)
+        apart, expected = run(Midpoint(tolerance=1e-7), Midpoint(tolerance=1e-7))
+        assert calls == expected
+        for ours, own in zip(shared, apart, strict=True):
+            assert np.array_equal(get_spins(ours), get_spins(own))
+            assert np.array_equal(ours.positions, own.positions)
+
+    def test_a_second_driver_leaves_the_memory_of_the_first(self):
+        scheme = Midpoint(tolerance=1e-7)
+        ours, own = iron(), iron()
+        first = SpinLatticeNVE(ours, FS, spin_integrator=scheme)
+        first.run(8)
+        SpinLatticeNVE(iron(), FS, spin_integrator=scheme)
+        first.run(8)
+        SpinLatticeNVE(own, FS, spin_integrator=Midpoint(tolerance=1e-7)).run(16)
+        assert np.array_equal(get_spins(ours), get_spins(own))
+
     def test_energy_flows_from_hot_spins_to_a_cold_lattice(self):
         atoms = iron(canted=0.1, temperature=1e-3)
         SpinLatticeNVE(atoms, FS, spin_integrator="sib").run(300)
