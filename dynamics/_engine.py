@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,10 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
-from torch import Tensor
 
 from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._magnetic import MomentCalculator
-from ..neighbors import NeighborList
-from ..potentials import Potential, Prediction
+from ..potentials import CompiledPotential, Prediction
 from ..spins import set_spins
 from ..system import System
 
@@ -52,21 +50,14 @@ class Engine:
 
 
 class PotentialEngine(Engine):
-    """Evaluates a Potential on its own device with a reused pair list."""
+    """Evaluates a Potential on its device."""
 
-    def __init__(
-        self,
-        potential: Potential,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-        skin: float,
-    ) -> None:
-        self.potential = potential
-        self.dtype = dtype
-        self.device = device
+    def __init__(self, compiled: CompiledPotential) -> None:
+        self.compiled = compiled
+        self.potential = compiled.potential
+        self.dtype = compiled.dtype
+        self.device = compiled.device
         self.n_calls = 0
-        self._neighbors = NeighborList(skin)
 
     def check(self, system: System) -> None:
         """Raise ValueError where the model does not apply."""
@@ -77,18 +68,15 @@ class PotentialEngine(Engine):
     ) -> Prediction:
         """Evaluate in the model's precision."""
         self.n_calls += 1
-        system = system.to(self.device, self.dtype)
-        pairs = self._neighbors.update(system, self.potential.pair_cutoff(system))
-        found = self.potential.evaluate(system, pairs, forces=forces, virial=virial)
-        return _map(found, lambda x: x.to(torch.float64))
+        return self.compiled.evaluate(system, forces=forces, virial=virial)
 
     def state(self) -> dict[str, Any]:
         """Return where the pair list was built: sums run in its order."""
-        return self._neighbors.state()
+        return self.compiled.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
-        self._neighbors.restore(state)
+        """Restore the state returned by :meth:`state`."""
+        self.compiled.restore(state)
 
 
 class CalculatorEngine(Engine):
@@ -147,14 +135,6 @@ def _energies(calculator: Calculator, energy: float, n_atoms: int) -> np.ndarray
     return np.full(n_atoms, energy / n_atoms) if shares is None else shares
 
 
-def _map(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
-    values: dict[str, Any] = {
-        name: change(value) if isinstance(value, Tensor) else value
-        for name, value in vars(prediction).items()
-    }
-    return Prediction(**values)
-
-
 def check_finite(prediction: Prediction, system: System, step: int) -> None:
     """Raise CalculationFailed if energies, forces or fields are not finite."""
     names = ("energy", "forces", "magnetic_forces")
@@ -203,12 +183,7 @@ def engine_of(images: Sequence[Atoms]) -> Engine:
                 f"structure {k} has another model than structure 0; replicas that "
                 "run together share one"
             )
-    return PotentialEngine(
-        first.potential,
-        dtype=first.dtype,
-        device=first.device,
-        skin=first.parameters["skin"],
-    )
+    return PotentialEngine(first.compiled.twin())
 
 
 def _same(first: DeepSpinCalculator, other: Calculator | None) -> bool:

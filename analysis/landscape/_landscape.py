@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from numpy.typing import ArrayLike
@@ -27,9 +26,9 @@ from tqdm import tqdm
 
 from ..._figures import figure_axes
 from ..._files import atomic_write
-from ...calculators._deepspin import DeepSpinCalculator
+from ...calculators._deepspin import BATCH_ATOMS, DeepSpinCalculator, batches
 from ...potentials import Potential
-from ...system import System
+from ...spins import get_spins, set_spins
 from ._collective import CollectiveRotation, Coordinate, Displacement, RelativeRotation
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ __all__ = [
     "plot_landscape",
     "scan_landscape",
 ]
+
+_DERIVATIVES = ("forces", "magnetic_forces", "torques")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,7 +128,7 @@ def scan_landscape(
     coordinates: Sequence[Coordinate],
     grids: Sequence[ArrayLike],
     derivatives: bool = False,
-    max_atoms: int = 4096,
+    max_atoms: int = BATCH_ATOMS,
 ) -> Landscape:
     """Evaluate the energy for all combinations of amplitudes.
 
@@ -145,8 +146,7 @@ def scan_landscape(
     derivatives : bool
         Keep forces, magnetic forces and torques of all points too.
     max_atoms : int
-        Points are evaluated together up to this many atoms, which bounds the
-        memory.
+        See :meth:`DeepSpinCalculator.evaluate`.
 
     Raises
     ------
@@ -159,33 +159,30 @@ def scan_landscape(
     axes = _amplitudes(coordinates, grids)
     if not isinstance(model, DeepSpinCalculator):
         model = DeepSpinCalculator(model)
-    potential = model.potential
-    start = System.from_atoms(
-        atoms,
-        device=model.device,
-        dtype=model.dtype,
-        require_spins=potential.uses_spins,
-    )
+    atoms = atoms.copy()
+    if not model.potential.uses_spins and not atoms.has("initial_magmoms"):
+        set_spins(atoms, np.zeros((len(atoms), 3)))
     points = list(itertools.product(*axes))
-    size = max(1, max_atoms // len(atoms))
-    parts = []
+    images = (_displaced(atoms, coordinates, point) for point in points)
+    wanted = {"forces": derivatives, "magnetic_forces": derivatives, "virial": False}
+    found = []
     with tqdm(total=len(points), desc="landscape", disable=None) as progress:
-        for first in range(0, len(points), size):
-            chunk = points[first : first + size]
-            system = _displaced(start, coordinates, chunk)
-            parts.append(_evaluate(potential, system, derivatives))
-            progress.update(len(chunk))
-    joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        for batch in batches(images, max_atoms):
+            found += model.evaluate(batch, **wanted)
+            progress.update(len(batch))
+    names = ("energy", *(_DERIVATIVES if derivatives else ()))
+    joined = {name: np.stack([results[name] for results in found]) for name in names}
     bad = np.flatnonzero(~np.isfinite(joined["energy"]))
     if len(bad):
         point = [float(amplitude) for amplitude in points[bad[0]]]
         raise CalculationFailed(f"the energy at amplitudes {point} is not finite")
+    (start,) = model.evaluate([atoms], **dict.fromkeys(wanted, False))
     shape = tuple(len(axis) for axis in axes)
     return Landscape(
         labels=tuple(c.label for c in coordinates),
         units=tuple(c.unit for c in coordinates),
         grids=axes,
-        start=_evaluate(potential, start, False)["energy"].item(),
+        start=start["energy"],
         n_atoms=len(atoms),
         **{k: v.reshape(*shape, *v.shape[1:]) for k, v in joined.items()},
     )
@@ -211,47 +208,16 @@ def _amplitudes(
 
 
 def _displaced(
-    start: System,
-    coordinates: Sequence[Coordinate],
-    points: Sequence[tuple[float, ...]],
-) -> System:
-    """Return a batch of one structure for each point."""
-    positions, spins = start.positions.cpu().numpy(), start.spins.cpu().numpy()
-    states = []
-    for point in points:
-        state = positions, spins
-        for coordinate, amplitude in zip(coordinates, point, strict=True):
-            state = coordinate.apply(*state, amplitude)
-        states.append(state)
-    moved, turned = (
-        torch.as_tensor(np.concatenate(x), device=start.device, dtype=start.dtype)
-        for x in zip(*states, strict=True)
-    )
-    batch = System.cat([start] * len(points))
-    return batch.replace(positions=moved, spins=turned)
-
-
-def _evaluate(
-    potential: Potential, system: System, derivatives: bool
-) -> dict[str, np.ndarray]:
-    """Return energies (B,) and, if asked for, derivatives (B, N, 3)."""
-    prediction = potential.evaluate(
-        system, forces=derivatives, magnetic_forces=derivatives, virial=False
-    )
-
-    def array(values: torch.Tensor | None) -> np.ndarray:
-        assert values is not None
-        return values.detach().cpu().double().numpy()
-
-    results = {"energy": array(prediction.energy)}
-    if derivatives:
-        by_structure = system.n_systems, -1, 3
-        spins = array(system.spins).reshape(by_structure)
-        results["forces"] = array(prediction.forces).reshape(by_structure)
-        magnetic = array(prediction.magnetic_forces).reshape(by_structure)
-        results["magnetic_forces"] = magnetic
-        results["torques"] = np.cross(spins, magnetic)
-    return results
+    atoms: Atoms, coordinates: Sequence[Coordinate], amplitudes: Sequence[float]
+) -> Atoms:
+    """Return the structure at a point of the grid."""
+    state = atoms.positions, get_spins(atoms)
+    for coordinate, amplitude in zip(coordinates, amplitudes, strict=True):
+        state = coordinate.apply(*state, amplitude)
+    image = atoms.copy()
+    image.positions, spins = state
+    set_spins(image, spins)
+    return image
 
 
 def plot_landscape(

@@ -74,8 +74,8 @@ class Band:
             raise ValueError(
                 f"the images of a band have one kind of calculator: {names}"
             )
-        self._engine = engine_of(self.images)
-        if isinstance(self._engine, PotentialEngine):
+        self._batched = isinstance(engine_of(self.images), PotentialEngine)
+        if self._batched:
             _separate_calculators(self.images)
         self.n_calls = self.n_evaluated = 0
         self.results: list[dict[str, Any]] = [{} for _ in self.images]
@@ -110,11 +110,9 @@ class Band:
 
     def _ask(self, changed: list[int]) -> list[dict[str, Any]]:
         images = [self.images[k] for k in changed]
-        if not isinstance(self._engine, PotentialEngine):
+        if not self._batched:
             return [self._ask_calculator(image) for image in images]
-        system = System.from_atoms(images)
-        prediction = self._engine.evaluate(system, virial=self.cell)
-        found = results_of(prediction, system)
+        found = self.images[0].calc.evaluate(images, virial=self.cell)
         for image, results in zip(images, found, strict=True):
             image.calc.take_results(image, results)
         return found

@@ -9,7 +9,7 @@ for polar crystals are not applied: set ``phonon.nac_params`` for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,9 @@ from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from tqdm import tqdm
 
-from ...calculators._deepspin import DeepSpinCalculator
+from ...calculators._deepspin import DeepSpinCalculator, batches
 from ...optimize import relax_together
 from ...spins import get_spins, set_spins
-from ...system import System
-
-#: Atoms up to which structures share a model call.
-_BATCH_ATOMS = 20_000
 
 #: |sin| of the angle to a common axis up to which moments are collinear.
 _COLLINEAR = 1e-3
@@ -232,44 +228,20 @@ def forces_of(images: Sequence[Atoms], calculator: Calculator) -> np.ndarray:
     CalculationFailed
         If a force is not finite.
     """
-    if isinstance(calculator, DeepSpinCalculator):
-        size = max(1, _BATCH_ATOMS // len(images[0]))
-        chunks = [images[k : k + size] for k in range(0, len(images), size)]
-        evaluate: Callable[[Sequence[Atoms]], np.ndarray] = _Batched(calculator)
-    else:
-        chunks = [[image] for image in images]
-        evaluate = _one
-    forces = []
+    found = []
     with tqdm(total=len(images), desc="forces", disable=None) as progress:
-        for chunk in chunks:
-            forces.append(evaluate(chunk))
-            progress.update(len(chunk))
-    found = np.concatenate(forces)
-    if not np.isfinite(found).all():
+        if isinstance(calculator, DeepSpinCalculator):
+            for batch in batches(images):
+                results = calculator.evaluate(
+                    batch, magnetic_forces=False, virial=False
+                )
+                found += [own["forces"] for own in results]
+                progress.update(len(batch))
+        else:
+            for image in images:
+                found.append(image.get_forces())
+                progress.update()
+    forces = np.stack(found)
+    if not np.isfinite(forces).all():
         raise CalculationFailed("the forces at a displacement are not finite")
-    return found
-
-
-def _one(images: Sequence[Atoms]) -> np.ndarray:
-    (image,) = images
-    return image.get_forces()[None]
-
-
-class _Batched:
-    """Evaluates several structures in one model call."""
-
-    def __init__(self, calculator: DeepSpinCalculator) -> None:
-        self._calculator = calculator
-
-    def __call__(self, images: Sequence[Atoms]) -> np.ndarray:
-        potential = self._calculator.potential
-        system = System.from_atoms(
-            images,
-            device=self._calculator.device,
-            dtype=self._calculator.dtype,
-            require_spins=potential.uses_spins,
-        )
-        found = potential.evaluate(system, magnetic_forces=False, virial=False)
-        assert found.forces is not None
-        forces = found.forces.detach().cpu().double().numpy()
-        return forces.reshape(len(images), -1, 3)
+    return forces

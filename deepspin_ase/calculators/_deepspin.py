@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,22 @@ from ase import Atoms
 from ase.calculators.calculator import all_changes
 from numpy.typing import ArrayLike
 
-from ..neighbors import NeighborList
-from ..potentials import Potential, Sum, choose_backend, load_potential
+from ..potentials import (
+    CompiledPotential,
+    Potential,
+    Sum,
+    choose_backend,
+    load_potential,
+)
 from ..potentials.terms._onsite import Zeeman
 from ..system import System
 from ._magnetic import MomentCalculator, check_finite
 from ._results import results_of
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+#: Atoms up to which structures share a model call, which bounds the memory.
+BATCH_ATOMS = 20_000
 
 
 class DeepSpinCalculator(MomentCalculator):
@@ -123,7 +131,11 @@ class DeepSpinCalculator(MomentCalculator):
         self.dtype = torch.float64 if mixed else _as_dtype(dtype)
         self._bare = potential.to(self.device, self.dtype).eval().requires_grad_(False)
         choose_backend(self._bare, backend, mixed=mixed)
-        self._neighbors = NeighborList(skin)
+        self._compiled = CompiledPotential(
+            self._bare, device=self.device, dtype=self.dtype, skin=skin
+        )
+        #: For structures that are evaluated together: they have a list of their pairs.
+        self._batched = self._compiled.twin()
         self.parameters.update(
             model=label,
             device=str(self.device),
@@ -144,6 +156,11 @@ class DeepSpinCalculator(MomentCalculator):
         return self._bare
 
     @property
+    def compiled(self) -> CompiledPotential:
+        """What evaluates the Potential, the field included."""
+        return self._compiled
+
+    @property
     def external_field_T(self) -> tuple[float, ...] | None:
         """Uniform magnetic field in tesla; assigning one clears the results."""
         return self.parameters["external_field_T"]
@@ -162,6 +179,8 @@ class DeepSpinCalculator(MomentCalculator):
             field_T = tuple(field.tolist())
             zeeman = Zeeman(field_T).to(self.device, self.dtype)
             self._potential = Sum([self._bare, zeeman])
+        self._compiled = self._compiled.replaced(self._potential)
+        self._batched = self._batched.replaced(self._potential)
         self.parameters["external_field_T"] = field_T
         self.reset()
 
@@ -194,22 +213,86 @@ class DeepSpinCalculator(MomentCalculator):
         """
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # if this fails, none are left of other atoms
-        system = System.from_atoms(
-            self.atoms,
-            device=self.device,
-            dtype=self.dtype,
-            require_spins=self.potential.uses_spins,
-        )
-        pairs = self._neighbors.update(system, self.potential.pair_cutoff(system))
-        prediction = self.potential.evaluate(system, pairs)
-        results = results_of(prediction, system)[0]
+        system = self._system(self.atoms)
+        results = results_of(self._compiled.evaluate(system), system)[0]
         check_finite(results)
         self.results = results
+
+    def evaluate(
+        self,
+        images: Iterable[Atoms],
+        *,
+        forces: bool = True,
+        magnetic_forces: bool = True,
+        virial: bool = True,
+        max_atoms: int = BATCH_ATOMS,
+    ) -> list[dict[str, Any]]:
+        """Evaluate many structures, several in each call of the model.
+
+        Parameters
+        ----------
+        images : iterable of Atoms
+            Of any sizes, cells and elements. They and their calculators, and the
+            results of this one, stay as they are.
+        forces, magnetic_forces, virial : bool
+            Which derivatives to compute; torques come with the magnetic forces and
+            stress with the virial.
+        max_atoms : int
+            Atoms up to which structures share a call, which bounds the memory.
+
+        Returns
+        -------
+        list of dict
+            The results of every structure by their ASE names, as :meth:`calculate`
+            leaves them in :attr:`results`. Where one is not finite, it is returned so.
+
+        Raises
+        ------
+        TypeError
+            If ``images`` is one structure, or holds something else.
+        ValueError
+            If a structure is not one that the potential takes.
+
+        Examples
+        --------
+        >>> energies = [found["energy"] for found in calculator.evaluate(images)]
+        """
+        if isinstance(images, Atoms):
+            raise TypeError("expected a sequence of Atoms: write [atoms] for one")
+        wanted = {
+            "forces": forces,
+            "magnetic_forces": magnetic_forces,
+            "virial": virial,
+        }
+        results = []
+        for batch in batches(images, max_atoms):
+            system = self._system(batch)
+            results += results_of(self._batched.evaluate(system, **wanted), system)
+        return results
+
+    def _system(self, images: Atoms | Sequence[Atoms]) -> System:
+        return System.from_atoms(images, require_spins=self.potential.uses_spins)
 
     def take_results(self, atoms: Atoms, results: dict[str, Any]) -> None:
         """Take results of the potential for ``atoms`` that were computed elsewhere."""
         self.atoms = atoms.copy()
         self.results = dict(results)
+
+
+def batches(
+    images: Iterable[Atoms], max_atoms: int = BATCH_ATOMS
+) -> Iterator[list[Atoms]]:
+    """Yield structures in groups of at most ``max_atoms`` atoms, or of one."""
+    group: list[Atoms] = []
+    n_atoms = 0
+    for image in images:
+        if group and n_atoms + len(image) > max_atoms:
+            yield group
+            group, n_atoms = [], 0
+        group.append(image)
+        n_atoms += len(image)
+    if group:
+        yield group
 
 
 def _as_device(device: torch.device | str) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ase import Atoms
@@ -12,16 +13,11 @@ from ase.calculators.calculator import CalculationFailed
 from tqdm import tqdm
 
 from ..calculators._deepspin import DeepSpinCalculator
-from ..calculators._results import results_of
-from ..neighbors import NeighborList
-from ..system import System, check_structure
+from ..system import check_structure
 from ._descent import Descent
 from ._filter import SpinLatticeFilter, positive, whole
 
 logger = logging.getLogger(__name__)
-
-#: Atoms up to which structures share a model call.
-_BATCH_ATOMS = 20_000
 
 
 def relax_together(
@@ -80,7 +76,7 @@ def relax_together(
         image.calc = (copy.copy if batched else copy.deepcopy)(calculator)
     options |= {"torque_max": torque_max, "stress_max": stress_max}
     joints = [SpinLatticeFilter(image, **options) for image in images]
-    evaluate = _Batch(calculator) if batched else _one_by_one
+    evaluate = partial(_give_results, calculator) if batched else _one_by_one
     evaluate(images)
     descents = {k: Descent(joint) for k, joint in enumerate(joints)}
     for k in list(descents):
@@ -107,38 +103,10 @@ def relax_together(
                 descent.judge()
 
 
-class _Batch:
-    """Evaluates structures in one model call and gives each its results."""
-
-    def __init__(self, calculator: DeepSpinCalculator) -> None:
-        self._calculator = calculator
-        self._neighbors = NeighborList(calculator.parameters["skin"])
-
-    def __call__(self, images: Sequence[Atoms]) -> None:
-        start = 0
-        while start < len(images):
-            stop, n_atoms = start, 0
-            while stop < len(images) and (
-                stop == start or n_atoms + len(images[stop]) <= _BATCH_ATOMS
-            ):
-                n_atoms += len(images[stop])
-                stop += 1
-            self._evaluate(images[start:stop])
-            start = stop
-
-    def _evaluate(self, images: Sequence[Atoms]) -> None:
-        calculator = self._calculator
-        potential = calculator.potential
-        system = System.from_atoms(
-            images,
-            device=calculator.device,
-            dtype=calculator.dtype,
-            require_spins=potential.uses_spins,
-        )
-        pairs = self._neighbors.update(system, potential.pair_cutoff(system))
-        prediction = potential.evaluate(system, pairs)
-        for image, results in zip(images, results_of(prediction, system), strict=True):
-            image.calc.take_results(image, results)
+def _give_results(calculator: DeepSpinCalculator, images: Sequence[Atoms]) -> None:
+    """Evaluate structures together and give each its results."""
+    for image, results in zip(images, calculator.evaluate(images), strict=True):
+        image.calc.take_results(image, results)
 
 
 def _one_by_one(images: Sequence[Atoms]) -> None:

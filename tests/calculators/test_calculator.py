@@ -255,8 +255,8 @@ class TestCache:
             np.testing.assert_allclose(
                 iron.get_forces(), fresh.get_forces(iron), atol=1e-12
             )
-        assert calc._neighbors.n_builds == 1
-        assert fresh._neighbors.n_builds == 4
+        assert calc.compiled.neighbors.n_builds == 1
+        assert fresh.compiled.neighbors.n_builds == 4
 
     def test_results_are_copies(self, iron):
         calc = DeepSpinCalculator(hamiltonian())
