@@ -97,7 +97,7 @@ class DeepmdScript(Potential):
         FileNotFoundError
             If it is not.
         """
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"{self.path} is missing: a copy of a DeepmdScript runs the program of "
