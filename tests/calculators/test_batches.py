@@ -95,7 +95,7 @@ def test_bad_input() -> None:
     assert calculator.evaluate([]) == []
     with pytest.raises(TypeError, match="sequence of Atoms"):
         calculator.evaluate(triclinic())
-    with pytest.raises(TypeError, match="expected ase.Atoms, got str"):
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms, got str"):
         calculator.evaluate(["Fe"])
     unknown = bulk("Cu")
     set_spins(unknown, [0.0])
