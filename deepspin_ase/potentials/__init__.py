@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._backend import choose_backend
 from ._base import Potential, Prediction
-from ._compiled import CompiledPotential
+from ._compiled_potential import CompiledPotential
 from ._files import load_card, load_potential, save_potential, shipped_models
 from ._sums import Committee, Sum, TimeReversal
 from ._symmetry_checks import SymmetryViolations, symmetry_violations
