@@ -13,6 +13,7 @@ from . import (
 )
 from ._distributed import map_tasks
 from ._kpath import k_path
+from ._result import Result
 from ._trajectories import frames_of
 from ._wavevectors import commensurate_path
 from .exchange import (
@@ -108,6 +109,7 @@ __all__ = [
     "JointHessian",
     "MagnonPhonons",
     "RelativeRotation",
+    "Result",
     "SpinLatticeNEB",
     "SpinWaves",
     "calculate_phonons",

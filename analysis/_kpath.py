@@ -10,12 +10,14 @@ from ase import Atoms
 from ase.cell import Cell
 from numpy.typing import ArrayLike
 
+from ._result import Result
+
 #: Multiples of a lattice vector may miss an integer by this much.
 _COMMENSURATE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class KPath:
+class KPath(Result):
     """Wave vectors along straight lines between named points.
 
     Attributes

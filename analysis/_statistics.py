@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._result import storable
+
 #: Blocks that a series is at least cut into for an error.
 _MIN_BLOCKS = 8
 
@@ -16,6 +18,7 @@ _MIN_BLOCKS = 8
 _WINDOW = 5.0
 
 
+@storable
 class Estimate(NamedTuple):
     """A mean and its standard error, in the same unit."""
 

@@ -1,14 +1,33 @@
-"""Axes of figures; matplotlib is imported where one is drawn."""
+"""Axes and files of figures; matplotlib is imported where one is drawn."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
+
+from ._files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def figure_axes(ax: Any = None, **options: Any) -> Any:
+def figure_axes(ax: Axes | None = None, **options: Any) -> Axes:
     """Return ``ax``, or new axes in a figure of their own, which gets ``options``."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(layout="constrained", **options)[1]
+    axes: Axes = plt.subplots(layout="constrained", **options)[1]
+    return axes
+
+
+def write_figure(path: str | os.PathLike[str], ax: Axes, *, dpi: int = 150) -> None:
+    """Write the figure of ``ax`` to a file, complete or not at all, and close it."""
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+    plt.close(figure)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from .._result import Result, plots
 from ..hessians._bloch import fold_to_pairs
 from ..hessians._response import Crystal
 from ._fit import RawExchange, fit_exchange
 from ._tensors import ExchangeTensors, assemble_tensors
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True, eq=False)
-class SpinLatticeCoupling:
+class SpinLatticeCoupling(Result):
     """Derivatives of the exchange of one atom by the position of one atom.
 
     Signs and counting of J are those of :mod:`deepspin_ase.analysis.exchange._tensors`.
@@ -207,19 +211,16 @@ def _check_step(step: float) -> None:
         raise ValueError(f"the step must be a positive number, got {step}")
 
 
-def plot_spin_lattice_coupling(result: SpinLatticeCoupling, ax: Any = None) -> Any:
+@plots(SpinLatticeCoupling)
+def plot_spin_lattice_coupling(
+    result: SpinLatticeCoupling, ax: Axes | None = None
+) -> Axes:
     """Draw dJ/dr in meV/A against the distance of the pairs.
 
     Parameters
     ----------
     result : SpinLatticeCoupling
         Of a displacement of the site itself.
-    ax : Axes, optional
-        Made here by default.
-
-    Returns
-    -------
-    Axes
     """
     ax = figure_axes(ax)
     ax.axhline(0.0, color="0.8", lw=1)

@@ -19,16 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from .._result import Result, plots
 from ..hessians._bloch import SAME_DISTANCE, Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal
 from ._fit import RawExchange, fit_exchange
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: The Levi-Civita symbol.
 _LEVI_CIVITA = np.cross(np.eye(3)[:, None], np.eye(3)[None]).transpose(2, 0, 1)
@@ -38,7 +42,7 @@ NEGLIGIBLE = 1e-13
 
 
 @dataclass(frozen=True)
-class ExchangeShell:
+class ExchangeShell(Result):
     """Pairs of one kind at one distance.
 
     Attributes
@@ -74,7 +78,7 @@ class ExchangeShell:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ExchangeTensors:
+class ExchangeTensors(Result):
     """Bilinear exchange of a crystal; see the module for signs and counting.
 
     Every pair is listed from both of its ends.
@@ -327,19 +331,9 @@ def assemble_tensors(crystal: Crystal, raw: RawExchange) -> ExchangeTensors:
     )
 
 
-def plot_exchange(result: ExchangeTensors, ax: Any = None) -> Any:
-    """Draw J, |D| and the anisotropic exchange against distance, in meV.
-
-    Parameters
-    ----------
-    result : ExchangeTensors
-    ax : Axes, optional
-        Made here by default.
-
-    Returns
-    -------
-    Axes
-    """
+@plots(ExchangeTensors)
+def plot_exchange(result: ExchangeTensors, ax: Axes | None = None) -> Axes:
+    """Draw J, |D| and the anisotropic exchange against distance, in meV."""
     ax = figure_axes(ax)
     symbols = np.array(result.atoms.get_chemical_symbols())
     first, second = np.sort([symbols[result.i], symbols[result.j]], axis=0)
@@ -356,19 +350,8 @@ def plot_exchange(result: ExchangeTensors, ax: Any = None) -> Any:
     return ax
 
 
-def plot_exchange_convergence(result: ExchangeTensors, ax: Any = None) -> Any:
-    """Draw how the exchange field of the order grows with distance, in meV.
-
-    Parameters
-    ----------
-    result : ExchangeTensors
-    ax : Axes, optional
-        Made here by default.
-
-    Returns
-    -------
-    Axes
-    """
+def plot_exchange_convergence(result: ExchangeTensors, ax: Axes | None = None) -> Axes:
+    """Draw how the exchange field of the order grows with distance, in meV."""
     ax = figure_axes(ax)
     reached = np.unique(np.round(result.distances, 3))
     ax.plot(reached, 1e3 * result.field_within(reached), "o-", ms=4)

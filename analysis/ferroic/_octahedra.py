@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -13,13 +13,17 @@ from scipy.spatial.transform import Rotation
 
 from ..._figures import figure_axes
 from .._nearest import nearest_neighbors, pairs_within, sites_of
+from .._result import Result, plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: An anion further than this many times the nearest one is no corner.
 _CORNER = 1.6
 
 
 @dataclass(frozen=True, eq=False)
-class OctahedralTilts:
+class OctahedralTilts(Result):
     """Rotations of M octahedra.
 
     Attributes
@@ -109,12 +113,13 @@ def octahedral_tilts(
     return OctahedralTilts(sites, rows, np.degrees(vectors), coordinates)
 
 
-def plot_tilts(result: OctahedralTilts, ax: Any = None) -> Any:
+@plots(OctahedralTilts)
+def plot_tilts(result: OctahedralTilts, ax: Axes | None = None) -> Axes:
     """Draw the distribution of rotation angles about the pseudo-cubic axes."""
     ax = figure_axes(ax)
     known = result.vectors_deg[~np.isnan(result.vectors_deg).any(axis=1)]
     top = max(np.abs(known).max(), 1.0)
-    bins = np.linspace(-1.05 * top, 1.05 * top, 64)
+    bins = np.linspace(-1.05 * top, 1.05 * top, 64).tolist()
     for angles, label in zip(known.T, "xyz", strict=True):
         ax.hist(angles, bins, histtype="step", label=f"about {label}")
     ax.set(xlabel="octahedral rotation (degrees)", ylabel="octahedra")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from ase import Atoms, units
@@ -25,7 +25,11 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from .._nearest import nearest_neighbors, sites_of
+from .._result import Result, plots
 from .._trajectories import Frames, frames_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: By element, a number or a (3, 3) tensor; or (N,) or (N, 3, 3) for all atoms.
 BornCharges: TypeAlias = Mapping[str, ArrayLike] | ArrayLike
@@ -38,7 +42,7 @@ _NEUTRAL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Polarization:
+class Polarization(Result):
     """Polarisation of F frames, on one branch.
 
     Attributes
@@ -158,7 +162,7 @@ def on_one_branch(vectors: ArrayLike, quanta: ArrayLike) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class LocalPolarization:
+class LocalPolarization(Result):
     """Polarisation of the cells of a perovskite.
 
     Attributes
@@ -231,7 +235,10 @@ def local_polarization(
     return LocalPolarization(sites, atoms.positions[sites], _C_PER_M2 * dipole / volume)
 
 
-def plot_polarization(result: Polarization, ax: Any = None, *, x: Any = None) -> Any:
+@plots(Polarization)
+def plot_polarization(
+    result: Polarization, ax: Axes | None = None, *, x: Any = None
+) -> Axes:
     """Draw components and length in uC/cm^2 against the frame, or against ``x``."""
     ax = figure_axes(ax)
     x = np.arange(len(result.vectors)) if x is None else np.asarray(x)

@@ -18,6 +18,8 @@ from ase import Atoms
 from ase.geometry import complete_cell, find_mic, minkowski_reduce
 from numpy.typing import ArrayLike
 
+from .._result import storable
+
 #: Images of a pair whose distances differ by less than this (A) share it.
 SAME_DISTANCE = 1e-3
 
@@ -26,6 +28,7 @@ SAME_DISTANCE = 1e-3
 ALIASING = 0.05
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """Matrices between the sites of a crystal, pair by pair.

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from .._result import storable
 from ._tangent_space import TangentSpace
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class ZeroModes:
     """Directions along which a continuous symmetry keeps the energy constant.

@@ -25,30 +25,21 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from ..._figures import figure_axes
-from ..._files import atomic_write
 from ...calculators._deepspin import BATCH_ATOMS, DeepSpinCalculator, batches
 from ...potentials import Potential
 from ...spins import get_spins, set_spins
-from ._collective import CollectiveRotation, Coordinate, Displacement, RelativeRotation
+from .._result import Result, plots
+from ._collective import Coordinate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "CollectiveRotation",
-    "Coordinate",
-    "Displacement",
-    "Landscape",
-    "RelativeRotation",
-    "plot_landscape",
-    "scan_landscape",
-]
 
 _DERIVATIVES = ("forces", "magnetic_forces", "torques")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Landscape:
+class Landscape(Result):
     """Energies on a grid of collective coordinates.
 
     Attributes
@@ -94,31 +85,6 @@ class Landscape:
         if reference not in zeros:
             raise ValueError(f"reference must be one of {[*zeros]}, got {reference!r}")
         return 1000.0 * (self.energy - zeros[reference]) / self.n_atoms
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to an ``.npz`` file, complete or not at all."""
-        arrays: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
-        for k, grid in enumerate(arrays.pop("grids")):
-            arrays[f"grid_{k}"] = grid
-        with atomic_write(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Landscape:
-        """Read what :meth:`save` wrote."""
-        with np.load(path) as arrays:
-            labels = tuple(arrays["labels"].tolist())
-            return cls(
-                labels=labels,
-                units=tuple(arrays["units"].tolist()),
-                grids=tuple(arrays[f"grid_{k}"] for k in range(len(labels))),
-                energy=arrays["energy"],
-                start=float(arrays["start"]),
-                n_atoms=int(arrays["n_atoms"]),
-                forces=arrays.get("forces"),
-                magnetic_forces=arrays.get("magnetic_forces"),
-                torques=arrays.get("torques"),
-            )
 
 
 def scan_landscape(
@@ -220,9 +186,10 @@ def _displaced(
     return image
 
 
+@plots(Landscape)
 def plot_landscape(
     result: Landscape,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     reference: str = "minimum",
     max_meV: float | None = None,

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._result import Result
+
 
 @dataclass(frozen=True, eq=False)
-class Modes:
+class Modes(Result):
     """Normal modes at K wave vectors, n of them at each.
 
     Attributes

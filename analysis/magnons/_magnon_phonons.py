@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -30,17 +30,21 @@ from ..._figures import figure_axes
 from ..._rotations import local_axes
 from ...units import G_FACTOR, HBAR
 from .._kpath import KPath, wave_vectors
+from .._result import Result, plots
 from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal
 from ._bogoliubov import Modes, normal_modes
 from ._spin_waves import SpinWaves, warn_unstable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Largest force of a structure that counts as relaxed, eV/A.
 RELAXED = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class JointInstability:
+class JointInstability(Result):
     """A joint deviation that lowers the energy of the reference state.
 
     Attributes
@@ -65,7 +69,7 @@ class JointInstability:
 
 
 @dataclass(frozen=True, eq=False)
-class MagnonPhononBands:
+class MagnonPhononBands(Result):
     """Coupled modes, 3N + n of them at each wave vector.
 
     Attributes
@@ -320,20 +324,11 @@ def _displacement_rows(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     return K, C
 
 
-def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Any = None) -> Any:
+@plots(MagnonPhononBands)
+def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Axes | None = None) -> Axes:
     """Draw energies in meV, from blue (phonon) to red (magnon).
 
     Growth rates of an unstable state are drawn downwards as dashed red lines.
-
-    Parameters
-    ----------
-    result : MagnonPhononBands
-    ax : Axes, optional
-        Made here by default.
-
-    Returns
-    -------
-    Axes
     """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LinearSegmentedColormap

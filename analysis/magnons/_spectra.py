@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from .._kpath import KPath, wave_vectors
+from .._result import Result, plots
 from ._spin_waves import MagnonBands, SpinWaves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Steps of the stiffness's differences, in shortest reciprocal lattice vectors.
 _STEP = 0.01
@@ -20,7 +24,7 @@ _DEGENERATE = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
-class MagnonDOS:
+class MagnonDOS(Result):
     """Density of magnon states.
 
     Attributes
@@ -190,7 +194,10 @@ def group_velocities(waves: SpinWaves, kpts: ArrayLike | KPath) -> np.ndarray:
     return result
 
 
-def plot_magnon_bands(result: MagnonBands, ax: Any = None, **style: Any) -> Any:
+@plots(MagnonBands)
+def plot_magnon_bands(
+    result: MagnonBands, ax: Axes | None = None, **style: Any
+) -> Axes:
     """Draw magnon energies in meV along a path, or against their number.
 
     Where the reference state is unstable, growth rates are drawn downwards as
@@ -198,20 +205,14 @@ def plot_magnon_bands(result: MagnonBands, ax: Any = None, **style: Any) -> Any:
 
     Parameters
     ----------
-    result : MagnonBands
-    ax : Axes, optional
-        Made here by default.
     **style
         Passed to ``ax.plot``.
-
-    Returns
-    -------
-    Axes
     """
     ax = figure_axes(ax)
     path = result.path
     x = np.arange(len(result.kpts)) if path is None else path.distances
-    ax.plot(x, 1000.0 * result.energies, **{"color": "C0", "lw": 1.2} | style)
+    drawn: dict[str, Any] = {"color": "C0", "lw": 1.2} | style
+    ax.plot(x, 1000.0 * result.energies, **drawn)
     if result.growth.any():
         falling = np.where(result.growth > 0, -1000.0 * result.growth, np.nan)
         ax.plot(x, falling, "--", color="C3", lw=1.2)
@@ -222,20 +223,14 @@ def plot_magnon_bands(result: MagnonBands, ax: Any = None, **style: Any) -> Any:
     return ax
 
 
-def plot_magnon_dos(result: MagnonDOS, ax: Any = None, **style: Any) -> Any:
+@plots(MagnonDOS)
+def plot_magnon_dos(result: MagnonDOS, ax: Axes | None = None, **style: Any) -> Axes:
     """Draw the density of states per meV against energy in meV.
 
     Parameters
     ----------
-    result : MagnonDOS
-    ax : Axes, optional
-        Made here by default.
     **style
         Passed to ``ax.plot``.
-
-    Returns
-    -------
-    Axes
     """
     ax = figure_axes(ax)
     ax.plot(1000.0 * result.energies, result.dos / 1000.0, **style)

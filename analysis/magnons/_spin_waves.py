@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 from ..._rotations import local_axes
 from ...units import G_FACTOR
 from .._kpath import KPath, wave_vectors
+from .._result import Result
 from ..exchange._tensors import ExchangeTensors
 from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal, check_torques, spin_rows
@@ -60,7 +61,7 @@ def _listed(k: np.ndarray) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Instability:
+class Instability(Result):
     """A deviation that lowers the energy of the reference state.
 
     Attributes
@@ -84,7 +85,7 @@ class Instability:
 
 
 @dataclass(frozen=True, eq=False)
-class MagnonBands:
+class MagnonBands(Result):
     """Magnons along a path or at any list of wave vectors.
 
     Attributes

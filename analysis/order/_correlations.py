@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,11 +11,15 @@ from numpy.typing import ArrayLike
 from ..._figures import figure_axes
 from ...spins import unit_vector
 from .._nearest import pairs_within, sites_of
+from .._result import Result, plots
 from .._trajectories import Frames, directions_of, frames_of, spins_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
-class SpinCorrelation:
+class SpinCorrelation(Result):
     """Mean of e_i.e_j of pairs at a distance, e the directions of the moments.
 
     Attributes
@@ -88,7 +92,8 @@ def spin_correlation(
     )
 
 
-def plot_spin_correlation(result: SpinCorrelation, ax: Any = None) -> Any:
+@plots(SpinCorrelation)
+def plot_spin_correlation(result: SpinCorrelation, ax: Axes | None = None) -> Axes:
     """Draw the correlation against distance."""
     ax = figure_axes(ax)
     known = result.n_pairs > 0
@@ -99,7 +104,7 @@ def plot_spin_correlation(result: SpinCorrelation, ax: Any = None) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class AngleDistribution:
+class AngleDistribution(Result):
     """Distribution of angles.
 
     Attributes
@@ -186,7 +191,8 @@ def neighbor_angles(
     return histogram.result("angle between neighbours")
 
 
-def plot_angles(result: AngleDistribution, ax: Any = None) -> Any:
+@plots(AngleDistribution)
+def plot_angles(result: AngleDistribution, ax: Axes | None = None) -> Axes:
     """Draw the distribution of angles."""
     ax = figure_axes(ax)
     ax.stairs(result.density, result.edges, fill=True, alpha=0.5)

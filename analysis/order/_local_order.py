@@ -8,7 +8,7 @@ around it and needs no lattice. :func:`profile_along` averages such values in sl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -19,7 +19,11 @@ from ..._figures import figure_axes
 from ...orders import antiferromagnetic
 from ...spins import get_spins, set_spins, unit_vector
 from .._nearest import pairs_within
+from .._result import Result, plots
 from .._trajectories import Frames, directions_of, frames_of, spins_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Atoms this part of the cell below an edge count as on it.
 _ON_EDGE = 1e-8
@@ -133,7 +137,7 @@ def neighbor_order(
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class Profile(Result):
     """Averages of per-atom values in slices.
 
     Attributes
@@ -208,7 +212,10 @@ def profile_along(
     return Profile(edges, mean.reshape(final), deviation.reshape(final), counts)
 
 
-def plot_profile(result: Profile, ax: Any = None, *, label: str = "value") -> Any:
+@plots(Profile)
+def plot_profile(
+    result: Profile, ax: Axes | None = None, *, label: str = "value"
+) -> Axes:
     """Draw the mean of each slice with its deviation as a band."""
     ax = figure_axes(ax)
     mean = result.mean.reshape(len(result.counts), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -12,17 +12,21 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from ...io import current_results
+from .._result import Result, plots
 from .._time_series import time_of
 from .._trajectories import Frames, frames_of, spins_of
 from .._wavevectors import commensurate, fourier_sums, reciprocal_units
 from ._structure_factor import structure_factor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: 2 q.r of all sites is whole to this part of a turn: q is equivalent to -q.
 _REAL = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class OrderSeries:
+class OrderSeries(Result):
     """Magnetic order of F frames.
 
     Means are per magnetic atom, one that carries a moment in the first frame.
@@ -123,7 +127,8 @@ def order_series(
     return OrderSeries(shown, m, amplitude, real, length, energy, time, len(magnetic))
 
 
-def plot_order(result: OrderSeries, ax: Any = None) -> Any:
+@plots(OrderSeries)
+def plot_order(result: OrderSeries, ax: Axes | None = None) -> Axes:
     """Draw magnetization and staggered order against time."""
     ax = figure_axes(ax)
     magnetization = np.linalg.norm(result.magnetization, axis=1)

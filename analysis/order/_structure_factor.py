@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from .._nearest import nearest_neighbors
+from .._result import Result, plots
 from .._trajectories import Frames, frames_of, spins_of
 from .._wavevectors import (
     cartesian,
@@ -20,12 +21,15 @@ from .._wavevectors import (
     reciprocal_units,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 #: Peaks this near to the highest, as a part of it, are as high.
 _TIE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class StructureFactor:
+class StructureFactor(Result):
     """S^ab(q) = < m_a(q)* m_b(q) > / M, with m(q) = sum_j m_j exp(-i q.r_j).
 
     Averaged over the frames; M is the number of atoms that carry a moment.
@@ -134,7 +138,8 @@ def structure_factor(
     )
 
 
-def plot_structure_factor(result: StructureFactor, ax: Any = None) -> Any:
+@plots(StructureFactor)
+def plot_structure_factor(result: StructureFactor, ax: Axes | None = None) -> Axes:
     """Draw S(q) against |q|, with the peak named."""
     ax = figure_axes(ax)
     lengths = np.linalg.norm(result.q_cartesian, axis=1)
@@ -155,8 +160,12 @@ def plot_structure_factor(result: StructureFactor, ax: Any = None) -> Any:
 
 
 def plot_structure_factor_plane(
-    result: StructureFactor, ax: Any = None, *, normal: int = 2, level: float = 0.0
-) -> Any:
+    result: StructureFactor,
+    ax: Axes | None = None,
+    *,
+    normal: int = 2,
+    level: float = 0.0,
+) -> Axes:
     """Draw log10 S(q) in the plane where component ``normal`` of q is ``level``.
 
     Raises
@@ -174,9 +183,8 @@ def plot_structure_factor_plane(
     a, b = (k for k in range(3) if k != normal)
     intensity = result.intensity[inside]
     floor = max(intensity.max() * 1e-6, 1e-12)
-    points = ax.scatter(
-        *result.q[inside][:, [a, b]].T, c=np.log10(np.maximum(intensity, floor)), s=40
-    )
+    x, y = result.q[inside][:, [a, b]].T
+    points = ax.scatter(x, y, c=np.log10(np.maximum(intensity, floor)), s=40)
     ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ S(q) ($\mu_B^2$)")
     ax.set(xlabel=f"$q_{'xyz'[a]}$ (r.l.u.)", ylabel=f"$q_{'xyz'[b]}$ (r.l.u.)")
     ax.set_aspect("equal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -11,7 +11,11 @@ from numpy.typing import ArrayLike
 from scipy.spatial import Delaunay
 
 from ..._figures import figure_axes
+from .._result import Result, plots
 from .._trajectories import spins_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Sites are displaced by this part of their spacing, the same for all images, so
 #: that the triangulation of a square lattice is unique and periodic.
@@ -19,7 +23,7 @@ _GENERIC = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class TopologicalCharge:
+class TopologicalCharge(Result):
     """Charges of L planes of spins.
 
     Attributes
@@ -110,9 +114,10 @@ def topological_charge(
     return TopologicalCharge(heights, charges, centers, density, plane)
 
 
+@plots(TopologicalCharge)
 def plot_topological_charge(
-    result: TopologicalCharge, ax: Any = None, *, plane: int = 0
-) -> Any:
+    result: TopologicalCharge, ax: Axes | None = None, *, plane: int = 0
+) -> Axes:
     """Draw the charge of the triangles of one plane, seen along z."""
     ax = figure_axes(ax)
     own = result.planes == plane

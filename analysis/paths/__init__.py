@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ._interpolation import interpolate
 from ._neb import SpinLatticeNEB
-from ._neb_path import NEBPath
-from ._neb_plot import plot_path
+from ._neb_path import NEBPath, plot_path
 from ._rates import TransitionRate, transition_rate
 from ._saddle import SaddlePoint, find_saddle
 from ._string import redistribute_images

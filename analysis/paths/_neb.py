@@ -29,13 +29,9 @@ from .._joint_space import (
     tangents,
 )
 from ._band import Band, chosen_images, constrain, springs
-from ._interpolation import interpolate
 from ._neb_path import NEBPath, warn_of_folds
-from ._neb_plot import plot_path
 from ._neb_run import BandLBFGS, run_band
 from ._string import redistribute_images
-
-__all__ = ["NEBPath", "SpinLatticeNEB", "interpolate", "plot_path"]
 
 #: Largest torque (eV) and stress (eV/A^3) of a converged band by default.
 TORQUE_MAX, STRESS_MAX = 1e-4, 5e-4

@@ -1,25 +1,28 @@
-"""What a band found: energies and barriers along a path of atoms, spins and cell."""
+"""Energies and barriers along a path of atoms, spins and cell."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
-from ..._files import atomic_write
+from ..._figures import figure_axes
 from ...spins import get_spins
 from .._joint_space import Metric, image_steps, lengths_of
+from .._result import Result, plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
-class NEBPath:
+class NEBPath(Result):
     """Energies along a path of P images of N atoms.
 
     Attributes
@@ -198,43 +201,9 @@ class NEBPath:
             )
         return "\n".join(lines)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to an ``.npz`` file, complete or not at all."""
-        names = ("coordinate", "energies", "slopes", "bends", "straight")
-        arrays = {name: getattr(self, name) for name in names}
-        arrays |= {name: getattr(self, name) for name in _SETTINGS}
-        for group in ("lengths", "work"):
-            arrays |= {f"{group}_{k}": v for k, v in getattr(self, group).items()}
-        with atomic_write(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> NEBPath:
-        """Read what :meth:`save` wrote."""
-        with np.load(path) as stored:
-            arrays = dict(stored)
-        groups: dict[str, Any] = {
-            group: {
-                name.removeprefix(f"{group}_"): values
-                for name, values in arrays.items()
-                if name.startswith(f"{group}_")
-            }
-            for group in ("lengths", "work")
-        }
-        return cls(
-            **{k: arrays[k] for k in ("coordinate", "energies", "slopes", "bends")},
-            straight=float(arrays["straight"]),
-            climbing=arrays["climbing"],
-            spin_scale=float(arrays["spin_scale"]),
-            n_atoms=int(arrays["n_atoms"]),
-            **groups,
-        )
-
 
 #: Below this, relative to forces, moments do not change their lengths.
 _ROUND_OFF = 1e-12
-
-_SETTINGS = ("climbing", "spin_scale", "n_atoms")
 
 
 def _directions(rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
@@ -286,3 +255,56 @@ def warn_of_folds(path: NEBPath) -> None:
                 "minimum, or there is another beside it, and barriers count from there",
                 stacklevel=3,
             )
+
+
+@plots(NEBPath)
+def plot_path(
+    result: NEBPath,
+    ax: Axes | None = None,
+    *,
+    parts: bool = False,
+    label: str | None = None,
+) -> Axes:
+    """Draw the energy along a path: the fit as a curve, the images as dots.
+
+    Parameters
+    ----------
+    parts : bool
+        Draw the work of lattice, spins and cell too, where they move.
+    label : str, optional
+        Of the curve, to compare paths on one axes.
+
+    Raises
+    ------
+    TypeError
+        If ``result`` is no NEBPath.
+    """
+    if not isinstance(result, NEBPath):
+        raise TypeError(
+            f"expected an NEBPath, such as neb.path(), got {type(result).__name__}"
+        )
+
+    ax = figure_axes(ax)
+    start = result.energies[0]
+    fine = np.linspace(0.0, result.length, 40 * (len(result.energies) - 1) + 1)
+    (curve,) = ax.plot(fine, 1e3 * (result.fit(fine) - start), label=label)
+    color = curve.get_color()
+    energies = 1e3 * (result.energies - start)
+    ax.plot(result.coordinate, energies, "o", color=color)
+    climbing = result.climbing
+    ax.plot(
+        result.coordinate[climbing],
+        energies[climbing],
+        "o",
+        markersize=10,
+        markerfacecolor="none",
+        color=color,
+    )
+    if parts:
+        for name, done in result.work.items():
+            if name == "magnitudes" or result.lengths[name].any():
+                ax.plot(result.coordinate, 1e3 * done, "--", label=name)
+    if parts or label is not None:
+        ax.legend()
+    ax.set(xlabel="path (Å)", ylabel="energy (meV)")
+    return ax

@@ -17,12 +17,13 @@ from scipy.optimize import brentq
 
 from ...units import G_FACTOR, HBAR
 from .._joint_space import SPIN_SCALE
+from .._result import Result
 from ..hessians._joint_hessian import JointHessian
 from ..hessians._tangent_space import TangentSpace
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TransitionRate:
+class TransitionRate(Result):
     r"""The rate of escape from a minimum over a saddle point, by harmonic theory.
 
     Langer's formula (Ann. Phys. 54, 258 (1969), doi:10.1016/0003-4916(69)90153-5),

@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from ...optimize._filter import finite, positive, whole
 from .._joint_space import SPIN_SCALE
+from .._result import Result
 from ..hessians._zero_modes import ZeroModes
 from ._mode_following import BLOCK, ModeFollowing
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SaddlePoint:
+class SaddlePoint(Result):
     """A stationary point that a search has ended at.
 
     Attributes

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ...calculators._deepspin import DeepSpinCalculator, batches
 from ...optimize import relax_together
 from ...spins import get_spins, set_spins
+from .._result import convertible
 
 #: |sin| of the angle to a common axis up to which moments are collinear.
 _COLLINEAR = 1e-3
@@ -245,3 +246,40 @@ def forces_of(images: Sequence[Atoms], calculator: Calculator) -> np.ndarray:
     if not np.isfinite(forces).all():
         raise CalculationFailed("the forces at a displacement are not finite")
     return forces
+
+
+def _plain_phonopy(phonon: Phonopy) -> dict[str, Any]:
+    """Return the structure and the force constants of phonopy's object."""
+    cell = phonon.unitcell
+    rotations = phonon.symmetry.symmetry_operations["rotations"]
+    return {
+        "unitcell": {
+            "numbers": cell.numbers,
+            "positions": cell.positions,
+            "cell": cell.cell,
+            "masses": cell.masses,
+            "magnetic_moments": cell.magnetic_moments,
+        },
+        "supercell_matrix": phonon.supercell_matrix,
+        "primitive_matrix": phonon.primitive_matrix,
+        "is_symmetry": bool((rotations != np.eye(3)).any()),
+        "dataset": phonon.dataset,
+        "force_constants": phonon.force_constants,
+        "nac_params": phonon.nac_params,
+    }
+
+
+def _phonopy(parts: dict[str, Any]) -> Phonopy:
+    phonon = Phonopy(
+        PhonopyAtoms(**parts["unitcell"]),
+        supercell_matrix=parts["supercell_matrix"],
+        primitive_matrix=parts["primitive_matrix"],
+        is_symmetry=parts["is_symmetry"],
+    )
+    phonon.dataset = parts["dataset"]
+    phonon.force_constants = parts["force_constants"]
+    phonon.nac_params = parts["nac_params"]
+    return phonon
+
+
+convertible(Phonopy, _plain_phonopy, _phonopy)

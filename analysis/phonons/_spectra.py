@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import units
@@ -17,14 +17,18 @@ from phonopy import Phonopy
 
 from ..._figures import figure_axes
 from .._kpath import KPath, k_path
+from .._result import Result, plots
 from ._force_constants import from_phonopy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: hbar times 2 pi 1 THz, eV.
 THZ = units._hplanck * 1e12 * units.J
 
 
 @dataclass(frozen=True, eq=False)
-class PhononBands:
+class PhononBands(Result):
     """Frequencies along a path.
 
     Attributes
@@ -59,7 +63,7 @@ def phonon_bands(
 
 
 @dataclass(frozen=True, eq=False)
-class PhononDOS:
+class PhononDOS(Result):
     """Density of phonon states.
 
     Attributes
@@ -90,7 +94,7 @@ def phonon_dos(phonon: Phonopy, *, mesh: float | Sequence[int] = 60.0) -> Phonon
 
 
 @dataclass(frozen=True, eq=False)
-class ThermalProperties:
+class ThermalProperties(Result):
     """Harmonic thermal properties of the primitive cell.
 
     Attributes
@@ -133,44 +137,35 @@ def thermal_properties(
     )
 
 
-def plot_phonon_bands(result: PhononBands, ax: Any = None, **style: Any) -> Any:
+@plots(PhononBands)
+def plot_phonon_bands(
+    result: PhononBands, ax: Axes | None = None, **style: Any
+) -> Axes:
     """Draw frequencies in THz along the path; imaginary ones below zero.
 
     Parameters
     ----------
-    result : PhononBands
-    ax : Axes, optional
-        Made here by default.
     **style
         Passed to ``ax.plot``.
-
-    Returns
-    -------
-    Axes
     """
     ax = figure_axes(ax)
     x = result.path.distances
-    ax.plot(x, result.frequencies, **{"color": "C0", "lw": 1.2} | style)
+    drawn: dict[str, Any] = {"color": "C0", "lw": 1.2} | style
+    ax.plot(x, result.frequencies, **drawn)
     ax.axhline(0.0, color="0.8", lw=0.8, zorder=0)
     result.path.decorate(ax)
     ax.set_ylabel("frequency (THz)")
     return ax
 
 
-def plot_phonon_dos(result: PhononDOS, ax: Any = None, **style: Any) -> Any:
+@plots(PhononDOS)
+def plot_phonon_dos(result: PhononDOS, ax: Axes | None = None, **style: Any) -> Axes:
     """Draw the density of states against frequency in THz.
 
     Parameters
     ----------
-    result : PhononDOS
-    ax : Axes, optional
-        Made here by default.
     **style
         Passed to ``ax.plot``.
-
-    Returns
-    -------
-    Axes
     """
     ax = figure_axes(ax)
     ax.plot(result.frequencies, result.dos, **style)
@@ -178,19 +173,9 @@ def plot_phonon_dos(result: PhononDOS, ax: Any = None, **style: Any) -> Any:
     return ax
 
 
-def plot_thermal_properties(result: ThermalProperties, ax: Any = None) -> Any:
-    """Draw entropy and heat capacity in k_B per cell against temperature.
-
-    Parameters
-    ----------
-    result : ThermalProperties
-    ax : Axes, optional
-        Made here by default.
-
-    Returns
-    -------
-    Axes
-    """
+@plots(ThermalProperties)
+def plot_thermal_properties(result: ThermalProperties, ax: Axes | None = None) -> Axes:
+    """Draw entropy and heat capacity in k_B per cell against temperature."""
     ax = figure_axes(ax)
     ax.plot(result.temperatures_K, result.entropy / units.kB, label="entropy")
     ax.plot(result.temperatures_K, result.heat_capacity / units.kB, label="$C_V$")

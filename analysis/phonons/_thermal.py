@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from ...dynamics import MonteCarlo
 from ...spins import get_spins, set_spins
+from .._result import Result
 from ._force_constants import displaced_supercells, forces_of, prepare_phonopy
 
 
 @dataclass(frozen=True, eq=False)
-class ThermalPhonons:
+class ThermalPhonons(Result):
     """Phonons averaged over the spin configurations of a temperature.
 
     Attributes

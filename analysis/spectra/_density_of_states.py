@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from typing_extensions import Unpack
 
 from ..._figures import figure_axes
+from .._result import Result, plots
 from .._time_series import (
     PLANCK_MEV_FS,
     Periodogram,
@@ -21,9 +22,12 @@ from .._time_series import (
 from .._trajectories import Frames, spins_of
 from .._velocities import Velocities
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True, eq=False)
-class DensityOfStates:
+class DensityOfStates(Result):
     """Spectral density of all atoms.
 
     Attributes
@@ -121,9 +125,10 @@ def spin_density_of_states(
     return _result(energies, partial, _FLUCTUATIONS)
 
 
+@plots(DensityOfStates)
 def plot_density_of_states(
-    result: DensityOfStates, ax: Any = None, *, THz: bool = False
-) -> Any:
+    result: DensityOfStates, ax: Axes | None = None, *, THz: bool = False
+) -> Axes:
     """Draw the total and the elements' parts against energy, or frequency in THz."""
     ax = figure_axes(ax)
     x = result.frequencies_THz if THz else result.energies

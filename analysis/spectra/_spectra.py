@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
 from ..._figures import figure_axes
+from .._result import Result, plots
 from .._time_series import (
     PLANCK_MEV_FS,
     Periodogram,
@@ -31,9 +32,12 @@ from .._trajectories import Frames, spins_of
 from .._velocities import Velocities
 from .._wavevectors import cartesian, commensurate, fourier_sums, reciprocal_units
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(Result):
     """S^ab(q, omega), the spectrum of a vector at wave vectors q.
 
     Attributes
@@ -165,14 +169,15 @@ def velocity_spectrum(
     return Spectrum(waves.q, waves.q_cartesian, energies, tensor, _VELOCITIES)
 
 
+@plots(Spectrum)
 def plot_spectrum(
     result: Spectrum,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     logarithmic: bool = True,
     peaks: bool = False,
     max_meV: float | None = None,
-) -> Any:
+) -> Axes:
     """Draw the intensity over the wave vectors, in their order, and energy.
 
     Parameters

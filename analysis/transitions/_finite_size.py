@@ -9,6 +9,7 @@ from numpy.polynomial.polynomial import polyvander
 from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
+from .._result import Result
 from .._statistics import Estimate
 
 #: Exponent omega of the first correction to scaling.
@@ -36,7 +37,7 @@ _CLEAR = 2.0
 
 
 @dataclass(frozen=True)
-class ScalingFit:
+class ScalingFit(Result):
     """What :func:`scaling_fit` found.
 
     Attributes

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from .._result import Result
 from .._statistics import Estimate, bootstrap, mean_with_error
 from ..order._series import OrderSeries
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def susceptibility(
@@ -116,7 +120,7 @@ def binder_cumulant(order: ArrayLike) -> Estimate:
 
 
 @dataclass(frozen=True)
-class ThermalAverages:
+class ThermalAverages(Result):
     """Averages of one temperature, each with its error.
 
     Attributes
@@ -179,10 +183,10 @@ def thermal_averages(
 
 def plot_thermal_averages(
     results: Mapping[float, ThermalAverages] | list[ThermalAverages],
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     quantity: str = "magnetization",
-) -> Any:
+) -> Axes:
     """Draw one of the averages against temperature, with error bars.
 
     Raises

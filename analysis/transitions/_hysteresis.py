@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -15,6 +15,10 @@ from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
 from ...spins import cant_spins, get_spins, unit_vector
+from .._result import Result, plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Angle by which spins are canted before each relaxation, as a tangent (rms): no
 #: symmetry may hold them on a ridge.
@@ -22,7 +26,7 @@ _NUDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Hysteresis:
+class Hysteresis(Result):
     """Mean moments along a sweep of the field.
 
     Attributes
@@ -127,7 +131,8 @@ def hysteresis(
     return Hysteresis(fields, np.array([m.mean(axis=0) for m in moments]), axis)
 
 
-def plot_hysteresis(result: Hysteresis, ax: Any = None) -> Any:
+@plots(Hysteresis)
+def plot_hysteresis(result: Hysteresis, ax: Axes | None = None) -> Axes:
     """Draw the moment along the field against the field."""
     ax = figure_axes(ax)
     ax.plot(result.fields_T, result.along, "o-", ms=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms, units
@@ -17,12 +17,16 @@ from ...potentials import Potential
 from ...spins import unit_vector
 from ...units import MU_B
 from .._distributed import map_tasks
+from .._result import Result, plots
 from .._statistics import bootstrap
 from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True, eq=False)
-class EntropyChange:
+class EntropyChange(Result):
     """Isothermal entropy change between zero field and each of F fields.
 
     Attributes
@@ -145,7 +149,8 @@ def _integrated(
     )
 
 
-def plot_entropy_change(result: EntropyChange, ax: Any = None) -> Any:
+@plots(EntropyChange)
+def plot_entropy_change(result: EntropyChange, ax: Axes | None = None) -> Axes:
     """Draw minus the entropy change against temperature, a line for each field."""
     ax = figure_axes(ax)
     for k, field in enumerate(result.fields_T[1:], 1):

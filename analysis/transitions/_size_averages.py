@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._result import Result
 from .._statistics import Estimate, mean_with_error
 from ._fluctuations import binder_cumulant, heat_capacity, susceptibility
 from ._thermal_sampling import ThermalSamples
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class SizeAverages:
+class SizeAverages(Result):
     """Averages of one size at T temperatures, with standard errors.
 
     Attributes

@@ -23,6 +23,7 @@ from ...dynamics.drivers._driver import SpinLatticeDynamics
 from ...potentials import Potential, load_potential
 from ...potentials._files import from_plain_data, plain_data
 from ...spins import get_spins
+from .._result import Result
 from .._wavevectors import commensurate
 from ._sampling_files import SamplingFiles
 
@@ -72,7 +73,7 @@ class SamplingTask:
 
 
 @dataclass(frozen=True, eq=False)
-class ThermalSamples:
+class ThermalSamples(Result):
     """Samples of B temperatures.
 
     Attributes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -24,12 +24,16 @@ from ..._figures import figure_axes
 from ...calculators._deepspin import DeepSpinCalculator
 from ...potentials import Potential
 from .._distributed import map_tasks, n_threads
+from .._result import Result, plots
 from .._statistics import Estimate
 from ._crossing import crossing, peak
 from ._finite_size import ScalingFit, scaling_fit
 from ._size_averages import SizeAverages, size_averages
 from ._thermal_sampling import SamplingTask, model_data, run_sampling
 from ._transition_input import check_run, checked_sizes, checked_temperatures, domains
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
@@ -40,7 +44,7 @@ _CRITICAL = 0.17
 
 
 @dataclass(frozen=True, eq=False)
-class TransitionResult:
+class TransitionResult(Result):
     """What :func:`curie_temperature` found.
 
     Attributes
@@ -248,9 +252,10 @@ def find_transition(
     )
 
 
+@plots(TransitionResult)
 def plot_transition(
-    result: TransitionResult, ax: Any = None, *, quantity: str = "binder"
-) -> Any:
+    result: TransitionResult, ax: Axes | None = None, *, quantity: str = "binder"
+) -> Axes:
     """Draw ``binder``, ``order``, ``susceptibility`` or ``heat_capacity`` by size.
 
     Raises

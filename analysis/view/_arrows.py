@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 from ..._figures import figure_axes
 from ...spins import unit_vector
 from .._trajectories import spins_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Mean squared cosine to one line above which moments are coloured as collinear.
 _COLLINEAR = 0.8
@@ -94,13 +97,13 @@ def arrow_scale(atoms: Atoms, moments: np.ndarray) -> float:
 
 def plot_spins(
     atoms: Atoms,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     view: str | ArrayLike | None = None,
     axis: str | ArrayLike | None = None,
     scale: float | None = None,
     non_magnetic: bool = True,
-) -> Any:
+) -> Axes:
     """Draw atoms with their moments as arrows, coloured by direction.
 
     Parameters
@@ -140,7 +143,7 @@ def plot_spins(
 
 def _draw_in_space(
     atoms: Atoms, tails: np.ndarray, arrows: np.ndarray, colors: np.ndarray, ax: Any
-) -> Any:
+) -> Axes:
     ax = figure_axes(ax, subplot_kw={"projection": "3d"})
     if not hasattr(ax, "zaxis"):
         raise ValueError(
@@ -171,7 +174,7 @@ def _draw_in_plane(
     colors: np.ndarray,
     normal: np.ndarray,
     ax: Any,
-) -> Any:
+) -> Axes:
     ax = figure_axes(ax)
     right = _right_of(normal)
     basis = np.array([right, np.cross(normal, right)])

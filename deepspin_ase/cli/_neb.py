@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
-from .._files import atomic_write
+from .._figures import write_figure
 from ..analysis._joint_space import SPIN_SCALE, displacement
 from ..analysis.paths import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
@@ -173,11 +173,6 @@ def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
 
 def _keep(path: NEBPath, output: Path) -> None:
     """Write the numbers and the figure next to the band."""
-    import matplotlib.pyplot as plt
-
     path.save(output.with_suffix(".npz"))
-    figure = plot_path(path, parts=True).figure
-    with atomic_write(output.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    write_figure(output.with_suffix(".png"), plot_path(path, parts=True))
     print(f"wrote {output}, {output.with_suffix('.npz')}, {output.with_suffix('.png')}")

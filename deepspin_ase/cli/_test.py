@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._figures import write_figure
 from .._files import atomic_write
 from ..data import read_dataset
 from ..potentials import SymmetryViolations, load_potential, symmetry_violations
@@ -71,14 +72,9 @@ def _symmetries(found: SymmetryViolations) -> list[str]:
 
 
 def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
-    import matplotlib.pyplot as plt
-
     if not found:
         raise ValueError("the data carry no labels: there is nothing to plot")
-    figure = plot_parity(found)[0].figure
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    write_figure(path, plot_parity(found)[0])
     numbers = {
         f"{name}_{kind}": getattr(both, kind)
         for name, both in found.items()

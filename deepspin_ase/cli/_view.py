@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from .._files import atomic_write
+from .._figures import write_figure
 from ..analysis._trajectories import frames_of
 from ..analysis.view import plot_spins, write_html, write_ovito
 
@@ -76,16 +76,12 @@ def _page(output: Path, arguments: argparse.Namespace) -> str:
 
 
 def _figure(output: Path, arguments: argparse.Namespace) -> str:
-    from matplotlib import pyplot
-
     frames = frames_of(arguments.trajectory, replica=arguments.replica)
     (last,) = deque(frames, maxlen=1)
     axes = plot_spins(
         last, view=arguments.projection, axis=arguments.axis, scale=arguments.scale
     )
-    with atomic_write(output) as temporary:
-        axes.figure.savefig(temporary, dpi=200)
-    pyplot.close(axes.figure)
+    write_figure(output, axes, dpi=200)
     return f"the last frame is drawn in {output}"
 
 

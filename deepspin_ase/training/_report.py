@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._figures import figure_axes
+from .._figures import figure_axes, write_figure
 from ._metrics import UNITS, Comparison
 
 if TYPE_CHECKING:
@@ -88,13 +88,9 @@ def save_figures(
     folder: Path, curve: Mapping[str, np.ndarray], comparisons: Mapping[str, Comparison]
 ) -> None:
     """Write ``lcurve.png`` and ``parity.png``."""
-    import matplotlib.pyplot as plt
-
     axes = {
         "lcurve.png": plot_learning_curve(curve),
         "parity.png": plot_parity(comparisons)[0],
     }
     for name, ax in axes.items():
-        figure = ax.figure
-        figure.savefig(folder / name, dpi=150)
-        plt.close(figure)
+        write_figure(folder / name, ax)
