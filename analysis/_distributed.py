@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from tqdm import tqdm
+from .._progress import bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,14 +43,15 @@ def map_tasks(
     Exception
         The first that a task raises; tasks that have not begun are cancelled.
     """
-    hidden = None if progress is None else not progress
     if client is None:
-        return [function(item) for item in tqdm(items, description, disable=hidden)]
+        shown = bar(items, progress=progress, desc=description)
+        return [function(item) for item in shown]
     n_threads(client)
     # Impure: two equal tasks of random numbers are two.
     futures = [client.submit(function, item, pure=False) for item in items]
     try:
-        return [f.result() for f in tqdm(futures, description, disable=hidden)]
+        shown = bar(futures, progress=progress, desc=description)
+        return [f.result() for f in shown]
     except BaseException:
         client.cancel(futures)
         raise

@@ -15,9 +15,10 @@ import numpy as np
 from ase import Atoms, units
 from scipy.fft import fft
 from scipy.signal import get_window
-from tqdm import tqdm
 from typing_extensions import Self
 
+from .._progress import bar
+from .._validate import positive
 from ..units import HBAR
 from ._trajectories import Frames, frames_of
 
@@ -78,9 +79,7 @@ class TimeSeries:
     """
 
     def __init__(self, max_memory_GB: float) -> None:
-        if not max_memory_GB > 0:
-            raise ValueError(f"max_memory_GB must be positive, got {max_memory_GB}")
-        self._limit = max_memory_GB * 1e9
+        self._limit = positive("max_memory_GB", max_memory_GB) * 1e9
         self._rows: list[np.ndarray] = []
         self._lengths: list[int] = []
         self._file: IO[bytes] | None = None
@@ -228,7 +227,7 @@ def collect_series(
     times: list[float] = []
     frames = frames_of(source, replica=options.get("replica", 0))
     with TimeSeries(options.get("max_memory_GB", 1.0)) as series:
-        for frame in tqdm(frames, desc="spectrum", unit=" frames", disable=None):
+        for frame in bar(frames, desc="spectrum", unit=" frames"):
             row = row_of(frame)
             if row is not None:
                 series.append(row)
@@ -238,9 +237,7 @@ def collect_series(
 
 def _time_step(times_fs: list[float], given: float | None) -> float:
     if given is not None:
-        if not (np.isfinite(given) and given > 0):
-            raise ValueError(f"timestep_fs must be positive, got {given}")
-        return float(given)
+        return positive("timestep_fs", given)
     steps = np.diff(times_fs)
     if not np.isfinite(steps).all():
         raise ValueError(

@@ -1,30 +1,133 @@
-"""Checks of constructor arguments shared by the analytic potentials."""
+"""Checks of arguments, with one wording.
+
+A value of the wrong kind, such as a string or a boolean for a number, is a TypeError;
+one out of range is a ValueError. Each function returns the value that it has checked.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
+from numpy.typing import ArrayLike
+
+#: Results of calculators that need an explanation where they are missing.
+_MEANINGS = {"magnetic_forces": "magnetic_forces (-dE/dm, eV/mu_B)"}
 
 
-def finite(name: str, value: float) -> float:
-    """Return ``value`` as a float, or raise ValueError where it is not finite."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, got {value!r}") from None
+def finite(name: str, value: Any) -> float:
+    """Return ``value`` as a float; raise unless it is a finite number."""
+    number = _number(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {number}")
     return number
 
 
-def positive(name: str, value: float) -> float:
-    """Return ``value`` as a float, or raise ValueError where it is not > 0."""
-    number = finite(name, value)
-    if number <= 0:
-        raise ValueError(f"{name} must be positive, got {number}")
+def positive(name: str, value: Any) -> float:
+    """Return ``value`` as a float; raise unless it is a finite number > 0."""
+    number = _number(name, value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be finite and > 0, got {number}")
     return number
+
+
+def non_negative(name: str, value: Any) -> float:
+    """Return ``value`` as a float; raise unless it is a finite number >= 0."""
+    number = _number(name, value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be finite and >= 0, got {number}")
+    return number
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """Return ``value`` as an int; raise unless it is a whole number >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
+    return int(value)
+
+
+def positive_numbers(name: str, values: ArrayLike) -> np.ndarray:
+    """Return one or more values as an array (n,); raise unless all are > 0."""
+    array = np.atleast_1d(_numbers(name, values)).astype(float)
+    if array.ndim != 1 or not (np.isfinite(array).all() and (array > 0).all()):
+        raise ValueError(f"{name} must be finite and > 0, got {values!r}")
+    return array
+
+
+def per_replica(
+    name: str, value: Any, count: int, *, positive: bool = False
+) -> np.ndarray:
+    """Return one number, or one for each of ``count`` replicas, as (count,) numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a number or numbers, not finite, or negative (or zero where
+        it must be ``positive``).
+    """
+    numbers = _numbers(name, value)
+    if numbers.ndim > 1 or numbers.size not in (1, count):
+        raise ValueError(f"{name} must be one number or {count}, got {value!r}")
+    low = numbers <= 0 if positive else numbers < 0
+    if not np.isfinite(numbers).all() or low.any():
+        bound = "> 0" if positive else ">= 0"
+        raise ValueError(f"{name} must be finite and {bound}, got {value!r}")
+    return np.broadcast_to(numbers.astype(float).reshape(-1), (count,)).copy()
+
+
+def _number(name: str, value: Any) -> float:
+    number = _numbers(name, value)
+    if number.ndim:
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(number)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # ragged
+        numbers = np.asarray(None)
+    if numbers.dtype.kind not in "iuf":  # neither strings nor booleans
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return numbers
+
+
+def require_calculator(
+    atoms: Atoms,
+    *properties: str,
+    name: str = "the structure",
+    purpose: str = "",
+) -> None:
+    """Raise ValueError unless ``atoms`` have a calculator that gives the properties.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    *properties : str
+        Such as ``"magnetic_forces"``.
+    name : str
+        Of the structure, for the message.
+    purpose : str
+        What needs the properties, for the message.
+    """
+    if atoms.calc is None:
+        raise ValueError(
+            f"{name} has no calculator; set atoms.calc = DeepSpinCalculator(model)"
+        )
+    for wanted in properties:
+        if wanted not in atoms.calc.implemented_properties:
+            reason = f", which {purpose} needs" if purpose else ""
+            raise ValueError(
+                f"{type(atoms.calc).__name__} does not give "
+                f"{_MEANINGS.get(wanted, wanted)}{reason}; use DeepSpinCalculator or "
+                "a calculator with that property"
+            )
 
 
 def vector(name: str, value: Sequence[float]) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from .._validate import require_calculator
 from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._magnetic import MomentCalculator
 from ..potentials import CompiledPotential, Prediction
@@ -163,17 +164,7 @@ def engine_of(images: Sequence[Atoms]) -> Engine:
         structures have different models.
     """
     for k, image in enumerate(images):
-        if image.calc is None:
-            raise ValueError(
-                f"structure {k} has no calculator: set atoms.calc = "
-                "DeepSpinCalculator(model)"
-            )
-        if "magnetic_forces" not in image.calc.implemented_properties:
-            raise ValueError(
-                f"{type(image.calc).__name__} does not give magnetic_forces "
-                "(-dE/dm, eV/mu_B), so that spins would not move; use "
-                "DeepSpinCalculator or a calculator with that property"
-            )
+        require_calculator(image, "magnetic_forces", name=f"structure {k}")
     first = images[0].calc
     if not isinstance(first, DeepSpinCalculator):
         return CalculatorEngine(images)

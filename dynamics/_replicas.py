@@ -62,29 +62,3 @@ def as_images(atoms: Atoms | Sequence[Atoms], values: dict[str, Any]) -> list[At
     for replica in replicas:
         replica.calc = given[0].calc
     return replicas
-
-
-def per_replica(
-    name: str, value: Any, count: int, *, positive: bool = False
-) -> np.ndarray:
-    """Return a checked argument as (count,) numbers.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a number or numbers, not finite, or negative (or zero where
-        it must be ``positive``).
-    """
-    try:
-        numbers = np.asarray(value)
-    except ValueError:  # ragged
-        numbers = np.asarray(None)
-    if numbers.dtype.kind not in "iuf":  # neither strings nor booleans
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if numbers.ndim > 1 or numbers.size not in (1, count):
-        raise ValueError(f"{name} must be one number or {count}, got {value!r}")
-    low = numbers <= 0 if positive else numbers < 0
-    if not np.isfinite(numbers).all() or low.any():
-        bound = "> 0" if positive else ">= 0"
-        raise ValueError(f"{name} must be finite and {bound}, got {value!r}")
-    return np.broadcast_to(numbers.astype(float).reshape(-1), (count,)).copy()

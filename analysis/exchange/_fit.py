@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from ..._progress import bar
 from ..._rotations import local_axes
 from ..hessians._response import Crystal, transverse_products
 
@@ -77,7 +78,7 @@ def fit_exchange(
     rotations = orientations(crystal.directions)
     derivatives, gradients = [], []
     total = 2 * len(rotations) * len(chosen)
-    with tqdm(total=total, desc="exchange", disable=None) as progress:
+    with bar(total=total, desc="exchange") as progress:
         for rotation in rotations:
             crystal.rotate_moments(rotation)
             gradients.append(crystal.gradients()[chosen])

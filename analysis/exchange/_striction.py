@@ -15,6 +15,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._validate import positive
 from .._result import Result, plots
 from ..hessians._bloch import fold_to_pairs
 from ..hessians._response import Crystal
@@ -124,7 +125,7 @@ def spin_lattice_coupling(
             raise ValueError(f"there is no atom {index} among {len(atoms)}")
     if site not in crystal.sites:
         raise ValueError(f"atom {site} carries no moment")
-    _check_step(step)
+    positive("step", step)
     own = np.flatnonzero(crystal.sites == site)
     start = crystal.large.positions[moved].copy()
     gradients = []
@@ -183,7 +184,7 @@ def strain_derivative(
     direction = np.asarray(strain, dtype=float)
     if direction.shape != (3, 3) or not np.isfinite(direction).all():
         raise ValueError(f"strain must be a finite (3, 3) matrix, got {strain!r}")
-    _check_step(step)
+    positive("step", step)
     crystal = Crystal(atoms, repeat=repeat)
     crystal.check_size()
     ends = []
@@ -204,11 +205,6 @@ def strain_derivative(
         up.accuracy,
     )
     return replace(assemble_tensors(crystal, raw), accuracy=up.accuracy / step)
-
-
-def _check_step(step: float) -> None:
-    if not (np.isfinite(step) and step > 0):
-        raise ValueError(f"the step must be a positive number, got {step}")
 
 
 @plots(SpinLatticeCoupling)

@@ -21,6 +21,7 @@ from ase.calculators.calculator import CalculationFailed
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..._validate import positive, require_calculator
 from ...calculators._deepspin import DeepSpinCalculator
 from ...neighbors import build_pairs
 from ...potentials import Potential
@@ -326,21 +327,14 @@ class DifferenceHessian(SecondDerivatives):
     ) -> None:
         if not (positions or spins):
             raise ValueError("nothing to differentiate by: set positions or spins")
-        if atoms.calc is None:
-            raise ValueError("the atoms have no calculator: set atoms.calc")
-        if spins and "magnetic_forces" not in atoms.calc.implemented_properties:
-            raise ValueError(
-                f"{type(atoms.calc).__name__} does not give magnetic_forces "
-                "(-dE/dm, eV/mu_B); use DeepSpinCalculator or a calculator with that "
-                "property, or spins=False"
-            )
-        if not (np.isfinite(step) and step > 0):
-            raise ValueError(f"the step must be a positive number, got {step}")
+        require_calculator(atoms)
+        if spins:
+            require_calculator(atoms, "magnetic_forces", purpose="spins=True")
         self.n_atoms = len(atoms)
         self.positions, self.spins = positions, spins
         self.accuracy = 1e-4
         self.n_products = 0
-        self.step = step
+        self.step = positive("step", step)
         self._atoms = atoms.copy()
         self._atoms.set_constraint()
         self._atoms.calc = atoms.calc

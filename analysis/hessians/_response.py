@@ -13,6 +13,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._rotations import local_axes
+from ..._validate import require_calculator
 from ...neighbors import build_pairs
 from ...spins import get_spins, set_spins
 from ...system import System
@@ -70,16 +71,7 @@ class Crystal:
     ) -> None:
         if not isinstance(atoms, Atoms):
             raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
-        if atoms.calc is None:
-            raise ValueError(
-                "the atoms have no calculator: set atoms.calc = "
-                "DeepSpinCalculator(model)"
-            )
-        if "magnetic_forces" not in atoms.calc.implemented_properties:
-            raise ValueError(
-                f"{type(atoms.calc).__name__} does not give magnetic_forces (-dE/dm, "
-                "eV/mu_B); use DeepSpinCalculator or a calculator with that property"
-            )
+        require_calculator(atoms, "magnetic_forces")
         self.spins = get_spins(atoms)
         lengths = np.linalg.norm(self.spins, axis=1)
         self.sites = np.flatnonzero(lengths > 0)

@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ..._rotations import local_axes, rotate
+from ..._validate import positive
 from ...constraints import MASKS, fixed_spins, free_coordinates
 from ...spins import get_spins
 from .._joint_space import SPIN_SCALE
@@ -56,8 +57,6 @@ class TangentSpace:
         spins: bool = True,
         spin_scale: float = SPIN_SCALE,
     ) -> None:
-        if not (np.isfinite(spin_scale) and spin_scale > 0):
-            raise ValueError(f"spin_scale must be a positive number, got {spin_scale}")
         if not isinstance(atoms, Atoms):
             raise TypeError(f"expected Atoms, got {type(atoms).__name__}")
         others = [c for c in atoms.constraints if not isinstance(c, MASKS)]
@@ -67,7 +66,7 @@ class TangentSpace:
                 f"{names} cannot be kept here; only FixAtoms, FixCartesian and "
                 "FixSpins can"
             )
-        self.spin_scale = float(spin_scale)
+        self.spin_scale = positive("spin_scale", spin_scale)
         self.n_atoms = len(atoms)
         self.positions = atoms.positions.copy()
         self.spins = get_spins(atoms) if spins else np.zeros_like(self.positions)

@@ -22,9 +22,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from ..._figures import figure_axes
+from ..._progress import bar
 from ...calculators._deepspin import BATCH_ATOMS, DeepSpinCalculator, batches
 from ...potentials import Potential
 from ...spins import get_spins, set_spins
@@ -132,7 +132,7 @@ def scan_landscape(
     images = (_displaced(atoms, coordinates, point) for point in points)
     wanted = {"forces": derivatives, "magnetic_forces": derivatives, "virial": False}
     found = []
-    with tqdm(total=len(points), desc="landscape", disable=None) as progress:
+    with bar(total=len(points), desc="landscape") as progress:
         for batch in batches(images, max_atoms):
             found += model.evaluate(batch, **wanted)
             progress.update(len(batch))

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from ..._figures import figure_axes
+from ..._progress import bar
 from ..._rotations import local_axes
 from ...units import G_FACTOR, HBAR
 from .._kpath import KPath, wave_vectors
@@ -310,7 +310,7 @@ def _displacement_rows(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     across = np.tile(local_axes(crystal.directions), (crystal.n_cells, 1, 1))
     K = np.zeros((count, hessian.n_atoms, 3, 3))
     C = np.zeros((count, hessian.n_atoms, 3, 2))
-    with tqdm(total=3 * count, desc="force constants", disable=None) as progress:
+    with bar(total=3 * count, desc="force constants") as progress:
         for atom in range(count):
             for axis in range(3):
                 direction = np.zeros((hessian.n_atoms, 3))

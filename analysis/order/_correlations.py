@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._validate import positive, whole
 from ...spins import unit_vector
 from .._nearest import pairs_within, sites_of
 from .._result import Result, plots
@@ -64,9 +65,7 @@ def spin_correlation(
     ValueError
         If moments are missing or all zero, or no pairs are within ``r_max``.
     """
-    if not (r_max > 0 and width > 0):
-        raise ValueError(f"r_max and width must be positive, got {r_max} and {width}")
-    count = int(np.ceil(r_max / width - 1e-9))
+    count = int(np.ceil(positive("r_max", r_max) / positive("width", width) - 1e-9))
     totals = np.zeros((3, count))
     for frame in frames_of(source):
         e, magnetic = directions_of(frame)
@@ -206,8 +205,7 @@ class _Histogram:
     """Counts angles of many frames."""
 
     def __init__(self, top: float, bins: int) -> None:
-        if bins < 1:
-            raise ValueError(f"bins must be positive, got {bins}")
+        whole("bins", bins, 1)
         self.edges = np.linspace(0.0, top, bins + 1)
         self.counts = np.zeros(bins)
         self.sums = np.zeros(3)

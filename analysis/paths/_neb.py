@@ -18,8 +18,8 @@ import numpy as np
 from ase import Atoms
 from ase.utils.abc import Optimizable
 
+from ..._validate import positive, whole
 from ...io import write_extxyz
-from ...optimize._filter import positive, whole
 from .._joint_space import (
     SPIN_SCALE,
     Metric,

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
+
+from ..._progress import bar
 
 if TYPE_CHECKING:
     from ._neb import SpinLatticeNEB
@@ -129,7 +130,7 @@ def run_band(
 ) -> bool:
     """Do what :meth:`.neb.SpinLatticeNEB.run` says."""
     optimizer.resume()
-    with tqdm(total=steps, desc="band", unit="step", disable=None) as progress:
+    with bar(total=steps, desc="band", unit="step") as progress:
         for step in range(steps + 1):
             forces = neb.get_forces()
             largest = {k: f"{x:.1e}" for k, x in neb.residuals(forces).items()}

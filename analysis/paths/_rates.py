@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from ase import Atoms, units
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 from scipy.optimize import brentq
 
+from ..._validate import non_negative
 from ...units import G_FACTOR, HBAR
 from .._joint_space import SPIN_SCALE
 from .._result import Result
@@ -161,8 +161,7 @@ def transition_rate(
         drives the moments away from the saddle point without damping.
     """
     for name, value in (("damping", damping), ("friction", friction)):
-        if not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+        non_negative(name, value)
     _check_same(minimum, saddle)
     over = saddle.copy()
     over.calc = saddle.calc

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
-from ...optimize._filter import finite, positive, whole
+from ..._progress import bar
+from ..._validate import finite, positive, whole
 from .._joint_space import SPIN_SCALE
 from .._result import Result
 from ..hessians._zero_modes import ZeroModes
@@ -180,7 +180,7 @@ def find_saddle(
         search.kick(direction, kick, np.random.default_rng(seed))
     elif direction is not None:
         search.direction = search.read(direction)
-    with tqdm(total=steps, desc="saddle point", disable=None) as progress:
+    with bar(total=steps, desc="saddle point") as progress:
         for _ in range(steps):
             search.follow()
             if search.converged(fmax, torque_max):

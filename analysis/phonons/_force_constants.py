@@ -18,8 +18,9 @@ from ase.calculators.calculator import CalculationFailed, Calculator
 from numpy.typing import ArrayLike
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
-from tqdm import tqdm
 
+from ..._progress import bar
+from ..._validate import positive, require_calculator
 from ...calculators._deepspin import DeepSpinCalculator, batches
 from ...optimize import relax_together
 from ...spins import get_spins, set_spins
@@ -135,12 +136,10 @@ def prepare_phonopy(
     """Return phonopy's object with displacements; see :func:`calculate_phonons`."""
     if not isinstance(atoms, Atoms):
         raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
-    if atoms.calc is None:
-        raise ValueError("the atoms have no calculator: set atoms.calc")
+    require_calculator(atoms)
     if not atoms.pbc.all():
         raise ValueError("phonopy needs three periodic directions; set atoms.pbc")
-    if not (np.isfinite(distance) and distance > 0):
-        raise ValueError(f"the distance must be a positive number, got {distance}")
+    positive("distance", distance)
     phonon = Phonopy(
         _with_symmetry(atoms, symmetry),
         supercell_matrix=_matrix(supercell),
@@ -230,7 +229,7 @@ def forces_of(images: Sequence[Atoms], calculator: Calculator) -> np.ndarray:
         If a force is not finite.
     """
     found = []
-    with tqdm(total=len(images), desc="forces", disable=None) as progress:
+    with bar(total=len(images), desc="forces") as progress:
         if isinstance(calculator, DeepSpinCalculator):
             for batch in batches(images):
                 results = calculator.evaluate(

@@ -19,8 +19,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 from phonopy import Phonopy
-from tqdm import tqdm
 
+from ..._progress import bar
 from ...dynamics import MonteCarlo
 from ...spins import get_spins, set_spins
 from .._result import Result
@@ -108,7 +108,7 @@ def thermal_phonons(
         images[0], atoms, temperature_K, samples, equilibration, interval, seed
     )
     changes = []
-    for configuration in tqdm(spins, desc="samples", disable=None):
+    for configuration in bar(spins, desc="samples"):
         for image in images:
             image.calc = atoms.calc
             set_spins(image, configuration)

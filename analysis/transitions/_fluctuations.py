@@ -17,6 +17,7 @@ from ase import units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._validate import positive
 from .._result import Result
 from .._statistics import Estimate, bootstrap, mean_with_error
 from ..order._series import OrderSeries
@@ -51,7 +52,7 @@ def susceptibility(
         If the temperature is not positive, or samples are too few or not finite.
     """
     size = _sizes(order)
-    scale = n_magnetic / (units.kB * _positive(temperature_K))
+    scale = n_magnetic / (units.kB * positive("temperature_K", temperature_K))
     if not connected:
         return bootstrap(size[:, None] ** 2, lambda x: scale * x[..., 0] / 3.0)
     return bootstrap(
@@ -88,7 +89,7 @@ def heat_capacity(
         )
     # From the mean: differences of large squares would lose their digits.
     deviation = e - e.mean()
-    scale = 1.0 / ((units.kB * _positive(temperature_K)) ** 2 * n_atoms)
+    scale = 1.0 / ((units.kB * positive("temperature_K", temperature_K)) ** 2 * n_atoms)
     return bootstrap(
         np.stack([deviation, deviation**2], axis=1),
         lambda x: scale * (x[..., 1] - x[..., 0] ** 2),
@@ -169,7 +170,7 @@ def thermal_averages(
     energy, count = series.energy[skip:], series.n_magnetic
     known = len(energy) > 0 and bool(np.isfinite(energy).all())
     return ThermalAverages(
-        _positive(temperature_K),
+        positive("temperature_K", temperature_K),
         mean_with_error(_sizes(m)),
         mean_with_error(staggered),
         susceptibility(m, temperature_K, count),
@@ -226,10 +227,3 @@ def _sizes(order: ArrayLike) -> np.ndarray:
             f"an order parameter is finite numbers (F,) or (F, 3); got {values.shape}"
         )
     return np.asarray(np.linalg.norm(values.reshape(len(values), -1), axis=1))
-
-
-def _positive(temperature_K: float) -> float:
-    temperature = float(temperature_K)
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature_K must be positive, got {temperature_K}")
-    return temperature

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from ..._figures import figure_axes
+from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
@@ -116,10 +116,9 @@ def hysteresis(
     axis = unit_vector(direction)
     rng = np.random.default_rng(seed)
     before = calculator.external_field_T
-    hidden = None if progress is None else not progress
     moments = []
     try:
-        for field in tqdm(fields, "fields", disable=hidden):
+        for field in bar(fields, progress=progress, desc="fields"):
             calculator.external_field_T = field * axis
             if temperature_K == 0.0:
                 moments.append(_relaxed(atoms, torque_max, field, rng)[magnetic])

@@ -12,6 +12,7 @@ from ase import Atoms, units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._validate import positive_numbers
 from ...calculators._deepspin import DeepSpinCalculator
 from ...potentials import Potential
 from ...spins import unit_vector
@@ -94,8 +95,8 @@ def entropy_change(
     ValueError
         If temperatures or fields are not as described, or moments are missing.
     """
-    temperatures = _positive("temperatures_K", temperatures_K)
-    fields = _positive("fields_T", fields_T)
+    temperatures = positive_numbers("temperatures_K", temperatures_K)
+    fields = positive_numbers("fields_T", fields_T)
     if (np.diff(fields) <= 0).any():
         raise ValueError(f"fields_T must ascend, got {fields}")
     axis = unit_vector(direction)
@@ -185,10 +186,3 @@ def _slopes(
 def _covariance(means: np.ndarray) -> np.ndarray:
     """Return <a b> - <a><b> from means (..., 3) of a, b and a b."""
     return np.asarray(means[..., 2] - means[..., 0] * means[..., 1])
-
-
-def _positive(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.atleast_1d(np.asarray(values, dtype=float))
-    if array.ndim != 1 or not (np.isfinite(array).all() and (array > 0).all()):
-        raise ValueError(f"{name} must be positive numbers, got {array}")
-    return array

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms, units
-from tqdm import tqdm
 
+from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo, SpinLatticeLangevin
 from ...dynamics.drivers._driver import SpinLatticeDynamics
@@ -156,19 +156,18 @@ def run_sampling(
         driver.run(min(_BLOCK, equilibration - driver.nsteps))
         keep()
     n_samples = task.steps // task.interval
-    hidden = None if progress is None else not progress
-    with tqdm(
+    with bar(
+        progress=progress,
         total=n_samples,
         initial=min(n_samples, len(found["energy"])),
         desc=f"{len(atoms)} atoms",
-        disable=hidden,
         leave=False,
-    ) as bar:
+    ) as shown:
         while len(found["energy"]) < n_samples:
             for name, value in _measure(driver, task.interval, waves).items():
                 found[name].append(value)
             keep(last=len(found["energy"]) == n_samples)
-            bar.update()
+            shown.update()
     series = {name: np.stack(rows[:n_samples], 1) for name, rows in found.items()}
     magnetic = int(np.any(get_spins(atoms), axis=1).sum())
     return ThermalSamples(

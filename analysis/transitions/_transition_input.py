@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ..._validate import positive_numbers
 from ...spins import get_spins
 from ...symmetry import star
 from .._wavevectors import commensurate
@@ -91,9 +92,7 @@ def checked_temperatures(temperatures_K: ArrayLike) -> np.ndarray:
             f"{np.size(values)}: such as np.linspace(0.9, 1.1, 7) times the one "
             "expected"
         )
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(f"temperatures must be positive, in K, got {values}")
-    ordered = np.sort(values)
+    ordered = np.sort(positive_numbers("temperatures_K", values))
     if not (np.diff(ordered) > 0).all():
         raise ValueError(f"a temperature is there twice: {ordered}")
     return ordered

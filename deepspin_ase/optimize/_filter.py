@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from ase import Atoms, units
 from ase.filters import Filter, OptimizableFilter
 
 from .._rotations import jacobian_transposed, rotate
+from .._validate import finite, positive, require_calculator
 from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
 from ..system import check_structure
@@ -79,7 +79,7 @@ class SpinLatticeFilter(Filter):
         direction for ``cell``, a mask or pressure without ``cell``, or if positions,
         cell or a number are not finite or a scale or threshold is not positive.
     TypeError
-        If ``atoms`` are none, or a scale or threshold is no number.
+        If ``atoms`` is not an Atoms object, or a scale or threshold not a number.
 
     Examples
     --------
@@ -334,22 +334,12 @@ def _parts(**chosen: bool) -> frozenset[str]:
 
 
 def _check(atoms: Atoms, parts: frozenset[str]) -> None:
-    if atoms.calc is None:
-        raise ValueError(
-            "the atoms have no calculator; set atoms.calc = DeepSpinCalculator(...)"
-        )
-    known = atoms.calc.implemented_properties
-    if "cell" in parts and "stress" not in known:
-        raise ValueError(
-            f"{type(atoms.calc).__name__} does not give stress, which cell=True needs"
-        )
+    require_calculator(atoms)
+    if "cell" in parts:
+        require_calculator(atoms, "stress", purpose="cell=True")
     if {"spins", "magnitudes"} & parts:
-        if "magnetic_forces" not in known:
-            raise ValueError(
-                f"{type(atoms.calc).__name__} does not give magnetic_forces (-dE/dm, "
-                "eV/mu_B), so that moments cannot move; use DeepSpinCalculator or "
-                "a calculator with that property, or spins=False, magnitudes=False"
-            )
+        purpose = "spins=True or magnitudes=True"
+        require_calculator(atoms, "magnetic_forces", purpose=purpose)
         spins = get_spins(atoms)
         if not np.any(spins):
             raise ValueError(
@@ -362,29 +352,3 @@ def _check(atoms: Atoms, parts: frozenset[str]) -> None:
             f"this one has pbc {atoms.pbc.tolist()} and a cell of rank "
             f"{atoms.cell.rank}"
         )
-
-
-def finite(name: str, value: Any) -> float:
-    """Return ``value``, or raise ValueError if it is not a finite number."""
-    number = isinstance(value, Real)
-    if not (number and np.isfinite(value)):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    return float(value)
-
-
-def positive(name: str, value: Any) -> float:
-    """Return ``value``, or raise ValueError if it is not a finite number > 0."""
-    number = isinstance(value, Real)
-    if not number:
-        raise TypeError(f"{name} must be a positive number, got {value!r}")
-    if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a positive number, got {value}")
-    return float(value)
-
-
-def whole(name: str, value: Any, least: int = 0) -> int:
-    """Return ``value``, or raise ValueError if it is no whole number >= ``least``."""
-    number = isinstance(value, Integral)
-    if not number or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
-    return int(value)

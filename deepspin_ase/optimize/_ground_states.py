@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import make_supercell
 from numpy.typing import ArrayLike
 
+from .._validate import positive, require_calculator, whole
 from ..orders import random_directions
 from ..spins import get_spins, set_spins, unit_vector
 from ..symmetry._equivalence import OrderEquivalence
@@ -19,7 +20,6 @@ from ..symmetry._magnetic_space_group import find_magnetic_space_group
 from ..symmetry._patterns import collinear_patterns
 from ..symmetry._spglib import SYMPREC
 from ..system import check_structure
-from ._filter import positive, whole
 from ._together import relax_together
 
 
@@ -168,10 +168,7 @@ def search_magnetic_orders(
         an argument is not as described.
     """
     check_structure(atoms)
-    if atoms.calc is None:
-        raise ValueError(
-            "the atoms have no calculator; set atoms.calc = DeepSpinCalculator(...)"
-        )
+    require_calculator(atoms)
     whole("n_collinear", n_collinear)
     whole("n_random", n_random, 0 if n_collinear else 1)
     positive("energy_tolerance_meV", energy_tolerance_meV)

@@ -13,9 +13,10 @@ import numpy as np
 from ase import Atoms
 from ase.optimize.optimize import Optimizer
 
+from .._validate import positive, whole
 from ..io import extxyz_text
 from ._descent import Descent
-from ._filter import SpinLatticeFilter, positive, whole
+from ._filter import SpinLatticeFilter
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ import logging
 
 from ase import Atoms
 
+from .._validate import whole
 from ._descent import Descent
-from ._filter import SpinLatticeFilter, whole
+from ._filter import SpinLatticeFilter
 
 logger = logging.getLogger(__name__)
 

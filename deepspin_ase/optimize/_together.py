@@ -10,12 +10,13 @@ from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
-from tqdm import tqdm
 
+from .._progress import bar
+from .._validate import positive, whole
 from ..calculators._deepspin import DeepSpinCalculator
 from ..system import check_structure
 from ._descent import Descent
-from ._filter import SpinLatticeFilter, positive, whole
+from ._filter import SpinLatticeFilter
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def relax_together(
     torque_max: float = 1e-4,
     stress_max: float = 5e-4,
     steps: int = 500,
-    progress: bool = True,
+    progress: bool | None = None,
     **options: Any,
 ) -> list[bool]:
     """Relax many structures with the same model, each on its own, in batched calls.
@@ -44,8 +45,8 @@ def relax_together(
         eV/A, eV and eV/A^3.
     steps : int
         Largest number of model calls for a structure.
-    progress : bool
-        Show a progress bar in terminals.
+    progress : bool, optional
+        Progress bar; by default on a terminal.
     **options
         Of :class:`SpinLatticeFilter`.
 
@@ -86,14 +87,14 @@ def relax_together(
             logger.warning("structure %d is left out: %s", k, error)
             del descents[k]
     converged = [False] * len(images)
-    with tqdm(total=len(images), disable=None if progress else True) as bar:
+    with bar(total=len(images), progress=progress) as shown:
         while True:
             for k in list(descents):
                 descent = descents[k]
                 converged[k] = joints[k].converged(fmax)
                 if converged[k] or descent.stuck or descent.calls >= steps:
                     del descents[k]
-            bar.update(len(images) - len(descents) - bar.n)
+            shown.update(len(images) - len(descents) - shown.n)
             if not descents:
                 return converged
             for descent in descents.values():

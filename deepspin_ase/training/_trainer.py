@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from .._extras import require
 from .._files import atomic_write
+from .._progress import bar
 from ..data import LABELS, Dataset
 from ..neighbors import build_pairs
 from ..potentials import Potential, Sum, Trainable, load_potential, save_potential
@@ -200,25 +200,27 @@ class Trainer:
 
     def _loop(self, rank: int, world: int, progress: bool | None) -> None:
         run = self.config.training
-        hidden = rank > 0 or (None if progress is None else not progress)
         logged = run.tensorboard and rank == 0
         tensorboard = _tensorboard(self.output) if logged else None
         with (
             deferred_interrupt() as stopped,
-            tqdm(
-                total=run.numb_steps, initial=self.step, disable=hidden, unit="step"
-            ) as bar,
+            bar(
+                total=run.numb_steps,
+                initial=self.step,
+                progress=progress if rank == 0 else False,
+                unit="step",
+            ) as shown,
         ):
             while self.step < run.numb_steps:
                 loss = self._advance(rank, world)
                 loss, stop = mean_over_processes(loss, float(stopped()))
                 if rank == 0:
                     self._losses.append(loss)
-                bar.update()
+                shown.update()
                 last = self.step == run.numb_steps
                 if rank == 0 and (self.step % run.disp_freq == 0 or last):
                     row = self._report()
-                    bar.set_postfix_str(brief(row))
+                    shown.set_postfix_str(brief(row))
                     for name, value in row.items():
                         if tensorboard is not None:
                             tensorboard.add_scalar(name, value, self.step)

@@ -7,8 +7,9 @@ from typing import Any
 
 from ase import Atoms, units
 
+from ..._validate import per_replica
 from ...units import G_FACTOR
-from .._replicas import PerReplica, per_replica
+from .._replicas import PerReplica
 from ..baths._lattice_bath import LatticeBath
 from ..baths._spin_bath import SpinBath
 from ..integrators._schemes import Scheme, SchemeState, SemiImplicitB, as_scheme

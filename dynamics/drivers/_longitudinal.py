@@ -9,9 +9,10 @@ import torch
 from ase import Atoms, units
 from torch import Tensor
 
+from ..._validate import per_replica
 from ...system import System
 from ...units import G_FACTOR
-from .._replicas import PerReplica, per_replica
+from .._replicas import PerReplica
 from ..baths._lattice_bath import LatticeBath
 from ..integrators._precession import Precession
 from ..integrators._rotations import rotate

@@ -10,9 +10,10 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
+from ..._validate import per_replica, positive
 from ...system import System
 from ...units import G_FACTOR
-from .._replicas import PerReplica, per_replica
+from .._replicas import PerReplica
 from ..baths._barostat import Barostat, target_stress
 from ..baths._nose_hoover import NoseHooverChain
 from ..baths._spin_bath import SpinBath
@@ -116,8 +117,8 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         count = self.n_replicas
         require_free_cells(self)
         self._damping = per_replica("damping", damping, count)
-        self._tdamp = float(per_replica("tdamp", tdamp, 1, positive=True)[0])
-        self._pdamp = float(per_replica("pdamp", pdamp, 1, positive=True)[0])
+        self._tdamp = positive("tdamp", tdamp)
+        self._pdamp = positive("pdamp", pdamp)
         self._cell, self._mask = cell, mask
         self._stress = torch.from_numpy(target_stress(pressure_GPa, stress_GPa, count))
         if spin_integrator is None:

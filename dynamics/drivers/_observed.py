@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
-from tqdm import tqdm
 
+from ..._progress import bar
+from ..._validate import whole
 from ...calculators._deepspin import DeepSpinCalculator
 from ...calculators._results import results_of
 from ...potentials import Prediction
@@ -138,10 +138,7 @@ class ObservedDynamics(MolecularDynamics):
         self._absorb()
 
     def _march(self, steps: int) -> Iterator[bool]:
-        if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
-            raise TypeError(f"steps must be a whole number, got {steps!r}")
-        if steps < 0:
-            raise ValueError(f"steps must not be negative, got {steps}")
+        whole("steps", steps)
         self._absorb()
         self._recent = [(self.state, self.nsteps)]
         try:
@@ -168,12 +165,11 @@ class ObservedDynamics(MolecularDynamics):
             If an energy is not finite: the last good state is in the Atoms, the
             trajectory and the log; the checkpoint is an earlier one, as it was.
         """
-        hidden = None if self.progress is None else not self.progress
         first = self.nsteps
-        with tqdm(total=steps, disable=hidden, unit="step") as bar:
+        with bar(total=steps, progress=self.progress, unit="step") as shown:
             try:
                 for _ in self._march(steps):
-                    bar.update(self.nsteps - first - bar.n)
+                    shown.update(self.nsteps - first - shown.n)
             except CalculationFailed:
                 self._keep_last_good()
                 raise

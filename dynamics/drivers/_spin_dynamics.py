@@ -8,8 +8,9 @@ from typing import Any
 from ase import Atoms
 from torch import Tensor
 
+from ..._validate import per_replica
 from ...units import G_FACTOR
-from .._replicas import PerReplica, per_replica
+from .._replicas import PerReplica
 from ..baths._spin_bath import SpinBath
 from ..integrators._schemes import (
     Midpoint,

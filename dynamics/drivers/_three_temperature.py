@@ -9,8 +9,9 @@ import torch
 from ase import Atoms, units
 from torch import Tensor
 
+from ..._validate import per_replica
 from ...units import G_FACTOR
-from .._replicas import PerReplica, per_replica
+from .._replicas import PerReplica
 from ..baths._electrons import Electrons, HeatCapacity
 from ..baths._lattice_bath import LatticeBath
 from ..baths._pulse import LaserPulse

@@ -12,10 +12,11 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
+from ..._validate import per_replica, positive
 from ...constraints import FixSpins
 from ...potentials import Prediction
 from ...system import System
-from .._replicas import PerReplica, as_images, per_replica
+from .._replicas import PerReplica, as_images
 from ..baths._barostat import Barostat, target_stress
 from ..baths._nose_hoover import NoseHooverChain
 from ..integrators._inertial_spins import InertialSpins
@@ -123,15 +124,15 @@ class TSPIN(SpinLatticeDynamics):
         super().__init__(atoms, timestep, zero_momentum=zero_momentum, **kwargs)
         count = self.n_replicas
         self.magnitudes = magnitudes
-        self.spin_mass = _positive("spin_mass", spin_mass)
-        self._tdamp = _positive("tdamp", tdamp)
-        self._spin_tdamp = _positive(
+        self.spin_mass = positive("spin_mass", spin_mass)
+        self._tdamp = positive("tdamp", tdamp)
+        self._spin_tdamp = positive(
             "spin_tdamp", tdamp if spin_tdamp is None else spin_tdamp
         )
-        self._pdamp = _positive("pdamp", pdamp)
+        self._pdamp = positive("pdamp", pdamp)
         self._hit = 0.0
         if collision_time is not None and ensemble != "nve":
-            mean = _positive("collision_time", collision_time)
+            mean = positive("collision_time", collision_time)
             self._hit = -float(np.expm1(-abs(self.dt) / mean))
         self._heat = torch.zeros(count).to(self.state.momenta)
         self._cell, self._mask = cell, mask
@@ -372,10 +373,6 @@ def _check_ensemble(ensemble: str, *, heated: bool, still: bool) -> None:
             "pressure_GPa, stress_GPa, cell and mask need a cell that changes: "
             "ensemble='npt'"
         )
-
-
-def _positive(name: str, value: float) -> float:
-    return float(per_replica(name, value, 1, positive=True)[0])
 
 
 def _constrained(atoms: Atoms | Sequence[Atoms]) -> bool:

@@ -11,8 +11,9 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
+from ..._validate import per_replica, whole
 from ...system import System
-from .._replicas import PerReplica, per_replica
+from .._replicas import PerReplica
 from ..drivers._atoms_sync import State
 from ..drivers._driver import SpinLatticeDynamics
 from ._bilinear import BilinearEnergies
@@ -115,7 +116,7 @@ class MonteCarlo(SpinLatticeDynamics):
             ("overrelaxation", overrelaxation),
             ("clusters", clusters),
         ):
-            _check_count(name, value)
+            whole(name, value)
         self._energies: TrialEnergies | None = None
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
@@ -361,10 +362,3 @@ def _check_linear(energies: TrialEnergies) -> None:
             "Dzyaloshinskii-Moriya, fields; no anisotropy, no network), without "
             "simultaneous; leave it out"
         )
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, got {value}")

@@ -222,7 +222,7 @@ def test_bad_input_says_what_is_wrong():
     atoms.calc = Plain()
     with pytest.raises(ValueError, match="magnetic_forces"):
         DifferenceHessian(atoms)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="step must be finite and > 0"):
         DifferenceHessian(atoms, spins=False, step=0.0)
 
 

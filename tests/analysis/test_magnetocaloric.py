@@ -107,7 +107,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="DeepSpinCalculator"):
         hysteresis(atoms, [1.0])
     model = Heisenberg(Shells([(2.0, 0.05)]))
-    with pytest.raises(ValueError, match="fields_T must be positive"):
+    with pytest.raises(ValueError, match="fields_T must be finite and > 0"):
         entropy_change(model, atoms, [300.0], [0.0, 1.0])
     with pytest.raises(ValueError, match="ascend"):
         entropy_change(model, atoms, [300.0], [2.0, 1.0])

@@ -564,7 +564,7 @@ def test_climbing_images_are_a_list(climb: Any) -> None:
         ({"fmax": "low"}, TypeError, "fmax"),
         ({"torque_max": -1.0}, ValueError, "torque_max"),
         ({"steps": -1}, ValueError, "steps"),
-        ({"steps": 1.5}, ValueError, "steps"),
+        ({"steps": 1.5}, TypeError, "steps"),
     ],
 )
 def test_runs_that_make_no_sense(options: Any, error: Any, message: str) -> None:

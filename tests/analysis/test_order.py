@@ -350,7 +350,7 @@ def test_fluctuations_are_checked():
         binder_cumulant(np.ones((4, 3)))
     with pytest.raises(ValueError, match="longer"):
         binder_cumulant(np.linspace(0, 1, 100))
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="temperature_K must be finite and > 0"):
         susceptibility(np.ones(50), 0.0, 8)
     with pytest.raises(ValueError, match="every frame"):
         heat_capacity([1.0] * 20 + [np.nan], 300)

@@ -332,7 +332,7 @@ def test_bad_trajectories_are_refused(ferromagnet, tmp_path):
     timeless = [chain(get_spins(f)) for f in ferromagnet[:20]]
     with pytest.raises(ValueError, match="timestep_fs"):
         spin_spectrum(timeless, q, cell=CELL)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="timestep_fs must be finite and > 0"):
         spin_spectrum(timeless, q, cell=CELL, timestep_fs=-1.0)
     with pytest.raises(ValueError, match="nearest that does"):
         spin_spectrum(ferromagnet, (0.3, 0, 0), cell=CELL)

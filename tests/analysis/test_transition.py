@@ -415,7 +415,7 @@ def _reciprocal(x: float) -> float:
     [
         ({"temperatures_K": [100.0, 200.0]}, "at least four"),
         ({"temperatures_K": 100.0}, "at least four"),
-        ({"temperatures_K": [-1.0, 1, 2, 3]}, "positive"),
+        ({"temperatures_K": [-1.0, 1, 2, 3]}, "finite and > 0"),
         ({"temperatures_K": [1.0, 1, 2, 3]}, "twice"),
         ({"sizes": (4,)}, "two or more"),
         ({"sizes": 4}, "two or more"),

@@ -590,7 +590,7 @@ def test_atoms_that_cannot_run() -> None:
     atoms.set_initial_magnetic_moments(None)
     with pytest.raises(ValueError, match="carry no magnetic moments"):
         SpinLatticeNVE(atoms, FS)
-    with pytest.raises(ValueError, match="steps must not be negative, got -1"):
+    with pytest.raises(ValueError, match="steps must be a whole number >= 0, got -1"):
         SpinLatticeNVE(iron(), FS).run(-1)
 
 

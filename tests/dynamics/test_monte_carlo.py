@@ -802,7 +802,7 @@ def test_an_observer_may_change_the_state() -> None:
     [
         ({"temperature_K": -1.0}, "temperature_K must be finite and >= 0"),
         ({"move": "flip"}, "move must be one of cone"),
-        ({"adaptation_steps": -1}, "adaptation_steps must not be negative"),
+        ({"adaptation_steps": -1}, "adaptation_steps must be a whole number >= 0"),
         ({"lattice_steps": 3}, "needs lattice_timestep"),
         ({"lattice_timestep": 1.0}, "needs lattice_steps"),
         ({"lattice_steps": 3, "lattice_timestep": 0.0}, "must be finite and > 0"),

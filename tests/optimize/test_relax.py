@@ -276,15 +276,19 @@ def iron_of(calculator: Broken, *, calls: int) -> Atoms:
         ({"stress_max": float("nan")}, "stress_max"),
         ({"cell_scale": -2.0, "cell": True}, "cell_scale"),
         ({"fmax": 0.0}, "fmax"),
-        ({"steps": 2.5}, "steps must be a whole number"),
         ({"steps": -1}, "steps must be a whole number"),
-        ({"cell": True, "pressure_GPa": float("inf")}, "pressure_GPa must be a finite"),
+        ({"cell": True, "pressure_GPa": float("inf")}, "pressure_GPa must be finite"),
         ({"cell": True, "cell_mask": "xx"}, "cell_mask must be six booleans"),
     ],
 )
 def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         relax(iron(1), **options)
+
+
+def test_steps_are_whole() -> None:
+    with pytest.raises(TypeError, match="steps must be a whole number"):
+        relax(iron(1), steps=2.5)  # type: ignore[arg-type]
 
 
 def test_structures_that_cannot_relax() -> None:

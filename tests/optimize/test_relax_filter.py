@@ -141,8 +141,8 @@ def test_more_ase_optimizers(optimizer: Any) -> None:
     [
         ({"cell_mask": (1, 1, 1, 0, 0, 0)}, ValueError, "without cell=True"),
         ({"pressure_GPa": 1.0}, ValueError, "without cell=True"),
-        ({"spin_scale": "wide"}, TypeError, "spin_scale must be a positive number"),
-        ({"torque_max": -1.0}, ValueError, "torque_max must be a positive number"),
+        ({"spin_scale": "wide"}, TypeError, "spin_scale must be a number"),
+        ({"torque_max": -1.0}, ValueError, "torque_max must be finite and > 0"),
     ],
 )
 def test_options_that_do_not_fit(options: Any, error: Any, message: str) -> None:

@@ -72,7 +72,7 @@ def test_cell_is_r3c_and_variants_are_equivalent() -> None:
 def test_cell_rejects_nonsense() -> None:
     with pytest.raises(ValueError, match="three numbers"):
         bismuth_ferrite((1, 1))
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="a must be finite and > 0"):
         bismuth_ferrite(a=-4.0)
 
 
