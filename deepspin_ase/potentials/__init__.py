@@ -12,6 +12,7 @@ from .materials import reference
 from .materials._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .networks._config import DeepSpinConfig
 from .networks._deepspin import DeepSpinNetwork
+from .networks._moments import SpinMomentConfig, SpinMomentNetwork
 from .networks._trainable import ARCHITECTURES, Trainable, architecture
 from .radial import (
     BetheSlater,
@@ -83,6 +84,8 @@ __all__ = [
     "ScreenedNuclear",
     "Shells",
     "SmoothShells",
+    "SpinMomentConfig",
+    "SpinMomentNetwork",
     "SquareRoot",
     "Sum",
     "Switched",

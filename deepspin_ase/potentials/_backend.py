@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._base import Potential
 from .networks._deepspin import DeepSpinNetwork
+from .networks._moments import SpinMomentNetwork
 from .terms._sites import RadialTerm
 
 BACKENDS = ("fused", "reference")
@@ -41,7 +42,7 @@ def choose_backend(
     if mixed and backend != "fused":
         raise ValueError("mixed precision needs the fused backend")
     for part in potential.modules():
-        if isinstance(part, DeepSpinNetwork | RadialTerm):
+        if isinstance(part, DeepSpinNetwork | SpinMomentNetwork | RadialTerm):
             part.backend = backend
-        if isinstance(part, DeepSpinNetwork):
+        if isinstance(part, DeepSpinNetwork | SpinMomentNetwork):
             part.mixed = mixed

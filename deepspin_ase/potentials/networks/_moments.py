@@ -1,0 +1,589 @@
+"""The network on moments: explicit spins with exact symmetries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ..._config import Configuration
+from ...kernels.cpu._moments import Described, Head, Sums, moments_model, pulled_back
+from ...neighbors import PairList, build_pairs
+from ...system import System
+from .._base import Potential, Prediction
+from .._registry import register
+from ._invariants import Layout, Monomials, Program, compile_invariants, n_monomials
+from ._layers import DenseLayer, ResidualNetwork
+
+if TYPE_CHECKING:
+    from ...kernels.cpu._moment_kernels import Moments
+
+#: Energy that a standardized feature stands for at first, eV: the scale of what
+#: distinguishes the atoms of one magnet from each other.
+ENERGY_SCALE = 0.02
+
+#: A feature's standard deviation is at least this share of its mean size. Features that
+#: hardly vary in the data, such as those of constant moments, would otherwise be
+#: magnified without bounds as soon as they do vary.
+LEAST_SHARE = 0.02
+
+#: Least standard deviation, where sums over neighbors are of the order of one.
+LEAST_DEVIATION = 1e-4
+
+Count = Annotated[int, Field(gt=0)]
+
+
+@register
+class SpinMomentConfig(Configuration):
+    """Everything that defines a network on moments except its weights.
+
+    Attributes
+    ----------
+    elements : list of str
+        Chemical symbols.
+    magnetic : list of str
+        Those that carry moments.
+    cutoff : float
+        Largest distance of a neighbor, A.
+    spin_orbit : bool
+        Whether lattice and spins are coupled: magnetic anisotropy and
+        Dzyaloshinskii-Moriya interactions. Without, energies do not change when all
+        moments are rotated.
+    basis : int
+        Radial basis functions.
+    channels, spin_channels : int
+        Radial functions of the moments of the lattice and of the spins: combinations
+        of basis functions and elements, whose number need not grow with that of the
+        elements.
+    degree, spin_degree : int
+        Of the moments in the directions of the neighbors, at most 4 and 3.
+    four_body : int
+        Channels whose moments are multiplied three at a time; 0 for none.
+    neuron : list of int
+        Widths of the hidden layers.
+    """
+
+    elements: Annotated[list[str], Field(min_length=1)]
+    magnetic: list[str]
+    cutoff: Annotated[float, Field(gt=0)] = 5.0
+    spin_orbit: bool = False
+    basis: Count = 10
+    channels: Count = 6
+    spin_channels: Count = 6
+    degree: Annotated[int, Field(ge=0, le=4)] = 3
+    spin_degree: Annotated[int, Field(ge=0, le=3)] = 2
+    four_body: Annotated[int, Field(ge=0)] = 3
+    neuron: Annotated[list[Count], Field(min_length=1)] = Field(default=[32, 32])
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for symbol in self.elements:
+            if symbol not in atomic_numbers or symbol == "X":
+                raise ValueError(f"elements holds {symbol!r}, which is no element")
+        for name in ("elements", "magnetic"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} holds an element twice")
+        if missing := [x for x in self.magnetic if x not in self.elements]:
+            raise ValueError(f"magnetic holds {missing[0]!r}, which is not in elements")
+        if self.spin_degree > self.degree:
+            raise ValueError("spin_degree must not exceed degree")
+        if self.spin_orbit and not self.magnetic:
+            raise ValueError("spin_orbit needs a magnetic element")
+        if max(self.channels, self.spin_channels) > self.basis * len(self.elements):
+            raise ValueError("there are more channels than functions to combine")
+        return self
+
+    def layout(self) -> Layout:
+        """Return the sizes of the moments."""
+        return Layout(
+            self.channels,
+            self.spin_channels if self.magnetic else 0,
+            self.degree,
+            self.spin_degree if self.magnetic else 0,
+            min(self.four_body, self.channels, self.spin_channels),
+            self.spin_orbit,
+        )
+
+
+@register
+class SpinMomentNetwork(Potential):
+    """Network on invariants of moments of the lattice and of explicit spins.
+
+    Moments of an atom's neighborhood, sums over neighbors of radial functions times
+    powers of the direction and of the neighbor's spin, are contracted to invariants of
+    two to four bodies (:mod:`deepspin_ase.potentials.networks._invariants`), which are
+    standardized and mapped to the atom's energy by a linear term plus a small network
+    per element. The radial functions are fixed combinations of Chebyshev polynomials
+    with a cut-off function of class C2, so that derivatives for training come in closed
+    form.
+
+    Exact by construction: translations, permutations, rotations and inversion of the
+    lattice with spins as axial vectors, time reversal; energies are polynomial where
+    moments vanish. Without ``spin_orbit`` spins rotate on their own.
+
+    Sources: moment tensors, Shapeev, Multiscale Model. Simul. 14, 1153 (2016); magnetic
+    moments as variables, Novikov et al., npj Comput. Mater. 8, 13 (2022).
+
+    Parameters
+    ----------
+    config : SpinMomentConfig
+    seed : int
+        Of the initial weights.
+
+    Attributes
+    ----------
+    backend : {"fused", "reference"}
+        Compiled kernels with analytic derivatives, or plain torch. Both give the same
+        to 1e-10 eV per atom. Other devices than the CPU use torch.
+    mixed : bool
+        Of the compiled kernels: geometry and sums of forces in float64, all else in
+        float32.
+    """
+
+    backend: str = "fused"
+    mixed: bool = False
+
+    lattice_mixing: Tensor
+    spin_mixing: Tensor
+    moment_scale: Tensor
+    mean: Tensor
+    deviation: Tensor
+    energy_bias: Tensor
+    _type_of: Tensor
+
+    def __init__(self, config: SpinMomentConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        numbers = [atomic_numbers[symbol] for symbol in config.elements]
+        n_types = len(numbers)
+        self.species = frozenset(numbers)
+        self.uses_spins = bool(config.magnetic)
+        if self.uses_spins:
+            self.magnetic_species = frozenset(
+                atomic_numbers[symbol] for symbol in config.magnetic
+            )
+        self.layout = config.layout()
+        self.program: Program = compile_invariants(self.layout)
+        k = self.program.n_features
+        generator = torch.Generator().manual_seed(seed)
+        self.linear = nn.Parameter(torch.zeros(n_types, k, dtype=torch.float64))
+        self.fittings = nn.ModuleList(
+            ResidualNetwork(
+                k,
+                config.neuron,
+                activation="tanh",
+                timestep=False,
+                head=True,
+                generator=generator,
+            )
+            for _ in range(n_types)
+        )
+        with torch.no_grad():
+            for fitting in self.fittings:
+                *_, head = _dense(fitting)
+                head.matrix.mul_(0.1)
+                head.bias.zero_()
+        self._register(numbers, k)
+
+    def _register(self, numbers: Sequence[int], k: int) -> None:
+        config, layout, n_types = self.config, self.layout, len(numbers)
+
+        def keep(name: str, values: Tensor) -> None:
+            self.register_buffer(name, values)
+
+        magnetic = [x in config.magnetic for x in config.elements]
+        keep("lattice_mixing", _plain_mixing(layout.channels, config.basis, n_types))
+        mixing = _plain_mixing(layout.spin_channels, config.basis, sum(magnetic))
+        full = torch.zeros(n_types, *mixing.shape[1:], dtype=torch.float64)
+        full[torch.tensor(magnetic)] = mixing
+        keep("spin_mixing", full)
+        keep("moment_scale", torch.ones(n_types, dtype=torch.float64))
+        keep("mean", torch.zeros(n_types, k, dtype=torch.float64))
+        keep("deviation", torch.ones(n_types, k, dtype=torch.float64))
+        keep("energy_bias", torch.zeros(n_types, dtype=torch.float64))
+        type_of = torch.full((max(atomic_numbers.values()) + 1,), -1)
+        type_of[torch.tensor(numbers)] = torch.arange(n_types)
+        self.register_buffer("_type_of", type_of, persistent=False)
+        self._program: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._made: dict[str, tuple[Any, Any]] = {}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the configuration; the weights make the seed irrelevant."""
+        return {"config": self.config}
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance of a neighbor, A."""
+        return self.config.cutoff
+
+    def types(self, system: System) -> Tensor:
+        """Return the position of every atom's element in ``config.elements``, (N,)."""
+        return self._type_of[system.species]
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV; differentiable in everything."""
+        return self.energies(self.features(system, pairs), self.types(system))
+
+    def energies(self, features: Tensor, types: Tensor) -> Tensor:
+        """Return per-atom energies (N,), eV, of features (N, K)."""
+        z = (features - self.mean[types]) / self.deviation[types]
+        energies = torch.zeros_like(features[:, 0])
+        for a, fitting in enumerate(self.fittings):
+            rows = (types == a).nonzero().flatten() if len(self.fittings) > 1 else None
+            own = z if rows is None else z[rows]
+            if not len(own):
+                continue
+            energy = ENERGY_SCALE * (fitting(own)[:, 0] + own @ self.linear[a])
+            energies = energy if rows is None else energies.index_add(0, rows, energy)
+        return energies + self.energy_bias[types]
+
+    def features(self, system: System, pairs: PairList) -> Tensor:
+        """Return the invariants (N, K), in torch; differentiable."""
+        moments = self._moments(system, pairs)
+        first, second, out, coefficient = self._instructions(moments)
+        n = self.program.n_values - self.layout.end
+        values = torch.cat([moments, moments.new_zeros(n, moments.shape[1])])
+        for begin, end in zip(
+            self.program.levels[:-1], self.program.levels[1:], strict=True
+        ):
+            part = slice(begin, end)
+            product = coefficient[part, None] * values[first[part]]
+            values = values.index_add(0, out[part], product * values[second[part]])
+        return values[-self.program.n_features :].T
+
+    def _instructions(self, like: Tensor) -> tuple[Tensor, ...]:
+        key = like.device, like.dtype
+        if key not in self._program:
+            p = self.program
+            indices = (torch.from_numpy(x) for x in (p.first, p.second, p.out))
+            self._program[key] = (
+                *(x.to(like.device) for x in indices),
+                torch.from_numpy(p.coefficient).to(like),
+            )
+        return self._program[key]
+
+    def _moments(self, system: System, pairs: PairList) -> Tensor:
+        """Return the values (V, N) that the instructions start from."""
+        types, layout = self.types(system), self.layout
+        n, config = system.n_atoms, self.config
+        s = system.spins / self.moment_scale[types][:, None]
+        vectors = pairs.vectors(system)
+        r = vectors.norm(dim=1)
+        u = vectors / r[:, None]
+        basis = radial_basis(r, config.cutoff, config.basis)
+        near = types[pairs.j]
+        monomials = Monomials.up_to(layout.degree)
+        columns = [torch.ones_like(r)]
+        for parent, axis in list(zip(monomials.parent, monomials.axis, strict=True))[
+            1:
+        ]:
+            columns.append(columns[int(parent)] * u[:, int(axis)])
+        powers = torch.stack(columns, dim=1)
+
+        def total(values: Tensor) -> Tensor:
+            flat = values.flatten(1)
+            return flat.new_zeros(n, flat.shape[1]).index_add(0, pairs.i, flat)
+
+        radial = _mixed(basis, self.lattice_mixing, near)
+        found = [
+            torch.ones_like(s[:, :1]),
+            s,
+            total(powers[:, :, None] * radial[:, None]),
+        ]
+        if layout.spin_channels:
+            radial_spin = _mixed(basis, self.spin_mixing, near)
+            sj = s[pairs.j]
+            low = powers[:, : n_monomials(layout.spin_degree)]
+            product = (low[:, :, None] * sj[:, None]).flatten(1)
+            aligned = (s[pairs.i] * sj).sum(1)
+            found += [
+                total(product[:, :, None] * radial_spin[:, None]),
+                total(sj.square().sum(1)[:, None] * radial_spin),
+                total(aligned.square()[:, None] * radial_spin),
+            ]
+        if layout.spin_orbit:
+            polar = (s[pairs.i] * u).sum(1)
+            found.append(total(polar.pow(4)[:, None] * radial))
+        return torch.cat(found, dim=1).T
+
+    def evaluate(
+        self,
+        system: System,
+        pairs: PairList | None = None,
+        *,
+        forces: bool = True,
+        magnetic_forces: bool = True,
+        virial: bool = True,
+        create_graph: bool = False,
+    ) -> Prediction:
+        """Return energy and derivatives; see :meth:`Potential.evaluate`.
+
+        With ``create_graph`` the results can be differentiated by the weights, not by
+        positions and moments: for that, differentiate :meth:`forward`.
+        """
+        if self.backend != "fused" or system.device.type != "cpu":
+            return super().evaluate(
+                system,
+                pairs,
+                forces=forces,
+                magnetic_forces=magnetic_forces,
+                virial=virial,
+                create_graph=create_graph,
+            )
+        self.check(system)
+        system = System(*(x.detach() for x in vars(system).values()))
+        if pairs is None:
+            pairs = build_pairs(system, self.pair_cutoff(system))
+        want = forces or magnetic_forces or virial
+        if create_graph:
+            energies, sums = self._evaluate_for_training(system, pairs, want=want)
+        else:
+            described = self.described(system, pairs)
+            energies, sums = described.evaluate(self._heads(), derivatives=want)
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=sums[0] if forces else None,
+            magnetic_forces=sums[1] if magnetic_forces else None,
+            virial=sums[2] if virial else None,
+        )
+
+    def described(self, system: System, pairs: PairList) -> Described:
+        """Return the neighborhoods of a System on the CPU, for kernels."""
+        return Described(self._model(system.dtype), system, pairs, self.types(system))
+
+    def design(self, system: System, pairs: PairList) -> Tensor:
+        """Return the derivatives of the energy and its slopes by ``linear``.
+
+        Returns
+        -------
+        (1 + 6 N + 9, n_types K) float64 tensor
+            For a System of one structure: of the energy (eV) and of its derivatives by
+            positions (1/A), moments (1/mu_B; zero for elements that carry none) and
+            strain.
+        """
+        described = self.described(system, pairs)
+        scale = ENERGY_SCALE / self.deviation.double()
+        rows = described.design(scale)
+        counts = torch.bincount(described.types, minlength=len(scale))
+        rows[:, 0] -= counts[:, None] * self.mean.double() * scale
+        return rows.transpose(0, 1).flatten(1)
+
+    def _evaluate_for_training(
+        self, system: System, pairs: PairList, *, want: bool
+    ) -> tuple[Tensor, Sums]:
+        """Return energies, forces, magnetic forces and virial, for their gradients."""
+        described = self.described(system, pairs)
+        features = described.features().requires_grad_(want)
+        energies = self.energies(features, described.types)
+        if not want:
+            zeros = torch.zeros_like(system.positions)
+            return energies, (zeros, zeros, torch.zeros_like(system.cell))
+        (slope,) = torch.autograd.grad(energies.sum(), features, create_graph=True)
+        return energies, pulled_back(slope, described)
+
+    def _model(self, dtype: torch.dtype) -> Moments:
+        """Return radial functions and contractions for kernels; made once."""
+        real = torch.float32 if self.mixed else dtype
+        buffers = (self.lattice_mixing, self.spin_mixing, self.moment_scale)
+        key = (real, *((x.data_ptr(), x._version) for x in buffers))
+        if self._made.get("model", (None,))[0] != key:
+            self._made["model"] = key, self._made_model(real)
+        return self._made["model"][1]
+
+    def _made_model(self, real: torch.dtype) -> Moments:
+        layout, program, config = self.layout, self.program, self.config
+        monomials = Monomials.up_to(layout.degree)
+        magnetic = np.array([x in config.magnetic for x in config.elements])
+        spin_monomials = n_monomials(layout.spin_degree) if layout.spin_channels else 0
+        return moments_model(
+            real=real,
+            cutoff=config.cutoff,
+            lattice_mixing=self.lattice_mixing,
+            spin_mixing=self.spin_mixing,
+            order=np.argsort(~magnetic, kind="stable"),
+            magnetic=int(magnetic.sum()),
+            inverse_moment=1.0 / self.moment_scale.detach().double().numpy(),
+            parent=monomials.parent,
+            axis=monomials.axis,
+            spin_monomials=spin_monomials,
+            channels=layout.channels,
+            spin_channels=layout.spin_channels,
+            spin_orbit=layout.spin_orbit,
+            out=program.out,
+            first=program.first,
+            second=program.second,
+            coefficient=program.coefficient,
+            n_values=program.n_values,
+            n_features=program.n_features,
+        )
+
+    def _heads(self) -> list[Head]:
+        """Return the energies as functions of features for kernels; made once."""
+        real = torch.float32 if self.mixed else self.mean.dtype
+        weights = (self.mean, self.deviation, self.energy_bias, *self.parameters())
+        key = (real, *((x.data_ptr(), x._version) for x in weights))
+        if self._made.get("heads", (None,))[0] != key:
+            heads = [self._head(a, real) for a in range(len(self.fittings))]
+            self._made["heads"] = key, heads
+        return self._made["heads"][1]
+
+    @torch.no_grad()
+    def _head(self, a: int, real: torch.dtype) -> Head:
+        """Return the energy of an element's atoms by features that are not scaled."""
+        mean, scale = self.mean[a].double(), 1.0 / self.deviation[a].double()
+        layers = [
+            (x.matrix.double(), x.bias.double(), x.copies)
+            for x in _dense(self.fittings[a])
+        ]
+        matrix, bias, _ = layers[0]
+        matrix = matrix * scale[:, None]
+        layers[0] = matrix, bias - mean @ matrix, 0
+        matrix, bias, _ = layers[-1]
+        layers[-1] = ENERGY_SCALE * matrix, ENERGY_SCALE * bias, 0
+        linear = ENERGY_SCALE * self.linear[a].double() * scale
+        constant = float(self.energy_bias[a]) - float(linear @ mean)
+        return Head.of(layers, linear, constant, real)
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Make the network return its energy bias: a start for small corrections."""
+        self.linear.zero_()
+        for fitting in self.fittings:
+            for parameter in _dense(fitting)[-1].parameters():
+                parameter.zero_()
+
+    @torch.no_grad()
+    def fit_statistics(self, samples: Iterable[tuple[System, PairList]]) -> None:
+        """Choose scales of moments, radial functions and standard scores from data.
+
+        Radial functions become the combinations of basis functions and elements whose
+        moments vary most in the data (principal components).
+        """
+        samples = list(samples)
+        self._scale_moments(samples)
+        self._choose_mixing(samples)
+        n_types, k = self.mean.shape
+        count = torch.zeros(n_types, dtype=torch.float64)
+        first, second, size = (torch.zeros(n_types, k).double() for _ in range(3))
+        for system, pairs in samples:
+            features = self.described(system, pairs).features().double()
+            types = self.types(system)
+            count += torch.bincount(types, minlength=n_types)
+            first.index_add_(0, types, features)
+            second.index_add_(0, types, features.square())
+            size.index_add_(0, types, features.abs())
+        count = count.clamp_min(1.0)[:, None]
+        self.mean.copy_(first / count)
+        variance = (second / count - (first / count).square()).clamp_min(0.0)
+        least = (LEAST_SHARE * size / count).clamp_min(LEAST_DEVIATION)
+        self.deviation.copy_(torch.maximum(variance.sqrt(), least))
+
+    def _scale_moments(self, samples: Sequence[tuple[System, PairList]]) -> None:
+        """Set the unit of every element's moments to their root mean square."""
+        n_types = len(self.moment_scale)
+        squares, counts = torch.zeros(2, n_types, dtype=torch.float64)
+        for system, _ in samples:
+            types, length = self.types(system), system.spins.double().square().sum(1)
+            squares.index_add_(0, types, length)
+            counts.index_add_(0, types, (length > 0).double())
+        mean = (squares / counts.clamp_min(1.0)).sqrt()
+        self.moment_scale.copy_(torch.where(mean > 0, mean, torch.ones_like(mean)))
+
+    def _choose_mixing(self, samples: Sequence[tuple[System, PairList]]) -> None:
+        """Set the radial functions to principal components of moments."""
+        config, n_types = self.config, len(self.moment_scale)
+        size = n_types * config.basis
+        lattice, spins = torch.zeros(2, size, size, dtype=torch.float64)
+        near_lattice, near_spins = torch.zeros(2, size, size, dtype=torch.float64)
+        n_atoms = 0
+        for system, pairs in samples:
+            system = system.to(dtype=torch.float64)
+            types = self.types(system)
+            n_atoms += system.n_atoms
+            vectors = pairs.vectors(system)
+            r = vectors.norm(dim=1)
+            u = vectors / r[:, None]
+            basis = radial_basis(r, config.cutoff, config.basis)
+            each = torch.zeros(len(r), n_types, config.basis, dtype=torch.float64)
+            each[torch.arange(len(r)), types[pairs.j]] = basis
+            each = each.flatten(1)
+            s = (system.spins / self.moment_scale[types][:, None])[pairs.j]
+            for weight, matrix, near in (
+                (u, lattice, near_lattice),
+                (s, spins, near_spins),
+            ):
+                moments = torch.zeros(system.n_atoms, 3, size, dtype=torch.float64)
+                moments.index_add_(0, pairs.i, weight[:, :, None] * each[:, None])
+                matrix += torch.einsum("naj,nak->jk", moments, moments)
+                scaled = each * weight.norm(dim=1, keepdim=True)
+                near += scaled.T @ scaled
+        for matrix, near, mixing in (
+            (lattice, near_lattice, self.lattice_mixing),
+            (spins, near_spins, self.spin_mixing),
+        ):
+            if mixing.shape[1]:
+                found = _components(matrix, near / n_atoms, mixing.shape[1])
+                mixing.copy_(
+                    found.view(mixing.shape[1], n_types, config.basis).transpose(0, 1)
+                )
+
+
+def _dense(fitting: nn.Module) -> list[DenseLayer]:
+    return [layer for layer in fitting.children() if isinstance(layer, DenseLayer)]
+
+
+def _components(matrix: Tensor, near: Tensor, count: int) -> Tensor:
+    """Return principal components (count, size) with sums over neighbors of one.
+
+    ``near`` (size, size) are the products of single neighbors' functions, summed over
+    the neighbors of an average atom.
+    """
+    _, vectors = torch.linalg.eigh(matrix)
+    chosen = vectors.T.flip(0)[:count]
+    size = torch.einsum("cj,jk,ck->c", chosen, near, chosen).clamp_min(1e-12).sqrt()
+    return chosen / size[:, None]
+
+
+def radial_basis(r: Tensor, cutoff: float, n: int) -> Tensor:
+    """Return Chebyshev polynomials times a cut-off function, (E, n), at r (E,) A.
+
+    T_k(2 r/r_c - 1) (1 - t)^3 (1 + 3 t + 6 t^2) with t = r/r_c, which vanishes at the
+    cutoff with two derivatives.
+    """
+    t = r / cutoff
+    x = 2.0 * t - 1.0
+    rest = (1.0 - t).clamp_min(0.0)
+    smooth = rest**3 * (1.0 + 3.0 * t + 6.0 * t * t)
+    values = [torch.ones_like(x), x]
+    for _ in range(2, n):
+        values.append(2.0 * x * values[-1] - values[-2])
+    return torch.stack(values[:n], dim=1) * smooth[:, None]
+
+
+def _mixed(basis: Tensor, mixing: Tensor, types: Tensor) -> Tensor:
+    """Return radial functions (E, channels) of neighbors of the given types."""
+    result = basis.new_zeros(len(basis), mixing.shape[1])
+    for b in range(len(mixing)):
+        rows = (types == b).nonzero().flatten()
+        result = result.index_add(0, rows, basis[rows] @ mixing[b].T)
+    return result
+
+
+def _plain_mixing(channels: int, basis: int, n_types: int) -> Tensor:
+    """Return mixing (n_types, channels, basis) before there are data.
+
+    Channels take turns with the elements, each with the next basis function.
+    """
+    mixing = torch.zeros(n_types, channels, basis, dtype=torch.float64)
+    for c in range(channels if n_types else 0):
+        mixing[c % n_types, c, c // n_types] = 1.0
+    return mixing
