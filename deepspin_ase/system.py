@@ -14,6 +14,9 @@ from torch import Tensor
 
 from .spins import get_spins
 
+#: Singular value, A, below which lattice vectors count as parallel.
+_PARALLEL = 1e-6
+
 Values = TypeVar("Values", Tensor, np.ndarray)
 
 
@@ -72,26 +75,17 @@ class System:
             else np.zeros((len(image), 3))
             for image in images
         ]
-        counts = [len(image) for image in images]
-        positions = np.concatenate([image.positions for image in images])
-        return cls(
-            torch.tensor(positions, device=device, dtype=dtype),
-            torch.tensor(np.concatenate(spins), device=device, dtype=dtype),
-            torch.tensor(
-                np.concatenate([image.numbers for image in images]),
-                device=device,
-                dtype=torch.int64,
-            ),
-            torch.tensor(
-                np.stack([image.cell.array for image in images]),
-                device=device,
-                dtype=dtype,
-            ),
-            torch.tensor(np.stack([image.pbc for image in images]), device=device),
-            torch.repeat_interleave(torch.arange(len(images)), torch.tensor(counts)).to(
-                device
-            ),
+        # Joining copies, also a single array: no tensor shares memory with Atoms.
+        arrays = (
+            np.concatenate([image.positions for image in images]),
+            np.concatenate(spins),
+            np.concatenate([image.numbers for image in images]).astype(np.int64),
+            np.stack([image.cell.array for image in images]),
+            np.stack([image.pbc for image in images]),
+            np.repeat(np.arange(len(images)), [len(image) for image in images]),
         )
+        tensors = (torch.from_numpy(array) for array in arrays)
+        return cls(*tensors).to(device, dtype)
 
     @classmethod
     def cat(cls, systems: Sequence[System]) -> System:
@@ -264,19 +258,23 @@ def check_structure(atoms: Atoms) -> None:
         raise TypeError(f"expected ase.Atoms, got {type(atoms).__name__}")
     if len(atoms) == 0:
         raise ValueError("the Atoms object is empty")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
+    if not np.isfinite(atoms.positions).all():
+        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
         raise ValueError(
             f"the position of atom {bad[0]} is not finite: {atoms.positions[bad[0]]}"
         )
-    if not np.isfinite(atoms.cell.array).all():
+    cell, pbc = atoms.cell.array, atoms.pbc
+    if not np.isfinite(cell).all():
         raise ValueError("the cell has entries that are not finite")
-    for axis in np.flatnonzero(atoms.pbc):
-        if not atoms.cell.array[axis].any():
+    # The smallest singular value is at least |det| / |cell|^2: no need to look for it.
+    if abs(np.linalg.det(cell)) > _PARALLEL * np.square(cell).sum():
+        return
+    for axis in np.flatnonzero(pbc):
+        if not cell[axis].any():
             raise ValueError(
                 f"direction {axis} is periodic but its lattice vector is zero; "
                 "set the cell, or pbc=False"
             )
-    periodic = atoms.cell.array[atoms.pbc]
-    if np.linalg.matrix_rank(periodic, tol=1e-6) < len(periodic):
+    periodic = cell[pbc]
+    if np.linalg.matrix_rank(periodic, tol=_PARALLEL) < len(periodic):
         raise ValueError("the periodic lattice vectors are parallel: correct the cell")

@@ -176,3 +176,31 @@ def test_open_structures_need_no_cell() -> None:
     water = molecule("H2O")
     system = System.from_atoms(water, require_spins=False)
     assert float(system.volume) == 0.0
+
+
+def test_tensors_do_not_share_memory_with_atoms() -> None:
+    atoms = iron()
+    system = System.from_atoms(atoms)
+    before = system.clone()
+    atoms.positions += 1.0
+    atoms.arrays["initial_magmoms"] += 1.0
+    atoms.numbers += 1
+    atoms.cell.array[:] += 1.0
+    atoms.pbc = False
+    assert_equal(system, before)
+    assert {x.dtype for x in (system.species, system.index)} == {torch.int64}
+
+
+def test_nearly_parallel_lattice_vectors() -> None:
+    flat = np.diag([1e4, 1e4, 1.0])
+    flat[2] = [3e3, 2e3, 2e-6]
+    System.from_atoms(with_cell(flat))
+    flat[2, 2] = 1e-7
+    with pytest.raises(ValueError, match="parallel"):
+        System.from_atoms(with_cell(flat))
+
+
+def with_cell(cell: np.ndarray) -> Atoms:
+    atoms = Atoms("Fe", cell=cell, pbc=True)
+    set_spins(atoms, [2.0])
+    return atoms

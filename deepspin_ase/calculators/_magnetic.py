@@ -63,8 +63,8 @@ class MomentCalculator(Calculator):
 def check_finite(results: dict[str, Any]) -> None:
     """Raise CalculationFailed if a result is not finite."""
     for name, values in results.items():
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
+        if not np.isfinite(values).all():
+            bad = np.argwhere(~np.isfinite(values))
             raise CalculationFailed(
                 f"the potential gives a {name} that is not finite"
                 + (f" (index {tuple(bad[0].tolist())})" if bad.size else "")
