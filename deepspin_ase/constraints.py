@@ -10,6 +10,10 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 from ase.constraints.constraint import IndexedConstraint
 
+__all__ = [
+    "FixSpins",
+]
+
 
 class FixSpins(IndexedConstraint):
     """Keep the moments of some atoms as they are; their positions stay free.

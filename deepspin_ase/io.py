@@ -24,6 +24,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ._files import atomic_write
 from .spins import get_spins, set_spins
 
+__all__ = [
+    "read_extxyz",
+    "read_structure",
+    "write_extxyz",
+]
+
 #: Results that ASE would drop, by where extxyz keeps them.
 _PER_ATOM = (
     "magnetic_forces",

@@ -19,6 +19,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ._cell_list import search_cells
 from .system import System
 
+__all__ = [
+    "NeighborList",
+    "PairList",
+    "build_pairs",
+]
+
 #: Two atoms closer than this (A) are one atom written twice.
 COINCIDENT = 1e-3
 

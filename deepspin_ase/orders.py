@@ -23,6 +23,13 @@ from numpy.typing import ArrayLike
 from ._rotations import perpendicular
 from .spins import Order, unit_vector
 
+__all__ = [
+    "antiferromagnetic",
+    "collinear",
+    "random_directions",
+    "spiral",
+]
+
 #: q . A of a lattice vector A may miss an integer by this much; it is rounded.
 COMMENSURATE = 0.05
 

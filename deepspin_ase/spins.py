@@ -18,6 +18,14 @@ from scipy.spatial.transform import Rotation
 
 from ._rotations import local_axes
 
+__all__ = [
+    "cant_spins",
+    "get_spins",
+    "rotate_spins",
+    "set_spins",
+    "unit_vector",
+]
+
 #: The directions (M, 3) of the moments of M magnetic sites, given as Atoms.
 Order: TypeAlias = Callable[[Atoms], np.ndarray]
 

@@ -14,6 +14,10 @@ from torch import Tensor
 
 from .spins import get_spins
 
+__all__ = [
+    "System",
+]
+
 #: Singular value, A, below which lattice vectors count as parallel.
 _PARALLEL = 1e-6
 

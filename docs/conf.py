@@ -15,7 +15,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import generate
 import mathml
+from docutils.nodes import Element
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 import deepspin_ase
 
@@ -44,8 +47,32 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 
+def escape_bars(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep absolute values, ``|m|``, from being read as substitutions."""
+    for k, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[k] = "``".join(parts)
+
+
+def find_elsewhere(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element
+) -> Element | None:
+    """Lead names that several packages export to where they are documented."""
+    home = generate.homes().get(node.get("reftarget", ""))
+    if home is None or node.get("refdomain") != "py":
+        return None
+    return env.domains.python_domain.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], home, node, content
+    )
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Write the pages that are made from the code, and draw formulas as MathML."""
     mathml.setup(app)
     app.connect("builder-inited", lambda app: generate.write(HERE / "generated"))
+    app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("missing-reference", find_elsewhere)
     return {"parallel_read_safe": True}

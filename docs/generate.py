@@ -5,14 +5,23 @@ from __future__ import annotations
 import base64
 import importlib
 import inspect
+import json
 import pkgutil
+import re
+import textwrap
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import jupytext
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import deepspin_ase
+from deepspin_ase.dynamics._config import DRIVERS, RunConfig
+from deepspin_ase.potentials import ARCHITECTURES
+from deepspin_ase.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,26 +53,30 @@ def public_modules() -> list[ModuleType]:
     return [m for m in modules if getattr(m, "__all__", None)]
 
 
-def homes() -> dict[str, list[str]]:
-    """Return the names documented on every page.
+@cache
+def homes() -> dict[str, str]:
+    """Return where every public name is documented, by all of its full names.
 
-    What several packages export is documented where it lies deepest, and listed in
-    the others.
+    What several packages export is documented in the innermost.
     """
-    return {m.__name__: sorted(m.__all__) for m in public_modules()}
+    found: dict[str, str] = {}
+    documented: dict[int, str] = {}
+    for module in sorted(public_modules(), key=lambda m: -m.__name__.count(".")):
+        for name in module.__all__:
+            value, full = getattr(module, name), f"{module.__name__}.{name}"
+            if not inspect.ismodule(value):
+                found[full] = documented.setdefault(id(value), full)
+                defined = getattr(value, "__module__", None)
+                found.setdefault(f"{defined}.{name}", found[full])
+    return found
 
 
 def api() -> dict[str, str]:
     """Return a page of every public package, and the list of them."""
-    modules = public_modules()
-    documented: dict[int, str] = {}
-    for module in sorted(modules, key=lambda m: -m.__name__.count(".")):
-        for name in module.__all__:
-            value = getattr(module, name)
-            if not inspect.ismodule(value):
-                documented.setdefault(id(value), f"{module.__name__}.{name}")
+    documented = homes()
     pages = {
-        f"api/{module.__name__}.rst": _page_of(module, documented) for module in modules
+        f"api/{module.__name__}.rst": _page_of(module, documented)
+        for module in public_modules()
     }
     listed = "\n".join(f"   {Path(page).stem}" for page in pages)
     pages["api/index.rst"] = (
@@ -73,7 +86,7 @@ def api() -> dict[str, str]:
     return pages
 
 
-def _page_of(module: ModuleType, documented: Mapping[int, str]) -> str:
+def _page_of(module: ModuleType, documented: Mapping[str, str]) -> str:
     title = module.__name__
     lines = [title, "=" * len(title), "", f".. automodule:: {title}", "   :no-members:"]
     elsewhere = []
@@ -81,18 +94,29 @@ def _page_of(module: ModuleType, documented: Mapping[int, str]) -> str:
         value, full = getattr(module, name), f"{title}.{name}"
         if inspect.ismodule(value):
             elsewhere.append(f"- ``{name}``: :doc:`{value.__name__}`")
-        elif documented[id(value)] != full:
-            elsewhere.append(f"- ``{name}``: :py:obj:`{documented[id(value)]}`")
+        elif documented[full] != full:
+            elsewhere.append(f"- ``{name}``: :py:obj:`{documented[full]}`")
         elif inspect.isclass(value):
             lines += ["", f".. autoclass:: {full}"]
             lines += ["   :members:", "   :show-inheritance:"]
         elif callable(value) and hasattr(value, "__name__"):
             lines += ["", f".. autofunction:: {full}"]
         else:
-            lines += ["", f".. autodata:: {full}", "   :no-value:"]
+            text = _comment(module, name)
+            lines += ["", f".. py:data:: {name}", "", textwrap.indent(text, "   ")]
     if elsewhere:
         lines[5:5] = ["", "Names from other packages:", "", *elsewhere]
     return "\n".join(lines) + "\n"
+
+
+def _comment(module: ModuleType, name: str) -> str:
+    """Return the comment ``#:`` before the assignment of a name, where that is."""
+    folder = Path(str(module.__file__)).parent
+    for path in sorted(folder.rglob("*.py")):
+        found = re.search(rf"^((?:#: .*\n)+){name}\b.*= ", path.read_text(), re.M)
+        if found:
+            return re.sub(r"^#: ", "", found.group(1), flags=re.M).strip()
+    raise ValueError(f"{module.__name__}.{name} has no comment '#:'")
 
 
 # --- keys of files ---------------------------------------------------------------
@@ -100,7 +124,75 @@ def _page_of(module: ModuleType, documented: Mapping[int, str]) -> str:
 
 def configurations() -> dict[str, str]:
     """Return pages of all keys that the files of commands may hold."""
-    raise NotImplementedError
+    training = _section("", TrainingConfig, "-")
+    for name, architecture in ARCHITECTURES.items():
+        training += [*_title(f"model, type: {name}", "-"), ""]
+        training += _section("model", architecture.config_class, "^")
+    return {
+        "configuration/train.rst": "\n".join(
+            [*_title("Keys of training files (deepspin train)", "="), "", *training]
+        ),
+        "configuration/md.rst": "\n".join(
+            [
+                *_title("Keys of run files (deepspin md)", "="),
+                "",
+                *_section("", RunConfig, "-"),
+                *_title("parameters, by driver", "-"),
+                "",
+                *(
+                    f"- ``driver: {name}``: the arguments of :class:`.{cls}`."
+                    for name, cls in DRIVERS.items()
+                ),
+                "",
+            ]
+        ),
+    }
+
+
+def _section(path: str, config: type[BaseModel], underline: str) -> list[str]:
+    """Return what a section holds, and the sections in it."""
+    described = attributes_of(config)
+    lines = [inspect.cleandoc(config.__doc__ or "").split("\n\nAttributes")[0], ""]
+    inner = []
+    for name, field in config.model_fields.items():
+        kind, text = described[name]
+        key = f"{path}.{name}" if path else name
+        nested = field.annotation
+        if inspect.isclass(nested) and issubclass(nested, BaseModel):
+            if nested.model_fields:
+                inner += [
+                    *_title(key, underline),
+                    "",
+                    *_section(key, nested, underline),
+                ]
+                continue
+        lines += [f"``{key}`` : {kind}, {_default(field)}"]
+        lines += [textwrap.indent(text or "\\ ", "    "), ""]
+    return lines + inner
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return f"by default ``{json.dumps(field.get_default(call_default_factory=True))}``"
+
+
+def _title(text: str, underline: str) -> list[str]:
+    return [text, underline * len(text)]
+
+
+def attributes_of(config: type[BaseModel]) -> dict[str, tuple[str, str]]:
+    """Return type and description of every key, from the docstring of its class."""
+    text = inspect.cleandoc(config.__doc__ or "")
+    _, _, section = text.partition("Attributes\n----------\n")
+    found = {}
+    for names, kind, description in re.findall(
+        r"^(\w[\w, ]*) : (.+)\n((?:    .*\n?|\n(?=    ))*)", section + "\n", re.M
+    ):
+        for name in names.split(", "):
+            kind = kind.removesuffix(", optional")
+            found[name] = kind, textwrap.dedent(description).strip()
+    return found
 
 
 # --- tutorials -------------------------------------------------------------------

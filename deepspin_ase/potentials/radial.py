@@ -21,6 +21,18 @@ from .. import _validate as _arguments
 from ..units import COULOMB
 from ._registry import register
 
+__all__ = [
+    "BetheSlater",
+    "CubicCut",
+    "DampedCoulomb",
+    "Exponential",
+    "Mixture",
+    "Radial",
+    "Shells",
+    "SmoothShells",
+    "Switched",
+]
+
 
 @runtime_checkable
 class Radial(Protocol):

@@ -20,8 +20,10 @@ from ..._extras import require
 #: Nested dictionaries and lists of numbers, strings and, in @variables, arrays.
 Tree: TypeAlias = Any
 
-#: Suffixes of YAML files, and of all files.
+#: Suffixes of YAML files.
 YAML = (".yaml", ".yml")
+
+#: Suffixes of the files that hold models independent of a back end.
 SUFFIXES = (*YAML, ".dp")
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

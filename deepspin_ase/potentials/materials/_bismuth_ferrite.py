@@ -140,11 +140,11 @@ class BismuthFerriteSpins(Potential):
     In R3c, in meV per Fe: G order 0 (-0.03 with moments along the polar axis), C 67,
     A 148, ferromagnet 243; a cycloid of 610 A lies below the collinear order. The
     constants are those of spin waves: J = 4.4 to 6.5 meV, 0.15 to 0.29 meV for next
-    neighbours and D = 0.11 meV, for spins 5/2 [1]_. J0 is at the upper end.
+    neighbours and D = 0.11 meV, for spins 5/2 [Jeong2012]_. J0 is at the upper end.
 
     References
     ----------
-    .. [1] Jeong et al., Phys. Rev. Lett. 108, 077202 (2012),
+    .. [Jeong2012] Jeong et al., Phys. Rev. Lett. 108, 077202 (2012),
        doi:10.1103/PhysRevLett.108.077202; Matsuda et al., Phys. Rev. Lett. 109,
        067205 (2012), doi:10.1103/PhysRevLett.109.067205.
     """

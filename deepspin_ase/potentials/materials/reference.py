@@ -107,12 +107,13 @@ def fe(
         :func:`finnis_sinclair_fe`. None for the spins alone.
     exchange : {"heisenberg-landau", "bethe-slater"}, optional
         ``"heisenberg-landau"``: moments of varying length m = g S mu_B, with
-        J(r) = 0.870 eV (1 - r/3.75 A)^3 and A S^2 + B S^4 + C S^6 [1]_. Its
+        J(r) = 0.870 eV (1 - r/3.75 A)^3 and A S^2 + B S^4 + C S^6 [Ma2012]_. Its
         ferromagnet at a = 2.8665 A has S = 1.1785, m = 2.36 mu_B.
-        ``"bethe-slater"``: unit spins with the curve of LAMMPS's example [2]_.
-        LAMMPS adds both (i, j) and (j, i); here pairs count once, so that J is
-        twice the 19.48 and 11.08 meV that it has at 2.4824 and 2.8665 A. It is
-        switched off between 3.0 and 3.4 A. None for the lattice alone.
+        ``"bethe-slater"``: unit spins with the curve of LAMMPS's example
+        [Tranchida2018]_. LAMMPS adds both (i, j) and (j, i); here pairs count once,
+        so that J is twice the 19.48 and 11.08 meV that it has at 2.4824 and
+        2.8665 A. It is switched off between 3.0 and 3.4 A. None for the lattice
+        alone.
 
     Returns
     -------
@@ -140,11 +141,11 @@ def fe(
 
     References
     ----------
-    .. [1] Ma, Dudarev, Woo, Phys. Rev. B 85, 184301 (2012),
+    .. [Ma2012] Ma, Dudarev, Woo, Phys. Rev. B 85, 184301 (2012),
        doi:10.1103/PhysRevB.85.184301; Comput. Phys. Commun. 207, 350 (2016),
        doi:10.1016/j.cpc.2016.05.017.
-    .. [2] Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys. 372, 406
-       (2018), doi:10.1016/j.jcp.2018.06.042; J from Pajda, Kudrnovsky, Turek,
+    .. [Tranchida2018] Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys.
+       372, 406 (2018), doi:10.1016/j.jcp.2018.06.042; J from Pajda, Kudrnovsky, Turek,
        Drchal, Bruno, Phys. Rev. B 64, 174402 (2001),
        doi:10.1103/PhysRevB.64.174402.
     """
@@ -200,9 +201,9 @@ def _fe_bethe_slater(*, subtract_collinear: bool) -> list[Potential]:
 def nio(*, lattice: bool = True) -> Material:
     """Return a Hamiltonian of nickel oxide.
 
-    Rigid ions of charge +-2 [1]_, the exchange from neutron scattering [2]_ and
-    its anisotropy, for unit spins on Ni (S = 1): any length of the moments
-    will do, such as 2 mu_B.
+    Rigid ions of charge +-2 [Lewis1985]_, the exchange from neutron scattering
+    [Hutchings1972]_ and its anisotropy, for unit spins on Ni (S = 1): any length of
+    the moments will do, such as 2 mu_B.
 
     Parameters
     ----------
@@ -236,9 +237,9 @@ def nio(*, lattice: bool = True) -> Material:
 
     References
     ----------
-    .. [1] Lewis and Catlow, J. Phys. C 18, 1149 (1985),
+    .. [Lewis1985] Lewis and Catlow, J. Phys. C 18, 1149 (1985),
        doi:10.1088/0022-3719/18/6/010.
-    .. [2] Hutchings and Samuelsen, Phys. Rev. B 6, 3447 (1972),
+    .. [Hutchings1972] Hutchings and Samuelsen, Phys. Rev. B 6, 3447 (1972),
        doi:10.1103/PhysRevB.6.3447.
     """
     shells = SmoothShells([(2.954, 1.37e-3, 11.6e-3), (4.178, -19.01e-3, 20.9e-3)], 0.6)
