@@ -40,6 +40,11 @@ class Configuration(BaseModel):
             lines = [_explain(cls, problem, where) for problem in error.errors()]
             raise ValueError("; ".join(lines)) from None
 
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Return the keys that may be given, for messages."""
+        return list(cls.model_fields)
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain data, the inverse of :meth:`from_dict`."""
         return self.model_dump()
@@ -85,7 +90,8 @@ def _known_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
         if field is None:
             return []
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        section = next((c for c in candidates if hasattr(c, "model_fields")), None)
+        section = next((c for c in candidates if hasattr(c, "known_keys")), None)
         if section is None:
             return []
-    return list(section.model_fields)
+    keys: list[str] = section.known_keys()
+    return keys

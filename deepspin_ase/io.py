@@ -22,6 +22,7 @@ from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ._files import atomic_write
+from .quantities import results_unknown_to_ase
 from .spins import get_spins, set_spins
 
 __all__ = [
@@ -29,16 +30,6 @@ __all__ = [
     "read_structure",
     "write_extxyz",
 ]
-
-#: Results that ASE would drop, by where extxyz keeps them.
-_PER_ATOM = (
-    "magnetic_forces",
-    "torques",
-    "energies_deviation",
-    "forces_deviation",
-    "magnetic_forces_deviation",
-)
-_PER_FRAME = ("virial", "energy_deviation")
 
 
 def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) -> None:
@@ -159,6 +150,11 @@ def current_results(atoms: Atoms) -> dict[str, Any]:
     return calculator.results
 
 
+def _extra_names() -> tuple[list[str], list[str]]:
+    """Return the results that ASE would drop, kept in arrays and in info."""
+    return results_unknown_to_ase(per_atom=True), results_unknown_to_ase(per_atom=False)
+
+
 def _with_results_as_arrays(atoms: Atoms) -> Atoms:
     """Return a copy in which nothing is left that ASE would drop."""
     frame = atoms.copy()
@@ -167,12 +163,13 @@ def _with_results_as_arrays(atoms: Atoms) -> Atoms:
     if atoms.calc is None:
         return frame
     results = current_results(atoms)
+    per_atom, per_frame = _extra_names()
     # Results replace what was read from a file once, or remove it as outdated.
-    for name in (*_PER_ATOM, *_PER_FRAME, *results):
+    for name in (*per_atom, *per_frame, *results):
         frame.arrays.pop(name, None)
         frame.info.pop(name, None)
-    frame.arrays.update({k: np.array(results[k]) for k in _PER_ATOM if k in results})
-    frame.info.update({k: results[k] for k in _PER_FRAME if k in results})
+    frame.arrays.update({k: np.array(results[k]) for k in per_atom if k in results})
+    frame.info.update({k: results[k] for k in per_frame if k in results})
     known = {k: v for k, v in results.items() if k in all_properties}
     frame.calc = SinglePointCalculator(frame, **known)
     return frame
@@ -183,8 +180,9 @@ def _with_results_from_arrays(atoms: Atoms) -> Atoms:
     if atoms.has("initial_magmoms"):
         set_spins(atoms, get_spins(atoms))
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    results |= {k: atoms.arrays[k].copy() for k in _PER_ATOM if k in atoms.arrays}
-    results |= {k: atoms.info.pop(k) for k in _PER_FRAME if k in atoms.info}
+    per_atom, per_frame = _extra_names()
+    results |= {k: atoms.arrays[k].copy() for k in per_atom if k in atoms.arrays}
+    results |= {k: atoms.info.pop(k) for k in per_frame if k in atoms.info}
     if results:
         atoms.calc = SinglePointCalculator(atoms)
         atoms.calc.results.update(results)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -56,8 +55,7 @@ class ExternalField:
         assert prediction.magnetic_forces is not None
         # The field acts on atoms that carry a moment.
         carries = (system.spins != 0).any(dim=1, keepdim=True)
-        return replace(
-            prediction,
+        return prediction.replace(
             energy=prediction.energy + system.sum(energies),
             energies=prediction.energies + energies,
             magnetic_forces=prediction.magnetic_forces + field * carries,

@@ -21,6 +21,7 @@ from ..potentials import (
     load_potential,
 )
 from ..potentials.terms._onsite import Zeeman
+from ..quantities import result_names
 from ..system import System
 from ._magnetic import MomentCalculator, check_finite
 from ._results import results_of
@@ -93,21 +94,7 @@ class DeepSpinCalculator(MomentCalculator):
     """
 
     name = "deepspin"
-    implemented_properties = [  # noqa: RUF012 - as ASE declares it
-        "energy",
-        "free_energy",
-        "energies",
-        "forces",
-        "stress",
-        "magnetic_forces",
-        "torques",
-        "virial",
-        "energy_deviation",
-        "energies_deviation",
-        "forces_deviation",
-        "magnetic_forces_deviation",
-        "virial_deviation",
-    ]
+    implemented_properties = result_names()
 
     def __init__(
         self,
@@ -120,6 +107,7 @@ class DeepSpinCalculator(MomentCalculator):
         skin: float = 0.5,
     ) -> None:
         super().__init__()
+        self.implemented_properties = result_names()
         if isinstance(model, Potential):
             potential, label = copy.deepcopy(model), type(model).__name__
         else:

@@ -10,9 +10,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from ..potentials import Prediction
+from ..quantities import QUANTITIES
 from ..system import System
-
-_PER_ATOM = ("energies", "forces", "magnetic_forces")
 
 
 def results_of(prediction: Prediction, system: System) -> list[dict[str, Any]]:
@@ -25,33 +24,29 @@ def results_of(prediction: Prediction, system: System) -> list[dict[str, Any]]:
 
     def parts(name: str, values: Tensor) -> Sequence[np.ndarray]:
         array = _array(values)
-        return system.split(array) if name in _PER_ATOM else list(array)
+        return system.split(array) if QUANTITIES[name].per_atom else list(array)
 
-    quantities = {
-        name: parts(name, values)
-        for name in ("energy", *_PER_ATOM, "virial", "stress")
-        if (values := getattr(prediction, name)) is not None
-    }
-    found = prediction.deviations or {}
-    deviations = {name: parts(name, values) for name, values in found.items()}
+    quantities = {n: parts(n, v) for n, v in prediction.quantities().items()}
+    deviations = {n: parts(n, v) for n, v in prediction.deviations.items()}
+    stress = None if prediction.stress is None else _array(prediction.stress)
     spins, periodic = system.split(_array(system.spins)), system.pbc.all(dim=1).tolist()
     structures = []
     for k, own_spins in enumerate(spins):
-        energy = float(quantities["energy"][k])
-        results: dict[str, Any] = {"energy": energy, "free_energy": energy}
-        results |= {n: v[k] for n, v in quantities.items() if n != "energy"}
+        results = {name: _plain(values[k]) for name, values in quantities.items()}
+        results["free_energy"] = results["energy"]
         if "magnetic_forces" in results:
             results["torques"] = np.cross(own_spins, results["magnetic_forces"])
-        if "stress" in results:
-            stress = results.pop("stress")
-            if periodic[k]:
-                results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        if stress is not None and periodic[k]:
+            results["stress"] = full_3x3_to_voigt_6_stress(stress[k])
         for name, values in deviations.items():
-            results[f"{name}_deviation"] = (
-                float(values[k]) if name == "energy" else values[k]
-            )
+            results[f"{name}_deviation"] = _plain(values[k])
         structures.append(results)
     return structures
+
+
+def _plain(value: np.ndarray) -> Any:
+    """Return a number where there is no more than one."""
+    return value if np.ndim(value) else float(value)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ from .._figures import write_figure
 from .._files import atomic_write
 from ..data import read_dataset
 from ..potentials import SymmetryViolations, load_potential, symmetry_violations
-from ..training import UNITS, Comparison, collect, compare, load_batches, plot_parity
+from ..training import Comparison, collect, compare, load_batches, plot_parity
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def _errors(found: Mapping[str, Comparison]) -> list[str]:
         rmse, mae = 1e3 * both.rmse, 1e3 * both.mae
         lines.append(
             f"{name.replace('_', ' '):<30}{rmse:11.4f}{mae:11.4f}  "
-            f"{'m' + UNITS[name]:<10}{len(both.label):9d}"
+            f"{'m' + both.unit:<10}{len(both.label):9d}"
         )
     return lines
 

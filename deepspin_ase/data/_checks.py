@@ -1,4 +1,4 @@
-"""What a dataset holds, and what looks wrong with it."""
+"""Contents of a dataset and defects that would spoil a training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.formula import Formula
 
 from ..neighbors import build_pairs
+from ..quantities import label_table
 from ..system import System
 from ._conjugacy import ConjugacyReport, conjugacy
-from ._frames import LABELS, Dataset, Frame
+from ._frames import Dataset, Frame
 
 #: Neighbours nearer than this part of the sum of covalent radii are too close.
 TOO_CLOSE = 0.6
@@ -90,7 +91,7 @@ class DataReport:
     compositions : dict
         Number of frames of each formula.
     labels : dict
-        Number of frames with each of :data:`~deepspin_ase.data.LABELS`.
+        Number of frames with each label of :mod:`deepspin_ase.quantities`.
     ranges : dict
         :class:`Range` of each quantity present, by its name and unit.
     problems : tuple of Problem
@@ -150,7 +151,7 @@ def check_dataset(
     return DataReport(
         n_frames=len(dataset),
         compositions=dict(Counter(_formula(frame) for frame in dataset)),
-        labels={label: dataset.count(label) for label in LABELS},
+        labels={label: dataset.count(label) for label in label_table()},
         ranges=_ranges(dataset, [distance for distance, _ in closest]),
         problems=tuple(problems),
         conjugacy=work,
@@ -250,7 +251,9 @@ def _check_outliers(dataset: Dataset) -> list[Problem]:
                 f"energies of {formula} up to {away.max():.3f} eV/atom off the median"
             )
             problems.append(Problem("outlier", text, far))
-    for label, unit in (("forces", "eV/A"), ("magnetic_forces", "eV/mu_B")):
+    for label, quantity in label_table().items():
+        if quantity.kind != "vector":
+            continue
         largest = [_largest(getattr(frame, label)) for frame in dataset]
         size = np.array(largest, dtype=float)
         known = size[np.isfinite(size) & (size > 0.0)]
@@ -260,8 +263,8 @@ def _check_outliers(dataset: Dataset) -> list[Problem]:
         far = tuple(np.flatnonzero(size > OUTLIER * median).tolist())
         if far:
             text = (
-                f"{label} up to {np.nanmax(size):.3g} {unit}; in half of the frames "
-                f"the largest is below {median:.3g}"
+                f"{label} up to {np.nanmax(size):.3g} {quantity.unit}; in half of the "
+                f"frames the largest is below {median:.3g}"
             )
             problems.append(Problem("outlier", text, far))
     return problems

@@ -1,10 +1,10 @@
-"""Labelled structures: one Frame, and immutable sequences of them."""
+"""Labelled structures: single frames and immutable sequences of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar, overload
+from copy import copy
+from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
@@ -13,25 +13,20 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import ArrayLike, NDArray
 
+from ..quantities import QUANTITIES, Quantity, QuantityValues, label_table
 from ..spins import get_spins
-
-#: What a frame may be labelled with.
-LABELS = ("energy", "forces", "magnetic_forces", "virial")
 
 #: Relative difference at which a file's stress and virial contradict each other.
 _STRESS_TOLERANCE = 1e-3
 
-_T = TypeVar("_T", bound=np.generic)
 
-
-@dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(QuantityValues):
     """A structure with moments and the labels known for it.
 
     Arrays are copied and made read-only. Every number is finite, except that
     rows of NaN in ``magnetic_forces`` mark atoms without this label.
 
-    Attributes
+    Parameters
     ----------
     numbers : (N,) int array
         Atomic numbers.
@@ -41,6 +36,13 @@ class Frame:
     pbc : (3,) bool array
     spins : (N, 3) array, mu_B
         Cartesian moments; zero on non-magnetic atoms.
+    **labels
+        Labels by their names in :mod:`deepspin_ase.quantities`, in the units given
+        there: those below, and any that is registered. None if not known.
+
+    Attributes
+    ----------
+    numbers, positions, cell, pbc, spins
     energy : float, optional, eV
         The energy that the forces are derivatives of.
     forces : (N, 3) array, optional, eV/A
@@ -55,6 +57,8 @@ class Frame:
     ValueError
         If a shape is wrong, a number is not finite, an element is unknown, a
         periodic direction has no lattice vector, or the cell has no volume.
+    TypeError
+        If a label is not in the table of quantities.
     """
 
     numbers: NDArray[np.int64]
@@ -62,28 +66,37 @@ class Frame:
     cell: NDArray[np.float64]
     pbc: NDArray[np.bool_]
     spins: NDArray[np.float64]
-    energy: float | None = None
-    forces: NDArray[np.float64] | None = None
-    magnetic_forces: NDArray[np.float64] | None = None
-    virial: NDArray[np.float64] | None = None
+    energy: float | None
+    forces: NDArray[np.float64] | None
+    magnetic_forces: NDArray[np.float64] | None
+    virial: NDArray[np.float64] | None
 
-    def __post_init__(self) -> None:
-        n = np.size(self.numbers)
-        shapes: dict[str, tuple[int, ...]] = {
-            "numbers": (n,),
-            "pbc": (3,),
-            "cell": (3, 3),
-            "virial": (3, 3),
-            "energy": (),
+    def __init__(
+        self,
+        numbers: ArrayLike,
+        positions: ArrayLike,
+        cell: ArrayLike,
+        pbc: ArrayLike,
+        spins: ArrayLike,
+        **labels: ArrayLike | None,
+    ) -> None:
+        n = np.size(np.asarray(numbers))
+        structure = {
+            "numbers": _checked_array("numbers", numbers, (n,), np.int64),
+            "positions": _checked_array("positions", positions, (n, 3)),
+            "cell": _checked_array("cell", cell, (3, 3)),
+            "pbc": _checked_array("pbc", pbc, (3,), np.bool_),
+            "spins": _checked_array("spins", spins, (n, 3)),
         }
-        kinds: dict[str, type[np.generic]] = {"numbers": np.int64, "pbc": np.bool_}
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if value is None and name in LABELS:
-                continue
-            array = _frozen_array(value, kinds.get(name, np.float64))
-            _check_array(name, array, shapes.get(name, (n, 3)))
-            object.__setattr__(self, name, float(array) if name == "energy" else array)
+        table = label_table()
+        known = {name: v for name, v in labels.items() if v is not None}
+        if unknown := sorted(known.keys() - table.keys()):
+            raise TypeError(
+                f"a frame has no label {', '.join(unknown)}; labels are "
+                f"{', '.join(table)} (deepspin_ase.quantities)"
+            )
+        values = {name: _checked_label(table[name], v, n) for name, v in known.items()}
+        super().__init__(values, **structure)
         if n == 0:
             raise ValueError("the frame holds no atoms")
         if not ((self.numbers > 0) & (self.numbers < len(chemical_symbols))).all():
@@ -114,10 +127,9 @@ class Frame:
     def to_atoms(self) -> Atoms:
         """Return Atoms that carry the moments and, in ASE's places, the labels.
 
-        A ``SinglePointCalculator`` holds all labels. Magnetic forces are also in
-        ``arrays['magnetic_forces']`` and the full virial in ``info['virial']``,
-        where ASE's formats keep them; the stress is the symmetric part of
-        -virial/V.
+        A ``SinglePointCalculator`` holds all labels. Those that ASE does not know
+        are also in ``arrays`` (magnetic forces) or ``info`` (the full virial), where
+        ASE's formats keep them; the stress is the symmetric part of -virial/V.
         """
         atoms = Atoms(
             numbers=self.numbers,
@@ -127,18 +139,15 @@ class Frame:
             magmoms=self.spins,
         )
         results: dict[str, Any] = {}
+        for name, value in self.quantities().items():
+            results[name] = copy(value)
+            if not QUANTITIES[name].known_to_ase:
+                place = atoms.arrays if QUANTITIES[name].per_atom else atoms.info
+                place[name] = copy(value)
         if self.energy is not None:
-            results["energy"] = results["free_energy"] = self.energy
-        if self.forces is not None:
-            results["forces"] = self.forces.copy()
-        if self.magnetic_forces is not None:
-            results["magnetic_forces"] = self.magnetic_forces.copy()
-            atoms.set_array("magnetic_forces", self.magnetic_forces)
-        if self.virial is not None:
-            results["virial"] = self.virial.copy()
-            atoms.info["virial"] = self.virial.copy()
-            if self.volume > 0.0:
-                results["stress"] = _stress(self.virial, self.volume)
+            results["free_energy"] = self.energy
+        if self.virial is not None and self.volume > 0.0:
+            results["stress"] = _stress(self.virial, self.volume)
         if results:
             atoms.calc = SinglePointCalculator(atoms)
             atoms.calc.results.update(results)
@@ -149,9 +158,9 @@ class Frame:
         """Take a frame from Atoms and the results of their calculator, if any.
 
         The energy is the free energy where the calculator gives one: forces are
-        its derivatives. Magnetic forces are those of the calculator or of
-        ``arrays['magnetic_forces']``; the virial is that of the calculator or
-        of ``info['virial']``, or comes from the stress. Nothing is calculated.
+        its derivatives. Labels that ASE does not know are those of the calculator,
+        or of ``arrays`` (magnetic forces) and ``info`` (the virial); a missing
+        virial comes from the stress. Nothing is calculated.
 
         Raises
         ------
@@ -160,17 +169,16 @@ class Frame:
             belong to other positions, cell or moments than these Atoms have.
         """
         results = _results(atoms)
-        stored = atoms.arrays.get("magnetic_forces")
+        found = {name: _stored(atoms, results, q) for name, q in label_table().items()}
+        found["energy"] = results.get("free_energy", results.get("energy"))
+        found["virial"] = _with_stress(atoms, results, found["virial"])
         return cls(
             numbers=atoms.numbers,
             positions=atoms.positions,
             cell=atoms.cell.array,
             pbc=atoms.pbc,
             spins=get_spins(atoms),
-            energy=results.get("free_energy", results.get("energy")),
-            forces=results.get("forces"),
-            magnetic_forces=results.get("magnetic_forces", stored),
-            virial=_virial(atoms, results),
+            **found,
         )
 
 
@@ -232,13 +240,21 @@ class Dataset(Sequence[Frame]):
         return _symbols(frame.numbers[frame.spins.any(axis=1)] for frame in self)
 
     def has(self, label: str) -> bool:
-        """Tell whether any frame carries the label."""
+        """Return whether any frame carries the label."""
         return self.count(label) > 0
 
     def count(self, label: str) -> int:
-        """Return how many frames carry the label, one of :data:`LABELS`."""
-        if label not in LABELS:
-            raise ValueError(f"unknown label {label!r}; expected one of {LABELS}")
+        """Return the number of frames with a label, see :mod:`deepspin_ase.quantities`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such label.
+        """
+        if label not in label_table():
+            raise ValueError(
+                f"unknown label {label!r}; expected one of {', '.join(label_table())}"
+            )
         return sum(getattr(frame, label) is not None for frame in self)
 
 
@@ -247,21 +263,38 @@ def _symbols(numbers: Iterable[NDArray[np.int64]]) -> tuple[str, ...]:
     return tuple(chemical_symbols[z] for z in sorted(present))
 
 
-def _frozen_array(value: ArrayLike, kind: type[_T]) -> NDArray[_T]:
+def _checked_array(
+    name: str,
+    value: ArrayLike,
+    shape: tuple[int, ...],
+    kind: type[np.generic] = np.float64,
+    *,
+    rows_of_nan: bool = False,
+) -> NDArray[Any]:
+    """Return a read-only copy, whose shape and numbers are checked."""
     array = np.array(value, dtype=kind)
-    array.setflags(write=False)
-    return array
-
-
-def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name} have shape {array.shape}; expected {shape}")
     finite = np.isfinite(array)
-    if name == "magnetic_forces":
+    if rows_of_nan:
         finite |= np.isnan(array).all(axis=1, keepdims=True)
     if not finite.all():
         where = f" at {tuple(np.argwhere(~finite)[0].tolist())}" if shape else ""
         raise ValueError(f"{name} are not finite{where}; correct or drop the frame")
+    array.setflags(write=False)
+    return array
+
+
+def _checked_label(
+    quantity: Quantity, value: ArrayLike, n_atoms: int
+) -> NDArray[np.float64] | float:
+    array = _checked_array(
+        quantity.name,
+        value,
+        quantity.shape_of(n_atoms),
+        rows_of_nan=quantity.magnetic,
+    )
+    return array if array.ndim else float(array)
 
 
 def _results(atoms: Atoms) -> dict[str, Any]:
@@ -283,11 +316,21 @@ def _stress(virial: np.ndarray, volume: float) -> np.ndarray:
     return full_3x3_to_voigt_6_stress(-0.5 * (virial + virial.T) / volume)
 
 
-def _virial(atoms: Atoms, results: dict[str, Any]) -> np.ndarray | None:
-    """Return -dE/dstrain of ``atoms``, of its own or from the stress."""
-    virial = results.get("virial", atoms.info.get("virial"))
-    if virial is not None:
-        virial = np.reshape(np.asarray(virial, dtype=float), (3, 3))
+def _stored(atoms: Atoms, results: dict[str, Any], quantity: Quantity) -> Any:
+    """Return a quantity from the results, or from where ASE's formats leave it."""
+    place = atoms.arrays if quantity.per_atom else atoms.info
+    fallback = None if quantity.known_to_ase else place.get(quantity.name)
+    value = results.get(quantity.name, fallback)
+    if value is None or quantity.per_atom:
+        return value
+    # A (3, 3) tensor may be stored as nine numbers.
+    return np.reshape(np.asarray(value, dtype=float), quantity.shape)
+
+
+def _with_stress(
+    atoms: Atoms, results: dict[str, Any], virial: np.ndarray | None
+) -> np.ndarray | None:
+    """Return -dE/dstrain: the virial, which the stress must not contradict."""
     if "stress" not in results:
         return virial
     volume = atoms.get_volume()

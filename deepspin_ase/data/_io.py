@@ -1,4 +1,4 @@
-"""Reading and writing datasets in every format."""
+"""Reading and writing of datasets in every format."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 
 from .._extras import require
 from ..io import read_extxyz, write_extxyz
+from ..quantities import label_table
 from . import _npy
 from ._frames import Dataset, Frame
 
@@ -183,14 +184,10 @@ def _read_dpdata(
         raise ValueError(f"{path}: format {format!r} brings no moments from this file")
     names = np.array(data["atom_names"])[data["atom_types"]]
     numbers = np.array([atomic_numbers[name] for name in names])
-    keys = {
-        "positions": "coords",
-        "cell": "cells",
-        "spins": "spins",
-        "energy": "energies",
-        "forces": "forces",
-        "magnetic_forces": "force_mags",
-        "virial": "virials",
+    keys = {"positions": "coords", "cell": "cells", "spins": "spins"} | {
+        name: quantity.dpdata_name
+        for name, quantity in label_table().items()
+        if quantity.dpdata_name is not None
     }
     pbc = np.full(3, not data.get("nopbc", False))
     return [

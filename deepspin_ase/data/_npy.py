@@ -20,21 +20,20 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from ._frames import LABELS, Dataset, Frame
+from ..quantities import label_table
+from ._frames import Dataset, Frame
 
 logger = logging.getLogger(__name__)
 
-#: Names of the .npy files by the names in Frame.
-_FILES = {
-    "positions": "coord",
-    "spins": "spin",
-    "cell": "box",
-    "energy": "energy",
-    "forces": "force",
-    "magnetic_forces": "force_mag",
-    "virial": "virial",
-}
+#: Stems of the .npy files of the structure, by the names in Frame.
+_STRUCTURE = {"positions": "coord", "spins": "spin", "cell": "box"}
 _TYPES = "real_atom_types"
+
+
+def _files() -> dict[str, str]:
+    """Return the stems of all .npy files by the names in Frame."""
+    named = {name: q.deepmd_file for name, q in label_table().items()}
+    return _STRUCTURE | {name: stem for name, stem in named.items() if stem}
 
 
 def find_systems(root: Path) -> list[Path]:
@@ -43,7 +42,7 @@ def find_systems(root: Path) -> list[Path]:
 
 
 def is_mixed(folder: Path) -> bool:
-    """Tell whether the system in ``folder`` is of mixed type."""
+    """Return whether the system in ``folder`` is of mixed type."""
     return any(folder.glob(f"set.*/{_TYPES}.npy"))
 
 
@@ -90,7 +89,7 @@ def write_systems(
                 f"DeePMD's format has no partial periodicity (pbc = {frame.pbc}); "
                 "write extxyz, or set pbc to all or none"
             )
-        labels = tuple(getattr(frame, label) is not None for label in LABELS)
+        labels = tuple(getattr(frame, label) is not None for label in label_table())
         kind = frame.n_atoms if mixed else tuple(frame.numbers.tolist())
         groups.setdefault((kind, bool(frame.pbc.all()), labels), []).append(frame)
     taken: dict[str, int] = {}
@@ -154,11 +153,13 @@ def _read_set(
         raise ValueError(f"{folder / _TYPES}.npy must hold whole numbers")
     all_types = all_types.astype(np.int64)
     frames = []
+    per_atom = {"positions", "spins"}
+    per_atom |= {name for name, q in label_table().items() if q.per_atom}
     for k, row in enumerate(all_types):
         real = row >= 0
         numbers = _look_up(folder, row[real], numbers_of_type)
         values = {
-            name: array[k][real] if array.shape[1:] == (len(row), 3) else array[k]
+            name: array[k][real] if name in per_atom else array[k]
             for name, array in arrays.items()
         }
         try:
@@ -173,11 +174,11 @@ def _load_set(folder: Path, n_atoms: int, periodic: bool) -> dict[str, np.ndarra
     first = _load(folder / "coord.npy", None, (n_atoms, 3))
     if first is None:
         raise ValueError(f"{folder / 'coord.npy'} is missing; every set needs one")
-    shapes = {"energy": (), "cell": (3, 3), "virial": (3, 3)}
+    shapes: dict[str, tuple[int, ...]] = {"spins": (n_atoms, 3), "cell": (3, 3)}
+    shapes |= {name: q.shape_of(n_atoms) for name, q in label_table().items()}
     arrays = {"positions": first}
-    for name, stem in _FILES.items():
-        shape = shapes.get(name, (n_atoms, 3))
-        array = _load(folder / f"{stem}.npy", len(first), shape)
+    for name, shape in shapes.items():
+        array = _load(folder / f"{_files()[name]}.npy", len(first), shape)
         if array is not None:
             arrays[name] = array
     if "spins" not in arrays:
@@ -192,7 +193,7 @@ def _load_set(folder: Path, n_atoms: int, periodic: bool) -> dict[str, np.ndarra
                 "file 'nopbc' beside type.raw"
             )
         arrays["cell"] = np.zeros((len(first), 3, 3))
-    known = {*_FILES.values(), _TYPES}
+    known = {*_files().values(), _TYPES}
     ignored = sorted(p.name for p in folder.glob("*.npy") if p.stem not in known)
     if ignored:
         logger.warning("%s: ignored %s", folder, ", ".join(ignored))
@@ -260,11 +261,11 @@ def _write_system(
         np.save(chunk / f"{_TYPES}.npy", types.astype(np.int32))
     if not first.pbc.any():
         (folder / "nopbc").touch()
-    for name, stem in _FILES.items():
+    for name, stem in _files().items():
         if getattr(first, name) is None:
             continue
         values = np.array([getattr(f, name) for f in frames])
-        flat = values if name == "energy" else values.reshape(len(frames), -1)
+        flat = values if values.ndim == 1 else values.reshape(len(frames), -1)
         np.save(chunk / f"{stem}.npy", flat)
         if np.isnan(flat).any():
             logger.warning(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ._backend import choose_backend
-from ._base import Potential, Prediction
+from ._base import Potential
 from ._compiled_potential import CompiledPotential
 from ._files import load_card, load_potential, save_potential, shipped_models
+from ._prediction import Prediction
 from ._sums import Committee, Sum, TimeReversal
 from ._symmetry_checks import SymmetryViolations, symmetry_violations
 from .materials import reference

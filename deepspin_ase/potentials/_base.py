@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,45 +10,7 @@ from torch import Tensor, nn
 
 from ..neighbors import PairList, build_pairs
 from ..system import System
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a Potential says about a System of B structures and N atoms.
-
-    Attributes
-    ----------
-    energy : (B,) tensor, eV
-    energies : (N,) tensor, eV
-        Per-atom shares of the energy.
-    forces : (N, 3) tensor, eV/A, optional
-        -dE/dR at fixed moments and cell.
-    magnetic_forces : (N, 3) tensor, eV/mu_B, optional
-        -dE/dm at fixed positions and cell, longitudinal part included.
-    virial : (B, 3, 3) tensor, eV, optional
-        -dE/dstrain[a, b] for x_a -> x_a + strain[a, b] x_b at fixed Cartesian
-        moments. Not symmetric where torques act.
-    volume : (B,) tensor, A^3
-    deviations : dict
-        Standard deviations over the members of a committee, by name, in the
-        shape and unit of the quantity. Empty for a single potential.
-    """
-
-    energy: Tensor
-    energies: Tensor
-    volume: Tensor
-    forces: Tensor | None = None
-    magnetic_forces: Tensor | None = None
-    virial: Tensor | None = None
-    deviations: dict[str, Tensor] | None = None
-
-    @property
-    def stress(self) -> Tensor | None:
-        """(B, 3, 3) symmetric stress in ASE's sign, eV/A^3; inf without volume."""
-        if self.virial is None:
-            return None
-        symmetric = 0.5 * (self.virial + self.virial.transpose(1, 2))
-        return -symmetric / self.volume[:, None, None]
+from ._prediction import Prediction
 
 
 class Potential(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..neighbors import NeighborList
 from ..system import System
-from ._base import Potential, Prediction
+from ._base import Potential
+from ._prediction import Prediction
 
 
 class CompiledPotential:
@@ -101,11 +100,8 @@ class CompiledPotential:
 
 def _double(prediction: Prediction) -> Prediction:
     """Return a prediction in float64."""
-    values = {k: v for k, v in vars(prediction).items() if isinstance(v, Tensor)}
-    deviations = prediction.deviations
-    return replace(
-        prediction,
-        **{k: v.to(torch.float64) for k, v in values.items()},
-        deviations=deviations
-        and {k: v.to(torch.float64) for k, v in deviations.items()},
+    values = {"volume": prediction.volume, **prediction.quantities()}
+    return Prediction(
+        **{name: value.double() for name, value in values.items()},
+        deviations={n: v.double() for n, v in prediction.deviations.items()},
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 from ..kernels import cpu as fused
 from ..kernels import cuda as fused_cuda
 from ..neighbors import PairList, build_pairs, once_per_list
+from ..quantities import QUANTITIES
 from ..system import System
-from ._base import Potential, Prediction
+from ._base import Potential
+from ._prediction import Prediction
 from ._registry import register
 from .terms._sites import RadialTerm
-
-_QUANTITIES = ("energy", "energies", "forces", "magnetic_forces", "virial")
 
 
 def _intersection(
@@ -140,13 +139,24 @@ def _by_autograd(potential: Potential) -> bool:
 
 
 def _added(parts: Sequence[Prediction]) -> Prediction:
-    names = [n for n in _QUANTITIES if getattr(parts[0], n) is not None]
-    sums = {n: torch.stack([getattr(p, n) for p in parts]).sum(0) for n in names}
-    found = [p.deviations for p in parts if p.deviations]
-    deviations = {
-        n: torch.stack([d[n] for d in found]).norm(dim=0) for n in names if found
+    sums = {
+        name: torch.stack(values).sum(0)
+        for name, values in _collected([part.quantities() for part in parts]).items()
     }
-    return replace(parts[0], **sums, deviations=deviations or None)
+    deviations = {
+        name: torch.stack(values).norm(dim=0)
+        for name, values in _collected([part.deviations for part in parts]).items()
+    }
+    return parts[0].replace(**sums, deviations=deviations)
+
+
+def _collected(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, list[Tensor]]:
+    """Return the values by name, of those parts that have them."""
+    values: dict[str, list[Tensor]] = {}
+    for part in parts:
+        for name, value in part.items():
+            values.setdefault(name, []).append(value)
+    return values
 
 
 @register
@@ -168,13 +178,9 @@ class Committee(_Members):
     ) -> Prediction:
         """Average the members' predictions; see :meth:`Potential.evaluate`."""
         parts = self._evaluate_members(system, pairs, **options)
-        stacks = {
-            name: torch.stack([getattr(p, name) for p in parts])
-            for name in _QUANTITIES
-            if getattr(parts[0], name) is not None
-        }
-        return replace(
-            parts[0],
+        values = _collected([part.quantities() for part in parts])
+        stacks = {name: torch.stack(found) for name, found in values.items()}
+        return parts[0].replace(
             **{name: stack.mean(0) for name, stack in stacks.items()},
             deviations={
                 name: stack.std(0, correction=0) for name, stack in stacks.items()
@@ -242,19 +248,8 @@ def _twice(pairs: PairList, n_atoms: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _mean_of_halves(both: Prediction) -> Prediction:
     """Average a batch [S, -S]; quantities odd in S enter with their sign."""
-
-    def mean(values: Tensor, sign: float = 1.0) -> Tensor:
-        first, second = values.chunk(2)
-        return 0.5 * (first + sign * second)
-
-    def optional(values: Tensor | None, sign: float = 1.0) -> Tensor | None:
-        return None if values is None else mean(values, sign)
-
-    return Prediction(
-        energy=mean(both.energy),
-        energies=mean(both.energies),
-        volume=mean(both.volume),
-        forces=optional(both.forces),
-        magnetic_forces=optional(both.magnetic_forces, -1.0),
-        virial=optional(both.virial),
-    )
+    values = {"volume": both.volume.chunk(2)[0]}
+    for name, value in both.quantities().items():
+        first, second = value.chunk(2)
+        values[name] = 0.5 * (first + QUANTITIES[name].time_reversal * second)
+    return Prediction(**values, deviations=None)

@@ -7,12 +7,11 @@ from ._config import TrainingConfig, read_config
 from ._curve import read_learning_curve
 from ._deepmd_input import from_deepmd_input
 from ._linear import LinearFit, fit_linear
-from ._metrics import UNITS, Comparison, compare
+from ._metrics import Comparison, compare
 from ._report import plot_learning_curve, plot_parity
 from ._trainer import Trainer
 
 __all__ = [
-    "UNITS",
     "Batch",
     "Comparison",
     "LinearFit",

@@ -1,9 +1,8 @@
-"""Labelled structures as tensors, one or many at a time."""
+"""Labelled structures as tensors, singly or in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -11,11 +10,11 @@ from torch import Tensor
 from ..data import Dataset, Frame
 from ..neighbors import PairList, build_pairs
 from ..potentials import Potential
+from ..quantities import QUANTITIES, Quantity, QuantityValues, label_table
 from ..system import System
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(QuantityValues):
     """B labelled structures of N atoms in all; NaN marks what is not labelled.
 
     Attributes
@@ -36,28 +35,31 @@ class Batch:
     magnetic_forces: Tensor
     virial: Tensor
 
+    def __init__(
+        self, system: System, pairs: PairList, **labels: Tensor | None
+    ) -> None:
+        super().__init__(labels, system=system, pairs=pairs)
+
     @classmethod
     def from_frame(cls, frame: Frame, potential: Potential) -> Batch:
         """Take one frame, with the pairs that ``potential`` needs."""
         system = System.from_atoms(frame.to_atoms())
         pairs = build_pairs(system, potential.pair_cutoff(system))
-
-        def label(values: object, *shape: int) -> Tensor:
-            if values is None:
-                return torch.full(shape, torch.nan, dtype=torch.float64)
-            return torch.tensor(values, dtype=torch.float64).reshape(shape)
-
-        n = frame.n_atoms
-        magnetic = label(frame.magnetic_forces, n, 3)
         carries = system.spins.norm(dim=1, keepdim=True) > 0
-        return cls(
-            system,
-            pairs,
-            label(frame.energy, 1),
-            label(frame.forces, n, 3),
-            torch.where(carries, magnetic, torch.nan),
-            label(frame.virial, 1, 3, 3),
-        )
+
+        def label(quantity: Quantity) -> Tensor:
+            shape = quantity.shape_of(frame.n_atoms)
+            if not quantity.per_atom:
+                shape = (1, *shape)
+            value = getattr(frame, quantity.name)
+            if value is None:
+                return torch.full(shape, torch.nan, dtype=torch.float64)
+            found = torch.tensor(value, dtype=torch.float64).reshape(shape)
+            if quantity.magnetic:
+                found = torch.where(carries, found, torch.nan)
+            return found
+
+        return cls(system, pairs, **{n: label(q) for n, q in label_table().items()})
 
     @classmethod
     def cat(cls, batches: Sequence[Batch]) -> Batch:
@@ -74,9 +76,8 @@ class Batch:
             min(b.pairs.cutoff for b in batches),
         )
         labels = {
-            f.name: torch.cat([getattr(b, f.name) for b in batches])
-            for f in fields(cls)
-            if f.name not in ("system", "pairs")
+            name: torch.cat([getattr(b, name) for b in batches])
+            for name in batches[0].quantities()
         }
         return cls(System.cat([b.system for b in batches]), pairs, **labels)
 
@@ -89,23 +90,31 @@ class Batch:
             self.pairs.cutoff,
         )
         labels = {
-            f.name: getattr(self, f.name).to(device, dtype)
-            for f in fields(self)
-            if f.name not in ("system", "pairs")
+            name: values.to(device, dtype) for name, values in self.quantities().items()
         }
         return Batch(self.system.to(device, dtype), pairs, **labels)
 
-    def with_turned_spins(self, turn: Tensor) -> Batch:
-        """Turn moments and magnetic forces by the matrices ``turn`` (B, 3, 3)."""
-        matrices = turn[self.system.index]
+    def with_rotated_spins(self, rotations: Tensor) -> Batch:
+        """Return the batch with moments and magnetic labels rotated.
+
+        Parameters
+        ----------
+        rotations : (B, 3, 3) tensor
+            Orthogonal matrices; one of determinant -1 is a rotation and the reversal
+            of time. Labels that are odd under the latter change sign.
+        """
+        matrices = rotations[self.system.index]
 
         def apply(vectors: Tensor) -> Tensor:
             return torch.einsum("nij,nj->ni", matrices, vectors)
 
-        return replace(
-            self,
-            system=self.system.replace(spins=apply(self.system.spins)),
-            magnetic_forces=apply(self.magnetic_forces),
+        labels = {
+            name: apply(values)
+            for name, values in self.quantities().items()
+            if QUANTITIES[name].magnetic
+        }
+        return self.replace(
+            system=self.system.replace(spins=apply(self.system.spins)), **labels
         )
 
 

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 
 from .._files import atomic_write
-from ..data import LABELS, Dataset
+from ..data import Dataset
+from ..quantities import label_table
 
 
 def fingerprint(datasets: Iterable[Dataset]) -> str:
     """Return a digest of the structures and labels, wherever they are stored."""
+    names = ("numbers", "positions", "cell", "pbc", "spins", *label_table())
     digest = hashlib.sha256()
     for dataset in datasets:
         for frame in dataset:
-            for name in ("numbers", "positions", "cell", "pbc", "spins", *LABELS):
+            for name in names:
                 value = getattr(frame, name)
                 digest.update(name.encode())
                 if value is not None:

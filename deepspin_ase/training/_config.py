@@ -1,4 +1,4 @@
-"""The training file: what to train, on what, and how."""
+"""Configuration of a training: model, data, schedule, loss and run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from typing_extensions import Self
 
 from .._config import Configuration, read_mapping
 from ..potentials.networks._trainable import architecture_of, read_architecture
+from ..quantities import label_table
 from ._deepmd_input import from_deepmd_input
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -58,36 +59,76 @@ class LearningRateConfig(Configuration):
 
 
 class LossConfig(Configuration):
-    """Weights of the squared errors, under DeePMD-kit's names.
+    """Weights of the squared errors.
 
     A weight runs from start to limit as the learning rate decays,
     p = limit + (start - limit) lr / start_lr. Units: energies in eV per root of
     the number of atoms, forces in eV/A, magnetic forces in eV/mu_B, virial in eV
     per root of the number of atoms.
 
+    DeePMD-kit's names are read too: ``start_pref_e`` and ``limit_pref_e`` (energy),
+    ``_fr`` (forces), ``_fm`` (magnetic forces), ``_v`` (virial).
+
     Attributes
     ----------
-    start_pref_e, limit_pref_e : float
-        Energy.
-    start_pref_fr, limit_pref_fr : float
-        Forces.
-    start_pref_fm, limit_pref_fm : float
-        Magnetic forces of the magnetic atoms.
-    start_pref_v, limit_pref_v : float
-        Virial.
+    weights : dict of (float, float)
+        Start and limit by the name of the label; (0.02, 1) of ``energy``, (1000, 1)
+        of ``forces`` and of ``magnetic_forces`` and (0, 0) of ``virial`` where not
+        given.
     huber_delta : float, optional
         Errors beyond it count linearly (Huber); quadratic everywhere if unset.
     """
 
-    start_pref_e: Weight = 0.02
-    limit_pref_e: Weight = 1.0
-    start_pref_fr: Weight = 1000.0
-    limit_pref_fr: Weight = 1.0
-    start_pref_fm: Weight = 1000.0
-    limit_pref_fm: Weight = 1.0
-    start_pref_v: Weight = 0.0
-    limit_pref_v: Weight = 0.0
+    weights: dict[str, tuple[Weight, Weight]]
     huber_delta: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Fill in default weights, and those under DeePMD-kit's names."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        given = values.pop("weights", {})
+        if not isinstance(given, Mapping):
+            return values | {"weights": given}
+        weights: dict[Any, Any] = {n: q.loss_weights for n, q in label_table().items()}
+        weights |= given
+        for key, (name, end) in _deepmd_keys().items():
+            if key in values:
+                if name in given:
+                    raise ValueError(f"weights.{name} and {key} are the same: give one")
+                pair = list(weights[name])
+                pair[end] = values.pop(key)
+                weights[name] = tuple(pair)
+        return values | {"weights": weights}
+
+    @field_validator("weights")
+    @classmethod
+    def _known(
+        cls, weights: dict[str, tuple[float, float]]
+    ) -> dict[str, tuple[float, float]]:
+        unknown = sorted(weights.keys() - label_table().keys())
+        if unknown:
+            raise ValueError(
+                f"unknown label {', '.join(unknown)}; known: {', '.join(label_table())}"
+            )
+        return weights
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Return the keys that may be given, for messages."""
+        return [*super().known_keys(), *_deepmd_keys()]
+
+
+def _deepmd_keys() -> dict[str, tuple[str, int]]:
+    """Return label and end (0: start, 1: limit) by DeePMD-kit's keys."""
+    return {
+        f"{end}_pref_{quantity.deepmd_prefactor}": (name, k)
+        for name, quantity in label_table().items()
+        if quantity.deepmd_prefactor
+        for k, end in enumerate(("start", "limit"))
+    }
 
 
 class RunConfig(Configuration):
@@ -161,7 +202,7 @@ class TrainingConfig(Configuration):
     init_model: str | None = None
     data: DataConfig
     learning_rate: LearningRateConfig = LearningRateConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = Field(default_factory=lambda: LossConfig.from_dict({}))
     training: RunConfig
 
     @classmethod

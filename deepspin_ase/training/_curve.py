@@ -1,4 +1,4 @@
-"""The learning curve: errors over steps, in ``lcurve.csv``."""
+"""Learning curve: errors over steps, in ``lcurve.csv``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .._files import atomic_write
+from ._metrics import error_kinds
 
 
 def append_row(path: Path, row: Mapping[str, float]) -> None:
@@ -23,7 +24,7 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
 
 
 def drop_rows_after(path: Path, step: int) -> None:
-    """Forget what was written after ``step``, from where a run continues."""
+    """Remove the rows after ``step``, from which a run resumes."""
     if not path.exists():
         return
     with open(path, newline="") as stream:
@@ -55,14 +56,8 @@ def read_learning_curve(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def brief(row: Mapping[str, float]) -> str:
     """Return the main errors of a line in thousandths of their units."""
     kind = "validation" if "validation_rmse_energy" in row else "training"
-    names = {
-        "energy": "E",
-        "forces": "F",
-        "magnetic_forces_transverse": "FM",
-        "virial": "V",
-    }
     return " ".join(
-        f"{short} {1e3 * row[f'{kind}_rmse_{name}']:.3g}m"
-        for name, short in names.items()
-        if f"{kind}_rmse_{name}" in row
+        f"{errors.symbol} {1e3 * row[f'{kind}_rmse_{name}']:.3g}m"
+        for name, errors in error_kinds().items()
+        if errors.symbol and f"{kind}_rmse_{name}" in row
     )

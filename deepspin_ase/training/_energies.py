@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -65,22 +64,16 @@ def energy_of_elements(system: System, energies: Mapping[int, float]) -> Tensor:
 def subtract_baseline(
     batches: Sequence[Batch], baseline: Potential | None
 ) -> list[Batch]:
-    """Return the batches with the baseline's prediction taken off the labels."""
+    """Return the batches with the baseline's prediction subtracted from the labels."""
     if baseline is None:
         return list(batches)
     reduced = []
     for batch in batches:
         predicted = baseline.evaluate(batch.system, batch.pairs)
-        assert predicted.forces is not None
-        assert predicted.magnetic_forces is not None
-        assert predicted.virial is not None
-        reduced.append(
-            replace(
-                batch,
-                energy=batch.energy - predicted.energy,
-                forces=batch.forces - predicted.forces,
-                magnetic_forces=batch.magnetic_forces - predicted.magnetic_forces,
-                virial=batch.virial - predicted.virial,
-            )
-        )
+        left = {
+            name: label - values
+            for name, label in batch.quantities().items()
+            if (values := getattr(predicted, name, None)) is not None
+        }
+        reduced.append(batch.replace(**left))
     return reduced

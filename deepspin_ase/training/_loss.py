@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..potentials import Prediction
+from ..quantities import QUANTITIES
 from ._batch import Batch
 
 
@@ -17,7 +18,7 @@ def training_loss(
 ) -> Tensor:
     """Return the weighted loss, a scalar tensor.
 
-    The mean squared errors of the labelled numbers of every kind: energy and
+    The mean squared errors of the labelled numbers of every quantity: energy and
     virial divided by the root of the number of atoms, forces and magnetic forces
     per component, as in DeePMD-kit's ``ener_spin``.
 
@@ -31,20 +32,19 @@ def training_loss(
     huber_delta : float, optional
         Errors beyond it count linearly.
     """
-    counts = batch.system.counts()
-    scale = {
-        "energy": counts.to(batch.energy).rsqrt(),
-        "virial": counts.to(batch.energy).rsqrt()[:, None, None],
-    }
+    per_atom = batch.system.counts().to(batch.energy).rsqrt()
     total = batch.energy.new_zeros(())
     for name, factor in weights.items():
-        predicted = getattr(prediction, name)
+        predicted = getattr(prediction, name, None)
         if factor == 0.0 or predicted is None:
             continue
         label = getattr(batch, name)
         known = ~torch.isnan(label)
         if known.any():
-            error = ((predicted - label) * scale.get(name, 1.0))[known]
+            error = predicted - label
+            if QUANTITIES[name].per_atom_in_errors:
+                error = error * per_atom.reshape(-1, *[1] * (error.ndim - 1))
+            error = error[known]
             total = total + factor * _penalty(error, huber_delta).mean()
     return total
 

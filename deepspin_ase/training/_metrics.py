@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,24 +11,60 @@ from torch import Tensor
 
 from .._rotations import local_axes
 from ..potentials import Potential
+from ..quantities import QUANTITIES, Quantity, label_table
+from ..system import System
 from ._batch import Batch
 
-#: Names and units of what is compared.
-UNITS = {
-    "energy": "eV/atom",
-    "forces": "eV/A",
-    "magnetic_forces_transverse": "eV/mu_B",
-    "magnetic_forces_longitudinal": "eV/mu_B",
-    "virial": "eV/atom",
-}
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """Errors of a quantity, or of its part across or along the moment.
+
+    Attributes
+    ----------
+    title, unit : str
+    symbol : str, optional
+        In the progress bar.
+    """
+
+    title: str
+    unit: str
+    symbol: str | None
+
+
+#: Parts of a magnetic quantity, and the rows of the local axes that they lie on.
+_PARTS = {"transverse": slice(0, 2), "longitudinal": slice(2, 3)}
+
+
+def error_kinds() -> dict[str, ErrorKind]:
+    """Return the kinds of errors by name, in the order of the table of quantities."""
+    kinds = {}
+    for name, quantity in label_table().items():
+        unit = f"{quantity.unit}/atom" if quantity.per_atom_in_errors else quantity.unit
+        if not quantity.magnetic:
+            kinds[name] = ErrorKind(quantity.title, unit, quantity.symbol)
+            continue
+        for part in _PARTS:
+            symbol = quantity.symbol if part == "transverse" else None
+            title = f"{quantity.title}, {part}"
+            kinds[f"{name}_{part}"] = ErrorKind(title, unit, symbol)
+    return kinds
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Labels and predictions of one kind, flat arrays in the unit of UNITS."""
+    """Labels and predictions of one kind.
+
+    Attributes
+    ----------
+    label, prediction : flat arrays, in ``unit``
+    title, unit : str
+    """
 
     label: np.ndarray
     prediction: np.ndarray
+    title: str
+    unit: str
 
     @property
     def rmse(self) -> float:
@@ -49,41 +85,60 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
     dict
         Energy per atom, force components, magnetic-force components along the
         moment (longitudinal) and along two directions across it (transverse),
-        and virial components per atom; kinds without labels are left out.
+        virial components per atom, and whatever other quantities are registered;
+        kinds without labels or predictions are left out.
     """
+    kinds = error_kinds()
     found: dict[str, tuple[list[Tensor], list[Tensor]]] = {
-        name: ([], []) for name in UNITS
+        name: ([], []) for name in kinds
     }
     for batch in batches:
-        with_virial = bool(torch.isfinite(batch.virial).any())
-        predicted = potential.evaluate(batch.system, batch.pairs, virial=with_virial)
-        assert predicted.forces is not None and predicted.magnetic_forces is not None
-        atoms = batch.system.counts().to(batch.energy)
-        frame = _moment_frames(batch.system.spins)
-        pairs = {
-            "energy": (batch.energy / atoms, predicted.energy / atoms),
-            "forces": (batch.forces, predicted.forces),
-        }
-        for name, axes in (
-            ("magnetic_forces_transverse", frame[:, :2]),
-            ("magnetic_forces_longitudinal", frame[:, 2:]),
-        ):
-            pairs[name] = tuple(  # type: ignore[assignment]
-                torch.einsum("nak,nk->na", axes, values)
-                for values in (batch.magnetic_forces, predicted.magnetic_forces)
-            )
-        if predicted.virial is not None:
-            per_atom = atoms[:, None, None]
-            pairs["virial"] = (batch.virial / per_atom, predicted.virial / per_atom)
-        for name, (label, prediction) in pairs.items():
-            known = torch.isfinite(label)
-            found[name][0].append(label[known])
-            found[name][1].append(prediction[known])
+        known = {n: torch.isfinite(x) for n, x in batch.quantities().items()}
+        labelled = {name: bool(mask.any()) for name, mask in known.items()}
+        predicted = potential.evaluate(
+            batch.system,
+            batch.pairs,
+            **{n: x for n, x in labelled.items() if QUANTITIES[n].derivative},
+        )
+        for name, label in batch.quantities().items():
+            prediction = getattr(predicted, name, None)
+            if prediction is None or not labelled[name]:
+                continue
+            quantity = QUANTITIES[name]
+            for (kind, a), (_, b) in zip(
+                _parts(quantity, batch.system, label),
+                _parts(quantity, batch.system, prediction),
+                strict=True,
+            ):
+                mask = torch.isfinite(a)
+                found[kind][0].append(a[mask])
+                found[kind][1].append(b[mask])
     return {
-        name: Comparison(*(torch.cat(part).double().cpu().numpy() for part in parts))
-        for name, parts in found.items()
-        if sum(len(part) for part in parts[0])
+        name: Comparison(
+            torch.cat(label).double().cpu().numpy(),
+            torch.cat(prediction).double().cpu().numpy(),
+            kinds[name].title,
+            kinds[name].unit,
+        )
+        for name, (label, prediction) in found.items()
+        if label
     }
+
+
+def _parts(
+    quantity: Quantity, system: System, values: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the kinds of errors of a quantity, and its values in their unit."""
+    if quantity.magnetic:
+        axes = _moment_frames(system.spins)
+        for part, rows in _PARTS.items():
+            components = torch.einsum("nak,nk->na", axes[:, rows], values)
+            yield f"{quantity.name}_{part}", components
+        return
+    if quantity.per_atom_in_errors:
+        counts = system.counts().to(values)
+        values = values / counts.reshape(-1, *[1] * (values.ndim - 1))
+    yield quantity.name, values
 
 
 def _moment_frames(spins: Tensor) -> Tensor:

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._figures import figure_axes, write_figure
-from ._metrics import UNITS, Comparison
+from ._metrics import Comparison, error_kinds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_TITLES = {
-    "energy": "energy",
-    "forces": "forces",
-    "magnetic_forces_transverse": "magnetic forces, transverse",
-    "magnetic_forces_longitudinal": "magnetic forces, longitudinal",
-    "virial": "virial",
-}
 
 
 def plot_learning_curve(
@@ -35,8 +27,8 @@ def plot_learning_curve(
     ax : Axes, optional
     """
     ax = figure_axes(ax, figsize=(6, 4))
-    for k, name in enumerate(UNITS):
-        label: str | None = f"{_TITLES[name]} ({UNITS[name]})"
+    for k, (name, errors) in enumerate(error_kinds().items()):
+        label: str | None = f"{errors.title} ({errors.unit})"
         for kind, style in (("validation", "-"), ("training", ":")):
             column = f"{kind}_rmse_{name}"
             if column in curve:
@@ -76,10 +68,10 @@ def plot_parity(
         ends = [min(label.min(), prediction.min()), max(label.max(), prediction.max())]
         ax.plot(ends, ends, c="k", lw=0.8)
         ax.set_title(
-            f"{_TITLES[name]}\nRMSE {1e3 * found.rmse:.3g} m{UNITS[name]}",
+            f"{found.title}\nRMSE {1e3 * found.rmse:.3g} m{found.unit}",
             fontsize="small",
         )
-        ax.set_xlabel(f"label (m{UNITS[name]})")
+        ax.set_xlabel(f"label (m{found.unit})")
         ax.set_ylabel("prediction")
     return np.ravel(axes)
 

@@ -1,4 +1,4 @@
-"""How learning rate and loss weights run over the steps."""
+"""Schedules of the learning rate and of the loss weights over the steps."""
 
 from __future__ import annotations
 
@@ -28,9 +28,4 @@ def loss_weights(config: LossConfig, decay: float) -> dict[str, float]:
     def between(start: float, limit: float) -> float:
         return limit + (start - limit) * decay
 
-    return {
-        "energy": between(config.start_pref_e, config.limit_pref_e),
-        "forces": between(config.start_pref_fr, config.limit_pref_fr),
-        "magnetic_forces": between(config.start_pref_fm, config.limit_pref_fm),
-        "virial": between(config.start_pref_v, config.limit_pref_v),
-    }
+    return {name: between(*ends) for name, ends in config.weights.items()}

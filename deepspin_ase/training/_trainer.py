@@ -6,7 +6,6 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .._extras import require
 from .._files import atomic_write
 from .._progress import bar
-from ..data import LABELS, Dataset
+from ..data import Dataset
 from ..neighbors import build_pairs
 from ..potentials import Potential, Sum, Trainable, load_potential, save_potential
 from ..potentials.networks._trainable import architecture_of, trainable_parts
+from ..quantities import label_table
 from ._batch import Batch, collect, load_batches
 from ._checkpoint import (
     deferred_interrupt,
@@ -131,8 +131,7 @@ class Trainer:
         """Leave only what the network must learn, in training precision."""
         dtype = getattr(torch, self.config.training.precision)
         return [
-            replace(
-                batch,
+            batch.replace(
                 energy=batch.energy
                 - energy_of_elements(batch.system, self.element_energies),
                 # A baseline may reach farther than the network.
@@ -243,16 +242,14 @@ class Trainer:
             rank, world, rotate=run.spin_rotation, reverse=run.time_reversal
         )
         if turns is not None:
-            batch = batch.with_turned_spins(turns.to(batch.energy))
+            batch = batch.with_rotated_spins(turns.to(batch.energy))
         decay = decay_factor(schedule, self.step, run.numb_steps)
         weight = loss_weights(self.config.loss, decay)
         prediction = self.network.evaluate(
             batch.system,
             batch.pairs,
-            forces=weight["forces"] > 0,
-            magnetic_forces=weight["magnetic_forces"] > 0,
-            virial=weight["virial"] > 0,
             create_graph=True,
+            **{n: weight[n] > 0 for n, q in label_table().items() if q.derivative},
         )
         loss = training_loss(prediction, batch, weight, self.config.loss.huber_delta)
         value = loss.item()
@@ -376,8 +373,9 @@ def _check_labels(training: Dataset, validation: Dataset) -> None:
     if not len(training):
         raise ValueError("there are no training frames")
     for kind, dataset in (("training", training), ("validation", validation)):
-        if len(dataset) and not any(dataset.has(label) for label in LABELS):
-            raise ValueError(f"the {kind} data carry none of {', '.join(LABELS)}")
+        if len(dataset) and not any(dataset.has(label) for label in label_table()):
+            known = ", ".join(label_table())
+            raise ValueError(f"the {kind} data carry none of {known}")
 
 
 def _new_network(config: TrainingConfig) -> Trainable:

@@ -27,6 +27,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_masses
 from ase.io.formats import string2index
 
+from ...quantities import QUANTITIES, results_unknown_to_ase
 from ...spins import get_spins, set_spins
 from . import _hdf5_file as hdf5_file
 from ._hdf5_file import BLOCK, Block
@@ -35,9 +36,8 @@ from ._writers import Writer
 if TYPE_CHECKING:
     from ..drivers._driver import SpinLatticeDynamics
 
-_PER_ATOM = ("positions", "spins", "momenta", "energies", "forces", "magnetic_forces")
-
-_RESULTS_PER_ATOM = ("energies", "forces", "magnetic_forces")
+#: Datasets per atom beside the quantities.
+_PER_ATOM = ("positions", "spins", "momenta")
 
 #: Bytes that are read at once where frames are taken one by one: they take ten times
 #: more as Atoms.
@@ -45,15 +45,6 @@ _READ_BLOCK = BLOCK // 16
 
 #: Results that follow from the others.
 _DERIVED = ("free_energy", "torques")
-
-#: Results per atom that extxyz files of this package have as arrays too.
-_ARRAYS = (
-    "magnetic_forces",
-    "torques",
-    "energies_deviation",
-    "forces_deviation",
-    "magnetic_forces_deviation",
-)
 
 
 class HDF5Trajectory(Writer):
@@ -200,8 +191,11 @@ def iread_hdf5(
     path = Path(path)
     with hdf5_file.opened(path) as file, hdf5_file.explained(path):
         _check_replica(path, file, replica)
-        left_out = () if results else _RESULTS_PER_ATOM
-        names = [n for n in hdf5_file.changing(file) if _base(n) not in left_out]
+        names = [
+            name
+            for name in hdf5_file.changing(file)
+            if results or not _is_quantity_per_atom(name)
+        ]
         sizes = [int(np.prod(file[n].shape[1:], dtype=int)) for n in names]
         step = max(_READ_BLOCK // (8 * sum(sizes)), 1)
         reader = _Reader(file, replica, names)
@@ -232,7 +226,7 @@ class _Reader:
         own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)
         self._datasets = {name: file[name] for name in names}
         self._parts: dict[str, tuple[Any, ...]] = {
-            name: (own if _base(name) in _PER_ATOM else replica,) for name in names
+            name: (own if _is_per_atom(name) else replica,) for name in names
         }
         self._parts["time"] = ()
         numbers, masses = file["numbers"][own], file["masses"][own]
@@ -270,7 +264,8 @@ def _frame(atoms: Atoms, values: Block) -> Atoms:
     results["free_energy"] = results["energy"]
     if "magnetic_forces" in results:
         results["torques"] = np.cross(get_spins(atoms), results["magnetic_forces"])
-    atoms.arrays.update({k: results[k].copy() for k in _ARRAYS if k in results})
+    extra = results_unknown_to_ase(per_atom=True)
+    atoms.arrays.update({k: results[k].copy() for k in extra if k in results})
     atoms.calc = SinglePointCalculator(atoms)
     atoms.calc.results.update(results)
     return atoms
@@ -311,10 +306,15 @@ def _record(frames: Sequence[Atoms]) -> Block:
     for name in sorted({name for found in results for name in found}):
         if name not in _DERIVED:
             parts = [found.get(name, np.full(6, np.nan)) for found in results]
-            join = np.concatenate if _base(name) in _PER_ATOM else np.stack
+            join = np.concatenate if _is_per_atom(name) else np.stack
             record[name] = join([np.asarray(part, dtype=float) for part in parts])
     return record
 
 
-def _base(name: str) -> str:
-    return name.removesuffix("_deviation")
+def _is_per_atom(name: str) -> bool:
+    return name in _PER_ATOM or _is_quantity_per_atom(name)
+
+
+def _is_quantity_per_atom(name: str) -> bool:
+    base = name.removesuffix("_deviation")
+    return base in QUANTITIES and QUANTITIES[base].per_atom

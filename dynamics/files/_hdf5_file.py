@@ -12,6 +12,7 @@ import numpy as np
 
 from ..._extras import require
 from ..._files import atomic_write
+from ...quantities import QUANTITIES
 from ._writers import cannot_write, too_short
 
 FORMAT = "deepspin-ase trajectory"
@@ -33,18 +34,14 @@ Block = dict[str, np.ndarray]
 #: Datasets that hold one value for all frames.
 CONSTANT = ("numbers", "masses", "structure", "pbc")
 
+#: Units of what is not in the table of quantities.
 _UNITS = {
     "time": "fs",
     "positions": "Angstrom",
     "cell": "Angstrom",
     "spins": "mu_B",
     "momenta": "sqrt(amu eV)",
-    "energy": "eV",
-    "energies": "eV",
-    "forces": "eV/Angstrom",
-    "magnetic_forces": "eV/mu_B",
     "stress": "eV/Angstrom^3",
-    "virial": "eV",
     "numbers": "1",
     "masses": "amu",
     "structure": "1",
@@ -85,7 +82,7 @@ def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) 
                 dtype="f8",
             )
         for name in (*constants, *shapes):
-            file[name].attrs["unit"] = _UNITS[name.removesuffix("_deviation")]
+            file[name].attrs["unit"] = _unit(name.removesuffix("_deviation"))
         file.flush()
         image = file.id.get_file_image()
     try:
@@ -93,6 +90,12 @@ def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) 
             temporary.write_bytes(image)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _unit(name: str) -> str:
+    if name in QUANTITIES:
+        return QUANTITIES[name].unit.replace("A", "Angstrom")
+    return _UNITS[name]
 
 
 def append(path: Path, block: Block, start: int) -> None:

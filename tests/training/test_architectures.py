@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from unittest.mock import patch
@@ -109,7 +108,7 @@ def written(folder: Path, **changes: Any) -> Path:
             "forces": found.forces.numpy(),
         }
         labels["magnetic_forces"] = found.magnetic_forces.numpy()
-        frames.append(replace(frame, **labels))
+        frames.append(frame.replace(**labels))
     write_dataset(folder / "train.extxyz", Dataset(frames))
     values = {
         "model": {"type": "tiny", "elements": ["Fe"], "rcut": 5.0},

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +113,7 @@ def labelled(potential: Potential, images: list[Atoms], name: str = "made") -> D
     for atoms in images:
         found = potential.evaluate(System.from_atoms(atoms))
         frames.append(
-            replace(
-                Frame.from_atoms(atoms),
+            Frame.from_atoms(atoms).replace(
                 energy=float(found.energy[0]),
                 forces=found.forces.numpy(),
                 magnetic_forces=found.magnetic_forces.numpy(),
@@ -436,9 +434,9 @@ def test_missing_labels_are_masked(missing: str) -> None:
     if missing == "rows":
         magnetic = np.array(frames[0].magnetic_forces)
         magnetic[1] = np.nan
-        partly = replace(frames[0], magnetic_forces=magnetic)
+        partly = frames[0].replace(magnetic_forces=magnetic)
     else:
-        partly = replace(frames[0], **{missing: None})
+        partly = frames[0].replace(**{missing: None})
     net = DeepSpinNetwork(config_of().model)
     weight = loss_weights(LossConfig(start_pref_v=1.0), 1.0)
     losses, gradients = [], []
@@ -460,7 +458,7 @@ def test_moments_of_length_zero_are_not_fitted() -> None:
     frame = labelled(fe(), [atoms])[0]
     spins = np.array(frame.spins)
     spins[1] = 0.0
-    batch = Batch.from_frame(replace(frame, spins=spins), fe())
+    batch = Batch.from_frame(frame.replace(spins=spins), fe())
     assert torch.isnan(batch.magnetic_forces).all(1).tolist() == [False, True]
 
 
@@ -468,7 +466,7 @@ def test_prediction_that_is_not_finite_is_not_masked() -> None:
     net = DeepSpinNetwork(config_of().model)
     batch = load_batches(train_frames(1), net)[0]
     prediction = net.evaluate(batch.system, batch.pairs)
-    broken = replace(prediction, forces=prediction.forces * torch.nan)
+    broken = prediction.replace(forces=prediction.forces * torch.nan)
     assert math.isnan(float(training_loss(broken, batch, {"forces": 1.0})))
 
 
@@ -497,7 +495,7 @@ def test_element_energies_are_found() -> None:
     }
     shift = {8: -400.0, 26: -100.0, 28: 30.0}
     moved = Dataset(
-        replace(f, energy=f.energy + sum(shift[z] for z in f.numbers)) for f in data
+        f.replace(energy=f.energy + sum(shift[z] for z in f.numbers)) for f in data
     )
     trainers = [
         Trainer(config_of(model=model), frames, output="unused")
@@ -560,8 +558,7 @@ def test_comparison_splits_magnetic_forces() -> None:
     along = frame.spins / np.linalg.norm(frame.spins, axis=1, keepdims=True)
     across = np.cross(along, [1.0, 0.0, 0.0])
     across /= np.linalg.norm(across, axis=1, keepdims=True)
-    moved = replace(
-        frame,
+    moved = frame.replace(
         energy=frame.energy + 0.4,
         forces=frame.forces + np.array([0.1, 0.0, 0.0]),
         magnetic_forces=frame.magnetic_forces + 0.03 * along + 0.04 * across,
@@ -574,7 +571,7 @@ def test_comparison_splits_magnetic_forces() -> None:
     assert found["magnetic_forces_longitudinal"].rmse == pytest.approx(0.03)
     assert found["magnetic_forces_transverse"].rmse == pytest.approx(0.04 / 2**0.5)
     assert found["virial"].rmse == pytest.approx(0.2 / 3**0.5)
-    bare = Dataset([replace(frame, energy=None, virial=None)])
+    bare = Dataset([frame.replace(energy=None, virial=None)])
     assert "energy" not in compare(fe(), load_batches(bare, fe()))
     assert "virial" not in compare(fe(), load_batches(bare, fe()))
 
@@ -588,7 +585,7 @@ def test_turned_batches_are_those_of_turned_structures() -> None:
     batch = Batch.cat(load_batches(labelled(potential, iron_images([1, 2])), potential))
     turns = torch.tensor(Rotation.random(2, 3).as_matrix())
     turns[1] *= -1.0
-    turned = batch.with_turned_spins(turns)
+    turned = batch.with_rotated_spins(turns)
     found = potential.evaluate(turned.system, turned.pairs)
     for name in ("energy", "forces", "magnetic_forces", "virial"):
         torch.testing.assert_close(
@@ -674,11 +671,11 @@ def test_linear_fit_recovers_coefficients() -> None:
 def test_linear_fit_copes_with_idle_terms_and_missing_labels() -> None:
     exchange, idle = Heisenberg(CubicCut(1.0, 4.0)), Harmonic(1.0, 0.3, cutoff=0.5)
     frames = labelled(Heisenberg(CubicCut(0.03, 4.0)), iron_images([2] * 3))
-    partly = Dataset(replace(f, energy=None, forces=None) for f in frames)
+    partly = Dataset(f.replace(energy=None, forces=None) for f in frames)
     fit = fit_linear([exchange, idle], partly, ridge=0.0)
     np.testing.assert_allclose(fit.coefficients, [0.03, 0.0], atol=1e-10)
     assert set(fit.rmse) == {"magnetic_forces"}
-    bare = Dataset(replace(f, magnetic_forces=None) for f in partly)
+    bare = Dataset(f.replace(magnetic_forces=None) for f in partly)
     with pytest.raises(ValueError, match="carry no"):
         fit_linear([exchange], bare)
     with pytest.raises(ValueError, match=r"unknown weights \['force'\]"):
@@ -740,10 +737,10 @@ def test_data_that_cannot_be_trained_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no training frames"):
         Trainer(config, Dataset([]), output=tmp_path)
     frame = train_frames(1)[0]
-    bare = replace(frame, energy=None, forces=None, magnetic_forces=None)
+    bare = frame.replace(energy=None, forces=None, magnetic_forces=None)
     with pytest.raises(ValueError, match="validation data carry none of energy"):
         Trainer(config, train_frames(), Dataset([bare]), output=tmp_path)
-    nickel = replace(frame, numbers=np.full(2, 28))
+    nickel = frame.replace(numbers=np.full(2, 28))
     with pytest.raises(ValueError, match=r"odd, frame 1: .*element Ni; it knows Fe"):
         Trainer(config, Dataset([frame, nickel], name="odd"), output=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -962,7 +959,7 @@ def test_deepmd_input_is_mapped(tmp_path: Path) -> None:
     assert config.model.fitting_net.neuron == [240, 240, 240]
     assert config.learning_rate.stop_lr == 3.51e-8
     assert config.learning_rate.decay == "exp"
-    assert config.loss.start_pref_fm == 500
+    assert config.loss.weights["magnetic_forces"] == (500, 10)
     assert config.training.numb_steps == 100000
     assert config.training.batch_size == 3
     assert config.training.seed == 10

@@ -20,12 +20,13 @@ from ase import Atoms
 
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins
 from deepspin_ase.analysis import interpolate
-from deepspin_ase.data import LABELS, Dataset, Frame, write_dataset
+from deepspin_ase.data import Dataset, Frame, write_dataset
 from deepspin_ase.optimize import relax
 from deepspin_ase.potentials.materials.reference import (
     bifeo3_reference,
     bismuth_ferrite,
 )
+from deepspin_ase.quantities import label_table
 
 #: Polar vector and tilts in the middle of the paths from (1, 1, 1), (1, 1, 1). Other
 #: choices of which tilts turn around are unstable: they fall back into variants. Half-way
@@ -48,7 +49,7 @@ class Recorder(DeepSpinCalculator):
     def calculate(self, atoms: Atoms | None = None, *args: Any) -> None:
         """Evaluate the potential and keep the structure with its labels."""
         super().calculate(atoms, *args)
-        labels = {name: self.results[name] for name in LABELS}
+        labels = {name: self.results[name] for name in label_table()}
         self.frames.append(
             Frame(
                 numbers=self.atoms.numbers,

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ...neighbors import PairList, build_pairs
 from ...system import System
-from .._base import Potential, Prediction
+from .._base import Potential
+from .._prediction import Prediction
 from ._extended import Structure, Truncation
 from ._frozen import open_script
 from ._ops import declared_operators

@@ -16,7 +16,8 @@ from ... import _validate as _arguments
 from ...neighbors import PairList
 from ...system import System
 from ...units import G_FACTOR
-from .._base import Potential, Prediction
+from .._base import Potential
+from .._prediction import Prediction
 from .._registry import register
 from .._sums import Sum
 from ..networks._sevennet import SevenNet

@@ -14,7 +14,7 @@ from ...kernels import cpu as fused
 from ...kernels import cuda as fused_cuda
 from ...neighbors import PairList, build_pairs
 from ...system import System
-from .._base import Prediction
+from .._prediction import Prediction
 from ._config import DeepSpinConfig
 from ._environment import Environment
 from ._layers import ResidualNetwork

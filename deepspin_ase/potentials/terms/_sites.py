@@ -11,7 +11,8 @@ from torch import Tensor
 from ... import _validate as _arguments
 from ...neighbors import PairList
 from ...system import System
-from .._base import Potential, Prediction
+from .._base import Potential
+from .._prediction import Prediction
 from ..radial import Radial, checked
 
 
