@@ -109,13 +109,13 @@ def run(name: str, case: Case, checkpoint: Path | None, seed: int) -> dict[str, 
     """Return what one call found, and draw its cumulants."""
     start = time.process_time()
     result = curie_temperature(
-        case.potential,
         case.atoms,
         case.temperatures_K,
         sizes=case.sizes,
         checkpoint=None if checkpoint is None else checkpoint / name,
         seed=seed,
         **case.options,
+        model=case.potential,
     )
     seconds = time.process_time() - start
     print(result)

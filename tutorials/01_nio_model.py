@@ -159,8 +159,8 @@ shift, canting, turn = (
     np.linspace(-30, 30, 13),
     np.linspace(0, 180, 13),
 )
-surface = scan_landscape(model, atoms, coordinates=[optical, relative], grids=[shift, canting])
-rotation = scan_landscape(model, atoms, coordinates=[relative, collective], grids=[canting, turn])
+surface = scan_landscape(atoms, coordinates=[optical, relative], grids=[shift, canting], model=model)
+rotation = scan_landscape(atoms, coordinates=[relative, collective], grids=[canting, turn], model=model)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 plot_landscape(surface, axes[0])
 plot_landscape(rotation, axes[1])

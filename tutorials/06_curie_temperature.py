@@ -47,7 +47,7 @@ potential = reference.fe()
 # %%
 temperatures = np.linspace(1330, 1530, 6)  # K
 result = curie_temperature(
-    potential, iron, temperatures, sizes=(3, 5, 7), steps=1500, interval=3
+    iron, temperatures, sizes=(3, 5, 7), steps=1500, interval=3, model=potential
 )
 print(result)
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")

@@ -5,7 +5,7 @@ Coordinates are :class:`Displacement` (D) of atoms along a pattern,
 :class:`CollectiveRotation` (R) of all moments together, or anything with their
 ``apply``. :func:`scan_landscape` evaluates a grid of one or more of them in batches.
 
->>> surface = scan_landscape("model.pt", nio, coordinates=[d, c], grids=[x, angles])
+>>> surface = scan_landscape(nio, coordinates=[d, c], grids=[x, angles])
 >>> plot_landscape(surface)
 >>> surface.save("surface.npz")
 """
@@ -13,7 +13,6 @@ Coordinates are :class:`Displacement` (D) of atoms along a pattern,
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,8 @@ from numpy.typing import ArrayLike
 from ..._figures import figure_axes
 from ..._progress import bar
 from ...calculators._deepspin import BATCH_ATOMS, DeepSpinCalculator, batches
-from ...potentials import Potential
 from ...spins import get_spins, set_spins
+from .._model import Model, model_of
 from .._result import Result, plots
 from ._collective import Coordinate
 
@@ -88,21 +87,18 @@ class Landscape(Result):
 
 
 def scan_landscape(
-    model: Potential | DeepSpinCalculator | str | os.PathLike[str],
     atoms: Atoms,
     *,
     coordinates: Sequence[Coordinate],
     grids: Sequence[ArrayLike],
     derivatives: bool = False,
+    model: Model | None = None,
     max_atoms: int = BATCH_ATOMS,
 ) -> Landscape:
     """Evaluate the energy for all combinations of amplitudes.
 
     Parameters
     ----------
-    model : Potential, DeepSpinCalculator, path or str
-        What :class:`~deepspin_ase.DeepSpinCalculator` takes, or such a
-        calculator, whose device, precision and field are used.
     atoms : Atoms
         The structure in which all amplitudes are zero, with its moments.
     coordinates : sequence of Coordinate
@@ -111,22 +107,28 @@ def scan_landscape(
         Amplitudes of each coordinate, in its unit.
     derivatives : bool
         Keep forces, magnetic forces and torques of all points too.
+    model : Potential, DeepSpinCalculator, path or str, optional
+        What :class:`~deepspin_ase.DeepSpinCalculator` takes, or such a
+        calculator, whose device, precision and field are used; by default the
+        calculator of ``atoms``.
     max_atoms : int
         See :meth:`DeepSpinCalculator.evaluate`.
 
     Raises
     ------
     ValueError
-        If grids do not match coordinates, a pattern does not match the
-        structure, or the model does not take a structure.
+        If there is no model, grids do not match coordinates, a pattern does not
+        match the structure, or the model does not take a structure.
     CalculationFailed
         If an energy is not finite.
     """
     axes = _amplitudes(coordinates, grids)
-    if not isinstance(model, DeepSpinCalculator):
-        model = DeepSpinCalculator(model)
+    model = model_of(atoms, model)
+    calculator = (
+        model if isinstance(model, DeepSpinCalculator) else DeepSpinCalculator(model)
+    )
     atoms = atoms.copy()
-    if not model.potential.uses_spins and not atoms.has("initial_magmoms"):
+    if not calculator.potential.uses_spins and not atoms.has("initial_magmoms"):
         set_spins(atoms, np.zeros((len(atoms), 3)))
     points = list(itertools.product(*axes))
     images = (_displaced(atoms, coordinates, point) for point in points)
@@ -134,7 +136,7 @@ def scan_landscape(
     found = []
     with bar(total=len(points), desc="landscape") as progress:
         for batch in batches(images, max_atoms):
-            found += model.evaluate(batch, **wanted)
+            found += calculator.evaluate(batch, **wanted)
             progress.update(len(batch))
     names = ("energy", *(_DERIVATIVES if derivatives else ()))
     joined = {name: np.stack([results[name] for results in found]) for name in names}
@@ -142,7 +144,7 @@ def scan_landscape(
     if len(bad):
         point = [float(amplitude) for amplitude in points[bad[0]]]
         raise CalculationFailed(f"the energy at amplitudes {point} is not finite")
-    (start,) = model.evaluate([atoms], **dict.fromkeys(wanted, False))
+    (start,) = calculator.evaluate([atoms], **dict.fromkeys(wanted, False))
     shape = tuple(len(axis) for axis in axes)
     return Landscape(
         labels=tuple(c.label for c in coordinates),

@@ -1,7 +1,8 @@
-"""Magnetisation loops: spins that follow a field which is swept."""
+"""Hysteresis loops from field sweeps."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,15 @@ from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
-from ...spins import cant_spins, get_spins, unit_vector
+from ...spins import cant_spins, get_spins, set_spins, unit_vector
+from .._model import Model, model_of
 from .._result import Result, plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: Angle by which spins are canted before each relaxation, as a tangent (rms): no
-#: symmetry may hold them on a ridge.
+#: symmetry may keep them at a maximum or a saddle point.
 _NUDGE = 1e-3
 
 
@@ -63,6 +65,7 @@ def hysteresis(
     temperature_K: float = 0.0,
     sweeps: int = 200,
     torque_max: float = 1e-6,
+    model: Model | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Hysteresis:
@@ -76,8 +79,7 @@ def hysteresis(
     Parameters
     ----------
     atoms : Atoms
-        With a DeepSpinCalculator, whose field is replaced while this runs, and moments
-        to start from. The moments are changed in place.
+        With moments to start from, which are changed in place.
     fields_T : (F,) array, T
         In the order of the sweep, such as ``[5, 4, ..., -5, -4, ..., 5]``.
     direction : (3,) array or str
@@ -87,6 +89,9 @@ def hysteresis(
         At each field; the second half is averaged.
     torque_max : float
         Of the relaxations, eV.
+    model : Potential, DeepSpinCalculator, path or str, optional
+        As for :class:`~deepspin_ase.DeepSpinCalculator`; by default the calculator of
+        ``atoms``. A field that it has is replaced in a copy; it stays as it is.
     seed : int
     progress : bool, optional
         Progress bar; by default on a terminal.
@@ -94,14 +99,11 @@ def hysteresis(
     Raises
     ------
     ValueError
-        If moments or a DeepSpinCalculator are missing, or arguments are not as
-        described.
+        If there is no model, moments are missing, or arguments are not as described.
     RuntimeError
         If a relaxation does not converge.
     """
-    calculator = atoms.calc
-    if not isinstance(calculator, DeepSpinCalculator):
-        raise ValueError("hysteresis needs atoms with a DeepSpinCalculator")
+    given = model_of(atoms, model)
     fields = np.asarray(fields_T, dtype=float)
     if fields.ndim != 1 or len(fields) == 0 or not np.isfinite(fields).all():
         raise ValueError(f"fields_T must be finite numbers (F,), got {fields}")
@@ -115,18 +117,24 @@ def hysteresis(
         raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")
     axis = unit_vector(direction)
     rng = np.random.default_rng(seed)
-    before = calculator.external_field_T
+    calculator = (
+        copy.copy(given)
+        if isinstance(given, DeepSpinCalculator)
+        else DeepSpinCalculator(given)
+    )
+    swept = atoms.copy()
+    swept.calc = calculator
     moments = []
     try:
         for field in bar(fields, progress=progress, desc="fields"):
             calculator.external_field_T = field * axis
             if temperature_K == 0.0:
-                moments.append(_relaxed(atoms, torque_max, field, rng)[magnetic])
+                moments.append(_relaxed(swept, torque_max, field, rng)[magnetic])
             else:
-                mean = _sampled(atoms, temperature_K, sweeps, rng)
+                mean = _sampled(swept, temperature_K, sweeps, rng)
                 moments.append(mean[magnetic])
     finally:
-        calculator.external_field_T = before
+        set_spins(atoms, get_spins(swept))
     return Hysteresis(fields, np.array([m.mean(axis=0) for m in moments]), axis)
 
 

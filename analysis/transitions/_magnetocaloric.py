@@ -1,10 +1,10 @@
-"""Entropy that a field takes out of a magnet: the magnetocaloric effect."""
+"""Isothermal entropy change in a field (magnetocaloric effect)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from ..._validate import positive_numbers
-from ...calculators._deepspin import DeepSpinCalculator
-from ...potentials import Potential
 from ...spins import unit_vector
 from ...units import MU_B
 from .._distributed import map_tasks
+from .._model import Model, model_of
 from .._result import Result, plots
 from .._statistics import bootstrap
 from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
@@ -51,7 +50,6 @@ class EntropyChange(Result):
 
 
 def entropy_change(
-    potential: Potential | DeepSpinCalculator | str | os.PathLike[str],
     atoms: Atoms,
     temperatures_K: ArrayLike,
     fields_T: ArrayLike,
@@ -62,6 +60,7 @@ def entropy_change(
     interval: int = 2,
     method: str = "monte-carlo",
     options: Mapping[str, Any] | None = None,
+    model: Model | None = None,
     seed: int = 0,
     client: Any = None,
     progress: bool | None = None,
@@ -72,15 +71,11 @@ def entropy_change(
     the fluctuations at each temperature, (dM/dT)_B = (<M H> - <M><H>)/(k T^2), where H
     holds the energy in the field (K. A. Gschneidner Jr. and V. K. Pecharsky, Annu.
     Rev. Mater. Sci. 30, 387 (2000), doi:10.1146/annurev.matsci.30.1.387). At B' = 0 it
-    vanishes by time reversal. The integral is by trapezoids: let fields be dense where
-    M bends.
+    vanishes by time reversal. Integrated with the trapezoidal rule; use a fine grid of
+    fields where M(B) is curved.
 
     Parameters
     ----------
-    potential
-        As for :func:`~deepspin_ase.analysis.curie_temperature`, as are
-        ``steps``, ``equilibration``, ``interval``, ``method``, ``options``, ``seed``,
-        ``client`` and ``progress``.
     atoms : Atoms
         The whole periodic structure, with moments.
     temperatures_K : (T,) array
@@ -89,11 +84,14 @@ def entropy_change(
         Positive ones, ascending; zero is added.
     direction : (3,) array or str
         Of the field.
+    steps, equilibration, interval, method, options, model, seed, client, progress
+        As for :func:`~deepspin_ase.analysis.curie_temperature`.
 
     Raises
     ------
     ValueError
-        If temperatures or fields are not as described, or moments are missing.
+        If there is no model, temperatures or fields are not as described, or moments
+        are missing.
     """
     temperatures = positive_numbers("temperatures_K", temperatures_K)
     fields = positive_numbers("fields_T", fields_T)
@@ -101,7 +99,7 @@ def entropy_change(
         raise ValueError(f"fields_T must ascend, got {fields}")
     axis = unit_vector(direction)
     common = {
-        "model": model_data(potential),
+        "model": model_data(model_of(atoms, model)),
         "atoms": atoms,
         "temperatures_K": tuple(temperatures.tolist()),
         "q": (0.0, 0.0, 0.0),
@@ -120,7 +118,11 @@ def entropy_change(
         for k, b in enumerate(fields)
     ]
     found = map_tasks(
-        run_sampling, tasks, client=client, description="fields", progress=progress
+        partial(run_sampling, progress=False),
+        tasks,
+        client=client,
+        description="fields",
+        progress=progress,
     )
     return _integrated(temperatures, fields, found, axis)
 

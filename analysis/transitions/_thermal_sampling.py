@@ -1,21 +1,24 @@
-"""Order and energy at many temperatures, sampled in one batch.
+"""Thermal sampling of order and energy at many temperatures in one batch.
 
 A :class:`SamplingTask` is plain data: it can be sent to another process, and with a
-checkpoint it goes on where it was stopped.
+checkpoint an interrupted run resumes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms, units
 
+from ..._files import atomic_write
 from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo, SpinLatticeLangevin
@@ -25,17 +28,22 @@ from ...potentials._files import from_plain_data, plain_data
 from ...spins import get_spins
 from .._result import Result
 from .._wavevectors import commensurate
-from ._sampling_files import SamplingFiles
 
-#: Steps between looks at the clock in an equilibration.
+#: Steps between checkpoint-time checks in an equilibration.
 _BLOCK = 50
+
+#: Seconds between checkpoints.
+_SECONDS = 60.0
+
+#: Samples by quantity, one array for each sample.
+Series = dict[str, list[np.ndarray]]
 
 METHODS = {"monte-carlo": MonteCarlo, "langevin": SpinLatticeLangevin}
 
 
 @dataclass(frozen=True)
 class SamplingTask:
-    """What to sample.
+    """Plain data of a sampling run.
 
     Attributes
     ----------
@@ -84,7 +92,7 @@ class ThermalSamples(Result):
     magnetization : (B, F, 3) array, mu_B
         Mean moment per magnetic atom.
     energy : (B, F) array, eV
-        Of the whole structure but for a constant.
+        Of the whole structure, up to a constant.
     n_magnetic, n_atoms : int
     """
 
@@ -127,10 +135,14 @@ def model_data(
     return plain_data(potential)
 
 
-def run_sampling(
-    task: SamplingTask, *, progress: bool | None = False
-) -> ThermalSamples:
-    """Run a task, or what is left of it.
+def run_sampling(task: SamplingTask, *, progress: bool | None = None) -> ThermalSamples:
+    """Run a task, or resume it from its checkpoint.
+
+    Parameters
+    ----------
+    task : SamplingTask
+    progress : bool, optional
+        Progress bar; by default on a terminal.
 
     Raises
     ------
@@ -140,21 +152,21 @@ def run_sampling(
     """
     atoms = task.atoms.copy()
     waves = _waves(atoms, task)
-    files = None if task.checkpoint is None else SamplingFiles(task)
-    kept = None if files is None else files.read(METHODS[task.method])
-    driver, equilibration, found = kept or (
+    files = None if task.checkpoint is None else _Checkpoint(task)
+    resumed = None if files is None else files.read(METHODS[task.method])
+    driver, equilibration, found = resumed or (
         _driver(task, atoms),
         task.equilibration,
         {name: [] for name in ("order", "magnetization", "energy")},
     )
 
-    def keep(*, last: bool = False) -> None:
+    def checkpoint(*, last: bool = False) -> None:
         if files is not None and (last or files.due()):
             files.write(driver, equilibration, found)
 
     while driver.nsteps < equilibration:
         driver.run(min(_BLOCK, equilibration - driver.nsteps))
-        keep()
+        checkpoint()
     n_samples = task.steps // task.interval
     with bar(
         progress=progress,
@@ -166,7 +178,7 @@ def run_sampling(
         while len(found["energy"]) < n_samples:
             for name, value in _measure(driver, task.interval, waves).items():
                 found[name].append(value)
-            keep(last=len(found["energy"]) == n_samples)
+            checkpoint(last=len(found["energy"]) == n_samples)
             shown.update()
     series = {name: np.stack(rows[:n_samples], 1) for name, rows in found.items()}
     magnetic = int(np.any(get_spins(atoms), axis=1).sum())
@@ -186,27 +198,33 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     }
     if task.method == "monte-carlo":
         options.setdefault("adaptation_steps", max(1, task.equilibration // 2))
-        for faster in _faster(atoms):
-            with suppress(ValueError):
-                return MonteCarlo(atoms, **{**faster, **options})
-        return MonteCarlo(atoms, **options)
+        return MonteCarlo(atoms, **options, **_faster_moves(atoms, options))
     timestep = options.pop("timestep_fs", 1.0) * units.fs
     options.setdefault("friction", 0.01 / units.fs)
     options.setdefault("damping", 0.1)
     return SpinLatticeLangevin(atoms, timestep, **options)
 
 
-def _faster(atoms: Atoms) -> tuple[dict[str, int], ...]:
-    """Return what shortens the correlations of Monte Carlo, where energies allow it.
+def _faster_moves(atoms: Atoms, options: Mapping[str, Any]) -> dict[str, int]:
+    """Return moves that shorten the correlations of Monte Carlo, where they are exact.
 
-    At a transition a cluster holds some M^(2/3) of M moments.
+    At a transition a cluster holds about M^(2/3) of M moments.
     """
-    count = int(np.any(get_spins(atoms), axis=1).sum())
-    return {"clusters": int(np.ceil(2.0 * count ** (1 / 3)))}, {"overrelaxation": 3}
+    if "clusters" in options:
+        return {}
+    trial = atoms.copy()
+    trial.calc = atoms.calc
+    driver = MonteCarlo(trial, **options)
+    if driver.allows_clusters:
+        count = int(np.any(get_spins(atoms), axis=1).sum())
+        return {"clusters": int(np.ceil(2.0 * count ** (1 / 3)))}
+    if driver.allows_overrelaxation and "overrelaxation" not in options:
+        return {"overrelaxation": 3}
+    return {}
 
 
 def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
-    """Return what moments are summed with, (1 + 2Q, N): the mean, cosines and sines."""
+    """Return weights of moments, (1 + 2Q, N): of the mean, cosines and sines."""
     magnetic = np.any(get_spins(atoms), axis=1)
     if not magnetic.any():
         raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")
@@ -224,7 +242,7 @@ def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
 def _measure(
     driver: SpinLatticeDynamics, interval: int, waves: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    """Make ``interval`` steps and return what is sampled, (B, ...)."""
+    """Make ``interval`` steps and return the samples (B, ...)."""
     driver.run(interval)
     system = driver.state.system
     spins = system.spins.reshape(system.n_systems, -1, 3)
@@ -238,3 +256,89 @@ def _measure(
         "magnetization": sums[:, 0].cpu().numpy(),
         "energy": energy.cpu().numpy(),
     }
+
+
+class _Checkpoint:
+    """Files of the driver's state and of the samples so far, of one task.
+
+    Parameters
+    ----------
+    task : SamplingTask
+        With a ``checkpoint``; its ``steps`` and ``equilibration`` may differ from
+        those of the run that is continued.
+    """
+
+    def __init__(self, task: SamplingTask) -> None:
+        self.driver = Path(f"{task.checkpoint}.ckpt")
+        self.samples = Path(f"{task.checkpoint}.npz")
+        self._task = _digest(task)
+        self._interval = task.interval
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether the files are older than a minute."""
+        return time.monotonic() - self._written >= _SECONDS
+
+    def write(
+        self, driver: SpinLatticeDynamics, equilibration: int, found: Series
+    ) -> None:
+        """Write the samples and the state after them, each whole or not at all."""
+        os.makedirs(self.samples.parent, exist_ok=True)
+        arrays: dict[str, Any] = {name: np.array(rows) for name, rows in found.items()}
+        arrays |= {"task": self._task, "equilibration": equilibration}
+        with atomic_write(self.samples) as temporary:
+            np.savez(temporary, **arrays)
+        driver.save(self.driver)
+        self._written = time.monotonic()
+
+    def read(
+        self, kind: type[SpinLatticeDynamics]
+    ) -> tuple[SpinLatticeDynamics, int, Series] | None:
+        """Return driver, equilibration and samples of an earlier run, if there is one.
+
+        Samples that were written after the driver's state are left out.
+
+        Raises
+        ------
+        ValueError
+            If it was another task's.
+        """
+        if not (self.driver.exists() and self.samples.exists()):
+            return None
+        with np.load(self.samples) as stored:
+            arrays = dict(stored)
+        if str(arrays.pop("task", "")) != self._task:
+            raise ValueError(
+                f"{self.samples} is of another run: model, structure, temperatures, "
+                "q, seed or options differ. Remove it, or name another checkpoint "
+                "folder"
+            )
+        equilibration = int(arrays.pop("equilibration"))
+        driver = kind.restore(self.driver)
+        count = max(0, driver.nsteps - equilibration) // self._interval
+        return driver, equilibration, {k: list(v[:count]) for k, v in arrays.items()}
+
+
+def _digest(task: SamplingTask) -> str:
+    """Return a digest that identifies a task, ignoring its length."""
+    free = {"steps", "equilibration", "checkpoint"}
+    digest = hashlib.sha256()
+    for name, value in vars(task).items():
+        if name not in free:
+            digest.update(name.encode() + _bytes(value))
+    return digest.hexdigest()
+
+
+def _bytes(value: Any) -> bytes:
+    """Return nested plain data, arrays, tensors or Atoms as bytes."""
+    if isinstance(value, Atoms):
+        return _bytes(value.arrays | {"cell": value.cell.array, "pbc": value.pbc})
+    if isinstance(value, dict):
+        return b"".join(repr(k).encode() + _bytes(value[k]) for k in sorted(value))
+    if isinstance(value, list | tuple):
+        return b"".join(_bytes(part) + b"," for part in value)
+    if isinstance(value, torch.Tensor):
+        value = value.numpy()
+    if isinstance(value, np.ndarray):
+        return str(value.shape).encode() + value.tobytes()
+    return repr(value).encode()

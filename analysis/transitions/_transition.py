@@ -1,6 +1,6 @@
 """Magnetic transition temperatures from sampling at several temperatures and sizes.
 
->>> result = curie_temperature(potential, atoms, np.linspace(900, 1200, 9))
+>>> result = curie_temperature(atoms, np.linspace(900, 1200, 9))
 >>> print(result)
 >>> plot_transition(result)
 """
@@ -21,19 +21,25 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
-from ...calculators._deepspin import DeepSpinCalculator
-from ...potentials import Potential
+from ..._validate import positive_numbers
+from ...spins import get_spins
+from ...symmetry import star
 from .._distributed import map_tasks, n_threads
+from .._model import Model, model_of
 from .._result import Result, plots
 from .._statistics import Estimate
+from .._wavevectors import commensurate
+from ..order._structure_factor import structure_factor
 from ._crossing import crossing, peak
 from ._finite_size import ScalingFit, scaling_fit
 from ._size_averages import SizeAverages, size_averages
-from ._thermal_sampling import SamplingTask, model_data, run_sampling
-from ._transition_input import check_run, checked_sizes, checked_temperatures, domains
+from ._thermal_sampling import METHODS, SamplingTask, model_data, run_sampling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Repeats of a cell along its three vectors.
+Size = tuple[int, int, int]
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
@@ -45,7 +51,7 @@ _CRITICAL = 0.17
 
 @dataclass(frozen=True, eq=False)
 class TransitionResult(Result):
-    """What :func:`curie_temperature` found.
+    """Transition temperature, and the averages and fits behind it.
 
     Attributes
     ----------
@@ -106,7 +112,6 @@ _HEADER = "".join(
 
 
 def curie_temperature(
-    potential: Potential | DeepSpinCalculator | str | os.PathLike[str],
     atoms: Atoms,
     temperatures_K: ArrayLike,
     *,
@@ -117,6 +122,7 @@ def curie_temperature(
     interval: int = 2,
     method: str = "monte-carlo",
     options: Mapping[str, Any] | None = None,
+    model: Model | None = None,
     seed: int = 0,
     client: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -130,16 +136,15 @@ def curie_temperature(
 
     Parameters
     ----------
-    potential : Potential, DeepSpinCalculator, path or str
-        As for :class:`~deepspin_ase.DeepSpinCalculator`.
     atoms : Atoms
         Cell that is repeated, with moments in (or near) the order.
     temperatures_K : (T,) array
-        At least four that bracket the transition, within some 5 % of it for an
+        At least four that bracket the transition, within about 5 % of it for an
         accurate one.
     sizes : sequence of int or of three integers
         Repeats of the cell, at least two; one number repeats it along its periodic
-        directions. Three or more tell the corrections to scaling.
+        directions. Three or more determine the corrections to
+        scaling.
     q : (3,) or (Q, 3) array, optional
         Propagation vector of the order in reciprocal lattice units of ``atoms``; by
         default where the structure factor of its moments has its peak. The domains
@@ -155,14 +160,17 @@ def curie_temperature(
         :class:`~deepspin_ase.dynamics.MonteCarlo`, or
         :class:`~deepspin_ase.dynamics.SpinLatticeLangevin`, in which atoms move.
     options : mapping, optional
-        Of the driver. Monte Carlo turns clusters of spins or overrelaxes where it
-        can; ``lattice_steps`` and ``lattice_timestep`` make its atoms move too.
+        Of the driver. Monte Carlo flips clusters of spins or overrelaxes where this
+        is exact; ``lattice_steps`` and ``lattice_timestep`` make its atoms move too.
         Langevin: ``timestep_fs`` (1), ``friction`` (0.01/fs), ``damping`` (0.1).
+    model : Potential, DeepSpinCalculator, path or str, optional
+        As for :class:`~deepspin_ase.DeepSpinCalculator`; by default the calculator of
+        ``atoms``.
     seed : int
     client : dask.distributed.Client, optional
         Run sizes and groups of temperatures on its workers (:func:`~.map_tasks`).
     checkpoint : path, optional
-        Folder from which a run that was stopped goes on, and one that is to have more
+        Folder from which an interrupted run resumes, or one that is to have more
         ``steps``.
     progress : bool, optional
         Progress bar; by default on a terminal.
@@ -174,21 +182,21 @@ def curie_temperature(
     Raises
     ------
     ValueError
-        If temperatures or sizes are not as described, moments are missing, q does not
-        repeat with the sizes, the energy does not depend on moments, or there is no
-        transition between the temperatures.
+        If there is no model, temperatures or sizes are not as described, moments are
+        missing, q does not repeat with the sizes, the energy does not depend on
+        moments, or there is no transition between the temperatures.
     """
-    temperatures = checked_temperatures(temperatures_K)
+    plain = model_data(model_of(atoms, model))
+    temperatures = _checked_temperatures(temperatures_K)
     repeats = checked_sizes(sizes, atoms)
-    check_run(method, steps, interval)
+    _check_run(method, steps, interval)
     if equilibration is None:
         equilibration = steps // 5
-    model = model_data(potential)
-    arms = domains(atoms, q, repeats)
+    arms = _domains(atoms, q, repeats)
     groups = np.array_split(temperatures, min(n_threads(client), len(temperatures)))
     tasks = [
         SamplingTask(
-            model,
+            plain,
             atoms.repeat(size),
             tuple(group.tolist()),
             tuple(map(tuple, arms.tolist())),
@@ -204,9 +212,8 @@ def curie_temperature(
         for k, size in enumerate(repeats)
         for n, group in enumerate(groups)
     ]
-    work = (
-        run_sampling if client is not None else partial(run_sampling, progress=progress)
-    )
+    shown = progress if client is None else False
+    work = partial(run_sampling, progress=shown)
     # The longest first: the others fill the gaps.
     found = map_tasks(
         work, tasks[::-1], client=client, description="sizes", progress=progress
@@ -342,3 +349,109 @@ def _text(estimate: Estimate | None) -> str:
     if estimate is None or not np.isfinite(estimate.value):
         return "-"
     return f"{estimate.value:.2f} +- {estimate.error:.2f}"
+
+
+def _domains(atoms: Atoms, q: ArrayLike | None, repeats: Sequence[Size]) -> np.ndarray:
+    """Return the propagation vectors (Q, 3) of an order and of its domains.
+
+    In reciprocal lattice units of ``atoms``: q, by default that of the peak of the
+    structure factor of ``atoms``, and those arms of its star that repeat with all
+    sizes. Several q are taken as they are.
+
+    Raises
+    ------
+    ValueError
+        If q does not repeat with a size, or moments are missing.
+    """
+    if q is None:
+        q = structure_factor(atoms).peak_q
+    given = np.atleast_2d(np.asarray(q, dtype=float))
+    for size in repeats:
+        commensurate(atoms.repeat(size), given, atoms.cell.array)
+    if len(given) > 1:
+        return given
+    arms = star(atoms, given[0])
+    fits = [np.abs(n * arms - np.round(n * arms)).max(axis=1) < 1e-3 for n in repeats]
+    return _distinct(atoms.repeat(repeats[0]), arms[np.all(fits, axis=0)], atoms)
+
+
+def _distinct(structure: Atoms, q: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """Return those of q (Q, 3) that differ on the magnetic sites of ``structure``.
+
+    By more than their signs and reciprocal lattice vectors; q is in reciprocal
+    lattice units of ``atoms``.
+    """
+    sites = structure[np.flatnonzero(np.any(get_spins(structure), axis=1))]
+    sites.positions -= sites.positions[0]
+    fractions = np.linalg.solve(sites.cell.complete().array.T, sites.positions.T)
+    waves = np.exp(
+        2j * np.pi * commensurate(structure, q, atoms.cell.array) @ fractions
+    )
+    chosen: list[int] = []
+    for k, wave in enumerate(waves):
+        overlaps = waves[chosen] @ np.stack([wave, wave.conj()], axis=1)
+        if not (abs(overlaps) > 0.999 * len(sites)).any():
+            chosen.append(k)
+    return q[chosen]
+
+
+def _check_run(method: str, steps: int, interval: int) -> None:
+    """Raise ValueError for an unknown method or too few samples."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if interval < 1 or steps < 100 * interval:
+        raise ValueError(
+            f"steps={steps} with interval={interval} are fewer than 100 samples"
+        )
+
+
+def _checked_temperatures(temperatures_K: ArrayLike) -> np.ndarray:
+    """Return four or more temperatures, ascending.
+
+    Raises
+    ------
+    ValueError
+        If they are fewer, not positive, or not distinct.
+    """
+    values = np.asarray(temperatures_K, dtype=float)
+    if values.ndim != 1 or len(values) < 4:
+        raise ValueError(
+            "at least four temperatures are needed for a crossing, got "
+            f"{np.size(values)}: such as np.linspace(0.9, 1.1, 7) times the one "
+            "expected"
+        )
+    ordered = np.sort(positive_numbers("temperatures_K", values))
+    if not (np.diff(ordered) > 0).all():
+        raise ValueError(f"temperatures must be distinct, got {ordered}")
+    return ordered
+
+
+def checked_sizes(sizes: Sequence[int | Sequence[int]], atoms: Atoms) -> list[Size]:
+    """Return repeats along the three vectors, from few to many.
+
+    Raises
+    ------
+    ValueError
+        If they are fewer than two, not whole numbers, or repeat a direction that is
+        not periodic.
+    """
+    if not atoms.pbc.any():
+        raise ValueError(
+            "a transition needs a crystal: none of the directions is periodic (pbc)"
+        )
+    found: list[Size] = []
+    for size in [sizes] if np.ndim(sizes) == 0 else sizes:
+        numbers = np.asarray(size)
+        triple = np.where(atoms.pbc, numbers, 1) if numbers.ndim == 0 else numbers
+        if triple.shape != (3,) or (triple != np.rint(triple)).any() or min(triple) < 1:
+            raise ValueError(f"a size is one or three whole numbers > 0, got {size}")
+        if (triple[~atoms.pbc] > 1).any():
+            raise ValueError(f"size {size} repeats a direction that is not periodic")
+        found.append((int(triple[0]), int(triple[1]), int(triple[2])))
+    ordered = sorted(found, key=np.prod)
+    if len(ordered) < 2 or len({np.prod(size) for size in ordered}) < len(ordered):
+        raise ValueError(
+            "a crossing needs two or more different sizes, such as (4, 6, 8), got "
+            f"{sizes}"
+        )
+    return ordered

@@ -121,20 +121,20 @@ def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
     atoms = nickel_oxide(cubic=False)
     oxygen = np.outer(atoms.numbers == 8, (1.0, 0.0, 0.0))
     surface = scan_landscape(
-        calculator,
         atoms,
         coordinates=[
             Displacement(oxygen),
             RelativeRotation.of_sublattices(atoms, axis=(1, 1, 1)),
         ],
         grids=[np.linspace(-0.03, 0.03, 25), np.linspace(-30.0, 30.0, 25)],
+        model=calculator,
     )
     rotations = [
         scan_landscape(
-            calculator,
             atoms,
             coordinates=[CollectiveRotation(axis, label=label)],
             grids=[np.linspace(0.0, 180.0, 37)],
+            model=calculator,
         )
         for label, axis in ROTATIONS.items()
     ]

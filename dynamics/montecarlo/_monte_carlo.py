@@ -125,11 +125,8 @@ class MonteCarlo(SpinLatticeDynamics):
         self._move_lattice = self._lattice_move(lattice_steps, lattice_timestep)
         self._lattice_counts = Acceptance(count, device)
         self._energies = trial_energies(self.engine, self.state.system, simultaneous)
-        if overrelaxation:
-            _check_linear(self._energies)
         self._find_free()
-        if clusters:
-            self._check_isotropic(self._energies)
+        self._check_moves()
         self.exchange: ReplicaExchange | None = None
         self.set_temperature(temperature_K)
         self.exchange_interval = exchange_interval
@@ -168,10 +165,28 @@ class MonteCarlo(SpinLatticeDynamics):
             self._energies.forget()
             self._find_free()
 
-    def _check_isotropic(self, energies: TrialEnergies) -> None:
+    @property
+    def allows_overrelaxation(self) -> bool:
+        """Whether the energy is known to be linear in every moment."""
+        energies = self._energies
+        return isinstance(energies, BilinearEnergies) and energies.couplings.linear
+
+    @property
+    def allows_clusters(self) -> bool:
+        """Whether the energy is isotropic exchange alone, and all moments are free."""
+        energies = self._energies
         known = isinstance(energies, BilinearEnergies) and energies.couplings.isotropic
         held = bool(((self.lengths > 0)[:, 0] & ~self._free).any())
-        if not known or held or self.external_field.field_T is not None:
+        return known and not held and self.external_field.field_T is None
+
+    def _check_moves(self) -> None:
+        if self.overrelaxation and not self.allows_overrelaxation:
+            raise ValueError(
+                "overrelaxation needs an energy that is linear in every moment "
+                "(exchange, Dzyaloshinskii-Moriya, fields; no anisotropy, no network), "
+                "without simultaneous; leave it out"
+            )
+        if self.clusters and not self.allows_clusters:
             raise ValueError(
                 "clusters need isotropic exchange alone (no field, no anisotropy, no "
                 "network), and all moments free; leave it out"
@@ -353,12 +368,3 @@ class MonteCarlo(SpinLatticeDynamics):
         self._lattice_counts.restore(state["lattice"])
         if self.exchange is not None and state["exchange"] is not None:
             self.exchange.restore(state["exchange"])
-
-
-def _check_linear(energies: TrialEnergies) -> None:
-    if not (isinstance(energies, BilinearEnergies) and energies.couplings.linear):
-        raise ValueError(
-            "overrelaxation needs an energy that is linear in every moment (exchange, "
-            "Dzyaloshinskii-Moriya, fields; no anisotropy, no network), without "
-            "simultaneous; leave it out"
-        )

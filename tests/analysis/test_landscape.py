@@ -69,7 +69,11 @@ def test_each_point_is_what_ase_computes(chromium):
     ]
     grids = [[-0.1, 0.0, 0.2], [0.0, 30.0], [0.0, 10.0, 45.0, 90.0]]
     surface = scan_landscape(
-        hamiltonian(), chromium, coordinates=coordinates, grids=grids, derivatives=True
+        chromium,
+        coordinates=coordinates,
+        grids=grids,
+        derivatives=True,
+        model=hamiltonian(),
     )
     assert surface.energy.shape == (3, 2, 4)
     calc = DeepSpinCalculator(hamiltonian())
@@ -98,17 +102,19 @@ def test_known_surfaces(chromium):
     angles = np.linspace(0, 180, 7)
     c = RelativeRotation.of_sublattices(chromium, axis="x")
     exchange = Heisenberg(CubicCut(-0.05, 2.8))
-    surface = scan_landscape(exchange, chromium, coordinates=[c], grids=[angles])
+    surface = scan_landscape(chromium, coordinates=[c], grids=[angles], model=exchange)
     coupling = CubicCut(-0.05, 2.8)(_tensor(2.88 * np.sqrt(3) / 2)).item()
     expected = -1000 * 4 * coupling * (1 - np.cos(np.radians(angles)))
     np.testing.assert_allclose(surface.relative_meV_per_atom(), expected, atol=1e-9)
 
     anisotropy = UniaxialAnisotropy(K, (0, 0, 1))
     r = CollectiveRotation("x")
-    surface = scan_landscape(anisotropy, chromium, coordinates=[r], grids=[angles])
+    surface = scan_landscape(
+        chromium, coordinates=[r], grids=[angles], model=anisotropy
+    )
     expected = 1000 * K * np.sin(np.radians(angles)) ** 2
     np.testing.assert_allclose(surface.relative_meV_per_atom(), expected, atol=1e-9)
-    flat = scan_landscape(exchange, chromium, coordinates=[r], grids=[angles])
+    flat = scan_landscape(chromium, coordinates=[r], grids=[angles], model=exchange)
     np.testing.assert_allclose(flat.relative_meV_per_atom(), 0, atol=1e-9)
 
 
@@ -123,11 +129,11 @@ def test_chunks_do_not_change_the_result(chromium):
     grids = [np.linspace(-0.2, 0.2, 5), np.linspace(0, 90, 4)]
     together, apart = (
         scan_landscape(
-            hamiltonian(),
             chromium,
             coordinates=coordinates,
             grids=grids,
             max_atoms=max_atoms,
+            model=hamiltonian(),
         ).energy
         for max_atoms in (10**6, 1)
     )
@@ -138,7 +144,7 @@ def test_a_calculator_brings_its_field(chromium):
     set_spins(chromium, {"Cr": 1.5})
     calc = DeepSpinCalculator(hamiltonian(), external_field_T=(0, 0, 50))
     r = CollectiveRotation("x")
-    with_field = scan_landscape(calc, chromium, coordinates=[r], grids=[[0, 180]])
+    with_field = scan_landscape(chromium, coordinates=[r], grids=[[0, 180]], model=calc)
     difference = with_field.energy[1] - with_field.energy[0]
     assert difference == pytest.approx(2 * MU_B * 1.5 * 50 * len(chromium))
 
@@ -146,7 +152,7 @@ def test_a_calculator_brings_its_field(chromium):
 def test_references(chromium):
     r = CollectiveRotation("x")
     surface = scan_landscape(
-        hamiltonian(), chromium, coordinates=[r], grids=[[90, 45, 0.0]]
+        chromium, coordinates=[r], grids=[[90, 45, 0.0]], model=hamiltonian()
     )
     assert surface.minimum == (0.0,)
     np.testing.assert_allclose(
@@ -159,11 +165,11 @@ def test_references(chromium):
 @pytest.mark.parametrize("derivatives", [False, True])
 def test_save_and_load(chromium, tmp_path, derivatives):
     surface = scan_landscape(
-        hamiltonian(),
         chromium,
         coordinates=[optical(chromium), CollectiveRotation("x")],
         grids=[[0, 0.1], [0, 20, 40]],
         derivatives=derivatives,
+        model=hamiltonian(),
     )
     surface.save(tmp_path / "surface.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["surface.npz"]
@@ -190,10 +196,10 @@ class TestBadInput:
     def test_grids(self, chromium, grids, message):
         with pytest.raises(ValueError, match=message):
             scan_landscape(
-                hamiltonian(),
                 chromium,
                 coordinates=[CollectiveRotation("x")],
                 grids=grids,
+                model=hamiltonian(),
             )
 
     @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ class TestBadInput:
     def test_coordinates(self, chromium, coordinate, message):
         with pytest.raises(ValueError, match=message):
             scan_landscape(
-                hamiltonian(), chromium, coordinates=[coordinate], grids=[[0, 1]]
+                chromium, coordinates=[coordinate], grids=[[0, 1]], model=hamiltonian()
             )
 
     def test_sublattices_that_are_none(self, chromium):
@@ -220,10 +226,10 @@ class TestBadInput:
         chromium.set_initial_magnetic_moments(None)
         with pytest.raises(ValueError, match="carry no magnetic moments"):
             scan_landscape(
-                hamiltonian(),
                 chromium,
                 coordinates=[CollectiveRotation("x")],
                 grids=[[0, 1]],
+                model=hamiltonian(),
             )
 
     def test_an_energy_that_is_not_finite(self, chromium):
@@ -233,10 +239,10 @@ class TestBadInput:
 
         with pytest.raises(CalculationFailed, match=r"at amplitudes \[0"):
             scan_landscape(
-                Broken(),
                 chromium,
                 coordinates=[CollectiveRotation("x")],
                 grids=[[0, 1]],
+                model=Broken(),
             )
 
 
@@ -249,7 +255,7 @@ class TestPlot:
         ]
         grids = [np.linspace(-0.2, 0.2, 5), np.linspace(0, 90, 4), [0, 45, 90]]
         return scan_landscape(
-            hamiltonian(), atoms, coordinates=coordinates[:n], grids=grids[:n]
+            atoms, coordinates=coordinates[:n], grids=grids[:n], model=hamiltonian()
         )
 
     def test_curve_and_map_and_slices(self, chromium):
@@ -268,7 +274,7 @@ class TestPlot:
     def test_too_many_coordinates(self, chromium):
         r = CollectiveRotation("x")
         surface = scan_landscape(
-            hamiltonian(), chromium, coordinates=[r] * 4, grids=[[0, 1]] * 4
+            chromium, coordinates=[r] * 4, grids=[[0, 1]] * 4, model=hamiltonian()
         )
         with pytest.raises(ValueError, match="reduce to three"):
             plot_landscape(surface)

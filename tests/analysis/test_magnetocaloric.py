@@ -27,7 +27,6 @@ def test_entropy_of_free_moments() -> None:
     """Delta S/k = ln(sinh x/x) - x L(x) with x = m B/kT."""
     temperatures, fields = np.array([5.0, 20.0]), np.linspace(1.0, 10.0, 10)
     result = entropy_change(
-        Heisenberg(Shells([(2.0, 0.01)])),
         paramagnet(300),
         temperatures,
         fields,
@@ -37,6 +36,7 @@ def test_entropy_of_free_moments() -> None:
         interval=1,
         options={"move": "uniform"},
         progress=False,
+        model=Heisenberg(Shells([(2.0, 0.01)])),
     )
     x = 4.0 * MU_B * result.fields_T[1:] / (units.kB * temperatures[:, None])
     langevin = 1 / np.tanh(x) - 1 / x
@@ -97,6 +97,37 @@ def test_the_loop_is_odd_and_heat_narrows_it() -> None:
     assert np.linalg.norm(get_spins(atoms), axis=1) == pytest.approx(2.0)
 
 
+def test_the_calculator_keeps_its_field_and_results() -> None:
+    """While the sweep runs, too: others may use the calculator meanwhile."""
+    reset = []
+
+    class Recording(DeepSpinCalculator):
+        def reset(self) -> None:
+            reset.append(self)  # what a new field does
+            super().reset()
+
+    atoms, anisotropy = stoner_wohlfarth(0.0)
+    model = atoms.calc.bare_potential
+    atoms.calc = Recording(model, external_field_T=(0.0, 0.0, 1.0))
+    other = atoms.copy()
+    other.calc = atoms.calc
+    energy = other.get_potential_energy()
+    reset.clear()
+    loop = hysteresis(atoms, [anisotropy, -anisotropy], direction="x", progress=False)
+    assert atoms.calc not in reset
+    assert atoms.calc.external_field_T == (0.0, 0.0, 1.0)
+    assert other.get_potential_energy() == energy
+    set_spins(other, {"Fe": 2.0})
+    given = hysteresis(
+        other,
+        [anisotropy, -anisotropy],
+        direction="x",
+        model=model,
+        progress=False,
+    )
+    np.testing.assert_array_equal(given.magnetization, loop.magnetization)
+
+
 def test_bad_input() -> None:
     atoms, _ = stoner_wohlfarth(0.0)
     with pytest.raises(ValueError, match="fields_T"):
@@ -108,8 +139,8 @@ def test_bad_input() -> None:
         hysteresis(atoms, [1.0])
     model = Heisenberg(Shells([(2.0, 0.05)]))
     with pytest.raises(ValueError, match="fields_T must be finite and > 0"):
-        entropy_change(model, atoms, [300.0], [0.0, 1.0])
+        entropy_change(atoms, [300.0], [0.0, 1.0], model=model)
     with pytest.raises(ValueError, match="ascend"):
-        entropy_change(model, atoms, [300.0], [2.0, 1.0])
+        entropy_change(atoms, [300.0], [2.0, 1.0], model=model)
     with pytest.raises(ValueError, match="temperatures_K"):
-        entropy_change(model, atoms, [-300.0], [2.0])
+        entropy_change(atoms, [-300.0], [2.0], model=model)

@@ -30,9 +30,16 @@ from deepspin_ase.analysis.transitions import (
     run_sampling,
     scaling_fit,
 )
-from deepspin_ase.analysis.transitions._transition_input import checked_sizes
+from deepspin_ase.analysis.transitions._thermal_sampling import _faster_moves
+from deepspin_ase.analysis.transitions._transition import checked_sizes
 from deepspin_ase.dynamics import MonteCarlo
-from deepspin_ase.potentials import Heisenberg, Shells
+from deepspin_ase.potentials import (
+    DzyaloshinskiiMoriya,
+    Heisenberg,
+    Potential,
+    Shells,
+    UniaxialAnisotropy,
+)
 from deepspin_ase.potentials._files import plain_data
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.symmetry import star
@@ -139,7 +146,13 @@ def test_curie_temperature_of_the_simple_cubic_ferromagnet() -> None:
     potential, atoms = cubic()
     temperatures = kelvin(1.38, 1.30, 1.42, 1.46, 1.50, 1.58)
     result = curie_temperature(
-        potential, atoms, temperatures, sizes=(3, 6), steps=2400, interval=2, seed=1
+        atoms,
+        temperatures,
+        sizes=(3, 6),
+        steps=2400,
+        interval=2,
+        seed=1,
+        model=potential,
     )
     expected = kelvin(1.4429)[0]
     assert result.temperature_K.error < 0.04 * expected
@@ -166,12 +179,12 @@ def test_order_of_an_antiferromagnet_is_found() -> None:
     atoms = atoms.repeat(2)
     set_spins(atoms, {"Fe": 2.0}, pattern=antiferromagnetic((0.5, 0.5, 0.5), cell=A))
     result = curie_temperature(
-        potential,
         atoms,
         kelvin(1.30, 1.40, 1.50, 1.60),
         sizes=(2, 3),
         steps=800,
         interval=1,
+        model=potential,
     )
     np.testing.assert_allclose(result.q, [[1.0, 1.0, 1.0]])
     off = abs(result.temperature_K.value - kelvin(1.4429)[0])
@@ -280,7 +293,7 @@ def test_a_moving_lattice_that_was_stopped_goes_on(tmp_path) -> None:
 
 _KILLED = """
 import sys
-from deepspin_ase.analysis.transitions import _sampling_files as sampling_files
+from deepspin_ase.analysis.transitions import _thermal_sampling as sampling_files
 from deepspin_ase.analysis.transitions._thermal_sampling import run_sampling
 from test_transition import replace, stopped_run
 sampling_files._SECONDS = 0.0
@@ -416,7 +429,7 @@ def _reciprocal(x: float) -> float:
         ({"temperatures_K": [100.0, 200.0]}, "at least four"),
         ({"temperatures_K": 100.0}, "at least four"),
         ({"temperatures_K": [-1.0, 1, 2, 3]}, "finite and > 0"),
-        ({"temperatures_K": [1.0, 1, 2, 3]}, "twice"),
+        ({"temperatures_K": [1.0, 1, 2, 3]}, "distinct"),
         ({"sizes": (4,)}, "two or more"),
         ({"sizes": 4}, "two or more"),
         ({"sizes": (4, 4)}, "two or more"),
@@ -440,16 +453,71 @@ def test_bad_input(change: dict[str, object], message: str) -> None:
         "interval": 1,
     }
     with pytest.raises((ValueError, TypeError), match=message):
-        curie_temperature(potential, atoms, **{**options, **change})
+        curie_temperature(atoms, **{**options, **change}, model=potential)
+
+
+@pytest.mark.parametrize("faulty", [{"move": "jump"}, {"steps_of_lattice": 3}])
+def test_a_wrong_option_is_reported_at_once(
+    faulty: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after faster moves were tried in vain, each with the same error."""
+    calls = []
+    real = MonteCarlo.__init__
+
+    def counted(self: MonteCarlo, *arguments: object, **options: object) -> None:
+        calls.append(options)
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(MonteCarlo, "__init__", counted)
+    potential, atoms = cubic()
+    task = SamplingTask(
+        plain_data(potential), atoms, (100.0,), (0.0, 0.0, 0.0), atoms.cell.array, 10, 0
+    )
+    with pytest.raises((TypeError, ValueError), match=r"move|steps_of_lattice"):
+        run_sampling(replace(task, options=faulty))
+    assert len(calls) <= 1
+
+
+@pytest.mark.parametrize(
+    ("term", "moves"),
+    [
+        (None, (5, 0)),
+        (UniaxialAnisotropy(1e-3, (0, 0, 1)), (0, 0)),
+        (DzyaloshinskiiMoriya(Shells([(A, 1e-3)])), (0, 3)),
+    ],
+)
+def test_faster_moves_are_made_where_they_are_exact(
+    term: Potential | None, moves: tuple[int, int]
+) -> None:
+    potential, atoms = cubic()
+    atoms = atoms.repeat(2)
+    atoms.calc = DeepSpinCalculator(potential if term is None else potential + term)
+    options = {"temperature_K": 100.0, "rng": 0, "progress": False}
+    found = _faster_moves(atoms, options)
+    assert (found.get("clusters", 0), found.get("overrelaxation", 0)) == (
+        (int(np.ceil(2.0 * len(atoms) ** (1 / 3))), 0) if moves[0] else moves
+    )
+    MonteCarlo(atoms, **options, **found)
+    assert not _faster_moves(atoms, {**options, "clusters": 0})
+
+
+def test_the_model_is_the_calculator_by_default() -> None:
+    potential, atoms = cubic()
+    temperatures = np.linspace(*kelvin(1.2, 1.7), 5)
+    options = {"sizes": (3, 4), "steps": 200, "interval": 1, "progress": False}
+    with pytest.raises(ValueError, match="there is no model"):
+        curie_temperature(atoms, temperatures, **options)
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms as first argument"):
+        curie_temperature(potential, temperatures, **options)
 
 
 def test_moments_are_needed() -> None:
     potential, _ = cubic()
     with pytest.raises(ValueError, match="moments"):
         curie_temperature(
-            DeepSpinCalculator(potential),
             Atoms("Fe", cell=[A] * 3, pbc=True),
             [100.0, 150.0, 200.0, 250.0],
+            model=DeepSpinCalculator(potential),
         )
 
 
@@ -457,13 +525,13 @@ def test_what_cannot_have_a_transition() -> None:
     potential, atoms = cubic()
     temperatures = [100.0, 150.0, 200.0, 250.0]
     with pytest.raises(ValueError, match="does not depend on moments"):
-        curie_temperature(reference.fe(exchange=None), atoms, temperatures)
+        curie_temperature(atoms, temperatures, model=reference.fe(exchange=None))
     with pytest.raises(TypeError, match="Potential"):
-        curie_temperature(3.0, atoms, temperatures)
+        curie_temperature(atoms, temperatures, model=3.0)
     cluster = atoms.copy()
     cluster.pbc = False
     with pytest.raises(ValueError, match="periodic"):
-        curie_temperature(potential, cluster, temperatures)
+        curie_temperature(cluster, temperatures, model=potential)
     film = atoms.copy()
     film.pbc = (True, True, False)
     assert checked_sizes((3, 2), film) == [(2, 2, 1), (3, 3, 1)]
@@ -489,11 +557,11 @@ def test_classical_heisenberg_models(
     set_spins(atoms, {"Fe": 2.0})
     temperatures = kelvin(*(np.linspace(0.97, 1.03, 7) * reduced))
     result = curie_temperature(
-        Heisenberg(Shells([(nearest, J)])),
         atoms,
         temperatures,
         sizes=sizes,
         steps=4000,
+        model=Heisenberg(Shells([(nearest, J)])),
     )
     value, error = result.temperature_K
     assert value == pytest.approx(kelvin(reduced)[0], rel=5e-3)
