@@ -198,7 +198,8 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     }
     if task.method == "monte-carlo":
         options.setdefault("adaptation_steps", max(1, task.equilibration // 2))
-        return MonteCarlo(atoms, **options, **_faster_moves(atoms, options))
+        options |= _faster_moves(atoms, options)
+        return MonteCarlo(atoms, **options)
     timestep = options.pop("timestep_fs", 1.0) * units.fs
     options.setdefault("friction", 0.01 / units.fs)
     options.setdefault("damping", 0.1)
