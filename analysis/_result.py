@@ -29,10 +29,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Result:
     """Base of all results: frozen dataclasses of arrays, numbers and other results.
 
-    >>> loop = hysteresis(atoms, fields)
-    >>> print(loop)
-    >>> loop.save("loop.npz")
-    >>> Result.load("loop.npz").plot()
+    >>> order = structure_factor(atoms)
+    >>> print(order)
+    >>> order.save("order.npz")
+    >>> axes = Result.load("order.npz").plot()
     """
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -16,7 +16,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     If the block raises, the temporary file is removed and ``path`` is unchanged.
 
     >>> with atomic_write("result.npz") as temporary:
-    ...     np.savez(temporary, energy=energy)
+    ...     np.savez(temporary, energy=-8.3)
     """
     path = Path(path)
     # The suffix is kept: numpy and ASE choose the format by it.

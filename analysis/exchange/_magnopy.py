@@ -3,8 +3,8 @@
 magnopy (magnopy.org) is an optional library under the GPL. What it reads, such as
 files of TB2J and GROGU, can be used here through :func:`from_magnopy`:
 
->>> exchange = from_magnopy(magnopy.io.load_tb2j("exchange.out"))
->>> SpinWaves.from_exchange(exchange)
+>>> hamiltonian = to_magnopy(exchange_tensors(atoms))  # or magnopy.io.load_tb2j(path)
+>>> waves = SpinWaves.from_exchange(from_magnopy(hamiltonian))
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Second derivatives of the energy by Cartesian positions and moments.
 
 >>> hessian = cartesian_hessian(atoms)  # of the atoms' calculator
->>> along, turned = hessian.product(moments=directions)
+>>> changes = hessian.product(moments=np.array([[0, 1, 0], [0, 0, 0]]))
 >>> exchange = hessian.blocks([0, 1])
 
 :class:`CartesianHessian` differentiates a Potential twice by autograd;

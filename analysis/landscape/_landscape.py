@@ -5,8 +5,10 @@ Coordinates are :class:`Displacement` (D) of atoms along a pattern,
 :class:`CollectiveRotation` (R) of all moments together, or anything with their
 ``apply``. :func:`scan_landscape` evaluates a grid of one or more of them in batches.
 
->>> surface = scan_landscape(nio, coordinates=[d, c], grids=[x, angles])
->>> plot_landscape(surface)
+>>> d, r = Displacement([[0, 0, 0], [0, 0, 1]]), CollectiveRotation("x")
+>>> grids = [np.linspace(-0.1, 0.1, 5), np.linspace(0, 180, 7)]  # A, degrees
+>>> surface = scan_landscape(atoms, coordinates=[d, r], grids=grids)
+>>> axes = plot_landscape(surface)
 >>> surface.save("surface.npz")
 """
 

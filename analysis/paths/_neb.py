@@ -1,11 +1,14 @@
 """Minimum energy paths of atoms, spins and cell: nudged elastic band and string.
 
->>> images = interpolate(initial, final, 9, axis="z")
+>>> initial, final = atoms.copy(), atoms.copy()
+>>> initial.calc = final.calc = atoms.calc
+>>> rotate_spins(final, 180, axis="x")
+>>> images = interpolate(initial, final, 9, axis="x")
 >>> neb = SpinLatticeNEB(images)
->>> FIRE(neb).run(fmax=0.05)
+>>> converged = FIRE(neb, logfile=None).run(fmax=0.05)
 >>> neb.climb = True
->>> neb.run(fmax=0.01, torque_max=1e-5)
->>> neb.path().barrier_forward
+>>> converged = neb.run(fmax=0.01, torque_max=1e-5)
+>>> barrier = neb.path().barrier_forward  # eV
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Rates of thermally activated transitions of atoms and spins.
 
+>>> saddle = find_saddle(top)  # such as the highest image of a band
 >>> rate = transition_rate(minimum, saddle.atoms, damping=0.1)
->>> rate.attempt_frequency_per_s(), rate.rate_per_s(temperature_K=300.0)
+>>> rate.attempt_frequency_per_s() > rate.rate_per_s(temperature_K=10.0)
+True
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Saddle points of atoms and spins without a final state: mode following.
 
->>> saddle = find_saddle(atoms, kick=0.3, seed=1)  # out of a minimum
->>> saddle = find_saddle(image, direction=(displacements, rotations))  # from a band
->>> print(saddle)
+>>> saddle = find_saddle(top)  # such as the highest image of a band
+>>> saddle = find_saddle(minimum, kick=0.3, seed=1)  # out of a minimum
+>>> saddle.is_saddle
+True
 """
 
 from __future__ import annotations

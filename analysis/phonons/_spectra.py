@@ -1,7 +1,10 @@
 """What follows from force constants: bands, densities of states, thermal properties.
 
->>> plot_phonon_bands(phonon_bands(phonon))
->>> plot_thermal_properties(thermal_properties(phonon, [100, 200, 300]))
+>>> from deepspin_ase.potentials.materials import reference
+>>> atoms.calc = DeepSpinCalculator(reference.fe())
+>>> phonon = calculate_phonons(atoms, 2)
+>>> axes = plot_phonon_bands(phonon_bands(phonon))
+>>> axes = plot_phonon_dos(phonon_dos(phonon, mesh=20))
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Magnetic transition temperatures from sampling at several temperatures and sizes.
 
->>> result = curie_temperature(atoms, np.linspace(900, 1200, 9))
+>>> temperatures = np.linspace(450, 850, 5)  # K
+>>> result = curie_temperature(atoms, temperatures, sizes=(2, 3), steps=500)
 >>> print(result)
->>> plot_transition(result)
+transition at 6... K...
+>>> axes = plot_transition(result)
 """
 
 from __future__ import annotations

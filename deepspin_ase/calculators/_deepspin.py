@@ -89,8 +89,8 @@ class DeepSpinCalculator(MomentCalculator):
     Examples
     --------
     >>> atoms.calc = DeepSpinCalculator("model.pt", external_field_T=(0, 0, 5))
-    >>> atoms.get_potential_energy()
-    >>> atoms.calc.get_torques(atoms)
+    >>> energy = atoms.get_potential_energy()  # eV
+    >>> torques = atoms.calc.get_torques(atoms)  # eV
     """
 
     name = "deepspin"
@@ -243,7 +243,8 @@ class DeepSpinCalculator(MomentCalculator):
 
         Examples
         --------
-        >>> energies = [found["energy"] for found in calculator.evaluate(images)]
+        >>> images = [atoms, atoms.repeat(2)]
+        >>> energies = [found["energy"] for found in atoms.calc.evaluate(images)]
         """
         if isinstance(images, Atoms):
             raise TypeError("expected a sequence of Atoms: write [atoms] for one")

@@ -79,7 +79,7 @@ class DeepSpinLammps(MomentCalculator):
 
     Examples
     --------
-    >>> with DeepSpinLammps("model.pth", ranks=16) as calculator:
+    >>> with DeepSpinLammps("model.pth", ranks=16) as calculator:  # doctest: +SKIP
     ...     atoms.calc = calculator
     ...     SpinLatticeNVE(atoms, timestep=1 * units.fs).run(100)
     """

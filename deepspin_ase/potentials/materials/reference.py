@@ -285,7 +285,7 @@ def bifeo3_reference() -> Material:
     Examples
     --------
     >>> atoms = bismuth_ferrite()
-    >>> atoms.calc = DeepSpinCalculator(bifeo3_reference())
+    >>> atoms.calc = DeepSpinCalculator(bifeo3_reference())  # doctest: +SKIP
     """
     members: list[Potential] = [SevenNet(), BismuthFerriteSpins()]
     return Material(members, elements=("Bi", "Fe", "O"), magnetic=("Fe",))
