@@ -72,7 +72,7 @@ def bootstrap(
     function: Callable[[np.ndarray], np.ndarray],
     *,
     n_resamples: int = 500,
-    seed: int | np.random.Generator | None = 0,
+    seed: int | np.random.Generator = 0,
 ) -> Estimate:
     """Return a function of averages, with its error by a bootstrap of blocks.
 
@@ -89,7 +89,7 @@ def bootstrap(
     function : callable
         Of means (..., K), along the last axis; returns (...).
     n_resamples : int
-    seed : int or numpy Generator, optional
+    seed : int or numpy Generator
 
     Raises
     ------

@@ -165,7 +165,7 @@ class Periodogram:
 
     Attributes
     ----------
-    energies : (W,) array, meV
+    energies_meV : (W,) array
         Of both signs, ascending; h over twice the time step is the largest.
 
     Raises
@@ -189,7 +189,7 @@ class Periodogram:
         # exp(+i omega t): a wave exp(i (q.r - omega t)) is found at q and +omega.
         frequencies = -np.fft.fftfreq(length, timestep_fs)
         self._order = np.argsort(frequencies, kind="stable")
-        self.energies = PLANCK_MEV_FS * frequencies[self._order]
+        self.energies_meV = PLANCK_MEV_FS * frequencies[self._order]
         density = timestep_fs / (self._shape**2).sum() / PLANCK_MEV_FS
         self._scale = np.sqrt(density / len(self._starts))
 

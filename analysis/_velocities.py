@@ -52,13 +52,13 @@ class Velocities:
         step -= np.where(frame.pbc, np.round(step), 0.0)
         return np.asarray(roots * (step @ cell))
 
-    def scale(self, energies: np.ndarray, timestep_fs: float) -> np.ndarray:
-        """Return by what (W,) spectra at energies, meV, are to be multiplied.
+    def scale(self, energies_meV: np.ndarray, timestep_fs: float) -> np.ndarray:
+        """Return the correction factors (W,) of spectra at energies (W,).
 
         A step over dt is the velocity times dt sin(x) / x with x = omega dt / 2.
         """
         if self._from_momenta:
-            return np.ones_like(energies)
+            return np.ones_like(energies_meV)
         # numpy's sinc(y) is sin(pi y) / (pi y).
-        response = np.sinc(energies * timestep_fs / PLANCK_MEV_FS)
+        response = np.sinc(energies_meV * timestep_fs / PLANCK_MEV_FS)
         return np.asarray((timestep_fs * units.fs * response) ** -2.0)

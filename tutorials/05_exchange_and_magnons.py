@@ -196,7 +196,7 @@ for kind in ("heisenberg-landau", "bethe-slater"):
 # %%
 phonon = calculate_phonons(iron, 4)
 lattice = phonon_bands(phonon, "GHNG", npoints=120)
-at_H = lattice.frequencies[
+at_H = lattice.frequencies_THz[
     np.argmin(abs(lattice.path.distances - lattice.path.ticks[1]))
 ]
 print(f"phonons at H: {at_H.mean():.2f} THz (neutrons: 8.56)")

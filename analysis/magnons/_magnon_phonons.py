@@ -81,7 +81,7 @@ class MagnonPhononBands(Result):
     growth : (K, 3N + n) array, eV
         hbar times the growth rate of modes that do not oscillate.
     magnon_fraction : (K, 3N + n) array
-        How much of the mode are spins: 0 for a phonon, 1 for a magnon.
+        Weight of the spins in the mode: 0 for a phonon, 1 for a magnon.
     vectors : (K, 6N + 2n, 3N + n) complex array
         (U, P, Q) of every mode in columns, see :meth:`MagnonPhonons.pattern`.
     instability : JointInstability or None
@@ -130,10 +130,10 @@ class MagnonPhonons:
         norms = np.linalg.norm(force_constants.values, axis=(1, 2))
         np.add.at(size, force_constants.i, norms / masses[force_constants.i])
         #: W, eV: no phonon has more energy than this, where there are any.
-        self.scale = max(
+        self._scale = max(
             HBAR * float(np.sqrt(size.max())), 1e-3 * waves.max_energy, 1e-9
         )
-        self._mass = np.sqrt(np.repeat(masses, 3) * self.scale) / HBAR
+        self._mass = np.sqrt(np.repeat(masses, 3) * self._scale) / HBAR
         one, zero = np.eye(n), np.zeros((n, n))
         lattice = np.block([[zero, 1j * one], [-1j * one, zero]])
         edge = np.zeros((2 * n, len(waves.sigma)))
@@ -186,12 +186,14 @@ class MagnonPhonons:
         """Return the canonical form M(k), (K, 6N + 2n, 6N + 2n), eV; Hermitian."""
         k = self.waves.cartesian(kpts)
         K = self.force_constants.at(k) / np.outer(self._mass, self._mass)
-        C = self.coupling.at(k) * np.outer(1.0 / self._mass, self.waves.weights)
+        C = self.coupling.at(k) * np.outer(
+            1.0 / self._mass, self.waves.deviation_scales
+        )
         h = self.waves.hamiltonian(kpts)
         n = K.shape[1]
         M = np.zeros((len(k), *self.sigma.shape), dtype=complex)
         M[:, :n, :n] = 0.5 * (K + K.conj().transpose(0, 2, 1))
-        M[:, n : 2 * n, n : 2 * n] = self.scale * np.eye(n)
+        M[:, n : 2 * n, n : 2 * n] = self._scale * np.eye(n)
         M[:, :n, 2 * n :] = C
         M[:, 2 * n :, :n] = C.conj().transpose(0, 2, 1)
         M[:, 2 * n :, 2 * n :] = h
@@ -200,19 +202,19 @@ class MagnonPhonons:
     def modes(self, kpts: ArrayLike) -> Modes:
         """Return the normal modes at wave vectors (K, 3), without any warning."""
         tolerance = self.waves.relative_tolerance * max(
-            self.scale, self.waves.max_energy
+            self._scale, self.waves.max_energy
         )
         return normal_modes(self.hamiltonian(kpts), self.sigma, tolerance=tolerance)
 
     def pattern(
         self, vector: np.ndarray, k: ArrayLike
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what a mode looks like; real parts are what is seen.
+        """Return the pattern of a mode; real parts are physical.
 
         Parameters
         ----------
         vector : (6N + 2n,) complex array
-            A column of ``vectors`` at k; its phase turns as exp(-i omega t).
+            A column of ``vectors`` at k; its phase advances as exp(-i omega t).
         k : (3,) array
             Reciprocal lattice units.
 
@@ -246,7 +248,7 @@ class MagnonPhonons:
         Warns
         -----
         UnstableReferenceWarning
-            If the reference state is no minimum; the mode is in the result.
+            If the reference state is not an energy minimum; the mode is in the result.
         """
         points, path = wave_vectors(kpts)
         modes = self.modes(points)
@@ -264,7 +266,7 @@ class MagnonPhonons:
         )
 
     def _magnon_share(self, X: np.ndarray) -> np.ndarray:
-        """Return the part of X^+ sigma X that is spins', or of |X|^2 where it is 0."""
+        """Return the part of the spins in X^+ sigma X, or in |X|^2 where that is 0."""
         n = 2 * len(self._mass)
         part = np.einsum(
             "kam,ab,kbm->km", X[:, n:].conj(), self.waves.sigma, X[:, n:]
@@ -339,15 +341,15 @@ def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Axes | None = None) 
     y = 1000.0 * result.energies
     points = np.stack([np.broadcast_to(x[:, None], y.shape), y], axis=-1)
     segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
-    share = 0.5 * (result.magnon_fraction[:-1] + result.magnon_fraction[1:])
+    fraction = 0.5 * (result.magnon_fraction[:-1] + result.magnon_fraction[1:])
     colors = LinearSegmentedColormap.from_list(
         "phonon-magnon", ["tab:blue", "tab:purple", "tab:red"]
     )
     lines = LineCollection(
-        list(segments), array=share.ravel(), cmap=colors, clim=(0, 1), lw=1.6
+        list(segments), array=fraction.ravel(), cmap=colors, clim=(0, 1), lw=1.6
     )
     ax.add_collection(lines)
-    ax.figure.colorbar(lines, ax=ax, label="magnon share")
+    ax.figure.colorbar(lines, ax=ax, label="magnon fraction")
     falling = np.where(result.growth > 0, -1000.0 * result.growth, np.nan)
     ax.plot(x, falling, "--", color="tab:red", lw=1.2)
     bottom = min(0.0, y.min(), np.nanmin(falling, initial=0.0))

@@ -1,4 +1,4 @@
-"""What follows from spin waves: density of states, stiffness, velocities, figures."""
+"""Density of states, stiffness and group velocities of spin waves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Steps of the stiffness's differences, in shortest reciprocal lattice vectors.
 _STEP = 0.01
 
-#: Modes whose energies differ by less than this share of the largest are one level.
+#: Modes whose energies differ by less than this fraction of the largest are degenerate.
 _DEGENERATE = 1e-7
 
 
@@ -46,7 +46,7 @@ def magnon_dos(
     mesh: int | tuple[int, int, int] = 20,
     *,
     energies: ArrayLike | None = None,
-    width_meV: float | None = None,
+    width: float | None = None,
 ) -> MagnonDOS:
     """Return the density of states on a mesh of wave vectors around Gamma.
 
@@ -58,8 +58,9 @@ def magnon_dos(
         not periodic.
     energies : (E,) array, eV, optional
         501 of them, up to past the highest magnon, by default.
-    width_meV : float, optional
-        Gaussian width; a hundredth of the highest magnon by default.
+    width : float, eV, optional
+        Standard deviation of the Gaussian that every state is spread by; a hundredth
+        of the highest magnon by default.
 
     Raises
     ------
@@ -76,9 +77,9 @@ def magnon_dos(
     modes = waves.modes(kpts)
     waves.require_stable(modes, kpts, "a density of states")
     top = float(modes.energies.max())
-    width = top / 100.0 if width_meV is None else width_meV / 1000.0
+    width = top / 100.0 if width is None else width
     if not width > 0:
-        raise ValueError(f"width_meV must be positive, got {width_meV}")
+        raise ValueError(f"width must be positive, got {width}")
     if energies is None:
         energies = np.linspace(0.0, top + 5.0 * width, 501)
     grid = np.asarray(energies, dtype=float)
@@ -150,7 +151,7 @@ def group_velocities(waves: SpinWaves, kpts: ArrayLike | KPath) -> np.ndarray:
     """Return the slopes d(hbar omega)/dk of all branches.
 
     By first-order perturbation theory in k, X^+ (dM/dk) X with X^+ sigma X = 1.
-    Branches of the same energy are told apart by their slope along a direction of
+    Degenerate branches are separated by their slope along a direction of
     no symmetry.
 
     Parameters
@@ -174,7 +175,7 @@ def group_velocities(waves: SpinWaves, kpts: ArrayLike | KPath) -> np.ndarray:
     modes = waves.modes(points)
     waves.require_stable(modes, points, "a group velocity")
     cartesian = waves.cartesian(points)
-    scale = np.outer(waves.weights, waves.weights)
+    scale = np.outer(waves.deviation_scales, waves.deviation_scales)
     slopes = np.stack(
         [waves.blocks.slope(cartesian, axis) * scale for axis in range(3)], axis=1
     )

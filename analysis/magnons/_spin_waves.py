@@ -4,7 +4,7 @@
 >>> bands = waves.bands(k_path(atoms, "GXG"))
 >>> plot_magnon_bands(bands)
 
-Moments turn at fixed lengths on a frozen lattice. With transverse deviations
+Moments rotate at fixed lengths on a frozen lattice. With transverse deviations
 q = (q1, q2) of every unit vector, e -> e + q1 t1 + q2 t2, the energy to second order
 is q h q / 2 and the Landau-Lifshitz equation gives
 
@@ -38,16 +38,16 @@ from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal, check_torques, spin_rows
 from ._bogoliubov import Modes, normal_modes
 
-#: Negative curvatures up to this share of the largest are round-off.
+#: Negative curvatures up to this fraction of the largest are round-off.
 TOLERANCE = 1e-9
 
 
 class UnstableReferenceWarning(UserWarning):
-    """The reference state is no minimum of the energy."""
+    """The reference state is not an energy minimum."""
 
 
 def warn_unstable(k: np.ndarray, how: str) -> None:
-    """Warn the caller's caller that the state has a way down at wave vector k."""
+    """Warn the caller's caller that the state is unstable at wave vector k."""
     warnings.warn(
         f"the reference state is unstable: at k = ({_listed(k)}) a deviation lowers "
         f"the energy ({how}); see bands.instability",
@@ -136,18 +136,17 @@ class SpinWaves:
         Second derivatives h of the energy by the transverse deviations, 2 x 2,
         along :func:`~deepspin_ase._rotations.local_axes` of the directions.
     g_factor : float
-    tolerance : float
-        Negative curvatures up to this share of the largest are round-off.
+    relative_tolerance : float
+        Negative curvatures up to this fraction of the largest are round-off.
 
     Attributes
     ----------
-    weights : (2n,) array
+    deviation_scales : (2n,) array
         w = sqrt(g/|m|) of every deviation.
     sigma : (2n, 2n) array
-    top : float, eV
-        No magnon has more energy than this.
-    share, tolerance : float, float in eV
-        What is round-off, of the largest curvature and absolutely.
+        See :func:`~deepspin_ase.analysis.magnons.normal_modes`.
+    max_energy : float, eV
+        Upper bound of the magnon energies.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class SpinWaves:
         blocks: Blocks,
         *,
         g_factor: float = G_FACTOR,
-        tolerance: float = TOLERANCE,
+        relative_tolerance: float = TOLERANCE,
     ) -> None:
         self.atoms = atoms
         self.sites = sites
@@ -167,14 +166,13 @@ class SpinWaves:
         self.directions = directions
         self.blocks = blocks
         self.g_factor = g_factor
-        self.weights = np.repeat(np.sqrt(g_factor / lengths), 2)
+        self.deviation_scales = np.repeat(np.sqrt(g_factor / lengths), 2)
         n = len(sites)
         # No curvature at any k is larger than this.
         rows = np.zeros(n)
         np.add.at(rows, blocks.i, np.linalg.norm(blocks.values, axis=(1, 2)))
         self.max_energy = float(np.max(rows * g_factor / lengths))
-        self.relative_tolerance = tolerance
-        self.tolerance = tolerance * self.max_energy
+        self.relative_tolerance = relative_tolerance
         self.sigma = np.kron(np.eye(n), np.array([[0.0, -1j], [1j, 0.0]]))
 
     @classmethod
@@ -225,7 +223,7 @@ class SpinWaves:
             crystal.directions,
             blocks,
             g_factor=g_factor,
-            tolerance=max(TOLERANCE, accuracy),
+            relative_tolerance=max(TOLERANCE, accuracy),
         )
 
     @classmethod
@@ -283,12 +281,14 @@ class SpinWaves:
             e,
             blocks,
             g_factor=g_factor,
-            tolerance=max(TOLERANCE, exchange.accuracy),
+            relative_tolerance=max(TOLERANCE, exchange.accuracy),
         )
 
     def hamiltonian(self, kpts: ArrayLike) -> np.ndarray:
         """Return M(k) = w h(k) w, (K, 2n, 2n), eV; Hermitian."""
-        M = self.blocks.at(self.cartesian(kpts)) * np.outer(self.weights, self.weights)
+        M = self.blocks.at(self.cartesian(kpts)) * np.outer(
+            self.deviation_scales, self.deviation_scales
+        )
         return 0.5 * (M + M.conj().transpose(0, 2, 1))
 
     def cartesian(self, kpts: ArrayLike) -> np.ndarray:
@@ -298,17 +298,16 @@ class SpinWaves:
 
     def modes(self, kpts: ArrayLike) -> Modes:
         """Return the normal modes at wave vectors (K, 3), without any warning."""
-        return normal_modes(
-            self.hamiltonian(kpts), self.sigma, tolerance=self.tolerance
-        )
+        tolerance = self.relative_tolerance * self.max_energy
+        return normal_modes(self.hamiltonian(kpts), self.sigma, tolerance=tolerance)
 
     def pattern(self, vector: np.ndarray, k: ArrayLike) -> np.ndarray:
-        """Return the deviations of a mode; their real part is what is seen.
+        """Return the deviations of a mode; the real part is physical.
 
         Parameters
         ----------
         vector : (2n,) complex array
-            A column of ``vectors`` at k; its phase turns as exp(-i omega t).
+            A column of ``vectors`` at k; its phase advances as exp(-i omega t).
         k : (3,) array
             Reciprocal lattice units.
 
@@ -317,7 +316,7 @@ class SpinWaves:
         (n, 3) complex array
             Of the unit vectors of the sites; times exp(i k.R) in other cells.
         """
-        q = (vector * self.weights).reshape(-1, 2)
+        q = (vector * self.deviation_scales).reshape(-1, 2)
         phases = np.exp(1j * self.atoms.positions[self.sites] @ self.cartesian(k)[0])
         return phases[:, None] * np.einsum("ix,ixa->ia", q, local_axes(self.directions))
 
@@ -332,7 +331,7 @@ class SpinWaves:
         Warns
         -----
         UnstableReferenceWarning
-            If the reference state is no minimum; the mode is in the result.
+            If the reference state is not an energy minimum; the mode is in the result.
         """
         points, path = wave_vectors(kpts)
         modes = self.modes(points)
@@ -360,7 +359,7 @@ class SpinWaves:
         )
 
     def require_stable(self, modes: Modes, kpts: np.ndarray, what: str) -> None:
-        """Raise ValueError where modes of an unstable state are no use."""
+        """Raise ValueError where modes are meaningless: the state is unstable."""
         found = self._instability(kpts, modes)
         if found is not None:
             raise ValueError(

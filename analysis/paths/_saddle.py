@@ -47,8 +47,8 @@ class SaddlePoint(Result):
     zero_modes : ZeroModes
         Translations and rotations that the energy does not feel.
     n_steps, n_calls, n_products : int
-        Steps, evaluations of the gradient and products of the Hessian with a
-        direction, about as dear.
+        Steps, evaluations of the gradient, and Hessian-vector products, which cost
+        about the same.
     """
 
     atoms: Atoms
@@ -101,7 +101,7 @@ def find_saddle(
     spin_scale: float = SPIN_SCALE,
     max_step: float = 0.2,
     step: float = 1e-3,
-    seed: int | np.random.Generator | None = None,
+    seed: int | np.random.Generator = 0,
 ) -> SaddlePoint:
     """Climb to a saddle point along an unstable mode, and make sure that it is one.
 
@@ -112,12 +112,12 @@ def find_saddle(
 
     From a point with one negative curvature already, such as the climbing image of
     a band, the search refines the saddle point. Out of a minimum it needs a kick; it
-    goes on in the direction of the kick until a curvature becomes negative. Modes
+    continues in the direction of the kick until a curvature becomes negative. Modes
     along which the minimum slides at next to no cost, as a skyrmion or a wall does,
-    are not followed unless they are kicked. Which saddle point is found is a gamble
-    where there are many soft modes: give the direction in which something should
-    happen, such as the mode of :class:`~.joint_hessian.JointHessian` that shrinks a
-    skyrmion. Where the other side is known, start from a band.
+    are not followed unless they are kicked. Which saddle point is found is a matter
+    of chance where there are many soft modes: give the direction in which something
+    should happen, such as the mode of :class:`~deepspin_ase.analysis.JointHessian` that
+    shrinks a skyrmion. Where the other side is known, start from a band.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def find_saddle(
     step : float
         Of differences, A and mu_B, where the calculator is not a
         DeepSpinCalculator and the Hessian comes from differences of forces.
-    seed : int or Generator, optional
+    seed : int or Generator
         Of the random kick.
 
     Raises

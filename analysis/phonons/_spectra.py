@@ -1,4 +1,4 @@
-"""What follows from force constants: bands, densities of states, thermal properties.
+"""Phonon bands, densities of states and harmonic thermal properties.
 
 >>> from deepspin_ase.potentials.materials import reference
 >>> atoms.calc = DeepSpinCalculator(reference.fe())
@@ -26,7 +26,7 @@ from ._force_constants import from_phonopy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: hbar times 2 pi 1 THz, eV.
+#: h times 1 THz, eV.
 THZ = units._hplanck * 1e12 * units.J
 
 
@@ -38,12 +38,17 @@ class PhononBands(Result):
     ----------
     path : KPath
         In reciprocal lattice units of phonopy's primitive cell.
-    frequencies : (K, 3N) array, THz
-        Imaginary ones as negative numbers; times :data:`THZ` for eV.
+    frequencies_THz : (K, 3N) array
+        Imaginary ones as negative numbers.
     """
 
     path: KPath
-    frequencies: np.ndarray
+    frequencies_THz: np.ndarray
+
+    @property
+    def energies(self) -> np.ndarray:
+        """(K, 3N) energies h f, eV."""
+        return THZ * self.frequencies_THz
 
 
 def phonon_bands(
@@ -71,12 +76,12 @@ class PhononDOS(Result):
 
     Attributes
     ----------
-    frequencies : (F,) array, THz
+    frequencies_THz : (F,) array
     dos : (F,) array, states / THz
         Per primitive cell; the integral is three times the number of its atoms.
     """
 
-    frequencies: np.ndarray
+    frequencies_THz: np.ndarray
     dos: np.ndarray
 
 
@@ -154,7 +159,7 @@ def plot_phonon_bands(
     ax = figure_axes(ax)
     x = result.path.distances
     drawn: dict[str, Any] = {"color": "C0", "lw": 1.2} | style
-    ax.plot(x, result.frequencies, **drawn)
+    ax.plot(x, result.frequencies_THz, **drawn)
     ax.axhline(0.0, color="0.8", lw=0.8, zorder=0)
     result.path.decorate(ax)
     ax.set_ylabel("frequency (THz)")
@@ -171,7 +176,7 @@ def plot_phonon_dos(result: PhononDOS, ax: Axes | None = None, **style: Any) -> 
         Passed to ``ax.plot``.
     """
     ax = figure_axes(ax)
-    ax.plot(result.frequencies, result.dos, **style)
+    ax.plot(result.frequencies_THz, result.dos, **style)
     ax.set(xlabel="frequency (THz)", ylabel="states per THz and cell", ylim=(0, None))
     return ax
 

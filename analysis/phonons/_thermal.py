@@ -6,8 +6,8 @@
 Spin configurations are sampled on the undisplaced lattice by Monte Carlo; in each of
 them the moments stay fixed while atoms are displaced (spin-space averaging: Koermann
 et al., Phys. Rev. B 85, 125104 (2012), doi:10.1103/PhysRevB.85.125104). That is right
-for spins that are faster than the atoms, but for the part that they follow the
-atoms: the term -cov(F, F)/kT of the free energy is left out.
+for spins that are faster than the atoms, except for the part of their motion that
+follows the atoms: the term -cov(F, F)/kT of the free energy is left out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def thermal_phonons(
     distance: float = 0.01,
     symmetry: str = "magnetic",
     primitive_matrix: Any = None,
-    seed: int | None = None,
+    seed: int = 0,
 ) -> ThermalPhonons:
     """Return phonons whose force constants are averages over spin configurations.
 
@@ -85,7 +85,7 @@ def thermal_phonons(
     distance, symmetry, primitive_matrix
         As for :func:`~deepspin_ase.analysis.calculate_phonons`. The symmetry is
         that of the average; it holds for samples only on the average.
-    seed : int, optional
+    seed : int
 
     Raises
     ------
@@ -126,7 +126,7 @@ def _sampled(
     samples: int,
     equilibration: int,
     interval: int,
-    seed: int | None,
+    seed: int,
 ) -> np.ndarray:
     """Return configurations (S, N, 3), mu_B, of the supercell ``image``."""
     walker = image.copy()

@@ -32,7 +32,7 @@ class DensityOfStates(Result):
 
     Attributes
     ----------
-    energies : (W,) array, meV
+    energies_meV : (W,) array
         From zero up.
     total : (W,) array
         In ``unit``.
@@ -41,7 +41,7 @@ class DensityOfStates(Result):
     unit : str
     """
 
-    energies: np.ndarray
+    energies_meV: np.ndarray
     total: np.ndarray
     partial: dict[str, np.ndarray]
     unit: str
@@ -49,7 +49,7 @@ class DensityOfStates(Result):
     @property
     def frequencies_THz(self) -> np.ndarray:
         """Energies over h, THz."""
-        return 1000.0 * self.energies / PLANCK_MEV_FS
+        return 1000.0 * self.energies_meV / PLANCK_MEV_FS
 
 
 def vibrational_density_of_states(
@@ -131,7 +131,7 @@ def plot_density_of_states(
 ) -> Axes:
     """Draw the total and the elements' parts against energy, or frequency in THz."""
     ax = figure_axes(ax)
-    x = result.frequencies_THz if THz else result.energies
+    x = result.frequencies_THz if THz else result.energies_meV
     ax.plot(x, result.total, "k", linewidth=1, label="total")
     if len(result.partial) > 1:
         for symbol, values in result.partial.items():
@@ -142,8 +142,8 @@ def plot_density_of_states(
         xlabel="frequency (THz)" if THz else "energy (meV)",
         ylabel=f"density of states ({unit})",
     )
-    end = last_energy(result.energies, result.total)
-    ax.set_xlim(0.0, np.interp(end, result.energies, x))
+    end = last_energy(result.energies_meV, result.total)
+    ax.set_xlim(0.0, np.interp(end, result.energies_meV, x))
     ax.set_ylim(bottom=0.0)
     return ax
 
@@ -176,15 +176,15 @@ def _densities(
         periodogram = Periodogram(len(series), timestep_fs, options)
         elements, of_atom = np.unique(symbols, return_inverse=True)
         element = np.repeat(of_atom, 3)
-        power = np.zeros((len(elements), len(periodogram.energies)))
+        power = np.zeros((len(elements), len(periodogram.energies_meV)))
         for columns, block in series.chunks():
             for waves in periodogram.transforms(block):
                 np.add.at(power, element[columns], np.abs(waves) ** 2)
     # Of real columns both signs are the same: fold them.
-    positive = periodogram.energies >= 0
+    positive = periodogram.energies_meV >= 0
     folded = power[:, positive]
     negative = power[:, ~positive][:, ::-1]
     folded[:, 1 : 1 + negative.shape[1]] += negative
     names = [str(symbol) for symbol in elements]
-    energies = periodogram.energies[positive]
+    energies = periodogram.energies_meV[positive]
     return energies, timestep_fs, dict(zip(names, folded, strict=True))

@@ -46,7 +46,7 @@ class Spectrum(Result):
         In reciprocal lattice units of the cell that was asked for.
     q_cartesian : (Q, 3) array, 1/A
         2 pi included, of the first frame.
-    energies : (W,) array, meV
+    energies_meV : (W,) array
         hbar omega of both signs, ascending. A wave exp(i (q.r - omega t)) is found
         at q and +omega: positive energies at q are waves that travel along +q.
     tensor : (Q, W, 3, 3) complex array
@@ -57,7 +57,7 @@ class Spectrum(Result):
 
     q: np.ndarray
     q_cartesian: np.ndarray
-    energies: np.ndarray
+    energies_meV: np.ndarray
     tensor: np.ndarray
     unit: str
 
@@ -69,17 +69,17 @@ class Spectrum(Result):
     @property
     def frequencies_THz(self) -> np.ndarray:
         """Energies over h, THz."""
-        return 1000.0 * self.energies / PLANCK_MEV_FS
+        return 1000.0 * self.energies_meV / PLANCK_MEV_FS
 
     @property
-    def peaks(self) -> np.ndarray:
-        """Energies (Q,), meV, of the highest intensity at positive energies.
+    def peaks_meV(self) -> np.ndarray:
+        """Energies (Q,) of the highest intensity at positive energies.
 
         Between grid points by a parabola through the logarithms of the highest and
         its neighbours.
         """
-        positive = self.energies > 0
-        e = self.energies[positive]
+        positive = self.energies_meV > 0
+        e = self.energies_meV[positive]
         return np.array([_peak(e, s[positive]) for s in self.intensity])
 
 
@@ -194,23 +194,23 @@ def plot_spectrum(
     from matplotlib.colors import LogNorm, Normalize
 
     ax = figure_axes(ax)
-    positive = result.energies >= 0
+    positive = result.energies_meV >= 0
     intensity = result.intensity[:, positive].T
     top = max(float(intensity.max()), 1e-300)
     norm = LogNorm(1e-4 * top, top) if logarithmic else Normalize(0.0, top)
     numbers = np.arange(len(result.q))
     mesh = ax.pcolormesh(
-        numbers, result.energies[positive], intensity, norm=norm, shading="nearest"
+        numbers, result.energies_meV[positive], intensity, norm=norm, shading="nearest"
     )
     unit = result.unit.replace("mu_B^2", r"$\mu_B^2$")
     ax.figure.colorbar(mesh, ax=ax, label=f"S(q, ω) ({unit})", extend="min")
     if peaks:
-        ax.plot(numbers, result.peaks, "w.", markersize=4)
+        ax.plot(numbers, result.peaks_meV, "w.", markersize=4)
     labels = ["\n".join(f"{x:.3g}" for x in q.round(6) + 0.0) for q in result.q]
     shown = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), 7)).astype(int))
     ax.set_xticks(shown, [labels[k] for k in shown])
     ax.set(xlabel="q (r.l.u.)", ylabel="energy (meV)")
-    end = max_meV or last_energy(result.energies[positive], intensity.max(axis=1))
+    end = max_meV or last_energy(result.energies_meV[positive], intensity.max(axis=1))
     ax.set_ylim(0.0, end)
     return ax
 
@@ -258,7 +258,7 @@ def _tensor(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the tensor (Q, W, 3, 3) of the series' columns and the energies (W,)."""
     periodogram = Periodogram(len(series), timestep_fs, options)
-    energies = periodogram.energies
+    energies = periodogram.energies_meV
     tensor = np.zeros((series.n_columns // 3, len(energies), 3, 3), dtype=complex)
     for columns, block in series.chunks(group=3):
         rows = slice(columns.start // 3, columns.stop // 3)

@@ -169,9 +169,10 @@ def test_other_calculators_and_no_moments():
     phonon = calculate_phonons(atoms, 3)
     assert len(phonon.displacements) == 1
     bands = phonon_bands(phonon, "GXL", npoints=10)
-    assert bands.frequencies.shape == (10, 3)
-    assert np.abs(bands.frequencies[0]).max() < 1e-2
-    assert bands.frequencies.min() > -1e-2
+    assert bands.frequencies_THz.shape == (10, 3)
+    assert bands.energies == pytest.approx(4.135667696e-3 * bands.frequencies_THz)
+    assert np.abs(bands.frequencies_THz[0]).max() < 1e-2
+    assert bands.frequencies_THz.min() > -1e-2
     ax = plot_phonon_bands(bands)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["Γ", "X", "L"]
 
@@ -181,13 +182,13 @@ def test_spectra_of_iron():
     phonon = calculate_phonons(iron(), 4)
     path = k_path(from_phonopy(phonon.primitive), "GHNG", npoints=30)
     bands = phonon_bands(phonon, path)
-    at_H = bands.frequencies[np.argmin(np.abs(path.distances - path.ticks[1]))]
+    at_H = bands.frequencies_THz[np.argmin(np.abs(path.distances - path.ticks[1]))]
     assert at_H == pytest.approx([8.56] * 3, rel=0.1)
     dos = phonon_dos(phonon, mesh=[12] * 3)
-    assert trapezoid(dos.dos, dos.frequencies) == pytest.approx(3.0, rel=0.01)
+    assert trapezoid(dos.dos, dos.frequencies_THz) == pytest.approx(3.0, rel=0.01)
     found = thermal_properties(phonon, [1.0, 3000.0], mesh=[8] * 3)
     assert found.heat_capacity[1] == pytest.approx(3 * units.kB, rel=1e-2)
-    mean = trapezoid(dos.dos * dos.frequencies, dos.frequencies)
+    mean = trapezoid(dos.dos * dos.frequencies_THz, dos.frequencies_THz)
     assert found.free_energy[0] == pytest.approx(0.5 * THZ * mean, rel=0.02)
     assert plot_phonon_dos(dos).get_xlabel() == "frequency (THz)"
     assert len(plot_thermal_properties(found).lines) == 2

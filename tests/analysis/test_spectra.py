@@ -87,16 +87,18 @@ def test_magnons_of_a_ferromagnetic_chain(ferromagnet):
     path = commensurate_path(ferromagnet[0], (0, 0, 0), (0.5, 0, 0), CELL)
     found = spin_spectrum(iter(ferromagnet), path[1:], cell=CELL)
     assert found.q == pytest.approx(path[1:])
-    assert found.peaks == pytest.approx(magnon(1, path[1:, 0]), rel=5e-3)
+    assert found.peaks_meV == pytest.approx(magnon(1, path[1:, 0]), rel=5e-3)
     assert found.unit == "mu_B^2/meV"
-    assert found.frequencies_THz == pytest.approx(found.energies / 4.135667, rel=1e-6)
+    assert found.frequencies_THz == pytest.approx(
+        found.energies_meV / 4.135667, rel=1e-6
+    )
 
 
 def test_magnons_of_an_antiferromagnetic_chain():
     frames = precessing_chain(-1, 1200, 4.0)
     q = np.outer([1 / 12, 1 / 6, 1 / 4, 1 / 3, 5 / 12], [1, 0, 0])
     found = spin_spectrum(frames, q, cell=CELL)
-    assert found.peaks == pytest.approx(magnon(-1, q[:, 0]), rel=5e-3)
+    assert found.peaks_meV == pytest.approx(magnon(-1, q[:, 0]), rel=5e-3)
 
 
 def test_waves_travel_along_q():
@@ -109,9 +111,9 @@ def test_waves_travel_along_q():
         frames.append(chain(np.outer(np.cos(phase), [1.0, 0, 0])))
     q = np.outer([1 / 6, -1 / 6], [1, 0, 0])
     found = spin_spectrum(frames, q, cell=CELL, timestep_fs=dt)
-    positive = found.energies > 0
+    positive = found.energies_meV > 0
     forth, back = found.intensity
-    assert found.peaks[0] == pytest.approx(energy, abs=0.03)  # of 2.1 meV
+    assert found.peaks_meV[0] == pytest.approx(energy, abs=0.03)  # of 2.1 meV
     assert forth[positive].sum() > 1e3 * forth[~positive].sum()
     assert back[~positive].sum() > 1e3 * back[positive].sum()
     assert forth == pytest.approx(back[::-1], abs=1e-6 * forth.max())
@@ -121,7 +123,7 @@ def test_spectrum_integrates_to_the_structure_factor(ferromagnet):
     """Parseval: the variance in time of m(q), for no window."""
     q = [(0.25, 0, 0), (1 / 3, 0, 0)]
     found = spin_spectrum(ferromagnet, q, cell=CELL, window="boxcar")
-    spacing = found.energies[1] - found.energies[0]
+    spacing = found.energies_meV[1] - found.energies_meV[0]
     total = found.tensor.sum(axis=1) * spacing
     static = structure_factor(ferromagnet, q, cell=CELL).tensor
     m = np.array([get_spins(f) for f in ferromagnet]).mean(axis=0)
@@ -129,7 +131,7 @@ def test_spectrum_integrates_to_the_structure_factor(ferromagnet):
     assert total == pytest.approx(static - bragg, abs=1e-12)
     segments = spin_spectrum(ferromagnet, q, cell=CELL, segment=300)
     smooth = segments.intensity.sum(axis=1) * (
-        segments.energies[1] - segments.energies[0]
+        segments.energies_meV[1] - segments.energies_meV[0]
     )
     assert smooth == pytest.approx(np.einsum("qaa->q", total).real, rel=0.05)
 
@@ -197,7 +199,7 @@ def salt() -> list[Atoms]:
 
 def test_vibrations_of_a_chain_are_its_normal_modes(salt):
     found = vibrational_density_of_states(salt)
-    spacing = found.energies[1]
+    spacing = found.energies_meV[1]
     assert found.total.sum() * spacing == pytest.approx(3.0)
     assert set(found.partial) == {"Na", "Cl"}
     assert sum(found.partial.values()) == pytest.approx(found.total)
@@ -206,10 +208,10 @@ def test_vibrations_of_a_chain_are_its_normal_modes(salt):
     expected = np.concatenate([acoustic[1:], optical[1:]])
     inner = found.total[1:-1]
     high = (inner > found.total[:-2]) & (inner > found.total[2:])
-    peaks = found.energies[1:-1][high & (inner > 0.05 * inner.max())]
+    peaks = found.energies_meV[1:-1][high & (inner > 0.05 * inner.max())]
     assert np.sort(peaks) == pytest.approx(np.sort(expected), abs=0.6 * spacing)
     # The light atom has more of the optical branch.
-    upper = found.energies > (acoustic.max() + optical.min()) / 2
+    upper = found.energies_meV > (acoustic.max() + optical.min()) / 2
     assert found.partial["Na"][upper].sum() > 1.3 * found.partial["Cl"][upper].sum()
 
 
@@ -235,11 +237,12 @@ def test_phonons_at_a_wave_vector(salt):
     acoustic, _ = diatomic(q[:, 0])
     for k in range(4):
         near = np.minimum(
-            np.abs(found.peaks[k] - acoustic[k]), np.abs(found.peaks[k] - optical[k])
+            np.abs(found.peaks_meV[k] - acoustic[k]),
+            np.abs(found.peaks_meV[k] - optical[k]),
         )
         assert near < 0.3
     # Each mode has m <v^2> = 0.02^2 / 2: the trace of what a wave vector holds.
-    spacing = found.energies[1] - found.energies[0]
+    spacing = found.energies_meV[1] - found.energies_meV[0]
     whole = velocity_spectrum(salt, q, cell=[5, 9, 9], window="boxcar")
     assert whole.intensity[0].sum() * spacing == pytest.approx(
         2 * 0.5 * 0.02**2 / 2, rel=0.5
@@ -250,9 +253,9 @@ def test_moments_alone_integrate_to_their_variance(ferromagnet):
     found = spin_density_of_states(ferromagnet, window="boxcar")
     spins = np.array([get_spins(f) for f in ferromagnet])
     variance = spins.var(axis=0).sum() / N
-    assert found.total.sum() * found.energies[1] == pytest.approx(variance)
+    assert found.total.sum() * found.energies_meV[1] == pytest.approx(variance)
     assert list(found.partial) == ["Fe"]
-    peaks = found.energies[found.total > 0.2 * found.total.max()]
+    peaks = found.energies_meV[found.total > 0.2 * found.total.max()]
     closed = magnon(1, np.arange(7) / N)
     assert all(np.abs(closed - peak).min() < 2.0 for peak in peaks)
 
@@ -375,4 +378,4 @@ def test_magnons_of_the_package_own_dynamics(sign, tmp_path):
     dyn.run(750)
     q = np.outer(np.arange(1, 4) / 8, [1, 0, 0])
     found = spin_spectrum(path, q, cell=CELL)
-    assert found.peaks == pytest.approx(magnon(sign, q[:, 0]), rel=0.01)
+    assert found.peaks_meV == pytest.approx(magnon(sign, q[:, 0]), rel=0.01)
