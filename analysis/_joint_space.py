@@ -36,10 +36,8 @@ from ase.geometry import complete_cell, find_mic
 
 from .._rotations import rotate, rotations_between
 from .._strain import exponential, logarithmic_strain, symmetric
+from ..optimize._defaults import SPIN_SCALE
 from ..spins import get_spins, set_spins
-
-#: Length of a turn by one radian unless another is asked for, A/rad.
-SPIN_SCALE = 0.4
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def started(start: Atoms, model: Any) -> Atoms:
     return atoms
 
 
-def joint_filter(atoms: Atoms, parts: dict[str, bool]) -> SpinLatticeFilter:
+def relaxed_parts(atoms: Atoms, parts: dict[str, bool]) -> SpinLatticeFilter:
     """Return the filter with the thresholds of this benchmark."""
     return SpinLatticeFilter(
         atoms, torque_max=TORQUE_MAX, stress_max=STRESS_MAX, **parts
@@ -169,10 +169,10 @@ def together(
 ) -> dict[str, Any]:
     """Relax everything with one optimizer."""
     atoms = started(start, model)
-    joint = joint_filter(atoms, parts)
+    coordinates = relaxed_parts(atoms, parts)
     clock = time.perf_counter()
-    make(joint, logfile=None).run(fmax=FMAX, steps=most)
-    return row(atoms, joint, time.perf_counter() - clock)
+    make(coordinates, logfile=None).run(fmax=FMAX, steps=most)
+    return row(atoms, coordinates, time.perf_counter() - clock)
 
 
 def in_turn(
@@ -180,22 +180,22 @@ def in_turn(
 ) -> dict[str, Any]:
     """Relax lattice and moments one after the other until both are relaxed."""
     atoms = started(start, model)
-    joint = joint_filter(atoms, parts)
+    coordinates = relaxed_parts(atoms, parts)
     moments = {"spins": True, "magnitudes": parts.get("magnitudes", False)}
     lattice = {"positions": True, "cell": parts.get("cell", False)}
     none = dict.fromkeys(("positions", "spins"), False)
     clock = time.perf_counter()
     for _ in range(100):
         for part in (lattice, moments):
-            make(joint_filter(atoms, none | part), logfile=None).run(
+            make(relaxed_parts(atoms, none | part), logfile=None).run(
                 fmax=FMAX, steps=most
             )
-        if joint.converged(FMAX) or atoms.calc.n_calls > most:
+        if coordinates.converged(FMAX) or atoms.calc.n_calls > most:
             break
-    return row(atoms, joint, time.perf_counter() - clock)
+    return row(atoms, coordinates, time.perf_counter() - clock)
 
 
-def row(atoms: Atoms, joint: SpinLatticeFilter, seconds: float) -> dict[str, Any]:
+def row(atoms: Atoms, coordinates: SpinLatticeFilter, seconds: float) -> dict[str, Any]:
     """Return what a relaxation came to.
 
     Converged is what meets all thresholds; some of ASE's optimizers ask for less.
@@ -203,11 +203,11 @@ def row(atoms: Atoms, joint: SpinLatticeFilter, seconds: float) -> dict[str, Any
     lengths = np.linalg.norm(get_spins(atoms), axis=1)
     return {
         "calls": atoms.calc.n_calls,
-        "converged": joint.converged(FMAX),
-        "energy_eV": joint.get_potential_energy(),
+        "converged": coordinates.converged(FMAX),
+        "energy_eV": coordinates.get_potential_energy(),
         "seconds": round(seconds, 2),
         "mean_moment": float(lengths[lengths > 0].mean()),
-    } | joint.residuals()
+    } | coordinates.residuals()
 
 
 def compare(

@@ -79,7 +79,7 @@ start = atoms.copy()
 start.calc = DeepSpinCalculator("NiO")
 before = start.get_potential_energy()
 done = relax(atoms, fmax=0.01, torque_max=1e-4)
-print(f"converged: {done.converged} after {done.calls} model calls, {done.residuals}")
+print(f"converged: {done.converged} after {done.n_calls} model calls, {done.residuals}")
 
 perfect = crystal.repeat(2)
 set_spins(perfect, {"Ni": 1.277}, pattern=order)

@@ -10,7 +10,7 @@ from ase import Atoms
 from scipy.linalg import null_space
 from scipy.sparse.linalg import LinearOperator, lobpcg
 
-from .._joint_space import SPIN_SCALE
+from ...optimize._defaults import SPIN_SCALE
 from ._cartesian import cartesian_hessian
 from ._tangent_space import TangentSpace
 from ._zero_modes import ZeroModes, find_zero_modes

@@ -13,8 +13,8 @@ from ase import Atoms
 from ..._rotations import local_axes, rotate
 from ..._validate import positive
 from ...constraints import MASKS, fixed_spins, free_coordinates
+from ...optimize._defaults import SPIN_SCALE
 from ...spins import get_spins
-from .._joint_space import SPIN_SCALE
 
 
 class TangentSpace:

@@ -13,18 +13,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.utils.abc import Optimizable
+from tqdm import tqdm
 
+from ..._progress import bar
 from ..._validate import positive, whole
 from ...io import write_extxyz
+from ...optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 from .._joint_space import (
-    SPIN_SCALE,
     Metric,
     image_steps,
     lengths_of,
@@ -32,12 +36,14 @@ from .._joint_space import (
     tangents,
 )
 from ._band import Band, chosen_images, constrain, springs
+from ._band_lbfgs import BandLBFGS
 from ._neb_path import NEBPath, warn_of_folds
-from ._neb_run import BandLBFGS, run_band
 from ._string import redistribute_images
 
-#: Largest torque (eV) and stress (eV/A^3) of a converged band by default.
-TORQUE_MAX, STRESS_MAX = 1e-4, 5e-4
+logger = logging.getLogger(__name__)
+
+#: A band is written to its file every so many steps.
+_SAVE_EVERY = 10
 
 _METHODS = ("neb", "string")
 
@@ -215,15 +221,15 @@ class SpinLatticeNEB(Optimizable):
     def run(
         self,
         *,
-        fmax: float = 0.01,
+        fmax: float = FMAX,
         torque_max: float | None = None,
         stress_max: float | None = None,
         steps: int = 500,
         output: str | os.PathLike[str] | None = None,
     ) -> bool:
-        """Optimise the band with :class:`~.neb_run.BandLBFGS`.
+        """Optimise the band with :class:`~.band_lbfgs.BandLBFGS`.
 
-        What earlier runs learned is kept.
+        Curvatures found in earlier runs are kept.
 
         Parameters
         ----------
@@ -252,7 +258,31 @@ class SpinLatticeNEB(Optimizable):
         if self._optimizer is None:
             parts = self.metric.parts(len(self.images[0]))
             self._optimizer = BandLBFGS([*parts.values()])
-        return run_band(self, self._optimizer, fmax=fmax, steps=steps, output=output)
+        self._optimizer.resume()
+        converged = False
+        with bar(total=steps, desc="band", unit="step") as progress:
+            for step in range(steps + 1):
+                forces = self.get_forces()
+                converged = self._report(step, forces, fmax, progress)
+                last = converged or step == steps
+                if output is not None and (last or step % _SAVE_EVERY == 0):
+                    self.write(output)
+                if last:
+                    break
+                x = self.get_x().reshape(forces.shape)
+                self.set_x(self._optimizer.next(x, forces))
+                progress.update()
+        return converged
+
+    def _report(
+        self, step: int, forces: np.ndarray, fmax: float, progress: tqdm[Any]
+    ) -> bool:
+        """Show the largest energy and residuals; return whether the band converged."""
+        largest = {k: f"{x:.1e}" for k, x in self.residuals(forces).items()}
+        top = 1e3 * (self.get_value() - self.energies[0])
+        progress.set_postfix({"top_meV": f"{top:.3f}", **largest})
+        logger.info("step %d: top %.3f meV, %s", step, top, largest)
+        return self.converged(-forces.ravel(), fmax)
 
     def _set_limits(self, torque_max: float | None, stress_max: float | None) -> None:
         """Change the thresholds that are given, eV and eV/A^3."""

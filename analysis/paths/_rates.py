@@ -17,8 +17,8 @@ from scipy.linalg import null_space
 from scipy.optimize import brentq
 
 from ..._validate import non_negative
+from ...optimize._defaults import FMAX, SPIN_SCALE, TORQUE_MAX
 from ...units import G_FACTOR, HBAR
-from .._joint_space import SPIN_SCALE
 from .._result import Result
 from ..hessians._joint_hessian import JointHessian
 from ..hessians._tangent_space import TangentSpace
@@ -124,8 +124,8 @@ def transition_rate(
     friction: float = 0.0,
     g_factor: float = G_FACTOR,
     volume_ratio: float | None = None,
-    fmax: float = 1e-2,
-    torque_max: float = 1e-4,
+    fmax: float = FMAX,
+    torque_max: float = TORQUE_MAX,
     spin_scale: float = SPIN_SCALE,
     step: float = 1e-3,
 ) -> TransitionRate:

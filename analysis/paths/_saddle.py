@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..._progress import bar
 from ..._validate import finite, positive, whole
-from .._joint_space import SPIN_SCALE
+from ...optimize._defaults import SPIN_SCALE, TIGHT_FMAX, TIGHT_TORQUE_MAX
 from .._result import Result
 from ..hessians._zero_modes import ZeroModes
 from ._mode_following import BLOCK, ModeFollowing
@@ -93,8 +93,8 @@ def find_saddle(
     *,
     direction: tuple[ArrayLike | None, ArrayLike | None] | None = None,
     kick: float = 0.0,
-    fmax: float = 1e-3,
-    torque_max: float = 1e-6,
+    fmax: float = TIGHT_FMAX,
+    torque_max: float = TIGHT_TORQUE_MAX,
     steps: int = 200,
     positions: bool = True,
     spins: bool = True,

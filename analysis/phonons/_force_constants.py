@@ -22,7 +22,8 @@ from phonopy.structure.atoms import PhonopyAtoms
 from ..._progress import bar
 from ..._validate import positive, require_calculator
 from ...calculators._deepspin import DeepSpinCalculator, batches
-from ...optimize import relax_together
+from ...optimize import relax_batch
+from ...optimize._defaults import TIGHT_TORQUE_MAX
 from ...spins import get_spins, set_spins
 from .._result import convertible
 
@@ -69,7 +70,7 @@ def calculate_phonons(
     *,
     distance: float = 0.01,
     relax_spins: bool = False,
-    torque_max: float = 1e-6,
+    torque_max: float = TIGHT_TORQUE_MAX,
     symmetry: str = "magnetic",
     primitive_matrix: Any = None,
 ) -> Phonopy:
@@ -209,7 +210,8 @@ def displaced_supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
 
 
 def _relax(images: Sequence[Atoms], torque_max: float) -> None:
-    done = relax_together(images, positions=False, torque_max=torque_max)
+    found = relax_batch(images, positions=False, torque_max=torque_max)
+    done = [own.converged for own in found]
     if not all(done):
         raise CalculationFailed(
             f"the moments of displacement {done.index(False)} of {len(done) - 1} do "

@@ -15,6 +15,7 @@ from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
+from ...optimize._defaults import TIGHT_TORQUE_MAX
 from ...spins import cant_spins, get_spins, set_spins, unit_vector
 from .._model import Model, model_of
 from .._result import Result, plots
@@ -64,7 +65,7 @@ def hysteresis(
     direction: str | ArrayLike = "z",
     temperature_K: float = 0.0,
     sweeps: int = 200,
-    torque_max: float = 1e-6,
+    torque_max: float = TIGHT_TORQUE_MAX,
     model: Model | None = None,
     seed: int = 0,
     progress: bool | None = None,
@@ -153,11 +154,11 @@ def _relaxed(
     atoms: Atoms, torque_max: float, field: float, rng: np.random.Generator
 ) -> np.ndarray:
     cant_spins(atoms, _NUDGE, seed=int(rng.integers(2**31)))
-    converged, calls = relax_spins(atoms, torque_max=torque_max, steps=2000)
-    if not converged:
+    found = relax_spins(atoms, torque_max=torque_max, steps=2000)
+    if not found.converged:
         raise RuntimeError(
-            f"the spins did not relax at {field:g} T in {calls} model calls; allow a "
-            "larger torque_max, or another step of the field"
+            f"the spins did not relax at {field:g} T in {found.n_calls} model calls; "
+            "allow a larger torque_max, or another step of the field"
         )
     return get_spins(atoms)
 

@@ -75,13 +75,13 @@ def _relaxation(calculator: DeepSpinCalculator, path: Path) -> None:
     canted.calc = DeepSpinCalculator(calculator.potential)
     canted.get_potential_energy()  # the file holds its results too
 
-    converged, calls = relax_spins(atoms)
+    found = relax_spins(atoms)
+    state = "converged" if found.converged else "not converged"
     columns.append(_summary(atoms, energy))
     write_extxyz(path, [canted, atoms])
     lines = [
         "\nSpins canted by 14 degrees (rms), atoms displaced by 0.01 A (rms); then the",
-        "spins relaxed at fixed atoms "
-        f"({'' if converged else 'not '}converged, {calls} model calls)\n",
+        f"spins relaxed at fixed atoms ({state}, {found.n_calls} model calls)\n",
         f"{'':48}{'canted':>12}{'relaxed':>12}",
         *(
             f"{name:48}{before:12.6f}{columns[1][name]:12.6f}"

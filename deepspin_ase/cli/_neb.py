@@ -10,10 +10,11 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
 from .._figures import write_figure
-from ..analysis._joint_space import SPIN_SCALE, displacement
+from ..analysis._joint_space import displacement
 from ..analysis.paths import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_extxyz, read_structure
+from ..optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 from ..spins import get_spins
 
 #: Ends of a file agree with those that are given up to its decimals, A and mu_B.
@@ -68,11 +69,17 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
         default=SPIN_SCALE,
         help=f"length of a rotation by one radian, A (default: {SPIN_SCALE})",
     )
-    group.add_argument("--fmax", type=float, default=0.01, help="eV/A (default: 0.01)")
     group.add_argument(
-        "--torque-max", type=float, help="eV (default: 1e-4, or fmax x spin scale)"
+        "--fmax", type=float, default=FMAX, help=f"eV/A (default: {FMAX})"
     )
-    group.add_argument("--stress-max", type=float, help="eV/A^3 (default: 5e-4)")
+    group.add_argument(
+        "--torque-max",
+        type=float,
+        help=f"eV (default: {TORQUE_MAX}, or fmax x spin scale)",
+    )
+    group.add_argument(
+        "--stress-max", type=float, help=f"eV/A^3 (default: {STRESS_MAX})"
+    )
     group.add_argument("--steps", type=int, default=500, help="at most (default: 500)")
     group.add_argument("--dtype", choices=("float64", "float32"), default="float64")
 

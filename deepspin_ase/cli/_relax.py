@@ -11,6 +11,7 @@ from ase.calculators.calculator import CalculationFailed
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure, write_extxyz
 from ..optimize import relax
+from ..optimize._defaults import FMAX, STRESS_MAX, TORQUE_MAX
 from ..orders import antiferromagnetic, collinear
 from ..spins import set_spins
 
@@ -86,13 +87,16 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
 def _add_ends(parser: argparse.ArgumentParser) -> None:
     ends = parser.add_argument_group("when to stop")
     ends.add_argument(
-        "--fmax", type=float, default=0.01, help="eV/A (default: %(default)s)"
+        "--fmax", type=float, default=FMAX, help="eV/A (default: %(default)s)"
     )
     ends.add_argument(
-        "--torque-max", type=float, default=1e-4, help="eV (default: %(default)s)"
+        "--torque-max", type=float, default=TORQUE_MAX, help="eV (default: %(default)s)"
     )
     ends.add_argument(
-        "--stress-max", type=float, default=5e-4, help="eV/A^3 (default: %(default)s)"
+        "--stress-max",
+        type=float,
+        default=STRESS_MAX,
+        help="eV/A^3 (default: %(default)s)",
     )
     ends.add_argument(
         "--steps", type=int, default=1000, help="largest number (default: %(default)s)"
@@ -127,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise FloatingPointError(str(error)) from error
     write_extxyz(arguments.output, atoms)
     print(
-        f"{'converged' if found.converged else 'NOT converged'} after {found.calls} "
+        f"{'converged' if found.converged else 'NOT converged'} after {found.n_calls} "
         f"model calls: {found.energy:.6f} eV; structure in {arguments.output}"
     )
 

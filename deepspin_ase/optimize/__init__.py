@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from ._filter import SpinLatticeFilter
-from ._ground_states import GroundState, GroundStates, search_magnetic_orders
-from ._lbfgs import Relaxation, SpinLatticeLBFGS, relax
-from ._spins import relax_spins
-from ._together import relax_together
+from ._lbfgs import SpinLatticeLBFGS
+from ._magnetic_orders import MagneticOrder, MagneticOrders, search_magnetic_orders
+from ._relax import Relaxation, relax, relax_batch, relax_spins
 
 __all__ = [
-    "GroundState",
-    "GroundStates",
+    "MagneticOrder",
+    "MagneticOrders",
     "Relaxation",
     "SpinLatticeFilter",
     "SpinLatticeLBFGS",
     "relax",
+    "relax_batch",
     "relax_spins",
-    "relax_together",
     "search_magnetic_orders",
 ]

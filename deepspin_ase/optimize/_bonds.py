@@ -1,4 +1,4 @@
-"""Pairs of atoms with functions of their distance that are to be found."""
+"""Pairs of atoms with piecewise linear functions of their distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cell as coordinates: the logarithm of its deformation."""
+"""Cell coordinates: the logarithm of the deformation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..calculators._magnetic import MomentCalculator
 class Deformation:
     r"""The deformation F of a cell since it was first seen, x -> F x.
 
-    F = exp(U) with U symmetric: the crystal does not turn against the moments.
+    F = exp(U) with U symmetric: the crystal does not rotate against the moments.
     With W = -dE/dstrain in full (eV), and not only its symmetric part, which ASE's
     stress is, dE = -W : dF F^-1. W is not symmetric where torques act; with a
     calculator that gives the stress alone the gradient misses a part of the order

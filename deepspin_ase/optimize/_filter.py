@@ -1,4 +1,4 @@
-"""Atoms, moments and cell as one set of coordinates for ASE's optimizers."""
+"""Joint coordinates of atoms, moments and cell for ASE's optimizers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
 from ..system import check_structure
 from ._cell import Deformation
+from ._defaults import SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 
-#: The reference of a moment follows once it has turned by more than this, rad. The
+#: The reference of a moment follows once it has rotated by more than this, rad. The
 #: parametrisation is singular at 2 pi only.
 _FOLLOW = np.pi / 2
 
@@ -61,7 +62,7 @@ class SpinLatticeFilter(Filter):
         ... when, with ``cell``, no component of the stress exceeds this, eV/A^3
         (1 GPa = 0.00624 eV/A^3), and no force ``fmax`` of ``opt.run(fmax=...)``.
     spin_scale : float
-        Length that one radian is to the optimizer, A: its largest step (0.2 A) turns
+        Length that one radian is to the optimizer, A: its largest step (0.2 A) rotates
         a moment by at most 0.2 A/``spin_scale``. Curvatures of the energy divide by
         its square.
     cell_scale : float, optional
@@ -94,9 +95,9 @@ class SpinLatticeFilter(Filter):
         cell: bool = False,
         spins: bool = True,
         magnitudes: bool = False,
-        torque_max: float = 1e-4,
-        stress_max: float = 5e-4,
-        spin_scale: float = 0.4,
+        torque_max: float = TORQUE_MAX,
+        stress_max: float = STRESS_MAX,
+        spin_scale: float = SPIN_SCALE,
         cell_scale: float | None = None,
         cell_mask: Sequence[Any] | np.ndarray | None = None,
         pressure_GPa: float = 0.0,
@@ -141,7 +142,7 @@ class SpinLatticeFilter(Filter):
         return blocks
 
     def _start_moments(self) -> None:
-        """Take the present moments for the reference."""
+        """Make the present moments the reference."""
         spins = get_spins(self.atoms)
         set_spins(self.atoms, spins)
         lengths = np.linalg.norm(spins, axis=1)
@@ -157,7 +158,7 @@ class SpinLatticeFilter(Filter):
         return max(block.stop for block in self.blocks.values())
 
     def __ase_optimizable__(self) -> _JointOptimizable:
-        """Return what ASE's optimizers drive."""
+        """Return the object that ASE's optimizers drive."""
         return _JointOptimizable(self)
 
     def get_positions(self) -> np.ndarray:
@@ -206,15 +207,15 @@ class SpinLatticeFilter(Filter):
         # Now, not before the next move: gradients hold where the next move starts.
         self._follow(_FOLLOW)
 
-    def recentre(self) -> None:
-        """Take the present moments for the reference: J = 1 here."""
+    def recenter(self) -> None:
+        """Make the present moments the reference, so that J = 1 here."""
         if self.moving_moments:
             self._follow(0.0)
 
     def _follow(self, limit: float) -> None:
-        """Move the reference of those moments that turned by more than ``limit``."""
-        turn = np.linalg.norm(self._angles - self._reference_angles, axis=1)
-        moved = turn > limit
+        """Move the reference of moments that have rotated by more than ``limit``."""
+        rotations = self._angles - self._reference_angles
+        moved = np.linalg.norm(rotations, axis=1) > limit
         self._reference[moved] = get_spins(self.atoms)[moved]
         self._reference_angles[moved] = self._angles[moved]
         self._reference_log_lengths[moved] = self._log_lengths[moved]
@@ -231,18 +232,18 @@ class SpinLatticeFilter(Filter):
             elif name == "cell" and self.deformation:
                 rows[block] = self.deformation.forces() / self.cell_scale
             elif name == "spins":
-                turn = self._angles - self._reference_angles
-                torques = jacobian_transposed(turn, self.torques())
+                rotations = self._angles - self._reference_angles
+                torques = jacobian_transposed(rotations, self.torques())
                 rows[block] = torques / self.spin_scale
             elif name == "magnitudes":
                 rows[block, 0] = self.stretches() / self.spin_scale
         return rows
 
     def free(self) -> np.ndarray:
-        """Return which coordinates may move, (rows, 3) bool.
+        """Return a mask of the coordinates that may move, (rows, 3) bool.
 
-        Those of atoms that a constraint keeps where they are may not; constraints
-        that couple atoms are not seen here.
+        Those of atoms that a constraint fixes may not; constraints that couple atoms
+        are ignored here.
         """
         rows = np.ones((len(self), 3), dtype=bool)
         for name, block in self.blocks.items():
@@ -277,19 +278,19 @@ class SpinLatticeFilter(Filter):
         return np.sum(get_spins(self.atoms) * self.magnetic_forces(), axis=1)
 
     def residuals(self) -> dict[str, float]:
-        """Return the largest force (eV/A), torque (eV) and stress (eV/A^3) left."""
+        """Return the largest force (eV/A), torque (eV) and stress (eV/A^3), by name."""
         found = {}
         if "positions" in self.parts:
             forces = self.atoms.get_forces()
-            found["fmax"] = float(np.linalg.norm(forces, axis=1).max())
+            found["force"] = float(np.linalg.norm(forces, axis=1).max())
         if "spins" in self.parts:
             torques = np.linalg.norm(self.torques(), axis=1)
-            found["torque_max"] = float(torques.max())
+            found["torque"] = float(torques.max())
         if "magnitudes" in self.parts:
             largest = float(abs(self.stretches()).max())
-            found["torque_max"] = max(found.get("torque_max", 0.0), largest)
+            found["torque"] = max(found.get("torque", 0.0), largest)
         if self.deformation:
-            found["stress_max"] = float(abs(self.deformation.stress()).max())
+            found["stress"] = float(abs(self.deformation.stress()).max())
         return found
 
     def set_limits(
@@ -302,11 +303,11 @@ class SpinLatticeFilter(Filter):
             self.stress_max = positive("stress_max", stress_max)
 
     def converged(self, fmax: float) -> bool:
-        """Whether forces, torques and stress are all below their thresholds."""
+        """Return whether forces, torques and stress are all below their thresholds."""
         limits = {
-            "fmax": fmax,
-            "torque_max": self.torque_max,
-            "stress_max": self.stress_max,
+            "force": fmax,
+            "torque": self.torque_max,
+            "stress": self.stress_max,
         }
         return all(value <= limits[k] for k, value in self.residuals().items())
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import numpy as np
 from ase import Atoms
@@ -15,88 +14,11 @@ from ase.optimize.optimize import Optimizer
 
 from .._validate import positive, whole
 from ..io import extxyz_text
+from ._defaults import FMAX
 from ._descent import Descent
 from ._filter import SpinLatticeFilter
 
 logger = logging.getLogger(__name__)
-
-_Path = str | Path
-
-
-@dataclass(frozen=True)
-class Relaxation:
-    """What a relaxation came to.
-
-    Attributes
-    ----------
-    converged : bool
-    calls : int
-        Model calls.
-    energy : float
-        eV; p V included where there is a pressure.
-    residuals : dict
-        Largest ``fmax`` (eV/A), ``torque_max`` (eV) and ``stress_max`` (eV/A^3)
-        that are left, of what was relaxed.
-    """
-
-    converged: bool
-    calls: int
-    energy: float
-    residuals: dict[str, float]
-
-
-def relax(
-    atoms: Atoms,
-    *,
-    fmax: float = 0.01,
-    torque_max: float = 1e-4,
-    stress_max: float = 5e-4,
-    steps: int = 1000,
-    logfile: IO[str] | _Path | None = None,
-    trajectory: _Path | None = None,
-    **options: Any,
-) -> Relaxation:
-    """Relax positions and moments together, and on request cell and lengths.
-
-    Where symmetry makes all forces or torques vanish, as those of collinear moments,
-    a saddle point counts as relaxed: :func:`deepspin_ase.cant_spins` and
-    ``atoms.rattle`` lead off it.
-
-    Parameters
-    ----------
-    atoms : Atoms
-        Changed in place.
-    fmax : float
-        eV/A.
-    torque_max : float
-        eV.
-    stress_max : float
-        eV/A^3.
-    steps : int
-        Largest number of steps.
-    logfile, trajectory : path, optional
-        See :class:`SpinLatticeLBFGS`.
-    **options
-        Of :class:`SpinLatticeFilter`: ``cell=True``, ``magnitudes=True``, ...
-
-    Returns
-    -------
-    Relaxation
-
-    Raises
-    ------
-    ValueError
-        As :class:`SpinLatticeFilter`.
-    CalculationFailed
-        If the model gives numbers that are not finite for the first structure.
-    """
-    joint = SpinLatticeFilter(atoms, **options)
-    with SpinLatticeLBFGS(joint, logfile=logfile, trajectory=trajectory) as optimizer:
-        converged = optimizer.run(
-            fmax=fmax, torque_max=torque_max, stress_max=stress_max, steps=steps
-        )
-    energy = joint.get_potential_energy()
-    return Relaxation(converged, optimizer.calls, energy, joint.residuals())
 
 
 class SpinLatticeLBFGS(Optimizer):
@@ -104,8 +26,8 @@ class SpinLatticeLBFGS(Optimizer):
 
     An ASE optimizer (``run``, ``irun``, ``attach``, ``nsteps``) whose steps are
     those of :class:`~.descent.Descent`: moments move on their spheres, and model
-    Hessians of lattice and moments that learn from every step give stiff bonds and
-    soft spins steps of their own.
+    Hessians of lattice and moments, fitted to every step, give stiff bonds and
+    soft spins separate steps.
 
     Parameters
     ----------
@@ -120,7 +42,7 @@ class SpinLatticeLBFGS(Optimizer):
     Attributes
     ----------
     filter : SpinLatticeFilter
-    calls : int
+    n_calls : int
         Model calls so far.
     nsteps : int
         Steps so far; those that were taken back do not count.
@@ -135,17 +57,16 @@ class SpinLatticeLBFGS(Optimizer):
         self,
         atoms: Atoms | SpinLatticeFilter,
         *,
-        logfile: IO[str] | _Path | None = None,
-        trajectory: _Path | None = None,
+        logfile: IO[str] | str | Path | None = None,
+        trajectory: str | Path | None = None,
     ) -> None:
-        joint = (
+        self.filter = (
             atoms if isinstance(atoms, SpinLatticeFilter) else SpinLatticeFilter(atoms)
         )
-        self.filter = joint
-        self._descent = Descent(joint)
+        self._descent = Descent(self.filter)
         as_text = trajectory is not None and Path(trajectory).suffix in _TEXT
         super().__init__(
-            cast(Atoms, joint),
+            cast(Atoms, self.filter),
             logfile=logfile,
             trajectory=None if as_text else trajectory,
         )
@@ -154,19 +75,19 @@ class SpinLatticeLBFGS(Optimizer):
             self.attach(self._write, 1, Path(trajectory))
 
     @property
-    def calls(self) -> int:
+    def n_calls(self) -> int:
         """Model calls so far."""
-        return self._descent.calls
+        return self._descent.n_calls
 
     def run(  # type: ignore[override]
         self,
-        fmax: float = 0.01,
+        fmax: float = FMAX,
         *,
         torque_max: float | None = None,
         stress_max: float | None = None,
         steps: int = 1000,
     ) -> bool:
-        """Minimise the energy.
+        """Minimize the energy.
 
         Parameters
         ----------
@@ -189,13 +110,13 @@ class SpinLatticeLBFGS(Optimizer):
 
     def irun(  # type: ignore[override]
         self,
-        fmax: float = 0.01,
+        fmax: float = FMAX,
         *,
         torque_max: float | None = None,
         stress_max: float | None = None,
         steps: int = 1000,
     ) -> Iterator[bool]:
-        """Minimise step by step: yield after each whether it has converged."""
+        """Minimize step by step; yield after each step whether it has converged."""
         positive("fmax", fmax)
         whole("steps", steps)
         self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
@@ -214,11 +135,11 @@ class SpinLatticeLBFGS(Optimizer):
         """Make one step, trying shorter ones until one lowers the energy."""
         while not self._descent.stuck:
             self._descent.propose()
-            if self._descent.judge():
+            if self._descent.accept():
                 return
 
     def log(self, gradient: np.ndarray) -> None:
-        """Write a line with the energy and what is left to relax."""
+        """Write a line with the energy and the residuals."""
         if self.nsteps == 0:
             self.logfile.write(_HEADER)
         left = self.filter.residuals()
@@ -236,12 +157,13 @@ class SpinLatticeLBFGS(Optimizer):
 
 
 _TEXT = (".extxyz", ".xyz")
-_COLUMNS = ("fmax", "torque_max", "stress_max")
+_COLUMNS = ("force", "torque", "stress")
 _HEADER = (
     f"{'step':>5} {'time':>8} {'energy (eV)':>16} {'force (eV/A)':>13} "
     f"{'torque (eV)':>13} {'stress(eV/A3)':>13}\n"
 )
 
 
-def _residuals_text(joint: SpinLatticeFilter) -> str:
-    return ", ".join(f"{name} {value:.2g}" for name, value in joint.residuals().items())
+def _residuals_text(coordinates: SpinLatticeFilter) -> str:
+    left = coordinates.residuals()
+    return ", ".join(f"{name} {value:.2g}" for name, value in left.items())

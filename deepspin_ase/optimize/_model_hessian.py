@@ -2,14 +2,14 @@ r"""Model Hessians with coefficients: springs of atoms, exchange of moments.
 
 Each is a sum of positive semidefinite terms with coefficients >= 0,
 
-    lattice  1/2 sum_pairs k_L(r) (n.d)^2 + k_T(r) (d^2 - (n.d)^2) + 1/2 sum_i a u_i^2
-    turns    1/2 sum_pairs J(r) |c| (t_i - t_j)^2                  + 1/2 sum_i a t_i^2
-    lengths  1/2 sum_pairs J(r) (l_i - l_j)^2                      + 1/2 sum_i a l_i^2
+    lattice    1/2 sum_pairs k_L(r) (n.d)^2 + k_T(r) (d^2 - (n.d)^2) + 1/2 sum_i a u_i^2
+    rotations  1/2 sum_pairs J(r) |c| (t_i - t_j)^2 + 1/2 sum_i a t_i^2
+    lengths    1/2 sum_pairs J(r) (l_i - l_j)^2 + 1/2 sum_i a l_i^2
 
 for displacements u, a strain e, rotation vectors t (across the moments) and
 logarithms l of lengths, with d = u_j - u_i + e r the change of the bond r = |r| n and
 c the cosine of the angle between two moments. k and J are piecewise linear in the
-distance, a function for each pair of elements (and, for turns, for parallel and
+distance, a function for each pair of elements (and, for rotations, for parallel and
 antiparallel moments); a is a number for each element. Springs make good
 preconditioners of lattices (Packwood et al., J. Chem. Phys. 144, 164109 (2016),
 doi:10.1063/1.4947024; Mones, Ortner, Csanyi, Sci. Rep. 8, 13991 (2018),
@@ -31,8 +31,8 @@ from ._bonds import NODES, Bonds, nearest_distance
 #: Coefficients of the first guess: of the nearest bond and of an atom, eV/A^2, ...
 _SPRING, _ATOM = 5.0, 0.02
 
-#: ... of a moment's turn and of the logarithm of its length, eV.
-_TURN, _STRETCH = 0.05, 1.0
+#: ... of a moment's rotation and of the logarithm of its length, eV.
+_ROTATION, _STRETCH = 0.05, 1.0
 
 #: Of the first guess: its decay with distance over the nearest one, and the share of
 #: pairs of moments in it.
@@ -53,7 +53,7 @@ class Stiffness:
     Attributes
     ----------
     guess : (K,) array
-        The coefficients before anything is known.
+        Coefficients before any step.
     """
 
     guess: np.ndarray
@@ -71,7 +71,7 @@ class Stiffness:
         return self._bonds
 
     def update(self, atoms: Atoms) -> None:
-        """Take up the present positions and moments."""
+        """Adopt the present positions and moments."""
         raise NotImplementedError
 
     def columns(self, step: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ class LatticeStiffness(Stiffness):
         self.guess = np.concatenate([pairs, np.full(len(self._sites), _ATOM)])
 
     def update(self, atoms: Atoms) -> None:
-        """Take up the present positions."""
+        """Adopt the present positions."""
         self._n_atoms = len(atoms)
         every = np.ones(len(atoms), dtype=bool)
         self._bonds = self._bonds_of(atoms, every)
@@ -188,7 +188,7 @@ def _joined_blocks(blocks: list[list[Any]]) -> sp.csr_array:
 
 
 class _MomentStiffness(Stiffness):
-    """What turns and lengths of moments have in common."""
+    """Common part of the models of rotations and of lengths of moments."""
 
     def __init__(self, atoms: Atoms, scale: float) -> None:
         moments = np.linalg.norm(get_spins(atoms), axis=1) > 0
@@ -204,7 +204,7 @@ class _MomentStiffness(Stiffness):
         )
 
     def update(self, atoms: Atoms) -> None:
-        """Take up the present positions and moments."""
+        """Adopt the present positions and moments."""
         self._bonds = self._bonds_of(atoms, self._magnetic)
         spins = get_spins(atoms)
         lengths = np.linalg.norm(spins, axis=1, keepdims=True)
@@ -244,11 +244,11 @@ class _MomentStiffness(Stiffness):
         ] + [site[:, None] * step for site in self._sites]
 
 
-class TurnStiffness(_MomentStiffness):
-    """Exchange of turning moments, eV: coordinates are (3N,) rotation vectors."""
+class RotationStiffness(_MomentStiffness):
+    """Exchange of rotating moments, eV: coordinates are (3N,) rotation vectors."""
 
     def __init__(self, atoms: Atoms) -> None:
-        super().__init__(atoms, _TURN)
+        super().__init__(atoms, _ROTATION)
 
     def _pair_weights(self) -> np.ndarray:
         e, bonds = self._directions, self._bonds

@@ -1,4 +1,4 @@
-"""The inverse of a model Hessian that learns from the steps made."""
+"""Preconditioner: inverse model Hessian fitted to the steps made."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from scipy.optimize import nnls
 from scipy.sparse.linalg import cg
 
 from ._filter import SpinLatticeFilter
-from ._model_hessian import LatticeStiffness, LengthStiffness, Stiffness, TurnStiffness
+from ._model_hessian import (
+    LatticeStiffness,
+    LengthStiffness,
+    RotationStiffness,
+    Stiffness,
+)
 
-#: What a step has taught fades by this factor with the next one.
-_FADE = 0.9
+#: Forgetting factor: weight of a step after the next one.
+_FORGETTING = 0.9
 
-#: Weight of the last coefficients against one step's lesson: what later steps say
-#: nothing about, such as stiff bonds once soft modes are left, is not forgotten.
+#: Prior weight of the last coefficients against one step. It keeps what recent steps
+#: do not constrain, such as stiff bonds once soft modes are left.
 _PRIOR = 1e-3
 
 #: Least stiffness over the mean one: modes that cost nothing stay solvable.
@@ -33,26 +38,26 @@ _TOLERANCE = 1e-2
 class Preconditioner:
     """Approximate inverse Hessian of the coordinates of a filter.
 
-    Lattice (positions and cell), turns and lengths of the moments have model
-    Hessians of their own (:mod:`~.stiffness`) without coupling. Each step s with its
+    Lattice (positions and cell), rotations and lengths of the moments have separate
+    model Hessians (:mod:`~.model_hessian`) without coupling. Each step s with its
     change y of the gradient is an equation for the coefficients, sum_k theta_k B_k s
     = y, solved by non-negative least squares; a few numbers for many atoms, so that
     one or two steps determine them.
     """
 
-    def __init__(self, joint: SpinLatticeFilter) -> None:
-        self._filter = joint
-        self._free = joint.free().ravel()
-        self._blocks = _blocks(joint)
+    def __init__(self, coordinates: SpinLatticeFilter) -> None:
+        self._filter = coordinates
+        self._free = coordinates.free().ravel()
+        self._blocks = _blocks(coordinates)
 
-    def learn(self, step: np.ndarray, gain: np.ndarray) -> None:
-        """Take up a step and its gain, the change of the gradient, (rows, 3)."""
+    def update(self, step: np.ndarray, gradient_change: np.ndarray) -> None:
+        """Fit the model to a step and its change of the gradient as well, (rows, 3)."""
         for block in self._blocks:
             block.model.update(self._filter.atoms)
-            block.learn(step.ravel(), gain.ravel())
+            block.update(step.ravel(), gradient_change.ravel())
 
     def solve(self, forces: np.ndarray) -> np.ndarray:
-        """Return the step (rows, 3) that would end the forces (rows, 3)."""
+        """Return the product of the inverse with forces, (rows, 3)."""
         step = np.zeros(forces.size)
         for block in self._blocks:
             free = self._free[block.rows]
@@ -77,19 +82,19 @@ class _Block:
         self.coefficients = self._unit = self.model.guess
         self._normal = np.zeros((len(self._unit),) * 2)
         self._right = np.zeros(len(self._unit))
-        self._taught = False
+        self._fitted = False
 
-    def learn(self, step: np.ndarray, gain: np.ndarray) -> None:
-        """Take up a step and its gain, flat rows."""
-        step, gain = step[self.rows], gain[self.rows]
-        if step @ gain <= 0.0:
+    def update(self, step: np.ndarray, gradient_change: np.ndarray) -> None:
+        """Fit to a step and its change of the gradient as well, flat rows."""
+        step, change = step[self.rows], gradient_change[self.rows]
+        if step @ change <= 0.0:
             return
         self._inverse = None
         columns = self.model.columns(step / self.scale) / self.scale[:, None]
         size = step @ step
-        self._normal = _FADE * self._normal + columns.T @ columns / size
-        self._right = _FADE * self._right + columns.T @ gain / size
-        if not self._taught:
+        self._normal = _FORGETTING * self._normal + columns.T @ columns / size
+        self._right = _FORGETTING * self._right + columns.T @ change / size
+        if not self._fitted:
             self._scale_guess()
         self.coefficients = self._fit()
 
@@ -99,7 +104,7 @@ class _Block:
         if quadratic > 0.0:
             factor = max(self._unit @ self._right / quadratic, 1e-6)
             self.coefficients = self._unit = factor * self._unit
-            self._taught = True
+            self._fitted = True
 
     def _fit(self) -> np.ndarray:
         """Return the coefficients >= 0 that fit best, near the last ones."""
@@ -110,7 +115,7 @@ class _Block:
         right = unit * self._right + weight * self.coefficients / unit
         try:
             return unit * nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
-        except RuntimeError:  # no convergence: go on with what is known
+        except RuntimeError:  # nnls has not converged: keep the last fit
             return self.coefficients
 
     def solve(self, free: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -141,24 +146,25 @@ class _Inverse:
         return cg(self._matrix, right, rtol=_TOLERANCE, M=self._jacobi)[0]
 
 
-def _blocks(joint: SpinLatticeFilter) -> list[_Block]:
+def _blocks(coordinates: SpinLatticeFilter) -> list[_Block]:
     """Return the model Hessians of the parts that move."""
-    places = np.arange(3 * len(joint)).reshape(-1, 3)
-    atoms, parts = joint.atoms, joint.blocks
+    places = np.arange(3 * len(coordinates)).reshape(-1, 3)
+    atoms, parts = coordinates.atoms, coordinates.blocks
     found = []
     lattice = [places[parts[n]].ravel() for n in ("positions", "cell") if n in parts]
     if lattice:
-        mask = joint.deformation.mask if joint.deformation else None
+        deformation = coordinates.deformation
+        mask = deformation.mask if deformation else None
         model = LatticeStiffness(atoms, positions="positions" in parts, cell_mask=mask)
         scale = [np.ones(3 * len(atoms))] if "positions" in parts else []
-        scale += [np.full(9, joint.cell_scale)] if "cell" in parts else []
+        scale += [np.full(9, coordinates.cell_scale)] if "cell" in parts else []
         found.append(_Block(model, np.concatenate(lattice), np.concatenate(scale)))
     moments: list[tuple[Stiffness, np.ndarray]] = []
     if "spins" in parts:
-        moments.append((TurnStiffness(atoms), places[parts["spins"]].ravel()))
+        moments.append((RotationStiffness(atoms), places[parts["spins"]].ravel()))
     if "magnitudes" in parts:
         moments.append((LengthStiffness(atoms), places[parts["magnitudes"], 0]))
     return found + [
-        _Block(model, rows, np.full(len(rows), joint.spin_scale))
+        _Block(model, rows, np.full(len(rows), coordinates.spin_scale))
         for model, rows in moments
     ]

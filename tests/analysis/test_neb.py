@@ -616,7 +616,7 @@ def skyrmion_images(side: int, n_images: int) -> list[Atoms]:
         return np.sin(angle)[:, None] * outward - np.cos(angle)[:, None] * up
 
     set_spins(first, order(3.0))
-    assert relax_spins(first, torque_max=1e-9, steps=3000)[0]
+    assert relax_spins(first, torque_max=1e-9, steps=3000).converged
     last = first.copy()
     set_spins(last, -np.ones(len(last)))
     orders = [order(radius) for radius in np.linspace(3.5, 0.1, 8)]

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, get_spins, set_spins
-from deepspin_ase.optimize import relax_together, search_magnetic_orders
+from deepspin_ase.optimize import relax_batch, search_magnetic_orders
 from deepspin_ase.potentials import CubicAnisotropy, Heisenberg, Shells
 from deepspin_ase.spins import unit_vector
 from deepspin_ase.symmetry import OrderEquivalence, collinear_patterns
@@ -235,7 +235,7 @@ def test_table() -> None:
     assert len(lines) == 2 + len(found) == 2 + 14
     assert "++++++++" in lines[2]
     assert len(found.table(3).splitlines()) == 5
-    assert repr(found) == "<GroundStates: 14 orders from 14 starts>"
+    assert repr(found) == "<MagneticOrders: 14 orders from 14 starts>"
 
 
 def test_bad_input() -> None:
@@ -260,7 +260,7 @@ def test_bad_input() -> None:
         search_magnetic_orders(atoms)
     images = [simple_cubic(0.01, 0.0) for _ in range(2)]
     with pytest.raises(ValueError, match="share a calculator"):
-        relax_together(images)
+        relax_batch(images)
 
 
 def test_structures_are_relaxed_once() -> None:
@@ -268,7 +268,7 @@ def test_structures_are_relaxed_once() -> None:
     set_spins(atoms, {"Fe": 2.3})
     for images in ([], [atoms, atoms]):
         with pytest.raises(ValueError, match="each of them once"):
-            relax_together(images)
+            relax_batch(images)
 
 
 def test_only_atoms_are_searched() -> None:

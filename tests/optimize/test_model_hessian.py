@@ -13,7 +13,7 @@ from deepspin_ase import get_spins, set_spins
 from deepspin_ase.optimize._model_hessian import (
     LatticeStiffness,
     LengthStiffness,
-    TurnStiffness,
+    RotationStiffness,
 )
 
 
@@ -35,7 +35,7 @@ def models(atoms: Atoms) -> list[Any]:
         LatticeStiffness(atoms, positions=True, cell_mask=None),
         LatticeStiffness(atoms, positions=True, cell_mask=free),
         LatticeStiffness(atoms, positions=False, cell_mask=free),
-        TurnStiffness(atoms),
+        RotationStiffness(atoms),
         LengthStiffness(atoms),
     ]
 

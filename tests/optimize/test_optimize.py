@@ -29,8 +29,8 @@ def test_random_moments_find_the_ferromagnet() -> None:
     exchange = Heisenberg(Shells([(np.sqrt(3) / 2 * 2.87, 0.02)]))
     easy_axis = UniaxialAnisotropy(1e-3, (0, 0, 1))
     atoms.calc = DeepSpinCalculator(Sum([exchange, easy_axis]))
-    converged, calls = relax_spins(atoms, torque_max=1e-6, steps=2000)
-    assert converged and calls < 2000
+    found = relax_spins(atoms, torque_max=1e-6, steps=2000)
+    assert found.converged and found.n_calls < 2000
     spins = get_spins(atoms)
     np.testing.assert_allclose(np.linalg.norm(spins, axis=1), 2.2, rtol=1e-12)
     assert abs(spins[:, 2]).min() > 2.2 * (1 - 1e-5)
@@ -52,7 +52,7 @@ def test_canted_antiferromagnet_goes_back() -> None:
     )
     set_spins(atoms, spins)
     assert atoms.get_potential_energy() > ground + 0.1
-    assert relax_spins(atoms)[0]
+    assert relax_spins(atoms).converged
     assert atoms.get_potential_energy() == pytest.approx(ground, abs=1e-6)
 
 
@@ -91,9 +91,9 @@ def in_a_field() -> Atoms:
 
 def test_any_calculator_with_magnetic_forces_will_do() -> None:
     atoms = in_a_field()
-    converged, calls = relax_spins(atoms, torque_max=1e-9)
-    assert converged
-    assert calls == atoms.calc.n_calls
+    found = relax_spins(atoms, torque_max=1e-9)
+    assert found.converged
+    assert found.n_calls == atoms.calc.n_calls
     length = np.hypot(1.9, 0.3)
     np.testing.assert_allclose(get_spins(atoms), [(0, 0, 0), (length, 0, 0)], atol=1e-6)
 
@@ -101,7 +101,9 @@ def test_any_calculator_with_magnetic_forces_will_do() -> None:
 def test_out_of_steps() -> None:
     atoms = in_a_field()
     start = atoms.get_potential_energy()
-    assert relax_spins(atoms, steps=3) == (False, 3)
+    found = relax_spins(atoms, steps=3)
+    assert (found.converged, found.n_calls) == (False, 3)
+    assert found.residuals["torque"] > 1e-5
     assert atoms.calc.n_calls == 3
     assert atoms.get_potential_energy() < start
 
@@ -109,7 +111,9 @@ def test_out_of_steps() -> None:
 def test_nothing_to_do() -> None:
     atoms = in_a_field()
     set_spins(atoms, [(0, 0, 0), (2.0, 0, 0)])
-    assert relax_spins(atoms) == (True, 1)
+    found = relax_spins(atoms)
+    assert (found.converged, found.n_calls) == (True, 1)
+    assert found.energy == pytest.approx(-0.02)
 
 
 def test_soft_modes_converge_fast() -> None:
@@ -120,8 +124,8 @@ def test_soft_modes_converge_fast() -> None:
     cant_spins(atoms, 0.05, seed=2)
     shells = Shells([(4.2 / np.sqrt(2), 0.0006), (4.2, -0.015)])
     atoms.calc = DeepSpinCalculator(Heisenberg(shells))
-    converged, calls = relax_spins(atoms, torque_max=1e-7)
-    assert converged and calls < 200
+    found = relax_spins(atoms, torque_max=1e-7)
+    assert found.converged and found.n_calls < 200
     assert atoms.get_potential_energy() == pytest.approx(-32 * 3 * 0.015, abs=1e-9)
 
 
@@ -133,6 +137,6 @@ def test_soft_modes_do_not_blur_stiff_ones() -> None:
         shells = Shells([(4.2 / np.sqrt(2), 0.0006), (4.2, -0.015)])
         easy_axis = UniaxialAnisotropy(-2e-5, (1, 1, 1))
         atoms.calc = DeepSpinCalculator(Sum([Heisenberg(shells), easy_axis]))
-        converged, calls = relax_spins(atoms, torque_max=1e-6)
-        assert converged and calls < 120
+        found = relax_spins(atoms, torque_max=1e-6)
+        assert found.converged and found.n_calls < 120
         assert atoms.get_potential_energy() == pytest.approx(-8 * 3 * 0.015, abs=1e-5)

@@ -23,27 +23,27 @@ from deepspin_ase.potentials.materials.reference import nio
 def test_gradient_of_everything(mask: Any) -> None:
     """Forces against differences, in a strained cell with turned moments."""
     atoms = nickel_oxide()
-    joint = SpinLatticeFilter(
+    coordinates = SpinLatticeFilter(
         atoms, cell=True, magnitudes=True, pressure_GPa=20.0, cell_mask=mask
     )
     rng = np.random.default_rng(5)
     size = {"positions": 0.02, "cell": 0.1, "spins": 0.5, "magnitudes": 0.02}
-    x = joint.get_positions()
-    for name, block in joint.blocks.items():
+    x = coordinates.get_positions()
+    for name, block in coordinates.blocks.items():
         x[block] += size[name] * rng.normal(size=x[block].shape)
-    joint.set_positions(x)
-    x = joint.get_positions()
-    forces = joint.get_forces()
-    for name, block in joint.blocks.items():
+    coordinates.set_positions(x)
+    x = coordinates.get_positions()
+    forces = coordinates.get_forces()
+    for name, block in coordinates.blocks.items():
         v = np.zeros_like(x)
         v[block] = rng.normal(size=v[block].shape)
         ends = []
         for sign in (1, -1):
-            joint.set_positions(x + sign * 1e-4 * v)
-            ends.append(joint.get_potential_energy())
+            coordinates.set_positions(x + sign * 1e-4 * v)
+            ends.append(coordinates.get_potential_energy())
         difference = -(ends[0] - ends[1]) / 2e-4
         assert np.sum(forces * v) == pytest.approx(difference, rel=2e-5, abs=1e-6), name
-        joint.set_positions(x)
+        coordinates.set_positions(x)
 
 
 def test_cell_coordinates_are_those_of_ase() -> None:
@@ -72,21 +72,21 @@ def test_moments_may_turn_all_the_way_round() -> None:
     """No axis is singular, and lengths do not drift."""
     atoms = iron()
     before = np.linalg.norm(get_spins(atoms), axis=1)
-    joint = SpinLatticeFilter(atoms, positions=False)
+    coordinates = SpinLatticeFilter(atoms, positions=False)
     rng = np.random.default_rng(0)
     turn = rng.normal(size=(len(atoms), 3))
-    turn *= joint.spin_scale * 0.5 / np.linalg.norm(turn, axis=1, keepdims=True)
-    x = joint.get_positions()
+    turn *= coordinates.spin_scale * 0.5 / np.linalg.norm(turn, axis=1, keepdims=True)
+    x = coordinates.get_positions()
     for _ in range(30):  # 15 rad
         x = x + turn
-        joint.set_positions(x)
-        np.testing.assert_allclose(joint.get_positions(), x, atol=1e-12)
-    forces = joint.get_forces()
+        coordinates.set_positions(x)
+        np.testing.assert_allclose(coordinates.get_positions(), x, atol=1e-12)
+    forces = coordinates.get_forces()
     v = rng.normal(size=x.shape)
     ends = []
     for sign in (1, -1):
-        joint.set_positions(x + sign * 1e-4 * v)
-        ends.append(joint.get_potential_energy())
+        coordinates.set_positions(x + sign * 1e-4 * v)
+        ends.append(coordinates.get_potential_energy())
     assert -(ends[0] - ends[1]) / 2e-4 == pytest.approx(np.sum(forces * v), rel=1e-5)
     after = np.linalg.norm(get_spins(atoms), axis=1)
     np.testing.assert_allclose(after, before, rtol=1e-13)
@@ -109,18 +109,18 @@ SLOW_OPTIMIZERS = {
     "GPMin": ase.optimize.GPMin,
     "RestartedBFGS": ase.optimize.BFGS,
     "SciPyFminCG": SciPyFminCG,
-    "PreconLBFGS": lambda joint, **k: PreconLBFGS(joint, precon=None, **k),
+    "PreconLBFGS": lambda coordinates, **k: PreconLBFGS(coordinates, precon=None, **k),
 }
 
 
 def check_optimizer(optimizer: Any) -> None:
     atoms = nickel_oxide(model=nio())
-    joint = SpinLatticeFilter(atoms, cell=True, torque_max=1e-3, stress_max=2e-3)
-    assert optimizer(joint, logfile=None).run(fmax=0.05, steps=500)
-    left = joint.residuals()
-    assert left["fmax"] <= 0.05
-    assert left["torque_max"] <= 1e-3
-    assert left["stress_max"] <= 2e-3
+    coordinates = SpinLatticeFilter(atoms, cell=True, torque_max=1e-3, stress_max=2e-3)
+    assert optimizer(coordinates, logfile=None).run(fmax=0.05, steps=500)
+    left = coordinates.residuals()
+    assert left["force"] <= 0.05
+    assert left["torque"] <= 1e-3
+    assert left["stress"] <= 2e-3
     lengths = np.linalg.norm(get_spins(atoms), axis=1)
     np.testing.assert_allclose(lengths, 1.277 * (atoms.numbers == 28), rtol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Search of magnetic ground states: many starts, relaxed together and ranked."""
+"""Search of magnetic orders: many starts, relaxed in one batch and ranked."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ..symmetry._magnetic_space_group import find_magnetic_space_group
 from ..symmetry._patterns import collinear_patterns
 from ..symmetry._spglib import SYMPREC
 from ..system import check_structure
-from ._together import relax_together
+from ._relax import Relaxation, relax_batch
 
 
 @dataclass(frozen=True)
-class GroundState:
+class MagneticOrder:
     """One magnetic order.
 
     Attributes
@@ -64,27 +64,27 @@ class GroundState:
 
 
 @dataclass(frozen=True)
-class GroundStates(Sequence[GroundState]):
+class MagneticOrders(Sequence[MagneticOrder]):
     """The orders found, lowest energy first: a sequence that prints as a table."""
 
-    states: tuple[GroundState, ...]
+    orders: tuple[MagneticOrder, ...]
     n_starts: int
 
     def __len__(self) -> int:
         """Return the number of different orders."""
-        return len(self.states)
+        return len(self.orders)
 
     def __getitem__(self, index: Any) -> Any:
         """Return one order, or a tuple of them for a slice."""
-        return self.states[index]
+        return self.orders[index]
 
-    def __iter__(self) -> Iterator[GroundState]:
-        """Go through the orders, lowest energy first."""
-        return iter(self.states)
+    def __iter__(self) -> Iterator[MagneticOrder]:
+        """Iterate over the orders, lowest energy first."""
+        return iter(self.orders)
 
     def __repr__(self) -> str:
-        """Say how many there are."""
-        return f"<GroundStates: {len(self)} orders from {self.n_starts} starts>"
+        """Return a summary: numbers of orders and starts."""
+        return f"<MagneticOrders: {len(self)} orders from {self.n_starts} starts>"
 
     def __str__(self) -> str:
         """Return the table."""
@@ -97,12 +97,12 @@ class GroundStates(Sequence[GroundState]):
             f"{'starts':>6}  first start",
             f"{'':>4} {'':>10} {'(mu_B/atom)':>11} {'group':>9}",
         ]
-        for k, state in enumerate(self.states[:n_rows]):
-            mark = "" if state.converged else "  (not converged)"
+        for k, order in enumerate(self.orders[:n_rows]):
+            mark = "" if order.converged else "  (not converged)"
             lines.append(
-                f"{k + 1:4d} {state.relative_meV_per_atom:10.4f} "
-                f"{state.net_moment:11.4f} {state.magnetic_group:>9} "
-                f"{state.count:6d}  {state.start}{mark}"
+                f"{k + 1:4d} {order.relative_meV_per_atom:10.4f} "
+                f"{order.net_moment:11.4f} {order.magnetic_group:>9} "
+                f"{order.count:6d}  {order.start}{mark}"
             )
         return "\n".join(lines)
 
@@ -120,17 +120,16 @@ def search_magnetic_orders(
     energy_tolerance_meV: float = 0.01,
     symprec: float = SYMPREC,
     **options: Any,
-) -> GroundStates:
+) -> MagneticOrders:
     """Search the magnetic orders of lowest energy.
 
     Collinear starts are the symmetry-distinct patterns of signs of the cell
-    (:func:`~.patterns.collinear_patterns`); non-collinear ones have random
-    directions. All are relaxed in one batch
-    (:func:`~.together.relax_together`). Orders are one if their energies agree and a
-    symmetry of the crystal, the reversal of all moments and, where it costs no
-    energy, a common rotation of the moments turn one into the other
-    (:class:`~.equivalence.OrderEquivalence`). A collinear order without torques stays
-    as it is, also where it is a saddle point.
+    (:func:`~deepspin_ase.symmetry.collinear_patterns`); non-collinear ones have random
+    directions. All are relaxed in one batch (:func:`relax_batch`). Orders are
+    equivalent if their energies agree and a symmetry of the crystal, the reversal of
+    all moments and, where it costs no energy, a common rotation of the moments map
+    one onto the other (:class:`~deepspin_ase.symmetry.OrderEquivalence`). A collinear
+    order without torques stays as it is, also where it is a saddle point.
 
     Parameters
     ----------
@@ -153,13 +152,13 @@ def search_magnetic_orders(
     symprec : float
         Tolerance of the symmetry searches, A.
     **options
-        Of :func:`~.together.relax_together` (``torque_max``, ``fmax``, ``steps``,
+        Of :func:`relax_batch` (``torque_max``, ``fmax``, ``steps``,
         ``progress``) and of :class:`SpinLatticeFilter` (``cell``, ``magnitudes``).
         ``steps=1`` ranks the starts as they are.
 
     Returns
     -------
-    GroundStates
+    MagneticOrders
 
     Raises
     ------
@@ -185,7 +184,7 @@ def search_magnetic_orders(
     for image in starts.values():
         image.calc = atoms.calc
     images = [*starts.values()]
-    converged = relax_together(images, positions=positions, **options)
+    relaxed = relax_batch(images, positions=positions, **options)
     same = OrderEquivalence(
         cell,
         copy.deepcopy(atoms.calc),
@@ -193,8 +192,8 @@ def search_magnetic_orders(
         displaced=positions or options.get("cell", False),
         symprec=symprec,
     )
-    states = _ranked(images, [*starts], converged, same, symprec)
-    return GroundStates(states, len(starts))
+    orders = _ranked(images, [*starts], relaxed, same, symprec)
+    return MagneticOrders(orders, len(starts))
 
 
 def _collinear(
@@ -251,10 +250,10 @@ def _supercell(atoms: Atoms, supercell: int | ArrayLike) -> Atoms:
 def _ranked(
     images: Sequence[Atoms],
     names: Sequence[str],
-    converged: Sequence[bool],
+    relaxed: Sequence[Relaxation],
     same: OrderEquivalence,
     symprec: float,
-) -> tuple[GroundState, ...]:
+) -> tuple[MagneticOrder, ...]:
     """Return the different ones among relaxed structures, lowest energy first."""
     energies = np.array([image.get_potential_energy() for image in images])
     groups: list[list[int]] = []
@@ -267,13 +266,13 @@ def _ranked(
         else:
             groups.append([k])
     lowest = energies.min()
-    states = []
+    orders = []
     for group in groups:
         image = images[group[0]]
         found = find_magnetic_space_group(image, symprec=symprec)
         energy = float(energies[group[0]])
-        states.append(
-            GroundState(
+        orders.append(
+            MagneticOrder(
                 atoms=image,
                 energy=energy,
                 relative_meV_per_atom=1000.0 * (energy - lowest) / len(image),
@@ -282,7 +281,7 @@ def _ranked(
                 uni_number=found.uni_number if found else 0,
                 start=names[min(group)],
                 count=len(group),
-                converged=converged[group[0]],
+                converged=relaxed[group[0]].converged,
             )
         )
-    return tuple(states)
+    return tuple(orders)

@@ -1,0 +1,266 @@
+"""Relaxation of one structure, of moments alone, or of many structures in batches."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+
+from .._progress import bar
+from .._validate import positive, whole
+from ..calculators._deepspin import DeepSpinCalculator
+from ..system import check_structure
+from ._defaults import FMAX, SPINS_TORQUE_MAX, STRESS_MAX, TORQUE_MAX
+from ._descent import Descent
+from ._filter import SpinLatticeFilter
+from ._lbfgs import SpinLatticeLBFGS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """Result of a relaxation.
+
+    Attributes
+    ----------
+    converged : bool
+    n_calls : int
+        Model calls.
+    energy : float
+        eV; p V included where there is a pressure. NaN where the model gives numbers
+        that are not finite for the first structure.
+    residuals : dict
+        Largest ``force`` (eV/A), ``torque`` (eV) and ``stress`` (eV/A^3) that are
+        left, of what was relaxed.
+    """
+
+    converged: bool
+    n_calls: int
+    energy: float
+    residuals: dict[str, float]
+
+
+def relax(
+    atoms: Atoms,
+    *,
+    fmax: float = FMAX,
+    torque_max: float = TORQUE_MAX,
+    stress_max: float = STRESS_MAX,
+    steps: int = 1000,
+    logfile: IO[str] | str | Path | None = None,
+    trajectory: str | Path | None = None,
+    **options: Any,
+) -> Relaxation:
+    """Relax positions and moments together, and on request cell and lengths.
+
+    Where symmetry makes all forces or torques vanish, as those of collinear moments,
+    a saddle point counts as relaxed: :func:`deepspin_ase.cant_spins` and
+    ``atoms.rattle`` lead off it.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Changed in place.
+    fmax : float
+        eV/A.
+    torque_max : float
+        eV.
+    stress_max : float
+        eV/A^3.
+    steps : int
+        Largest number of steps.
+    logfile, trajectory : path, optional
+        See :class:`SpinLatticeLBFGS`.
+    **options
+        Of :class:`SpinLatticeFilter`: ``cell=True``, ``magnitudes=True``, ...
+
+    Raises
+    ------
+    ValueError
+        As :class:`SpinLatticeFilter`.
+    CalculationFailed
+        If the model gives numbers that are not finite for the first structure.
+    """
+    coordinates = SpinLatticeFilter(atoms, **options)
+    with SpinLatticeLBFGS(
+        coordinates, logfile=logfile, trajectory=trajectory
+    ) as optimizer:
+        converged = optimizer.run(
+            fmax=fmax, torque_max=torque_max, stress_max=stress_max, steps=steps
+        )
+    energy = coordinates.get_potential_energy()
+    return Relaxation(converged, optimizer.n_calls, energy, coordinates.residuals())
+
+
+def relax_spins(
+    atoms: Atoms, *, torque_max: float = SPINS_TORQUE_MAX, steps: int = 500
+) -> Relaxation:
+    """Rotate the moments to a minimum of the energy, at fixed lattice and lengths.
+
+    By :class:`~.descent.Descent`: L-BFGS on the spheres of constant length.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Its calculator gives ``magnetic_forces`` (eV/mu_B). The moments are
+        changed in place.
+    torque_max : float
+        Converged when no torque m x (-dE/dm) exceeds this, eV.
+    steps : int
+        Largest number of model calls.
+
+    Raises
+    ------
+    ValueError
+        If the atoms carry no moments or no calculator.
+    CalculationFailed
+        If the model gives numbers that are not finite for the first structure.
+    """
+    whole("steps", steps, 1)
+    coordinates = SpinLatticeFilter(atoms, positions=False, torque_max=torque_max)
+    descent = Descent(coordinates)
+    descent.begin()
+    while True:
+        left = coordinates.residuals()
+        logger.info(
+            "call %d: energy %.6f eV, torque %.2e eV",
+            descent.n_calls,
+            descent.energy,
+            left["torque"],
+        )
+        converged = left["torque"] <= torque_max
+        if converged or not _step(descent, steps):
+            return Relaxation(converged, descent.n_calls, descent.energy, left)
+
+
+def _step(descent: Descent, most: int) -> bool:
+    """Make one step within ``most`` model calls; return whether there was one."""
+    while not descent.stuck and descent.n_calls < most:
+        descent.propose()
+        if descent.accept():
+            return True
+    return False
+
+
+def relax_batch(
+    images: Sequence[Atoms],
+    *,
+    fmax: float = FMAX,
+    torque_max: float = TORQUE_MAX,
+    stress_max: float = STRESS_MAX,
+    steps: int = 500,
+    progress: bool | None = None,
+    **options: Any,
+) -> list[Relaxation]:
+    """Relax many structures with the same model, each on its own, in batched calls.
+
+    The structures are changed in place, and keep calculators of their own with the
+    results of the final state. One for which the model gives numbers that are not
+    finite is left out.
+
+    Parameters
+    ----------
+    images : sequence of Atoms
+        All with one and the same calculator. A :class:`DeepSpinCalculator` evaluates
+        all of them at once, any other one does one after the other.
+    fmax, torque_max, stress_max : float
+        eV/A, eV and eV/A^3.
+    steps : int
+        Largest number of model calls for a structure.
+    progress : bool, optional
+        Progress bar; by default on a terminal.
+    **options
+        Of :class:`SpinLatticeFilter`.
+
+    Returns
+    -------
+    list of Relaxation
+        One for each structure, in the same order.
+
+    Raises
+    ------
+    ValueError
+        As :class:`SpinLatticeFilter`; or if there are no structures, one is there
+        twice, or they have several calculators.
+    """
+    positive("fmax", fmax)
+    whole("steps", steps, 1)
+    images = [images] if isinstance(images, Atoms) else list(images)
+    if not images or len({id(image) for image in images}) < len(images):
+        raise ValueError("relax_batch takes structures, each of them once")
+    for image in images:
+        check_structure(image)
+    calculator = images[0].calc
+    for image in images:
+        if image.calc is not calculator:
+            raise ValueError(
+                "structures that are relaxed in one batch share a calculator"
+            )
+    batched = isinstance(calculator, DeepSpinCalculator)
+    for image in images:
+        image.calc = (copy.copy if batched else copy.deepcopy)(calculator)
+    options |= {"torque_max": torque_max, "stress_max": stress_max}
+    descents = [Descent(SpinLatticeFilter(image, **options)) for image in images]
+    evaluate = partial(_give_results, calculator) if batched else _one_by_one
+    evaluate(images)
+    found = [_begun(k, descent, fmax) for k, descent in enumerate(descents)]
+    accepted = {k for k, result in enumerate(found) if result.residuals}
+    running = {k: descents[k] for k in sorted(accepted)}
+    with bar(total=len(images), progress=progress) as shown:
+        while True:
+            for k, descent in list(running.items()):
+                # After a step that was taken back the state is as it was before.
+                found[k] = (
+                    _state(descent, fmax)
+                    if k in accepted
+                    else replace(found[k], n_calls=descent.n_calls)
+                )
+                if found[k].converged or descent.stuck or descent.n_calls >= steps:
+                    del running[k]
+            shown.update(len(images) - len(running) - shown.n)
+            if not running:
+                return found
+            for descent in running.values():
+                descent.propose()
+            evaluate([images[k] for k in running])
+            accepted = {k for k, descent in running.items() if descent.accept()}
+
+
+def _begun(k: int, descent: Descent, fmax: float) -> Relaxation:
+    """Begin a descent; the result has no residuals where the model fails."""
+    try:
+        descent.begin()
+    except CalculationFailed as error:
+        logger.warning("structure %d is left out: %s", k, error)
+        return Relaxation(False, descent.n_calls, np.nan, {})
+    return _state(descent, fmax)
+
+
+def _state(descent: Descent, fmax: float) -> Relaxation:
+    """Return the result of a descent that ended where it is."""
+    coordinates = descent.filter
+    return Relaxation(
+        converged=coordinates.converged(fmax),
+        n_calls=descent.n_calls,
+        energy=descent.energy,
+        residuals=coordinates.residuals(),
+    )
+
+
+def _give_results(calculator: DeepSpinCalculator, images: Sequence[Atoms]) -> None:
+    """Evaluate structures together and give each its results."""
+    for image, results in zip(images, calculator.evaluate(images), strict=True):
+        image.calc.take_results(image, results)
+
+
+def _one_by_one(images: Sequence[Atoms]) -> None:
+    """Leave it to each structure's own calculator."""
