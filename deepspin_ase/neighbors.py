@@ -28,8 +28,13 @@ __all__ = [
 #: Two atoms closer than this (A) are one atom written twice.
 COINCIDENT = 1e-3
 
-#: Extent of a structure, in cutoffs, up to which vesin is used.
-MAX_SPAN = 1e4
+#: Largest coordinate, A: beyond, differences in float64 are wrong by 1e-8 A and more.
+FARTHEST = 1e8
+
+#: Cells of vesin's search. Where there would be more, it makes them longer by one
+#: factor, and Python dies of a division by zero (SIGFPE, vesin 0.6.2) where no whole
+#: cell is left in a short direction.
+MAX_CELLS = 1e5
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,12 @@ def build_pairs(
         raise ValueError(f"unknown neighbour backend {backend!r}: {known}")
     if not bool(torch.isfinite(system.positions.sum() + system.cell.sum())):
         raise ValueError("positions or cell are not finite")
+    if float(system.positions.detach().abs().max()) > FARTHEST:
+        k = int(system.positions.detach().abs().amax(1).argmax())
+        raise ValueError(
+            f"atom {k} is farther than {FARTHEST:.0e} A from the origin, where "
+            "distances have too few digits; wrap the atoms into the cell"
+        )
     # On-site terms have no cutoff, but atoms must not coincide; a search
     # for very short distances is slow.
     reach = max(cutoff, 1.0)
@@ -216,9 +227,8 @@ def _on_host(
     for b, own in enumerate(system.slices()):
         points, start = positions[own], own.start
         cell = complete_cell(np.where(pbc[b][:, None], cells[b], 0.0))
-        # vesin stops Python where atoms are very far apart.
-        wide = np.ptp(points, axis=0).max() > MAX_SPAN * reach
-        search = _BACKENDS["scipy" if wide else backend]
+        flat = _has_no_cells(points, cell, pbc[b], reach)
+        search = _BACKENDS["scipy" if flat else backend]
         i, j, shift = search(points, cell, pbc[b], reach)
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
 
@@ -227,6 +237,19 @@ def _on_host(
         return torch.from_numpy(joined).to(system.device)
 
     return join(0), join(1), join(2)
+
+
+def _has_no_cells(
+    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, reach: float
+) -> bool:
+    """Return whether vesin's search would be left without a cell in some direction."""
+    normals = np.linalg.inv(cell).T  # of lengths 1 / heights
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    heights = np.abs((cell * normals).sum(1))
+    extents = np.where(pbc, heights, np.ptp(points @ normals.T, axis=0))
+    counts = np.maximum(extents / reach, 1.0)
+    shrunk = min(1.0, float(MAX_CELLS / counts.prod()) ** (1 / 3))
+    return bool(shrunk < 1.0 and counts.min() * shrunk < 2.0)
 
 
 def _check_distances(system: System, pairs: PairList) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 
 from deepspin_ase.neighbors import NeighborList, PairList, build_pairs
@@ -201,3 +205,54 @@ def test_atoms_very_far_apart() -> None:
     system = System.from_atoms(atoms, require_spins=False)
     assert len(build_pairs(system, 1.0).i) == 0
     assert len(build_pairs(system, 10.5).i) == 2 * 19999
+
+
+#: Cells and spreads, A, with few cells of a search in one direction and many in others.
+ODD = {
+    "layer": ([2000, 2000, 3], (1, 1, 0), [0, 0, 0]),
+    "flat": ([2000, 2000, 3], (1, 1, 1), [0, 0, 0]),
+    "needle": ([1e6, 3, 3], (1, 1, 1), [0, 0, 0]),
+    "sheet of a cluster": ([0, 0, 0], (0, 0, 0), [3000, 3000, 0]),
+    "line of a cluster": ([0, 0, 0], (0, 0, 0), [1e6, 0, 0]),
+    "empty cube": ([3000, 3000, 3000], (1, 1, 1), [0, 0, 0]),
+    "skew": ([[2000, 0, 0], [1990, 30, 0], [0, 0, 2000]], (1, 1, 1), [0, 0, 0]),
+}
+
+_IN_A_CHILD = """
+import numpy as np
+from ase import Atoms
+from test_neighbors import ODD
+from deepspin_ase.neighbors import build_pairs
+from deepspin_ase.system import System
+for name, (cell, pbc, spread) in ODD.items():
+    print(name, flush=True)
+    places = np.random.default_rng(0).uniform(0, 1, (12, 3)) * spread
+    places[:2] = [(0, 0, 0), (2, 0, 0)]
+    places[2:] += np.arange(2, 12)[:, None] * [2.0, 0, 0]
+    atoms = Atoms("Fe12", places, cell=cell, pbc=pbc)
+    system = System.from_atoms(atoms, require_spins=False)
+    for cutoff in (1.0, 3.0, 5.0):
+        found = [build_pairs(system, cutoff, backend=b) for b in (None, "scipy")]
+        counts = [sorted(zip(p.i.tolist(), p.j.tolist())) for p in found]
+        assert counts[0] == counts[1]
+        assert cutoff == 1.0 or counts[0]
+"""
+
+
+def test_odd_geometries() -> None:
+    """In a child: a division by zero in a compiled search would end this process."""
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_A_CHILD],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+
+
+def test_coordinates_without_digits_are_refused() -> None:
+    atoms = bulk("Fe", cubic=True)
+    atoms.positions[1] += 1e17
+    with pytest.raises(ValueError, match="atom 1 is farther than 1e"):
+        build_pairs(System.from_atoms(atoms, require_spins=False), 3.0)
