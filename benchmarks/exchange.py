@@ -68,7 +68,7 @@ def measure(atoms: Any, sites: int) -> dict[str, float]:
     import numpy as np
 
     from deepspin_ase.analysis.exchange import fit_exchange
-    from deepspin_ase.analysis.hessians import Crystal, interaction_reach
+    from deepspin_ase.analysis.hessians import Crystal, interaction_range
     from deepspin_ase.neighbors import build_pairs
     from deepspin_ase.system import System
 
@@ -84,7 +84,7 @@ def measure(atoms: Any, sites: int) -> dict[str, float]:
     crystal = Crystal(atoms, repeat=1)
     count = len(crystal.sites)
     # Sites share products where the interaction is short: then all are done.
-    reach = interaction_reach(atoms)
+    reach = interaction_range(atoms)
     chosen = np.arange(count if 4 * reach < atoms.cell.lengths().min() else sites)
     fit = processor_time(lambda: fit_exchange(crystal, chosen)) / len(chosen)
     return {

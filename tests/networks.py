@@ -10,12 +10,16 @@ from ase import Atoms
 from ase.build import bulk
 
 from deepspin_ase.potentials import (
+    ZBL,
     Biquadratic,
     Blend,
     CubicCut,
     DeepSpinConfig,
     DeepSpinNetwork,
+    DzyaloshinskiiMoriya,
+    Harmonic,
     Heisenberg,
+    LennardJones,
     MomentExchange,
     PairPotential,
     Potential,
@@ -125,6 +129,19 @@ def spin_terms() -> dict[str, Potential]:
         "rigid": Heisenberg(Shells([(2.0, 0.01), (3.2, 0.03)], 0.5)),
         "moments": MomentExchange(CubicCut(0.3, 4.0), subtract_collinear=True),
         "biquadratic": Biquadratic(CubicCut(0.2, 3.0)),
+        "Lennard-Jones": LennardJones(0.1, 1.9),
+        "springs": Harmonic(1.5, 2.4, cutoff=3.3, elements=("Fe", "O")),
+        "cores": ZBL(1.5, 3.0),
+        "chiral": DzyaloshinskiiMoriya(soft),
+        "chiral at a surface": DzyaloshinskiiMoriya(
+            CubicCut(0.2, 4.0), direction="interfacial", axis=(0.3, -0.2, 1.0)
+        ),
+        "chiral along": DzyaloshinskiiMoriya(
+            soft, direction="vector", vector=(1, 2, -0.5), axis=(0, 1, 0.3)
+        ),
+        "chiral between elements": DzyaloshinskiiMoriya(
+            soft, direction="vector", vector=(1, 2, -0.5), elements=("Ni", "Fe")
+        ),
     }
 
 

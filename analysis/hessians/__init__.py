@@ -9,8 +9,7 @@ from ._cartesian import (
     cartesian_hessian,
 )
 from ._joint_hessian import JointHessian
-from ._reach import finite_reach, interaction_reach
-from ._response import Crystal
+from ._response import Crystal, interaction_range
 
 __all__ = [
     "CartesianHessian",
@@ -19,6 +18,5 @@ __all__ = [
     "JointHessian",
     "SecondDerivatives",
     "cartesian_hessian",
-    "finite_reach",
-    "interaction_reach",
+    "interaction_range",
 ]

@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike
 
 from ..._rotations import local_axes
 from ..._validate import require_calculator
+from ...calculators._deepspin import DeepSpinCalculator
 from ...neighbors import build_pairs
+from ...potentials import Potential
 from ...spins import get_spins, set_spins
 from ...system import System
 from ._bloch import SAME_DISTANCE, Images, nearest_images, repeats, repeats_for
 from ._cartesian import SecondDerivatives, cartesian_hessian
-from ._reach import finite_reach, interaction_reach
 
 #: Torques up to this share of the largest curvature are none.
 STATIONARY = 1e-3
@@ -83,7 +84,7 @@ class Crystal:
         self.lengths = lengths[self.sites]
         self.directions = self.spins[self.sites] / self.lengths[:, None]
         if repeat is None:
-            repeat = _chosen(atoms, interaction_reach(atoms, positions=positions))
+            repeat = _chosen(atoms, _range_to_hold(atoms, positions=positions))
         self.repeat = repeats(repeat, atoms.pbc)
         self.home = atoms.copy()
         self.home.set_constraint()
@@ -148,6 +149,61 @@ class Crystal:
         """
         fields = -self.gradients() * self.lengths[:, None]
         check_torques(np.cross(self.directions, fields), curvature, self.sites)
+
+
+def interaction_range(atoms: Atoms, *, positions: bool = False) -> float | None:
+    """Return the distance at which the model ceases to couple two moments, A.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    positions : bool
+        Count couplings of atoms, too.
+
+    Returns
+    -------
+    float, or None
+        See :meth:`.Potential.interaction_range`; None where it is not known, as of
+        calculators without a Potential.
+    """
+    if not isinstance(atoms.calc, DeepSpinCalculator):
+        return None
+    system = System.from_atoms(atoms, require_spins=False)
+    return _largest(atoms.calc.bare_potential, system, positions)
+
+
+def _largest(potential: Potential, system: System, positions: bool) -> float | None:
+    """Return the range of a potential, A."""
+    if not (positions or potential.uses_spins):
+        return 0.0
+    return potential.interaction_range(system, moments_only=not positions)
+
+
+def _range_to_hold(atoms: Atoms, *, positions: bool) -> float:
+    """Return the range that a supercell must hold, A.
+
+    Sums over all distances (dipoles, charges) have no end; two cutoffs are taken.
+
+    Raises
+    ------
+    ValueError
+        If the range is not known.
+    """
+    if interaction_range(atoms, positions=positions) is None:
+        label = type(atoms.calc).__name__
+        if isinstance(atoms.calc, DeepSpinCalculator):
+            label = atoms.calc.parameters["model"]
+        raise ValueError(
+            f"the interaction range of {label} is not known: give repeat, the numbers "
+            "of cells of a supercell in which the interaction ends"
+        )
+    system = System.from_atoms(atoms, require_spins=False)
+    ranges = [0.0]
+    for term in atoms.calc.bare_potential.terms():
+        found = _largest(term, system, positions)
+        assert found is not None
+        ranges.append(found if np.isfinite(found) else 2.0 * term.pair_cutoff(system))
+    return max(ranges)
 
 
 def _chosen(atoms: Atoms, reach: float) -> tuple[int, int, int]:
@@ -236,9 +292,9 @@ def _apart(
     """
     columns = crystal.columns
     near = np.ones((len(chosen), len(columns)), dtype=bool)
-    reach = finite_reach(crystal.large)
-    if np.isfinite(reach) and len(chosen) > 1:
-        pairs = build_pairs(System.from_atoms(crystal.large[columns]), reach + 1e-6)
+    ends = interaction_range(crystal.large)
+    if ends is not None and np.isfinite(ends) and len(chosen) > 1:
+        pairs = build_pairs(System.from_atoms(crystal.large[columns]), ends + 1e-6)
         coupled = np.eye(len(columns), dtype=bool)
         coupled[pairs.i, pairs.j] = True
         near = coupled[chosen]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from ._base import Potential
-from .networks._deepspin import DeepSpinNetwork
-from .networks._moments import SpinMomentNetwork
-from .terms._sites import RadialTerm
 
 BACKENDS = ("fused", "reference")
 
@@ -42,7 +39,5 @@ def choose_backend(
     if mixed and backend != "fused":
         raise ValueError("mixed precision needs the fused backend")
     for part in potential.modules():
-        if isinstance(part, DeepSpinNetwork | SpinMomentNetwork | RadialTerm):
-            part.backend = backend
-        if isinstance(part, DeepSpinNetwork | SpinMomentNetwork):
-            part.mixed = mixed
+        if isinstance(part, Potential):
+            part.backend, part.mixed = backend, mixed

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
+from ..kernels import PairTermData
 from ..neighbors import PairList, build_pairs
 from ..system import System
 from ._prediction import Prediction
+from ._registry import registered
+
+
+class QuadraticForm(NamedTuple):
+    """An energy that is quadratic in the moments at fixed positions and lengths.
+
+    E = const - sum_i b_i.m_i + sum_i m_i A_i m_i + 1/2 sum_bonds m_i K_ij m_j.
+
+    Attributes
+    ----------
+    fields : (N, 3) tensor, eV/mu_B
+        b_i.
+    sites : (N, 3, 3) tensor, eV/mu_B^2
+        A_i, symmetric.
+    i, j : (E,) int64 tensors
+        Bonds, each in both orders.
+    tensors : (E, 3, 3) tensor, eV/mu_B^2
+        K_ij.
+    """
+
+    fields: Tensor
+    sites: Tensor
+    i: Tensor
+    j: Tensor
+    tensors: Tensor
+
+    @classmethod
+    def zero(cls, system: System) -> QuadraticForm:
+        """Return the form of no energy."""
+        none = system.index[:0]
+        return cls(
+            torch.zeros_like(system.spins),
+            system.spins.new_zeros(system.n_atoms, 3, 3),
+            none,
+            none,
+            system.spins.new_zeros(0, 3, 3),
+        )
 
 
 class Potential(nn.Module):
@@ -19,6 +57,11 @@ class Potential(nn.Module):
     A subclass implements :meth:`forward` in differentiable torch. Constructor
     arguments are kept as attributes of the same names: that is all that
     saving and printing a potential need. Potentials add: ``Sum([a, b])``.
+
+    What a potential is, it says itself: callers ask :meth:`terms`,
+    :meth:`interaction_range` and :attr:`is_local` instead of its class. A subclass
+    with derivatives of its own, faster than those of autograd, implements
+    :meth:`predict`.
     """
 
     #: Whether the energy depends on the moments.
@@ -29,6 +72,14 @@ class Potential(nn.Module):
 
     #: Atomic numbers that may carry a moment; None for any.
     magnetic_species: frozenset[int] | None = None
+
+    #: Whether the energy of each atom depends on nothing but its pairs within the
+    #: pair cutoff: moments farther away leave it as it is. Where in doubt, False.
+    is_local: bool = False
+
+    #: How the potential is evaluated, see :func:`choose_backend`.
+    backend: str = "fused"
+    mixed: bool = False
 
     @property
     def cutoff(self) -> float:
@@ -42,6 +93,73 @@ class Potential(nn.Module):
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""
         raise NotImplementedError
+
+    def terms(self) -> list[Potential]:
+        """Return the potentials that this one is the sum of; itself if it is none."""
+        return [self]
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the distance beyond which no two atoms are coupled, A.
+
+        The energy has no mixed second derivative by positions or moments of atoms
+        farther apart: the cutoff of a pair term, two cutoffs for per-atom energies
+        that depend on all neighbors together, 2 L cutoffs for L rounds of message
+        passing, infinity for Coulomb and dipole sums.
+
+        Parameters
+        ----------
+        system : System
+        moments_only : bool
+            Count couplings of moments to moments only: sums leave out their members
+            that do not depend on moments.
+
+        Returns
+        -------
+        float, or None
+            None where it is not known, as here, unless a subclass says it.
+        """
+        return None
+
+    def pair_term(self, species: tuple[int, ...]) -> PairTermData | None:
+        """Return the potential as a pair term for compiled kernels.
+
+        Parameters
+        ----------
+        species : tuple of int
+            Atomic numbers that occur.
+
+        Returns
+        -------
+        PairTermData, or None
+            None where it is something else, or is to be evaluated in torch.
+        """
+        return None
+
+    def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
+        """Return the energy as a form of the moments, up to a constant.
+
+        None, as here, where it is not quadratic at fixed lengths, or not known.
+        """
+        return None
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction | None:
+        """Return the energy and derivatives by other means than autograd.
+
+        Parameters are those of :meth:`evaluate`, for a system that has passed
+        :meth:`check`. None, as here, leaves the derivatives to autograd.
+        """
+        return None
 
     def check(self, system: System) -> None:
         """Raise ValueError where the potential does not apply to ``system``."""
@@ -92,39 +210,19 @@ class Potential(nn.Module):
         ValueError
             If the potential does not apply to the system (see :meth:`check`).
         """
+        from ._evaluation import evaluate
+
         self.check(system)
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
-        with torch.enable_grad():
-            positions = system.positions.detach().requires_grad_(forces)
-            spins = system.spins.detach().requires_grad_(magnetic_forces)
-            moved = system.replace(positions=positions, spins=spins)
-            strain = torch.zeros_like(system.cell).requires_grad_(virial)
-            if virial:
-                moved = moved.strained(strain)
-            energies = self(moved, pairs)
-            leaves = [leaf for leaf in (positions, spins, strain) if leaf.requires_grad]
-            gradients: list[Tensor] = []
-            if leaves and energies.requires_grad:
-                found = torch.autograd.grad(
-                    energies.sum(), leaves, create_graph=create_graph, allow_unused=True
-                )
-                gradients = [
-                    torch.zeros_like(leaf) if g is None else -g
-                    for g, leaf in zip(found, leaves, strict=True)
-                ]
-            else:
-                gradients = [torch.zeros_like(leaf) for leaf in leaves]
-        results = iter(gradients)
-        if not create_graph:
-            energies = energies.detach()
-        return Prediction(
-            energy=system.sum(energies),
-            energies=energies,
-            volume=system.volume.detach(),
-            forces=next(results) if forces else None,
-            magnetic_forces=next(results) if magnetic_forces else None,
-            virial=next(results) if virial else None,
+        return evaluate(
+            self,
+            system,
+            pairs,
+            forces=forces,
+            magnetic_forces=magnetic_forces,
+            virial=virial,
+            create_graph=create_graph,
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -144,9 +242,9 @@ class Potential(nn.Module):
 
     def __add__(self, other: Potential) -> Potential:
         """Return the sum of two potentials."""
-        from ._sums import Sum
-
-        return Sum([self, other])
+        # By name: the module of sums imports this one.
+        total: Potential = registered("Sum")([self, other])
+        return total
 
 
 def _elements(system: System) -> tuple[list[int], list[int]]:

@@ -31,6 +31,19 @@ def register(cls: T) -> T:
     return cls
 
 
+def registered(name: str) -> type:
+    """Return the class that was registered under a name.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    if name not in _classes:
+        raise KeyError(f"unknown class {name!r}")
+    return _classes[name]
+
+
 def encode(value: Any) -> Any:
     """Return ``value`` as JSON-able plain data."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -69,7 +82,5 @@ def decode(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
     if data.keys() == {"type", "arguments"}:
-        if data["type"] not in _classes:
-            raise KeyError(f"unknown class {data['type']!r}")
-        return _classes[data["type"]](**decode(data["arguments"]))
+        return registered(data["type"])(**decode(data["arguments"]))
     return {k: decode(v) for k, v in data.items()}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..kernels import cpu as fused
-from ..kernels import cuda as fused_cuda
-from ..neighbors import PairList, build_pairs, once_per_list
+from .. import _validate as _arguments
+from ..neighbors import PairList, once_per_list
 from ..quantities import QUANTITIES
 from ..system import System
 from ._base import Potential
+from ._evaluation import collected
 from ._prediction import Prediction
 from ._registry import register
-from .terms._sites import RadialTerm
 
 
 def _intersection(
@@ -38,6 +37,7 @@ class _Members(Potential):
                 raise TypeError(f"{member!r} is not a Potential")
         self.members = nn.ModuleList(members)
         self.uses_spins = any(m.uses_spins for m in members)
+        self.is_local = all(m.is_local for m in members)
         self.species = _intersection([m.species for m in members])
         self.magnetic_species = _intersection(
             [m.magnetic_species for m in members if m.uses_spins]
@@ -65,98 +65,68 @@ class _Members(Potential):
         for member in self._each:
             member.check(system)
 
-    def _evaluate_members(
-        self, system: System, pairs: PairList | None, **options: bool
-    ) -> list[Prediction]:
-        if pairs is None:
-            self.check(system)
-            pairs = build_pairs(system, self.pair_cutoff(system))
-        return [m.evaluate(system, pairs, **options) for m in self._each]
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the largest range of the members, A; None if one is not known."""
+        counted = [m for m in self._each if m.uses_spins or not moments_only]
+        found = [
+            m.interaction_range(system, moments_only=moments_only) for m in counted
+        ]
+        known = [x for x in found if x is not None]
+        return max([0.0, *known]) if len(known) == len(found) else None
 
 
 @register
 class Sum(_Members):
-    """Sum of potentials: an exchange term on a lattice, a network on a baseline."""
+    """Sum of potentials: an exchange term on a lattice, a network on a baseline.
+
+    Parameters
+    ----------
+    members : sequence of Potential
+    elements : sequence of symbols, optional
+        The elements that may occur, where the sum describes one material; others are
+        refused. By default those that all members know.
+    magnetic : sequence of symbols, optional
+        Those of them that may carry a moment.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Potential],
+        *,
+        elements: Sequence[str] | None = None,
+        magnetic: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(members)
+        self.elements = _arguments.symbols(elements)
+        self.magnetic = _arguments.symbols(magnetic)
+        if self.elements is not None:
+            self.species = frozenset(_arguments.numbers(self.elements))
+        if self.magnetic is not None:
+            self.magnetic_species = frozenset(_arguments.numbers(self.magnetic))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor arguments, for saving and printing."""
+        limits = {"elements": self.elements, "magnetic": self.magnetic}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return super().arguments() | given
+
+    def check(self, system: System) -> None:
+        """Raise ValueError for foreign atoms and misplaced moments."""
+        if self.elements is not None or self.magnetic is not None:
+            Potential.check(self, system)
+        super().check(system)
+
+    def terms(self) -> list[Potential]:
+        """Return the terms of the members, those of sums among them included."""
+        if type(self).forward is not Sum.forward:  # of a class derived from this one
+            return [self]
+        return [term for member in self._each for term in member.terms()]
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""
         return torch.stack([m(system, pairs) for m in self._each]).sum(0)
-
-    def evaluate(
-        self, system: System, pairs: PairList | None = None, **options: bool
-    ) -> Prediction:
-        """Add the members' predictions; see :meth:`Potential.evaluate`.
-
-        Deviations of committees among the members add in quadrature.
-        """
-        return evaluate_sum(self, _terms(self), system, pairs, **options)
-
-
-def evaluate_sum(
-    whole: Potential,
-    terms: Sequence[Potential],
-    system: System,
-    pairs: PairList | None,
-    **options: bool,
-) -> Prediction:
-    """Evaluate a potential that is a sum of terms; see :meth:`Potential.evaluate`.
-
-    Pair terms go through compiled kernels together, and terms that leave their
-    derivatives to autograd are differentiated together.
-    """
-    if pairs is None:
-        whole.check(system)
-        pairs = build_pairs(system, whole.pair_cutoff(system))
-    parts: list[Prediction] = []
-    rest = list(terms)
-    if fused_cuda.has_kernels(system) and not options.get("create_graph", False):
-        compilable = [t for t in terms if fused.is_compilable(t)]
-        found = fused.evaluate_pairs(compilable, system, pairs, **options)
-        if found is not None:
-            parts.append(found)
-            rest = [t for t in terms if t not in compilable]
-    plain = [t for t in rest if _by_autograd(t)]
-    if len(plain) == len(terms):
-        return Potential.evaluate(whole, system, pairs, **options)
-    if plain:
-        parts.append(Potential.evaluate(Sum(plain), system, pairs, **options))
-    parts += [t.evaluate(system, pairs, **options) for t in rest if t not in plain]
-    return _added(parts)
-
-
-def _terms(potential: Sum) -> list[Potential]:
-    """Return the terms of a sum, those of plain sums among them included."""
-    parts = [_terms(m) if type(m) is Sum else [m] for m in potential._each]
-    return [term for part in parts for term in part]
-
-
-def _by_autograd(potential: Potential) -> bool:
-    """Tell whether a potential, or every term of it, has no derivatives of its own."""
-    if isinstance(potential, Sum):
-        return all(_by_autograd(member) for member in potential._each)
-    own = type(potential).evaluate
-    return own is Potential.evaluate or own is RadialTerm.evaluate
-
-
-def _added(parts: Sequence[Prediction]) -> Prediction:
-    sums = {
-        name: torch.stack(values).sum(0)
-        for name, values in _collected([part.quantities() for part in parts]).items()
-    }
-    deviations = {
-        name: torch.stack(values).norm(dim=0)
-        for name, values in _collected([part.deviations for part in parts]).items()
-    }
-    return parts[0].replace(**sums, deviations=deviations)
-
-
-def _collected(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, list[Tensor]]:
-    """Return the values by name, of those parts that have them."""
-    values: dict[str, list[Tensor]] = {}
-    for part in parts:
-        for name, value in part.items():
-            values.setdefault(name, []).append(value)
-    return values
 
 
 @register
@@ -173,12 +143,10 @@ class Committee(_Members):
         """Return per-atom energies (N,), eV."""
         return torch.stack([m(system, pairs) for m in self._each]).mean(0)
 
-    def evaluate(
-        self, system: System, pairs: PairList | None = None, **options: bool
-    ) -> Prediction:
+    def predict(self, system: System, pairs: PairList, **options: bool) -> Prediction:
         """Average the members' predictions; see :meth:`Potential.evaluate`."""
-        parts = self._evaluate_members(system, pairs, **options)
-        values = _collected([part.quantities() for part in parts])
+        parts = [m.evaluate(system, pairs, **options) for m in self._each]
+        values = collected([part.quantities() for part in parts])
         stacks = {name: torch.stack(found) for name, found in values.items()}
         return parts[0].replace(
             **{name: stack.mean(0) for name, stack in stacks.items()},
@@ -201,6 +169,7 @@ class TimeReversal(Potential):
         super().__init__()
         self.potential = potential
         self.uses_spins = potential.uses_spins
+        self.is_local = potential.is_local
         self.species = potential.species
         self.magnetic_species = potential.magnetic_species
 
@@ -217,6 +186,12 @@ class TimeReversal(Potential):
         """Raise ValueError where a part does not apply to ``system``."""
         self.potential.check(system)
 
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the range of the potential, A."""
+        return self.potential.interaction_range(system, moments_only=moments_only)
+
     @staticmethod
     def _both(system: System, pairs: PairList) -> tuple[System, PairList]:
         reversed_ = system.replace(spins=-system.spins)
@@ -228,13 +203,8 @@ class TimeReversal(Potential):
         energies = self.potential(*self._both(system, pairs))
         return 0.5 * (energies[: system.n_atoms] + energies[system.n_atoms :])
 
-    def evaluate(
-        self, system: System, pairs: PairList | None = None, **options: bool
-    ) -> Prediction:
+    def predict(self, system: System, pairs: PairList, **options: bool) -> Prediction:
         """Evaluate both orientations at once; see :meth:`Potential.evaluate`."""
-        if pairs is None:
-            self.check(system)
-            pairs = build_pairs(system, self.pair_cutoff(system))
         system, pairs = self._both(system, pairs)
         both = self.potential.evaluate(system, pairs, **options)
         return _mean_of_halves(both)

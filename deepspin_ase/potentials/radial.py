@@ -326,6 +326,68 @@ class DampedCoulomb:
 
 @register
 @dataclass(frozen=True)
+class TwelveSix:
+    """4 epsilon [(sigma/r)^12 - (sigma/r)^6], shifted to vanish at the cutoff, eV.
+
+    The shift makes the energy, not the force, continuous at the cutoff.
+
+    Parameters
+    ----------
+    epsilon : float
+        Depth of the well, eV.
+    sigma : float
+        Distance of zero energy before the shift, A.
+    cutoff : float
+        A.
+    """
+
+    epsilon: float
+    sigma: float
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        _arguments.finite("epsilon", self.epsilon)
+        _arguments.positive("sigma", self.sigma)
+        _arguments.positive("cutoff", self.cutoff)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the energies at distances ``r``."""
+        x, edge = (self.sigma / r) ** 6, (self.sigma / self.cutoff) ** 6
+        values = 4.0 * self.epsilon * (x**2 - x - (edge**2 - edge))
+        return _cut(r, self.cutoff, values)
+
+
+@register
+@dataclass(frozen=True)
+class Parabola:
+    """(k/2) (r - r0)^2 within the cutoff, eV; cut off abruptly.
+
+    Parameters
+    ----------
+    k : float
+        Curvature, eV/A^2.
+    r0 : float
+        Distance of the minimum, A.
+    cutoff : float
+        A.
+    """
+
+    k: float
+    r0: float
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        _arguments.finite("k", self.k)
+        _arguments.positive("r0", self.r0)
+        _arguments.positive("cutoff", self.cutoff)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the energies at distances ``r``."""
+        return _cut(r, self.cutoff, 0.5 * self.k * (r - self.r0) ** 2)
+
+
+@register
+@dataclass(frozen=True)
 class Mixture:
     """A linear combination of radial functions.
 

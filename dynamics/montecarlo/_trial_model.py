@@ -1,54 +1,27 @@
-"""How the energies of trial moves are found for a model: as fast as it allows."""
+"""Energies of trial moves of a model, by the fastest way that it allows."""
 
 from __future__ import annotations
 
-from ...potentials import (
-    Committee,
-    DeepSpinNetwork,
-    DipoleDipole,
-    EmbeddedAtom,
-    Potential,
-    Sum,
-    TimeReversal,
-)
-from ...potentials.materials.reference import Material
-from ...potentials.terms._sites import PairTerm, SiteTerm
+import math
+
+from ...potentials import Potential, Sum
 from ...system import System
 from .._engine import Engine, PotentialEngine
 from ._bilinear import BilinearEnergies
 from ._trial_energies import LocalEnergies, TotalEnergies, TrialEnergies
 
-#: Potentials whose per-atom energies are local.
-_LOCAL = (PairTerm, SiteTerm, DeepSpinNetwork, EmbeddedAtom)
-
 
 def local_part(potential: Potential) -> Potential | None:
     """Return the part that depends on spins, if its per-atom energies are local.
 
-    None where they are not, or that is not known: dipole sums, programs of
-    DeePMD-kit, potentials from elsewhere that are neither site nor pair terms.
+    None where they are not, or that is not known.
     """
-    if type(potential) in (Sum, Material):
-        parts = [local_part(m) for m in _members(potential) if m.uses_spins]
-        known = [part for part in parts if part is not None]
-        return Sum(known) if known and len(known) == len(parts) else None
-    if type(potential) in (Committee, TimeReversal):
-        members = _members(potential)
-        return potential if all(_is_local(m) for m in members) else None
-    return potential if isinstance(potential, _LOCAL) else None
-
-
-def _members(potential: Potential) -> list[Potential]:
-    inside = list(potential.children() if isinstance(potential, TimeReversal) else ())
-    inside += getattr(potential, "members", ())
-    return [part for part in inside if isinstance(part, Potential)]
-
-
-def _is_local(potential: Potential) -> bool:
-    """Return whether all per-atom energies are local, spin-dependent or not."""
-    if type(potential) in (Sum, Material, Committee, TimeReversal):
-        return all(_is_local(member) for member in _members(potential))
-    return isinstance(potential, _LOCAL)
+    terms = potential.terms()
+    if terms == [potential]:
+        return potential if potential.is_local else None
+    spins = [term for term in terms if term.uses_spins]
+    local = bool(spins) and all(term.is_local for term in spins)
+    return Sum(spins) if local else None
 
 
 def trial_energies(
@@ -73,8 +46,7 @@ def trial_energies(
     potential = engine.potential if isinstance(engine, PotentialEngine) else None
     part = None if potential is None else local_part(potential)
     if simultaneous and part is None:
-        modules = () if potential is None else potential.modules()
-        if potential is None or any(isinstance(m, DipoleDipole) for m in modules):
+        if potential is None or _couples_all(potential, system):
             raise ValueError(
                 "simultaneous=True needs per-atom energies that depend on near spins "
                 "only, which ASE calculators and dipole sums do not give; leave it out"
@@ -86,3 +58,13 @@ def trial_energies(
     if simultaneous is None:
         bilinear = BilinearEnergies.where_possible(engine, part, system)
     return bilinear or LocalEnergies(engine, part)
+
+
+def _couples_all(potential: Potential, system: System) -> bool:
+    """Return whether a term couples moments at all distances."""
+    ranges = [
+        term.interaction_range(system, moments_only=True)
+        for term in potential.terms()
+        if term.uses_spins
+    ]
+    return math.inf in ranges

@@ -22,7 +22,7 @@ from deepspin_ase.analysis import (
     strain_derivative,
 )
 from deepspin_ase.analysis.exchange import assemble_tensors, fit_exchange
-from deepspin_ase.analysis.hessians import Crystal, finite_reach, interaction_reach
+from deepspin_ase.analysis.hessians import Crystal, interaction_range
 from deepspin_ase.analysis.hessians import _response as response
 from deepspin_ase.analysis.hessians._response import _apart
 from deepspin_ase.potentials import (
@@ -210,8 +210,8 @@ def test_images_at_the_edge_share():
 def test_range_of_the_interaction(monkeypatch):
     atoms = triclinic()
     atoms.calc = DeepSpinCalculator(hamiltonian())
-    assert interaction_reach(atoms) == 3.5
-    assert interaction_reach(atoms, positions=True) == 4.5
+    assert interaction_range(atoms) == 3.5
+    assert interaction_range(atoms, positions=True) == 4.5
     # Supercells are not chosen without bounds.
     nio = rocksalt_afm(4.178, 2.0)
     nio.calc = DeepSpinCalculator(reference.nio())
@@ -228,13 +228,13 @@ def test_range_of_the_interaction(monkeypatch):
     wide.calc = iron.calc
     assert Crystal(wide).repeat == (1, 1, 1)
     # Sums without end are no ground for taking moments as uncoupled.
-    assert finite_reach(atoms) == 3.5
+    assert interaction_range(atoms) == 3.5
     atoms.calc = DeepSpinCalculator(hamiltonian(DipoleDipole(cutoff=6.0)))
-    assert finite_reach(atoms) == np.inf
+    assert interaction_range(atoms) == np.inf
     # Per-atom energies of a network couple moments on either side of an atom.
     nio = rocksalt_afm(4.2, 1.27)
     nio.calc = DeepSpinCalculator("NiO")
-    assert 2 * 5.6 <= interaction_reach(nio) <= 12.0
+    assert 2 * 5.6 <= interaction_range(nio) <= 12.0
 
 
 def test_sites_that_share_products():

@@ -13,12 +13,14 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import driver, jit
 
-from deepspin_ase.kernels import cpu as fused
-from deepspin_ase.kernels import cuda as fused_cuda
-from deepspin_ase.kernels.cpu import _pair_terms as pair_terms
-from deepspin_ase.kernels.cuda._pair_terms import pair_sums
+from deepspin_ase.kernels import cuda, register
 from deepspin_ase.neighbors import build_pairs
-from deepspin_ase.potentials import DeepSpinNetwork, choose_backend, load_potential
+from deepspin_ase.potentials import (
+    CubicCut,
+    DzyaloshinskiiMoriya,
+    choose_backend,
+    load_potential,
+)
 
 KERNELS = {
     "collect_sites",
@@ -70,22 +72,18 @@ def main() -> None:
         return kernel
 
     jit.JITFunction.run = compile_only
-    fused.evaluate_network = fused_cuda.evaluate_network
+    register("cpu", cuda)
     system = nickel_oxide()
     pairs = build_pairs(system, 7.0)
-    lattice, network = load_potential("NiO").members
-    assert isinstance(network, DeepSpinNetwork)
-    terms = tuple(pair_terms._described(term) for term in lattice.members)
-    species, types = torch.unique(system.species, return_inverse=True)
-    model = pair_terms._model(terms, tuple(species.tolist()))
-    assert model is not None
+    potential = load_potential("NiO")
+    chiral = DzyaloshinskiiMoriya(CubicCut(0.1, 4.0))
     for capability in (80, 90):
         compiled.clear()
         driver.set_active(Absent(capability))
         for mixed in (False, True):
-            choose_backend(network, mixed=mixed)
-            network.evaluate(system, pairs)
-        pair_sums(model, system, pairs, types)
+            choose_backend(potential, mixed=mixed)
+            potential.evaluate(system, pairs)
+        chiral.evaluate(system, pairs)
         assert compiled == KERNELS, compiled
 
 

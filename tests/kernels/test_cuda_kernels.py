@@ -30,11 +30,9 @@ from networks import (
     structure,
 )
 
-from deepspin_ase import DeepSpinCalculator
+from deepspin_ase import DeepSpinCalculator, kernels
 from deepspin_ase.dynamics import SpinLatticeNVE
-from deepspin_ase.kernels import cpu as fused
-from deepspin_ase.kernels import cuda as fused_cuda
-from deepspin_ase.kernels.cpu import _pair_terms as host_terms
+from deepspin_ase.kernels import cuda
 from deepspin_ase.neighbors import NeighborList, PairList, build_pairs
 from deepspin_ase.potentials import (
     DeepSpinNetwork,
@@ -42,6 +40,7 @@ from deepspin_ase.potentials import (
     Potential,
     Shells,
     Sum,
+    _compiled,
     choose_backend,
     load_potential,
 )
@@ -53,16 +52,16 @@ pytest.importorskip("triton")
 ON_DEVICE = torch.cuda.is_available()
 lists = importlib.import_module("deepspin_ase.kernels.cuda._lists")
 network = importlib.import_module("deepspin_ase.kernels.cuda._network")
-pair_terms = importlib.import_module("deepspin_ase.kernels.cuda._pair_terms")
 DEVICE = "cuda" if ON_DEVICE else "cpu"
 needs_device = pytest.mark.skipif(not ON_DEVICE, reason="needs a CUDA device")
 
 
 @pytest.fixture(autouse=True)
 def in_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Triton evaluate networks on whatever device the tests run."""
+    """Let Triton evaluate on whatever device the tests run."""
     if not ON_DEVICE:
-        monkeypatch.setattr(fused, "evaluate_network", fused_cuda.evaluate_network)
+        monkeypatch.setitem(kernels._backends, "cpu", cuda)
+        monkeypatch.setattr(_compiled, "pair_kernel", _compiled.pair_kernel.__wrapped__)
 
 
 def on_device(net: Potential, system: System) -> tuple[Potential, System]:
@@ -92,7 +91,8 @@ def test_equals_the_network(variant: str) -> None:
     system = for_model(structure(pbc=False)[[0, 1, 2]], net)
     net, system = on_device(net, system)
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
-    assert network._known.get(net)
+    (known,) = _compiled._networks[net].values()
+    assert isinstance(known[1], network.CompiledNetwork)
 
 
 def test_batches(net: DeepSpinNetwork) -> None:
@@ -216,12 +216,12 @@ def test_memory_that_is_small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = for_model(structure(pbc=False)[[2, 0, 3]], net).to(DEVICE)
-    network._known.clear()
+    _compiled._networks.clear()
     with pytest.raises(torch.OutOfMemoryError, match=r"about \d+ atoms .* would"):
         net.evaluate(system)
     monkeypatch.setattr(network, "STEP", 1)
-    for known in network._known[net].values():
-        known.chunk = None
+    for _, kernel in _compiled._networks[net].values():
+        kernel.chunk = None
     little_memory.clear()
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
     assert little_memory == [3, 1, 1, 1]
@@ -230,36 +230,40 @@ def test_memory_that_is_small(
     assert little_memory == [1, 1, 1]
 
 
-def test_pair_terms() -> None:
-    names = ("some pairs", "Heisenberg", "moments", "biquadratic")
-    terms = [spin_terms()[name] for name in names]
+PAIR_TERMS = {
+    "lattice": ("some pairs", "Lennard-Jones", "cores"),
+    "aligned": ("some pairs", "Heisenberg", "moments", "biquadratic"),
+    "chiral": ("Heisenberg", "chiral", "chiral along", "chiral between elements"),
+}
+
+
+@pytest.mark.parametrize("kind", PAIR_TERMS)
+def test_pair_terms(kind: str) -> None:
+    terms = [spin_terms()[name] for name in PAIR_TERMS[kind]]
     batch = System.from_atoms([structure(0)[[0, 1]], structure(1, pbc=False)[[2, 0]]])
-    exact = [exactly(term, batch) for term in terms]
-    if ON_DEVICE:
-        found = Sum(terms).evaluate(batch.to(DEVICE))
-        sums = (found.energies, found.forces, found.magnetic_forces, found.virial)
-    else:
-        species, types = torch.unique(batch.species, return_inverse=True)
-        described = tuple(map(host_terms._described, terms))
-        model = host_terms._model(described, tuple(species.tolist()))
-        pairs = build_pairs(batch, 4.6)
-        sums = pair_terms.pair_sums(model, batch, pairs, types)
-        close = batch.replace(positions=0.1 * batch.positions)
-        assert pair_terms.pair_sums(model, close, pairs, types) is None
-        sums = (sums[0], sums[1], -sums[2], sums[3])
-    for values, name in zip(sums, QUANTITIES, strict=True):
-        expected = sum(getattr(e, name) for e in exact)
-        torch.testing.assert_close(values.cpu(), expected, rtol=0, atol=1e-9)
+    expected, system = exactly(Sum(terms), batch), batch.to(DEVICE)
+    found = Sum(terms).evaluate(system)
+    for name in QUANTITIES:
+        values = getattr(found, name).cpu()
+        torch.testing.assert_close(values, getattr(expected, name), rtol=0, atol=1e-9)
+    assert found.virial is not None and expected.virial is not None
+    twist = expected.virial - expected.virial.transpose(1, 2)
+    assert (float(twist.abs().max()) > 1e-6) == (kind == "chiral")
+    data = tuple(term.pair_term((8, 26, 28)) for term in terms)
+    kernel = _compiled.pair_kernel(data, (8, 26, 28), system.device)
+    close = system.replace(positions=0.1 * system.positions)
+    types = torch.searchsorted(torch.tensor([8, 26, 28]).to(DEVICE), system.species)
+    assert kernel(close, build_pairs(close, 5.0), types) is None
 
 
 def test_without_triton(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fused_cuda.importlib.util, "find_spec", lambda name: None)
-    fused_cuda._has_triton.cache_clear()
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    cuda.available.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert not fused_cuda._has_triton() and not fused_cuda._has_triton()
-    fused_cuda._has_triton.cache_clear()
+        assert not cuda.available() and not cuda.available()
+    cuda.available.cache_clear()
     assert caplog.text.count("pip install triton") == 1
 
 
@@ -357,7 +361,7 @@ def test_memory_of_the_device() -> None:
         load_potential("NiO"), System.cat([nickel_oxide(k) for k in range(40)])
     )
     expected = potential.evaluate(system)
-    network._known.clear()
+    _compiled._networks.clear()
     torch.cuda.empty_cache()
     used = torch.cuda.memory_allocated() / torch.cuda.mem_get_info()[1]
     try:

@@ -374,7 +374,7 @@ def test_baseline_and_initial_model(tmp_path: Path) -> None:
         assert found.rmse < 1e-10
     saved = trainer.run(progress=False)
     assert isinstance(saved, Sum)
-    assert load_card(tmp_path / "model.pt")["baseline"] == "Material"
+    assert load_card(tmp_path / "model.pt")["baseline"] == "Sum"
 
     values = values_of() | {"init_model": str(tmp_path / "model.pt")}
     again = Trainer(TrainingConfig.from_dict(values), data, output=tmp_path / "2")
@@ -791,7 +791,7 @@ def test_info_of_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     save_potential(tmp_path / "fe.pt", fe(), card={"citation": "nobody"})
     assert main(["info", str(tmp_path / "fe.pt")]) == 0
     text = capsys.readouterr().out
-    for part in ("kind        Material", "MomentExchange", "Landau", "nobody"):
+    for part in ("kind        Sum", "MomentExchange", "Landau", "nobody"):
         assert text.count(part) == 1
     assert main(["info"]) == 0
 

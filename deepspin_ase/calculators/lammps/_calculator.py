@@ -19,7 +19,8 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from typing_extensions import Self
 
-from ...potentials import DeepSpinNetwork, Potential, load_potential
+from ...potentials import Potential, load_potential
+from ...potentials.deepmd import is_writable
 from ...spins import get_spins
 from ...system import System
 from .._magnetic import MomentCalculator, check_finite
@@ -209,7 +210,7 @@ class _Session:
     def __init__(
         self, model: Path | Potential, elements: list[str], options: dict[str, Any]
     ) -> None:
-        if isinstance(model, Potential) and not isinstance(model, DeepSpinNetwork):
+        if isinstance(model, Potential) and not is_writable(model):
             raise ValueError(
                 "LAMMPS takes frozen models (.pth) and pseudo-atom networks, not "
                 f"{type(model).__name__}"

@@ -1,7 +1,7 @@
 """Compiled fitting networks: energies of descriptors and their derivatives.
 
 A layer maps x to y = t f(x W + b) + (x, [x, x] or nothing), see
-:class:`.networks.DenseLayer`, and its derivative maps dE/dy to
+:class:`deepspin_ase.kernels.Layer`, and its derivative maps dE/dy to
 dE/dx = (t f' dE/dy) W^T + (the same of the copies). A block of atoms goes through all
 layers while it is in the processor's cache.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...potentials.networks._layers import ACTIVATIONS
+from .._layers import ACTIVATIONS
 from ._compile import inlined, merged
 
 #: Numbers of the activations in the kernels.

@@ -1,13 +1,9 @@
 """Compiled kernel for pair energies that are a function of distance each.
 
-The energy of a pair is the sum of a few functions of distance times factors that
-depend on the moments,
-
-    e_ij = f0 + c_i c_j [f1 + f2 a + f3 a^2 + f4 m_i.m_j + f5 |m_i||m_j|],  a = e_i.e_j
-
-with e = m/|m| and c = 1 for atoms that carry a moment, 0 otherwise. Every pair is
-listed twice and gives half its energy to either atom, so that each atom gathers its
-own forces and no two threads write to the same place.
+The energy of a pair is a sum of functions of distance times invariants of the two
+moments (:mod:`._invariants`); those but the first are for pairs that both carry a
+moment. Every pair is listed twice and gives half its energy to each atom, so that each
+atom gathers its own forces and no two threads write to the same place.
 """
 
 from __future__ import annotations
@@ -18,30 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import compiled, inlined
-
-#: The factors, in the order of the functions.
-FACTORS = ("one", "carriers", "alignment", "alignment^2", "product", "lengths")
-
-
-class PairModel(NamedTuple):
-    """Functions of distance for every pair of elements.
-
-    Attributes
-    ----------
-    edges : (n_sections + 1,) float64, A
-        Where the sections of the tables begin and end.
-    tables : (cells, 6, 6) float64
-        Polynomials of each of the six functions by rising power, see
-        :class:`deepspin_ase.kernels.cpu._tables.Table`.
-    first, cells, inverse : (n_types, n_types, n_sections) uint64 and float64
-        First cell and number of cells of each section, and 1/length of the cells.
-    """
-
-    edges: np.ndarray
-    tables: np.ndarray
-    first: np.ndarray
-    cells: np.ndarray
-    inverse: np.ndarray
+from ._invariants import CHIRAL, N_LATTICE, add_aligned, add_chiral
 
 
 class Moments(NamedTuple):
@@ -95,14 +68,17 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
     """
     positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
     nearest, farthest = model.edges[0], model.edges[-1]
-    value, slope = np.empty(len(FACTORS)), np.empty(len(FACTORS))
+    width = model.tables.shape[1]
+    value, slope = np.empty(width), np.empty(width)
+    bond, across = np.empty(3), np.empty(3)
     for i in range(np.uint64(begin), np.uint64(end)):
         cell = geometry.cells[geometry.structure[i]]
         ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
         bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
         cx, cy, cz = cell[2, 0], cell[2, 1], cell[2, 2]
         xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
-        carries = moments.lengths[i] > 0.0
+        carries = moments.lengths[i] > 0.0 and width > N_LATTICE
+        W = virial[geometry.structure[i]]
         energy = fx = fy = fz = 0.0
         xx = yy = zz = xy = xz = yz = 0.0
         for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
@@ -117,13 +93,31 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
             if r < nearest:
                 return False
             both = carries and moments.lengths[j] > 0.0
-            n = len(FACTORS) if both else 1
+            n = width if both else N_LATTICE
             _functions(r, n, types[i], types[j], model, value, slope)
             e, de = value[0], slope[0]
             if both:
-                spin_e, spin_de = _add_spins(i, j, moments, value, slope, fields[i])
+                spin_e, spin_de = add_aligned(i, j, moments, value, slope, fields[i])
                 e += spin_e
                 de += spin_de
+                if width > CHIRAL:
+                    bond[0], bond[1], bond[2] = x / r, y / r, z / r
+                    spin_e, spin_de = add_chiral(
+                        i, j, moments, bond, value, slope, fields[i], across
+                    )
+                    e += spin_e
+                    de += spin_de
+                    # Only what is across the bond turns its direction.
+                    along = (across[0] * x + across[1] * y + across[2] * z) / (r * r)
+                    gx = across[0] / r - along * x / r
+                    gy = across[1] / r - along * y / r
+                    gz = across[2] / r - along * z / r
+                    fx += gx
+                    fy += gy
+                    fz += gz
+                    _add_vector(W[0], -0.5 * gx * x, -0.5 * gx * y, -0.5 * gx * z)
+                    _add_vector(W[1], -0.5 * gy * x, -0.5 * gy * y, -0.5 * gy * z)
+                    _add_vector(W[2], -0.5 * gz * x, -0.5 * gz * y, -0.5 * gz * z)
             energy += 0.5 * e
             de /= r
             fx += de * x
@@ -137,7 +131,6 @@ def add_pairs(begin, end, geometry, moments, model, energies, forces, fields, vi
             yz += de * y * z
         energies[i] += energy
         _add_vector(forces[i], fx, fy, fz)
-        W = virial[geometry.structure[i]]
         _add_vector(W[0], -0.5 * xx, -0.5 * xy, -0.5 * xz)
         _add_vector(W[1], -0.5 * xy, -0.5 * yy, -0.5 * yz)
         _add_vector(W[2], -0.5 * xz, -0.5 * yz, -0.5 * zz)
@@ -150,26 +143,3 @@ def _add_vector(total, x, y, z):
     total[0] += x
     total[1] += y
     total[2] += z
-
-
-@inlined
-def _add_spins(i, j, moments, value, slope, field):
-    """Return what the moments add to the energy of a pair and to its slope.
-
-    Adds the derivative by the moment of atom i to ``field`` (3,).
-    """
-    e = moments.directions
-    mi, mj = moments.lengths[i], moments.lengths[j]
-    a = e[i, 0] * e[j, 0] + e[i, 1] * e[j, 1] + e[i, 2] * e[j, 2]
-    factors = (1.0, a, a * a, a * mi * mj, mi * mj)
-    energy = 0.0
-    de = 0.0
-    for k in range(5):
-        energy += value[k + 1] * factors[k]
-        de += slope[k + 1] * factors[k]
-    # d(e_i.e_j)/dm_i = (e_j - a e_i)/|m_i|
-    turn = (value[2] + 2.0 * a * value[3]) / mi
-    for k in range(3):
-        field[k] += turn * (e[j, k] - a * e[i, k])
-        field[k] += value[4] * mj * e[j, k] + value[5] * mj * e[i, k]
-    return energy, de

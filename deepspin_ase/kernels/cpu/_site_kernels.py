@@ -7,51 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._network_tables import NetworkTables
 from ._compile import inlined
-
-
-class Model(NamedTuple):
-    """The network without its fitting part.
-
-    Attributes
-    ----------
-    cutoff, smooth, protection : float, A
-    magnetic : (n_types,) bool
-        Which elements have pseudo-atoms.
-    slots : (2 n_types,) uint64
-        For the sites of each type.
-    per_slot : float
-        1/(sum of the slots).
-    mean, scale : (n_types, 4) float64
-        Rows are normalised as (row - mean) * scale, by the type of the centre.
-    empty : (n_types, 2 n_types, M)
-        Embedding of an empty slot.
-    tables : (cells, 6, M)
-        Polynomials, see :class:`deepspin_ase.kernels.cpu._tables.Tables`. M is
-        the width of the embedding, filled up.
-    first, cells : (n_types, 2 n_types, n_sections) uint64 and float64
-        First cell and number of cells of each section.
-    sections : int
-        Of s between 0 and 1.
-    width, axis : int
-        Rows and columns of the descriptor.
-    """
-
-    cutoff: float
-    smooth: float
-    protection: float
-    magnetic: np.ndarray
-    slots: np.ndarray
-    per_slot: float
-    mean: np.ndarray
-    scale: np.ndarray
-    empty: np.ndarray
-    tables: np.ndarray
-    first: np.ndarray
-    cells: np.ndarray
-    sections: int
-    width: int
-    axis: int
 
 
 class SiteSpace(NamedTuple):
@@ -94,7 +51,7 @@ class SiteSpace(NamedTuple):
     gradient: np.ndarray
 
     @classmethod
-    def allocate(cls, centres: int, n: int, model: Model) -> SiteSpace:
+    def allocate(cls, centres: int, n: int, model: NetworkTables) -> SiteSpace:
         """Return space for n sites of each type around each centre."""
         n_types, real, m = len(model.slots), model.tables.dtype, model.tables.shape[2]
         return cls(

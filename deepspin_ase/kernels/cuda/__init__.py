@@ -1,36 +1,30 @@
-"""Fast evaluation of frozen networks on CUDA devices, in Triton.
+"""Fast evaluation of frozen networks and of pair terms on CUDA devices, in Triton.
 
-The algorithm is that of :mod:`deepspin_ase.kernels.cpu`, with the same tables;
-each program of a kernel works for one atom, and fitting networks are matrix products
-of torch. Triton comes with torch's CUDA builds and is imported at the first use.
+The entry points of a back end, see :mod:`deepspin_ase.kernels`. The algorithm is that
+of :mod:`deepspin_ase.kernels.cpu`, with the same tables; each program of a kernel works
+for one atom, and fitting networks are matrix products of torch. Triton comes with
+torch's CUDA builds and is imported at the first use.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
-from torch import Tensor
+import torch
 
-from ...potentials.networks._neighborhood import Derivatives
-from ...system import System
+from .._data import NetworkData, NetworkKernel, PairKernel, PairTermData
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate_network", "has_kernels"]
-
-
-def has_kernels(system: System) -> bool:
-    """Tell whether there are compiled kernels for the device of a System."""
-    kind = system.device.type
-    return kind == "cpu" or (kind == "cuda" and _has_triton())
+__all__ = ["available", "network", "pairs"]
 
 
 @cache
-def _has_triton() -> bool:
-    """Tell whether Triton is installed; where it is not, that is logged once."""
+def available() -> bool:
+    """Return whether Triton is installed; where it is not, that is logged once."""
     found = importlib.util.find_spec("triton") is not None
     if not found:
         logger.warning(
@@ -41,10 +35,19 @@ def _has_triton() -> bool:
     return found
 
 
-def evaluate_network(
-    *arguments: Any, derivatives: bool
-) -> tuple[Tensor, Derivatives] | None:
-    """Evaluate a network: :func:`.network.evaluate_network`, imported when needed."""
-    from ._network import evaluate_network as evaluate
+def pairs(
+    terms: Sequence[PairTermData], species: tuple[int, ...], device: torch.device
+) -> PairKernel:
+    """Compile pair terms for the elements ``species``."""
+    from ._pair_terms import CompiledPairs
 
-    return evaluate(*arguments, derivatives=derivatives)
+    return CompiledPairs(terms, species, device)
+
+
+def network(
+    data: NetworkData, real: torch.dtype, device: torch.device
+) -> NetworkKernel:
+    """Compile a network with tables and fitting networks in ``real``."""
+    from ._network import CompiledNetwork
+
+    return CompiledNetwork(data, real, device)

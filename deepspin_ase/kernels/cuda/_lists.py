@@ -1,8 +1,8 @@
-"""What the kernels need of a pair list; made once for every list."""
+"""Structure of pair lists and order of the centers, made once for every list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -108,14 +108,13 @@ class Layout:
         cls,
         system: System,
         pairs: PairList,
-        types_of: Callable[[System], Tensor],
+        types: Tensor,
         old: Layout | None,
     ) -> Layout:
         """Return the layout: the old one where list and elements are the same."""
         links = links_of(pairs, system.n_atoms)
         if old is not None and old.links is links and old._has(system.species):
             return old
-        types = types_of(system)
         centres = torch.argsort(types, stable=True)
         n_slots = 2 * links.first.diff()[centres] + 1
         offsets = torch.nn.functional.pad(n_slots.cumsum(0), (1, 0))

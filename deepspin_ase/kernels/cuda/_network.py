@@ -1,8 +1,7 @@
 """Evaluation of a frozen network in Triton kernels.
 
-What was made of the weights is used as long as these have the same values. That, and
-whether an atom has more neighbours than slots, is found out on the device and read
-once at the end of a call, so that the device need not wait for the host.
+Whether an atom has more neighbors than slots is found out on the device and read once
+at the end of a call, so that the device need not wait for the host.
 
 Matrix products in float32 are as exact as torch is told to make them
 (:func:`torch.set_float32_matmul_precision`): leave that at its default.
@@ -15,26 +14,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import torch
 import triton
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...neighbors import PairList
-from ...potentials.networks._neighborhood import Derivatives
 from ...system import System
-from ..cpu._embedding import SECTIONS
+from .._data import NetworkData, NetworkSums
+from .._embedding import SECTIONS
+from .._layers import through
 from ._force_kernels import gather_slopes
-from ._frozen import Frozen, Tables, weight_bits
 from ._geometry import PAIR_WARPS, PAIRS
 from ._lists import Chunk, Layout
 from ._network_kernels import differentiate_sites, multiply_sites
 from ._site_kernels import collect_sites
-
-if TYPE_CHECKING:
-    from ...potentials.networks._deepspin import DeepSpinNetwork
+from ._tables import Tables
 
 logger = logging.getLogger(__name__)
 
@@ -48,79 +43,73 @@ SHARE = 0.25
 STEP = 64
 
 
-class _Known:
-    """What is kept of a network between calls.
+class CompiledNetwork:
+    """A network as tables and fitting networks on a device: a :class:`.NetworkKernel`.
+
+    Values that are not finite come out as such.
+
+    Parameters
+    ----------
+    data : NetworkData
+    real : torch.dtype
+        Of tables and fitting; float32 or float64.
+    device : torch.device
 
     Attributes
     ----------
-    frozen : Frozen
     layout : Layout, optional
         The last one.
     chunk : int, optional
-        How many centres fit into memory, where not all did.
-    """
-
-    def __init__(self, frozen: Frozen) -> None:
-        self.frozen = frozen
-        self.layout: Layout | None = None
-        self.chunk: int | None = None
-
-
-#: By network, then by type of number and device.
-_known: WeakKeyDictionary[nn.Module, dict[tuple[torch.dtype, torch.device], _Known]] = (
-    WeakKeyDictionary()
-)
-
-
-def evaluate_network(
-    network: DeepSpinNetwork,
-    system: System,
-    pairs: PairList,
-    virtual: Tensor,
-    real: torch.dtype,
-    *,
-    derivatives: bool,
-) -> tuple[Tensor, Derivatives] | None:
-    """Evaluate a network whose weights do not require gradients, on its device.
-
-    The contract is that of :func:`deepspin_ase.kernels.cpu.evaluate_network`:
-    None where only the network itself gives the answer, because its embedding is not
-    smooth or there are more neighbours than slots. Values that are not finite come
-    out as such.
+        How many centers fit into memory, where not all did.
 
     Raises
     ------
-    ValueError
-        If the pair list does not hold every pair both ways.
-    torch.OutOfMemoryError
-        If the device's memory is too small; says about how many atoms would fit.
+    NotTabulable
+        If an embedding is not smooth.
     """
-    by_kind = _known.setdefault(network, {})
-    weights, kind = weight_bits(network), (real, system.device)
-    known = by_kind.get(kind)
-    if known is None or known.frozen.weights.shape != weights.shape:
-        known = by_kind[kind] = _Known(Frozen.of(network, *kind))
-    found = None
-    flags = [(weights != known.frozen.weights).any()]
-    if known.frozen.tables is not None:
-        layout = Layout.of(system, pairs, network.types, known.layout)
-        known.layout = layout
-        call = _Call(known, known.frozen.tables, layout, system, pairs, virtual)
+
+    @torch.no_grad()
+    def __init__(
+        self, data: NetworkData, real: torch.dtype, device: torch.device
+    ) -> None:
+        self.tables = Tables.of(data.to(torch.device("cpu")), real, device)
+
+        def copied(values: Tensor) -> Tensor:
+            return values.to(device, real, copy=True)
+
+        self.fittings = [
+            [layer.mapped(copied) for layer in layers] for layers in data.fittings
+        ]
+        self.energy_bias = data.energy_bias.to(device).double().clone()
+        self.layout: Layout | None = None
+        self.chunk: int | None = None
+
+    def __call__(
+        self,
+        system: System,
+        pairs: PairList,
+        types: Tensor,
+        virtual: Tensor,
+        *,
+        derivatives: bool,
+    ) -> NetworkSums | None:
+        """Evaluate structures, in the type of the System.
+
+        Raises
+        ------
+        ValueError
+            If the pair list does not hold every pair both ways.
+        torch.OutOfMemoryError
+            If the device's memory is too small; says about how many atoms would fit.
+        """
+        self.layout = Layout.of(system, pairs, types, self.layout)
+        call = _Call(self, self.layout, system, pairs, virtual)
         with torch.cuda.device_of(system.positions):
             found = call.in_chunks(derivatives)
-        flags.append(found.crowded)
-    changed, *crowded = torch.stack(flags).tolist()
-    if changed:
-        del by_kind[kind]
-        return evaluate_network(
-            network, system, pairs, virtual, real, derivatives=derivatives
-        )
-    if found is None or any(crowded):
-        return None
-    sums = (found.forces, found.pulls, found.virial)
-    return found.energies.to(system.dtype), Derivatives(
-        *(x.to(system.dtype) for x in sums)
-    )
+        if bool(found.crowded):
+            return None
+        sums = (found.energies, found.forces, found.pulls, found.virial)
+        return NetworkSums(*(x.to(system.dtype) for x in sums))
 
 
 @dataclass(frozen=True)
@@ -173,17 +162,16 @@ class _Call:
 
     def __init__(
         self,
-        known: _Known,
-        tables: Tables,
+        network: CompiledNetwork,
         layout: Layout,
         system: System,
         pairs: PairList,
         virtual: Tensor,
     ) -> None:
-        self.known, self.tables, self.layout = known, tables, layout
+        self.network, self.tables, self.layout = network, network.tables, layout
         self.system, self.n_pairs = system, len(pairs.i)
-        self.real = tables.coefficients.dtype
-        self.tile = tile(tables.coefficients.shape[2])
+        self.real = self.tables.coefficients.dtype
+        self.tile = tile(self.tables.coefficients.shape[2])
         #: The pair list and where the atoms are, as both kernels of geometry take it.
         self.listed = (layout.links.first, pairs.j, pairs.shift.contiguous())
         self.placed = (
@@ -195,7 +183,7 @@ class _Call:
 
     def in_chunks(self, derivatives: bool) -> _Found:
         """Evaluate with chunks as small as memory demands."""
-        size = self.known.chunk or self._first_chunk()
+        size = self.network.chunk or self._first_chunk()
         size = min(size, triton.cdiv(self.system.n_atoms, STEP) * STEP)
         while True:
             try:
@@ -203,7 +191,7 @@ class _Call:
             except torch.OutOfMemoryError:
                 if size == STEP:
                     raise torch.OutOfMemoryError(self._too_large()) from None
-            size = self.known.chunk = max(STEP, size // 2 // STEP * STEP)
+            size = self.network.chunk = max(STEP, size // 2 // STEP * STEP)
             logger.info("out of memory: trying chunks of %d centres", size)
 
     def evaluate(self, size: int, derivatives: bool) -> _Found:
@@ -289,7 +277,7 @@ class _Call:
         self, a: int, products: Tensor, counts: Tensor, derivatives: bool
     ) -> tuple[Tensor, Tensor]:
         """Return energies (n,) of centres of type a, and dE/d(products)."""
-        tables, frozen = self.tables, self.known.frozen
+        tables, network = self.tables, self.network
         # Slots without a site hold the row of nothing.
         padding = (tables.slots - counts).to(self.real) @ tables.empty[a]
         products = products + tables.nothing[a][:, None] * padding[:, None]
@@ -298,11 +286,11 @@ class _Call:
             inner = products[:, :, : tables.width]
             axes = inner[:, :, : tables.axis]
             features = torch.bmm(inner.transpose(1, 2), axes).flatten(1)
-            energy = frozen.fittings[a](features)[:, 0]
+            energy = through(network.fittings[a], features)[:, 0]
         gradient = torch.zeros_like(products)
         if derivatives:
             (gradient,) = torch.autograd.grad(energy.sum(), products)
-        energy = energy.detach().double() + frozen.energy_bias[a]
+        energy = energy.detach().double() + network.energy_bias[a]
         return energy, gradient / tables.n_slots
 
     def _differentiate(self, sites: _Sites, gradients: Tensor, slopes: Tensor) -> None:
@@ -344,8 +332,7 @@ class _Call:
         """Return how many centres take :data:`SHARE` of the memory."""
         tables, size = self.tables, self.real.itemsize
         n_sites = 2 * self.n_pairs / self.system.n_atoms + 1
-        layers = [p.numel() for p in self.known.frozen.fittings[0].parameters()]
-        biases = sum(layers[1::2])
+        biases = sum(layer.bias.numel() for layer in self.network.fittings[0])
         numbers = 6 * n_sites + 12 * self.tile["WIDTH"]
         numbers += 4 * (tables.width * tables.axis + biases)
         room = SHARE * _memory(self.system.device)

@@ -1,8 +1,8 @@
 """Triton kernel for pair energies that are a function of distance each.
 
-The same formulas as on the CPU, see :mod:`deepspin_ase.kernels.cpu._pair_kernels`:
-a pair is listed twice and gives half its energy to either atom, so that the program of
-an atom gathers all that acts on it.
+The same as on the CPU, see :mod:`deepspin_ase.kernels.cpu._pair_kernels`: a pair is
+listed twice and gives half its energy to each atom, so that the program of an atom
+gathers all that acts on it.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ import triton
 import triton.language as tl
 
 from ._geometry import pair_vectors
-
-
-@triton.jit
-def _function(coefficients, t, mask):
-    """Return a polynomial by rising power of t, and its derivative."""
-    c0 = tl.load(coefficients, mask=mask, other=0.0)
-    c1 = tl.load(coefficients + 1, mask=mask, other=0.0)
-    c2 = tl.load(coefficients + 2, mask=mask, other=0.0)
-    c3 = tl.load(coefficients + 3, mask=mask, other=0.0)
-    c4 = tl.load(coefficients + 4, mask=mask, other=0.0)
-    c5 = tl.load(coefficients + 5, mask=mask, other=0.0)
-    value = c0 + t * (c1 + t * (c2 + t * (c3 + t * (c4 + t * c5))))
-    slope = c1 + t * (2.0 * c2 + t * (3.0 * c3 + t * (4.0 * c4 + t * (5.0 * c5))))
-    return value, slope
+from ._invariants import ALIGNED, CHIRAL, POWERS, aligned, chiral, function
 
 
 @triton.jit
 def _coefficients(
-    r, a, b, near, edges, tables, first_cell, n_cells, inverses, N_TYPES, N_SECTIONS
+    r,
+    a,
+    b,
+    near,
+    edges,
+    tables,
+    first_cell,
+    n_cells,
+    inverses,
+    N_TYPES,
+    N_SECTIONS,
+    WIDTH,
 ):
     """Return where the polynomials at r are, where r is in its cell, and 1/length."""
     section = tl.zeros_like(b)
@@ -41,7 +39,7 @@ def _coefficients(
     n = tl.load(n_cells + where, mask=near, other=1.0).to(tl.int32)
     k = tl.maximum(tl.minimum(x.to(tl.int32), n - 1), 0)
     cell = tl.load(first_cell + where, mask=near, other=0) + k
-    return tables + 36 * cell, x - k, inverse
+    return tables + WIDTH * POWERS * cell, x - k, inverse
 
 
 @triton.jit
@@ -66,7 +64,7 @@ def add_pairs(
     close,
     N_TYPES: tl.constexpr,
     N_SECTIONS: tl.constexpr,
-    MAGNETIC: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Write the pair energy of every atom, and its derivatives.
@@ -78,7 +76,7 @@ def add_pairs(
     spins : (N, 3), mu_B
     types : (N,) int32
     edges, tables, first_cell, n_cells, inverses
-        See :class:`deepspin_ase.kernels.cpu._pair_kernels.PairModel`; first cells
+        See :class:`deepspin_ase.kernels._pair_tables.PairTables`; first cells
         as int32.
     energies : (N,) float64, eV
     forces, fields : (N, 3) float64
@@ -86,8 +84,8 @@ def add_pairs(
     virials : (N, 9) float64, eV
     close : (N,) int32
         How many neighbours are closer than the tables reach.
-    MAGNETIC : bool
-        Whether any function but the first is not zero.
+    WIDTH : int
+        Number of functions.
     """
     i = tl.program_id(0).to(tl.int64)
     a = tl.load(types + i)
@@ -104,6 +102,8 @@ def add_pairs(
     u0, u1, u2 = m0 * over, m1 * over, m2 * over
     energy, fx, fy, fz, hx, hy, hz = zero, zero, zero, zero, zero, zero, zero
     xx, xy, xz, yy, yz, zz = zero, zero, zero, zero, zero, zero
+    # By how much the lower triangle of the virial exceeds the upper one.
+    yx, zx, zy = zero, zero, zero
     n_close = tl.zeros([BLOCK], tl.int32)
     for start in range(begin, end, BLOCK):
         p = start + lane
@@ -126,9 +126,10 @@ def add_pairs(
             inverses,
             N_TYPES,
             N_SECTIONS,
+            WIDTH,
         )
-        e, de = _function(c, t, near)
-        if MAGNETIC:
+        e, de = function(c, 0, t, near)
+        if WIDTH > ALIGNED:
             s0 = tl.load(spins + 3 * j, mask=valid, other=0.0).to(tl.float64)
             s1 = tl.load(spins + 3 * j + 1, mask=valid, other=0.0).to(tl.float64)
             s2 = tl.load(spins + 3 * j + 2, mask=valid, other=0.0).to(tl.float64)
@@ -136,19 +137,51 @@ def add_pairs(
             both = near & (mi * mj != 0.0)
             length = tl.where(mj == 0.0, 1.0, mj)
             v0, v1, v2 = s0 / length, s1 / length, s2 / length
-            q = u0 * v0 + u1 * v1 + u2 * v2
-            f1, d1 = _function(c + 6, t, both)
-            f2, d2 = _function(c + 12, t, both)
-            f3, d3 = _function(c + 18, t, both)
-            f4, d4 = _function(c + 24, t, both)
-            f5, d5 = _function(c + 30, t, both)
-            e += f1 + f2 * q + f3 * q * q + (f4 * q + f5) * (mi * mj)
-            de += d1 + d2 * q + d3 * q * q + (d4 * q + d5) * (mi * mj)
-            # d(e_i.e_j)/dm_i = (e_j - q e_i)/|m_i|
-            turn = (f2 + 2.0 * q * f3) * over
-            hx += turn * (v0 - q * u0) + mj * (f4 * v0 + f5 * u0)
-            hy += turn * (v1 - q * u1) + mj * (f4 * v1 + f5 * u1)
-            hz += turn * (v2 - q * u2) + mj * (f4 * v2 + f5 * u2)
+            f, d, h0, h1, h2 = aligned(c, t, both, mi, mj, over, u0, u1, u2, v0, v1, v2)
+            e += f
+            de += d
+            hx += h0
+            hy += h1
+            hz += h2
+            if WIDTH > CHIRAL:
+                length = tl.where(near, r, 1.0)
+                f, d, h0, h1, h2, w0, w1, w2 = chiral(
+                    c,
+                    t,
+                    both,
+                    over,
+                    u0,
+                    u1,
+                    u2,
+                    v0,
+                    v1,
+                    v2,
+                    x / length,
+                    y / length,
+                    z / length,
+                )
+                e += f
+                de += d
+                hx += h0
+                hy += h1
+                hz += h2
+                # Only what is across the bond turns its direction.
+                along = (w0 * x + w1 * y + w2 * z) / (length * length)
+                gx = (w0 - along * x) / length
+                gy = (w1 - along * y) / length
+                gz = (w2 - along * z) / length
+                fx += gx
+                fy += gy
+                fz += gz
+                xx += gx * x
+                xy += gx * y
+                xz += gx * z
+                yy += gy * y
+                yz += gy * z
+                zz += gz * z
+                yx += gy * x - gx * y
+                zx += gz * x - gx * z
+                zy += gz * y - gy * z
         energy += 0.5 * e
         de *= inverse / tl.where(near, r, 1.0)
         fx += de * x
@@ -173,9 +206,9 @@ def add_pairs(
     tl.store(virials, -0.5 * tl.sum(xx, 0))
     tl.store(virials + 1, -0.5 * wxy)
     tl.store(virials + 2, -0.5 * wxz)
-    tl.store(virials + 3, -0.5 * wxy)
+    tl.store(virials + 3, -0.5 * (wxy + tl.sum(yx, 0)))
     tl.store(virials + 4, -0.5 * tl.sum(yy, 0))
     tl.store(virials + 5, -0.5 * wyz)
-    tl.store(virials + 6, -0.5 * wxz)
-    tl.store(virials + 7, -0.5 * wyz)
+    tl.store(virials + 6, -0.5 * (wxz + tl.sum(zx, 0)))
+    tl.store(virials + 7, -0.5 * (wyz + tl.sum(zy, 0)))
     tl.store(virials + 8, -0.5 * tl.sum(zz, 0))

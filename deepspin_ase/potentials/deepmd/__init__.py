@@ -7,8 +7,15 @@ this package, and ``script`` runs what is no such network as it is.
 
 from __future__ import annotations
 
-from ._files import load_deepmd, recognises, write_deepmd
+from ._files import is_writable, load_deepmd, recognises, write_deepmd
 from ._script import DeepmdScript
 from ._trees import SUFFIXES
 
-__all__ = ["SUFFIXES", "DeepmdScript", "load_deepmd", "recognises", "write_deepmd"]
+__all__ = [
+    "SUFFIXES",
+    "DeepmdScript",
+    "is_writable",
+    "load_deepmd",
+    "recognises",
+    "write_deepmd",
+]

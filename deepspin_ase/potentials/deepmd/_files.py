@@ -6,6 +6,7 @@ import logging
 import os
 import zipfile
 from pathlib import Path
+from typing import TypeGuard
 
 from ..._files import atomic_write
 from .._base import Potential
@@ -113,6 +114,11 @@ def _network(path: Path, parameters: Parameters) -> DeepSpinNetwork:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def is_writable(potential: Potential) -> TypeGuard[DeepSpinNetwork]:
+    """Return whether DeePMD-kit has a form for a potential."""
+    return isinstance(potential, DeepSpinNetwork)
+
+
 def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
     """Write a pseudo-atom network as a backend-neutral file of DeePMD-kit.
 
@@ -132,7 +138,7 @@ def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
         If the potential is of another class, or the suffix is another.
     """
     path = Path(path)
-    if not isinstance(potential, DeepSpinNetwork):
+    if not is_writable(potential):
         raise ValueError(
             f"DeePMD-kit's format holds pseudo-atom networks (DeepSpinNetwork), not "
             f"{type(potential).__name__}; of a sum or a committee, write the members"

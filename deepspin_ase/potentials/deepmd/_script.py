@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from torch import Tensor
 
-from ...neighbors import PairList, build_pairs
+from ...neighbors import PairList
 from ...system import System
 from .._base import Potential
 from .._prediction import Prediction
@@ -163,6 +163,18 @@ class DeepmdScript(Potential):
         arms = self._arms(system).detach().norm(dim=1)
         return self.cutoff + 2.0 * float(arms.max())
 
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the distance between atoms with a common neighbor, A.
+
+        None for message passing, whose number of rounds the program does not say.
+        """
+        asked = getattr(self._scripts[torch.device("cpu")], "has_message_passing", None)
+        if asked is None or asked():
+            return None
+        return 2.0 * self.pair_cutoff(system)
+
     def _arms(self, system: System) -> Tensor:
         """Return the vectors (N, 3) from the atoms to their pseudo-atoms, A."""
         types = self._type_of[system.species]
@@ -173,33 +185,23 @@ class DeepmdScript(Potential):
         outputs = [self._run(s)["atom_energy"] for s in self._split(system, pairs)]
         return torch.cat([x.flatten() for x in outputs]).to(system.dtype)
 
-    def evaluate(
+    def predict(
         self,
         system: System,
-        pairs: PairList | None = None,
+        pairs: PairList,
         *,
-        forces: bool = True,
-        magnetic_forces: bool = True,
-        virial: bool = True,
-        create_graph: bool = False,
-    ) -> Prediction:
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction | None:
         """Return energy and derivatives, which the program computes by itself.
 
         See :meth:`Potential.evaluate`.
         """
         if create_graph:
-            return super().evaluate(
-                system,
-                pairs,
-                forces=forces,
-                magnetic_forces=magnetic_forces,
-                virial=virial,
-                create_graph=True,
-            )
-        self.check(system)
+            return None
         system = system.detach()
-        if pairs is None:
-            pairs = build_pairs(system, self.pair_cutoff(system))
         outputs = [self._run(structure) for structure in self._split(system, pairs)]
 
         def joined(name: str, *shape: int) -> Tensor:

@@ -16,7 +16,7 @@ from ...system import System
 from .._base import Potential
 from .._registry import register
 from ..radial import smooth_step
-from ..terms._sites import Bonds, carriers, find_bonds, of_elements, unit_spins
+from ..terms._sites import Bonds, find_bonds, magnetic_sites, of_elements, unit_spins
 
 #: Pseudo-cubic lattice constant (A) of the lattice reference at the volume of R3c.
 LATTICE_CONSTANT = 4.0147
@@ -173,10 +173,16 @@ class BismuthFerriteSpins(Potential):
         """Distance from Fe to the farthest Bi around a bond, A."""
         return 0.5 * _FE_FE_SWITCH[1] + _MIDPOINT_BI_SWITCH[1]
 
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return two cutoffs, A: what is coupled has a neighbor in common."""
+        return 2.0 * self.cutoff
+
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV; all on Fe."""
         e = unit_spins(system)
-        fe, bi = carriers(system, ("Fe",)), of_elements(system, ("Bi",))
+        fe, bi = magnetic_sites(system, ("Fe",)), of_elements(system, ("Bi",))
         near = find_bonds(system, pairs, _SECOND_SWITCH[1], atoms=fe)
         from_fe = find_bonds(system, pairs, self.cutoff, elements=("Fe", "Bi"))
         around = _starting_at(from_fe, fe & ~bi)

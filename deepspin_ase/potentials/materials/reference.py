@@ -7,18 +7,12 @@ without a network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ... import _validate as _arguments
-from ...neighbors import PairList
-from ...system import System
 from ...units import G_FACTOR
 from .._base import Potential
-from .._prediction import Prediction
-from .._registry import register
 from .._sums import Sum
 from ..networks._sevennet import SevenNet
 from ..radial import BetheSlater, CubicCut, SmoothShells, Switched
@@ -30,59 +24,11 @@ from ._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 
 __all__ = [
     "BismuthFerriteSpins",
-    "Material",
     "bifeo3_reference",
     "bismuth_ferrite",
     "fe",
     "nio",
 ]
-
-
-@register
-class Material(Sum):
-    """A sum of terms that describes one material and refuses foreign atoms.
-
-    Parameters
-    ----------
-    members : sequence of Potential
-    elements : sequence of symbols
-        The elements that may occur.
-    magnetic : sequence of symbols
-        Those of them that may carry a moment.
-    """
-
-    def __init__(
-        self,
-        members: Sequence[Potential],
-        *,
-        elements: Sequence[str],
-        magnetic: Sequence[str],
-    ) -> None:
-        super().__init__(members)
-        self.elements = _arguments.symbols(elements) or ()
-        self.magnetic = _arguments.symbols(magnetic) or ()
-        self.species = frozenset(_arguments.numbers(self.elements))
-        self.magnetic_species = frozenset(_arguments.numbers(self.magnetic))
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor arguments, for saving and printing."""
-        return {
-            "members": list(self.members),
-            "elements": self.elements,
-            "magnetic": self.magnetic,
-        }
-
-    def check(self, system: System) -> None:
-        """Raise ValueError for foreign atoms and misplaced moments."""
-        Potential.check(self, system)
-        super().check(system)
-
-    def evaluate(
-        self, system: System, pairs: PairList | None = None, **options: bool
-    ) -> Prediction:
-        """Add the members' predictions; see :meth:`Potential.evaluate`."""
-        self.check(system)
-        return super().evaluate(system, pairs, **options)
 
 
 #: Lattice constant (A) at which the Landau expansion of iron is set.
@@ -98,7 +44,7 @@ def fe(
     *,
     lattice: str | None = "dudarev-derlet",
     exchange: str | None = "heisenberg-landau",
-) -> Material:
+) -> Sum:
     """Return a Hamiltonian of bcc iron.
 
     Parameters
@@ -118,7 +64,7 @@ def fe(
 
     Returns
     -------
-    Material
+    Sum
 
     Raises
     ------
@@ -163,7 +109,7 @@ def fe(
         members.extend(build(subtract_collinear=lattice is not None))
     if not members:
         raise ValueError("lattice and exchange are both None: nothing is left")
-    return Material(members, elements=("Fe",), magnetic=("Fe",))
+    return Sum(members, elements=("Fe",), magnetic=("Fe",))
 
 
 def _choose(name: str, value: str, choices: dict[str, Any]) -> Any:
@@ -199,7 +145,7 @@ def _fe_bethe_slater(*, subtract_collinear: bool) -> list[Potential]:
     ]
 
 
-def nio(*, lattice: bool = True) -> Material:
+def nio(*, lattice: bool = True) -> Sum:
     """Return a Hamiltonian of nickel oxide.
 
     Rigid ions of charge +-2 [Lewis1985]_, the exchange from neutron scattering
@@ -214,7 +160,7 @@ def nio(*, lattice: bool = True) -> Material:
 
     Returns
     -------
-    Material
+    Sum
 
     Notes
     -----
@@ -255,10 +201,10 @@ def nio(*, lattice: bool = True) -> Material:
             {"Ni-O": (683.5, 0.3332, 0.0), "O-O": (22764.3, 0.149, 27.88)},
         )
         members.insert(0, ions)
-    return Material(members, elements=("Ni", "O"), magnetic=("Ni",))
+    return Sum(members, elements=("Ni", "O"), magnetic=("Ni",))
 
 
-def bifeo3_reference() -> Material:
+def bifeo3_reference() -> Sum:
     """Return a Hamiltonian of bismuth ferrite: a universal lattice and spins.
 
     The lattice is SevenNet-l3i5 (:class:`SevenNet`), the spins are those of
@@ -268,7 +214,7 @@ def bifeo3_reference() -> Material:
 
     Returns
     -------
-    Material
+    Sum
         For Bi, Fe and O; Fe may carry moments, of which only the direction counts.
 
     Raises
@@ -288,4 +234,4 @@ def bifeo3_reference() -> Material:
     >>> atoms.calc = DeepSpinCalculator(bifeo3_reference())  # doctest: +SKIP
     """
     members: list[Potential] = [SevenNet(), BismuthFerriteSpins()]
-    return Material(members, elements=("Bi", "Fe", "O"), magnetic=("Fe",))
+    return Sum(members, elements=("Bi", "Fe", "O"), magnetic=("Fe",))

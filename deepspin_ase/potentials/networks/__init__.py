@@ -1,1 +1,13 @@
-"""Neural networks of atoms and moments."""
+"""Networks: trained energies of atoms and moments."""
+
+from __future__ import annotations
+
+from ._config import DeepSpinConfig
+from ._deepspin import DeepSpinNetwork
+from ._sevennet import SevenNet
+
+__all__ = [
+    "DeepSpinConfig",
+    "DeepSpinNetwork",
+    "SevenNet",
+]

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from ..._config import Configuration
+from ...kernels import ACTIVATIONS
 from .._registry import register
-from ._layers import ACTIVATIONS
 
 Positive = Annotated[float, Field(gt=0)]
 Width = Annotated[int, Field(gt=0)]

@@ -10,10 +10,10 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
-from ...kernels import cpu as fused
-from ...kernels import cuda as fused_cuda
-from ...neighbors import PairList, build_pairs
+from ...kernels import Layer, NetworkData, NetworkSums
+from ...neighbors import PairList
 from ...system import System
+from .._compiled import network_kernel
 from .._prediction import Prediction
 from ._config import DeepSpinConfig
 from ._environment import Environment
@@ -76,8 +76,7 @@ class DeepSpinNetwork(Trainable):
     config_class: ClassVar[type[DeepSpinConfig]] = DeepSpinConfig
     config: DeepSpinConfig
 
-    backend: str = "fused"
-    mixed: bool = False
+    is_local = True
 
     mean: Tensor
     std: Tensor
@@ -168,6 +167,12 @@ class DeepSpinNetwork(Trainable):
         arms = self._virtual(system, self.types(system)).detach().norm(dim=1)
         return self.cutoff + float(arms.max())
 
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the distance between atoms with a common neighbor, A."""
+        return 2.0 * self.pair_cutoff(system)
+
     def types(self, system: System) -> Tensor:
         """Return the position of every atom's element in the type map, (N,)."""
         return self._type_of[system.species]
@@ -188,53 +193,71 @@ class DeepSpinNetwork(Trainable):
             energies = energies.index_add(0, centres, energy)
         return energies
 
-    def evaluate(
+    def predict(
         self,
         system: System,
-        pairs: PairList | None = None,
+        pairs: PairList,
         *,
-        forces: bool = True,
-        magnetic_forces: bool = True,
-        virial: bool = True,
-        create_graph: bool = False,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
     ) -> Prediction:
         """Return energy and derivatives; see :meth:`Potential.evaluate`."""
-        self.check(system)
         system = system.detach()
-        if pairs is None:
-            pairs = build_pairs(system, self.pair_cutoff(system))
         types = self.types(system)
         virtual = self._virtual(system, types)
         want = forces or magnetic_forces or virial
-        found = None
-        if not create_graph and self._compilable(system):
-            on_cpu = system.device.type == "cpu"
-            evaluate = (fused if on_cpu else fused_cuda).evaluate_network
+        sums = None
+        if not create_graph and self._is_frozen(system):
             real = torch.float32 if self.mixed else system.dtype
-            found = evaluate(self, system, pairs, virtual, real, derivatives=want)
-        if found is None:
-            found = self._evaluate_plainly(
+            kernel = network_kernel(self, self.frozen(), real, system.device)
+            if kernel is not None:
+                sums = kernel(system, pairs, types, virtual, derivatives=want)
+        if sums is None:
+            sums = self._evaluate_plainly(
                 system, pairs, virtual, want=want, create_graph=create_graph
             )
-        energies, sums = found
         return Prediction(
-            energy=system.sum(energies),
-            energies=energies,
+            energy=system.sum(sums.energies),
+            energies=sums.energies,
             volume=system.volume,
             forces=sums.forces if forces else None,
             magnetic_forces=(
-                -sums.virtual * self._scale[types][:, None] if magnetic_forces else None
+                -sums.pulls * self._scale[types][:, None] if magnetic_forces else None
             ),
             virial=sums.virial if virial else None,
         )
 
-    def _compilable(self, system: System) -> bool:
-        """Tell whether compiled kernels may evaluate: see ``backend``."""
+    def _is_frozen(self, system: System) -> bool:
+        """Return whether compiled kernels may evaluate: see ``backend``."""
         return (
             self.backend == "fused"
             and system.dtype == self.mean.dtype
             and not (self.training and any(p.requires_grad for p in self.parameters()))
-            and fused_cuda.has_kernels(system)
+        )
+
+    def frozen(self) -> NetworkData:
+        """Return the network as plain data: its present weights and sizes."""
+        descriptor = self.config.descriptor
+        n_types = len(self.config.type_map)
+        networks = {k: _frozen(net) for k, net in self.embeddings.items()}
+        centers = [0 if descriptor.type_one_side else a for a in range(n_types)]
+        return NetworkData(
+            cutoff=descriptor.rcut,
+            smooth=descriptor.rcut_smth,
+            protection=descriptor.env_protection,
+            magnetic=tuple(self.config.spin.use_spin),
+            slots=tuple(self.slots),
+            axis=descriptor.axis_neuron,
+            mean=self.mean,
+            std=self.std,
+            energy_bias=self.energy_bias,
+            embeddings=tuple(
+                tuple(networks[f"{a}_{b}"] for b in range(len(self.slots)))
+                for a in centers
+            ),
+            fittings=tuple(map(_frozen, self.fittings)),
         )
 
     def _evaluate_plainly(
@@ -245,7 +268,7 @@ class DeepSpinNetwork(Trainable):
         *,
         want: bool,
         create_graph: bool,
-    ) -> tuple[Tensor, Derivatives]:
+    ) -> NetworkSums:
         """Return per-atom energies and the derivatives, in torch.
 
         Networks are differentiated by autograd and the geometry by hand, some
@@ -270,7 +293,7 @@ class DeepSpinNetwork(Trainable):
                         self.environment.pull_back(group.vectors, gradient),
                         system,
                     )
-        return energies, sums
+        return NetworkSums(energies, sums.forces, sums.virtual, sums.virial)
 
     def _differentiated(
         self,
@@ -398,3 +421,8 @@ class DeepSpinNetwork(Trainable):
         self.mean.zero_()
         if not self.config.descriptor.set_davg_zero:
             self.mean[:, 0] = mean.to(self.mean)
+
+
+def _frozen(network: nn.Module) -> tuple[Layer, ...]:
+    assert isinstance(network, ResidualNetwork)
+    return network.frozen()

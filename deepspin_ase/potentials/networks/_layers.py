@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-Activation = Callable[[Tensor], Tensor]
-
-
-def _gelu(x: Tensor) -> Tensor:
-    return functional.gelu(x, approximate="tanh")
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-# Named functions all: a network with a lambda cannot be pickled.
-ACTIVATIONS: dict[str, Activation] = {
-    "tanh": torch.tanh,
-    "gelu": _gelu,
-    "gelu_tf": _gelu,
-    "linear": _identity,
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "silu": functional.silu,
-    "softplus": functional.softplus,
-}
+from ...kernels import Layer
 
 
 class DenseLayer(nn.Module):
@@ -56,7 +34,7 @@ class DenseLayer(nn.Module):
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
         self.copies = n_out // n_in if residual and n_out in (n_in, 2 * n_in) else 0
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         self.matrix = nn.Parameter(normal(n_in, n_out) / math.sqrt(n_in + n_out))
         self.bias = nn.Parameter(normal(n_out))
         self.idt = (
@@ -67,14 +45,14 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, n_in) to (n, n_out)."""
-        y = self.activation(torch.addmm(self.bias, x, self.matrix))
-        if self.idt is not None:
-            y = y * self.idt
-        if self.copies == 1:
-            return y + x
-        if self.copies == 2:
-            return y + torch.cat([x, x], dim=1)
-        return y
+        return self._layer()(x)
+
+    def _layer(self) -> Layer:
+        return Layer(self.matrix, self.bias, self.idt, self.copies, self.activation)
+
+    def frozen(self) -> Layer:
+        """Return the layer as plain data: its present weights, without gradients."""
+        return self._layer().mapped(torch.Tensor.detach)
 
 
 class ResidualNetwork(nn.Sequential):
@@ -109,3 +87,8 @@ class ResidualNetwork(nn.Sequential):
                 )
             )
         super().__init__(*layers)
+
+    def frozen(self) -> tuple[Layer, ...]:
+        """Return the layers as plain data: present weights, without gradients."""
+        layers = [m for m in self.children() if isinstance(m, DenseLayer)]
+        return tuple(layer.frozen() for layer in layers)

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from ..._config import Configuration
 from ...kernels.cpu._moments import Described, Head, Sums, moments_model, pulled_back
-from ...neighbors import PairList, build_pairs
+from ...neighbors import PairList
 from ...system import System
 from .._base import Potential, Prediction
 from .._registry import register
@@ -147,8 +147,7 @@ class SpinMomentNetwork(Potential):
         float32.
     """
 
-    backend: str = "fused"
-    mixed: bool = False
+    is_local = True
 
     lattice_mixing: Tensor
     spin_mixing: Tensor
@@ -222,6 +221,12 @@ class SpinMomentNetwork(Potential):
     def cutoff(self) -> float:
         """Largest distance of a neighbor, A."""
         return self.config.cutoff
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the distance between atoms with a common neighbor, A."""
+        return 2.0 * self.cutoff
 
     def types(self, system: System) -> Tensor:
         """Return the position of every atom's element in ``config.elements``, (N,)."""
@@ -313,34 +318,24 @@ class SpinMomentNetwork(Potential):
             found.append(total(polar.pow(4)[:, None] * radial))
         return torch.cat(found, dim=1).T
 
-    def evaluate(
+    def predict(
         self,
         system: System,
-        pairs: PairList | None = None,
+        pairs: PairList,
         *,
-        forces: bool = True,
-        magnetic_forces: bool = True,
-        virial: bool = True,
-        create_graph: bool = False,
-    ) -> Prediction:
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction | None:
         """Return energy and derivatives; see :meth:`Potential.evaluate`.
 
         With ``create_graph`` the results can be differentiated by the weights, not by
         positions and moments: for that, differentiate :meth:`forward`.
         """
         if self.backend != "fused" or system.device.type != "cpu":
-            return super().evaluate(
-                system,
-                pairs,
-                forces=forces,
-                magnetic_forces=magnetic_forces,
-                virial=virial,
-                create_graph=create_graph,
-            )
-        self.check(system)
-        system = System(*(x.detach() for x in vars(system).values()))
-        if pairs is None:
-            pairs = build_pairs(system, self.pair_cutoff(system))
+            return None
+        system = system.detach()
         want = forces or magnetic_forces or virial
         if create_graph:
             energies, sums = self._evaluate_for_training(system, pairs, want=want)

@@ -60,6 +60,7 @@ class SevenNet(Potential):
         for summed in ("reduce_total_enegy", "force_output"):
             del layers[summed]
         self.encoding = layers.pop("onehot_idx_to_onehot")
+        self._n_rounds = sum(name.endswith("_convolution") for name in layers)
         self.layers = nn.ModuleList(layers.values())
         order = torch.full((max(network.type_map) + 1,), -1)
         for number, index in network.type_map.items():
@@ -71,6 +72,12 @@ class SevenNet(Potential):
     def cutoff(self) -> float:
         """Cutoff of a layer of the graph, A; the layers reach farther."""
         return self._cutoff
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the distance between atoms whose messages meet, A."""
+        return 2.0 * self._n_rounds * self._cutoff if self._n_rounds else None
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,12 @@ class BuckinghamCoulomb(Potential):
     def cutoff(self) -> float:
         """Cutoff of the sums over pairs, A."""
         return self._ewald.cutoff
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return infinity."""
+        return math.inf
 
     def ionic_charges(self, system: System) -> Tensor:
         """Return the charges (N,) of the atoms, e."""

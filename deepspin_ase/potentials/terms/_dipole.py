@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,7 @@ from ...units import DIPOLE
 from .._base import Potential
 from .._registry import register
 from ._ewald import Dipoles, Ewald
-from ._sites import carriers
+from ._sites import magnetic_sites
 
 
 @register
@@ -73,6 +74,12 @@ class DipoleDipole(Potential):
         """Return the distance out to which pairs are needed, A."""
         return self._ewald.pair_cutoff(system)
 
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return infinity."""
+        return math.inf
+
     def check(self, system: System) -> None:
         """Raise ValueError for structures periodic in some directions only."""
         super().check(system)
@@ -80,7 +87,7 @@ class DipoleDipole(Potential):
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""
-        active = carriers(system, self.elements)[:, None]
+        active = magnetic_sites(system, self.elements)[:, None]
         moments = torch.where(active, system.spins, torch.zeros_like(system.spins))
         energies = self._ewald.energies(system, pairs, moments)
         if any(self.demagnetization):

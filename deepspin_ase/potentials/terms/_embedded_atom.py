@@ -45,6 +45,7 @@ class EmbeddedAtom(Potential):
     """
 
     uses_spins = False
+    is_local = True
 
     def __init__(
         self,
@@ -64,6 +65,12 @@ class EmbeddedAtom(Potential):
     def cutoff(self) -> float:
         """Larger cutoff of the pair and the density function, A."""
         return max(self.pair.cutoff, self.density.cutoff)
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the distance between atoms with a common neighbor, A."""
+        return 2.0 * self.cutoff
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""

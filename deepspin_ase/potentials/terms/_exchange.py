@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ... import _validate as _arguments
-from ...system import System
 from .._registry import register
 from ..radial import Radial
-from ._sites import Bonds, RadialTerm, of_elements, unit_spins
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=1)
+from ._bases import RadialTerm
 
 
 @register
@@ -51,13 +45,10 @@ class Heisenberg(RadialTerm):
         super().__init__(radial, elements=elements)
         self.subtract_collinear = subtract_collinear
 
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return -J e_i.e_j of each bond, eV."""
-        e = unit_spins(system)
-        alignment = _dot(e[bonds.i], e[bonds.j])
-        if self.subtract_collinear:
-            alignment = alignment - 1.0
-        return -self.radial(bonds.distances) * alignment
+    def invariants(self) -> dict[str, float]:
+        """Return -(e_i.e_j), or 1 - e_i.e_j."""
+        reference = {"magnetic": 1.0} if self.subtract_collinear else {}
+        return {"alignment": -1.0} | reference
 
 
 @register
@@ -93,13 +84,10 @@ class MomentExchange(RadialTerm):
         super().__init__(radial, elements=elements)
         self.subtract_collinear = subtract_collinear
 
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return -J m_i.m_j of each bond, eV."""
-        a, b = system.spins[bonds.i], system.spins[bonds.j]
-        product = _dot(a, b)
-        if self.subtract_collinear:
-            product = product - a.norm(dim=1) * b.norm(dim=1)
-        return -self.radial(bonds.distances) * product
+    def invariants(self) -> dict[str, float]:
+        """Return -(m_i.m_j), or |m_i||m_j| - m_i.m_j."""
+        reference = {"lengths": 1.0} if self.subtract_collinear else {}
+        return {"product": -1.0} | reference
 
 
 @register
@@ -116,10 +104,9 @@ class Biquadratic(RadialTerm):
         Restrict the term to pairs of these two elements, in either order.
     """
 
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return -B (e_i.e_j)^2 of each bond, eV."""
-        e = unit_spins(system)
-        return -self.radial(bonds.distances) * _dot(e[bonds.i], e[bonds.j]) ** 2
+    def invariants(self) -> dict[str, float]:
+        """Return -(e_i.e_j)^2."""
+        return {"alignment^2": -1.0}
 
 
 @register
@@ -204,28 +191,22 @@ class DzyaloshinskiiMoriya(RadialTerm):
                 "elements of two kinds, from the first to the second"
             )
 
-    def _vectors(self, system: System, bonds: Bonds) -> Tensor:
-        """Return d_ij of each bond, (E, 3)."""
-        r = bonds.directions
-        if self.direction == "bond":
-            return r
-        axis = None
+    def invariants(self) -> dict[str, float]:
+        """Return -d_ij.(e_i x e_j), by components of the bond and the chirality."""
+        v = n = None
+        if self.vector is not None:
+            v = _arguments.direction("vector", self.vector)
         if self.axis is not None:
-            axis = r.new_tensor(_arguments.direction("axis", self.axis))
-        if self.direction == "interfacial":
-            assert axis is not None
-            return torch.linalg.cross(axis.expand_as(r), r)
-        assert self.vector is not None
-        v = r.new_tensor(_arguments.direction("vector", self.vector))
-        if axis is not None:
-            return (r @ axis)[:, None] * v
-        assert self.elements is not None
-        forward = of_elements(system, self.elements[:1])[bonds.i]
-        return torch.where(forward[:, None], v, -v)
-
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return -D_ij.(e_i x e_j) of each bond, eV."""
-        e = unit_spins(system)
-        chirality = torch.linalg.cross(e[bonds.i], e[bonds.j])
-        projection = _dot(self._vectors(system, bonds), chirality)
-        return -self.radial(bonds.distances) * projection
+            n = _arguments.direction("axis", self.axis)
+        if v is not None and n is None:
+            return {f"chirality_{x}": -c for x, c in zip("xyz", v, strict=True)}
+        # Rows: d_ij of bonds along x, y and z.
+        vectors = np.eye(3)
+        if n is not None:
+            vectors = np.cross(n, vectors) if v is None else np.outer(n, np.array(v))
+        return {
+            f"bond_{x} chirality_{y}": -float(vectors[a, b])
+            for a, x in enumerate("xyz")
+            for b, y in enumerate("xyz")
+            if vectors[a, b]
+        }

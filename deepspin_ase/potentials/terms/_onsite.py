@@ -14,7 +14,7 @@ from torch import Tensor
 from ... import _validate as _arguments
 from ...units import MU_B
 from .._registry import register
-from ._sites import SiteTerm
+from ._bases import SiteTerm
 
 
 def _unit(moments: Tensor) -> Tensor:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import Any
 
 from ... import _validate as _arguments
-from ...system import System
 from .._registry import register
-from ..radial import smooth_step
-from ._short_range import screened_nuclear
-from ._sites import Bonds, PairTerm, RadialTerm
+from ..radial import Parabola, Radial, TwelveSix
+from ._bases import RadialTerm
+from ._short_range import NuclearCore
 
 
 @register
@@ -28,13 +26,13 @@ class PairPotential(RadialTerm):
 
     uses_spins = False
 
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return phi of each bond, eV."""
-        return self.radial(bonds.distances)
+    def invariants(self) -> dict[str, float]:
+        """Return one."""
+        return {"one": 1.0}
 
 
 @register
-class LennardJones(PairTerm):
+class LennardJones(PairPotential):
     """Lennard-Jones potential, 4 epsilon [(sigma/r)^12 - (sigma/r)^6] + shift.
 
     The shift makes the energy, not the force, vanish at the cutoff, as in
@@ -62,26 +60,13 @@ class LennardJones(PairTerm):
         cutoff: float | None = None,
         elements: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(elements=elements)
-        self.epsilon = _arguments.finite("epsilon", epsilon)
-        self.sigma = _arguments.positive("sigma", sigma)
-        self._cutoff = _arguments.positive(
-            "cutoff", 3.0 * sigma if cutoff is None else cutoff
-        )
-
-    @property
-    def cutoff(self) -> float:
-        """Distance of truncation, A."""
-        return self._cutoff
-
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return the energy of each bond, eV."""
-        x, edge = (self.sigma / bonds.distances) ** 6, (self.sigma / self.cutoff) ** 6
-        return 4.0 * self.epsilon * (x**2 - x - (edge**2 - edge))
+        end = 3.0 * sigma if cutoff is None else cutoff
+        super().__init__(TwelveSix(epsilon, sigma, end), elements=elements)
+        self.epsilon, self.sigma = float(epsilon), float(sigma)
 
 
 @register
-class Harmonic(PairTerm):
+class Harmonic(PairPotential):
     """Springs between all pairs within the cutoff, (k/2) (r - r0)^2.
 
     Not smooth where a pair crosses the cutoff: for small displacements only.
@@ -108,23 +93,12 @@ class Harmonic(PairTerm):
         cutoff: float,
         elements: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(elements=elements)
-        self.k = _arguments.finite("k", k)
-        self.r0 = _arguments.positive("r0", r0)
-        self._cutoff = _arguments.positive("cutoff", cutoff)
-
-    @property
-    def cutoff(self) -> float:
-        """Largest length of a spring, A."""
-        return self._cutoff
-
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return the energy of each bond, eV."""
-        return 0.5 * self.k * (bonds.distances - self.r0) ** 2
+        super().__init__(Parabola(k, r0, cutoff), elements=elements)
+        self.k, self.r0 = float(k), float(r0)
 
 
 @register
-class ZBL(PairTerm):
+class ZBL(PairPotential):
     """Ziegler-Biersack-Littmark repulsion of all nuclei at short range.
 
     Multiplied with a smooth step that takes it from full strength at ``inner``
@@ -149,22 +123,15 @@ class ZBL(PairTerm):
     def __init__(
         self, inner: float, cutoff: float, *, elements: Sequence[str] | None = None
     ) -> None:
-        super().__init__(elements=elements)
-        self.inner = _arguments.positive("inner", inner)
-        self._cutoff = _arguments.positive("cutoff", cutoff)
-        if inner >= cutoff:
+        _arguments.positive("inner", inner)
+        if inner >= _arguments.positive("cutoff", cutoff):
             raise ValueError(
                 f"inner ({inner} A) must be smaller than cutoff ({cutoff} A)"
             )
+        # Of no elements; those of each pair enter in `between`.
+        super().__init__(NuclearCore(0, 0, inner, cutoff), elements=elements)
+        self.inner = float(inner)
 
-    @property
-    def cutoff(self) -> float:
-        """Where the repulsion has vanished, A."""
-        return self._cutoff
-
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return the energy of each bond, eV."""
-        r = bonds.distances
-        z1, z2 = (system.species[k].to(r.dtype) for k in (bonds.i, bonds.j))
-        step = smooth_step((r - self.inner) / (self.cutoff - self.inner))
-        return screened_nuclear(r, z1, z2) * step
+    def between(self, first: Any, second: Any) -> Radial:
+        """Return the repulsion between two atomic numbers, or tensors of them."""
+        return NuclearCore(first, second, self.inner, self.cutoff)

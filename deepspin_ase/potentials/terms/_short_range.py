@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import _validate as _arguments
 from ...units import COULOMB
 from .._registry import register
-from ..radial import Radial, checked, knots_of
+from ..radial import Radial, checked, knots_of, smooth_step
 
 
 @register
@@ -59,6 +59,35 @@ def screened_nuclear(r: Tensor, z1: Tensor | float, z2: Tensor | float) -> Tenso
     x = r * (z1**0.23 + z2**0.23) / _ZBL_LENGTH
     screening = sum((c * torch.exp(-d * x) for c, d in _ZBL_TERMS), torch.zeros_like(r))
     return COULOMB * z1 * z2 / r * screening
+
+
+@dataclass(frozen=True)
+class NuclearCore:
+    """Universal repulsion of two nuclei, brought smoothly to zero at short range, eV.
+
+    Parameters
+    ----------
+    z1, z2 : int or tensor
+        Atomic numbers; tensors for those of each pair.
+    inner, cutoff : float
+        Where a quintic step from one to zero begins and ends, A.
+    """
+
+    z1: int | Tensor
+    z2: int | Tensor
+    inner: float
+    cutoff: float
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Where the step begins, A."""
+        return (self.inner,)
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return the repulsion at distances ``r``."""
+        z1, z2 = (torch.as_tensor(z).to(r) for z in (self.z1, self.z2))
+        step = smooth_step((r - self.inner) / (self.cutoff - self.inner))
+        return screened_nuclear(r, z1, z2) * step
 
 
 @register

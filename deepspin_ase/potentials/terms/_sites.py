@@ -11,9 +11,6 @@ from torch import Tensor
 from ... import _validate as _arguments
 from ...neighbors import PairList
 from ...system import System
-from .._base import Potential
-from .._prediction import Prediction
-from ..radial import Radial, checked
 
 
 def of_elements(system: System, elements: Sequence[str] | None) -> Tensor:
@@ -26,7 +23,7 @@ def of_elements(system: System, elements: Sequence[str] | None) -> Tensor:
     return mask
 
 
-def carriers(system: System, elements: Sequence[str] | None = None) -> Tensor:
+def magnetic_sites(system: System, elements: Sequence[str] | None = None) -> Tensor:
     """Return the (N,) bool mask of the atoms that carry a moment."""
     moment = (system.spins.detach() != 0).any(dim=1)
     return moment & of_elements(system, elements)
@@ -34,7 +31,7 @@ def carriers(system: System, elements: Sequence[str] | None = None) -> Tensor:
 
 def unit_spins(system: System) -> Tensor:
     """Return e = m/|m|, (N, 3); zero with zero gradient where there is no moment."""
-    moment = carriers(system)[:, None]
+    moment = magnetic_sites(system)[:, None]
     spins = torch.where(moment, system.spins, torch.ones_like(system.spins))
     unit = spins / spins.norm(dim=1, keepdim=True)
     return torch.where(moment, unit, torch.zeros_like(unit))
@@ -69,7 +66,7 @@ class Bonds:
         return values.new_zeros(self.n_atoms).index_add(0, self.i, values)
 
     def share(self, energies: Tensor) -> Tensor:
-        """Give half of each pair's energy (E,) to either atom, (N,).
+        """Give half of each pair's energy (E,) to each of its atoms, (N,).
 
         As every pair is listed twice, it counts once in the total.
         """
@@ -109,92 +106,3 @@ def find_bonds(
             keep &= (first[i] & second[j]) | (second[i] & first[j])
     kept = keep.nonzero()[:, 0]
     return Bonds(i[kept], j[kept], vectors[kept], distances[kept], system.n_atoms)
-
-
-class SiteTerm(Potential):
-    """An energy of each moment by itself; atoms without a moment contribute none.
-
-    Parameters
-    ----------
-    elements : sequence of symbols, optional
-        Restrict the term to atoms of these elements.
-    """
-
-    def __init__(self, *, elements: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.elements = _arguments.symbols(elements)
-
-    def site_energies(self, moments: Tensor) -> Tensor:
-        """Return the energies (n,), eV, of moments (n, 3), mu_B, none of them zero."""
-        raise NotImplementedError
-
-    def forward(self, system: System, pairs: PairList) -> Tensor:
-        """Return per-atom energies (N,), eV."""
-        sites = carriers(system, self.elements).nonzero().flatten()
-        energies = self.site_energies(system.spins[sites])
-        return system.spins.new_zeros(system.n_atoms).index_add(0, sites, energies)
-
-
-class PairTerm(Potential):
-    """An energy of each pair of atoms, shared half and half.
-
-    Where the energy depends on spins, only pairs that both carry a moment count.
-
-    Parameters
-    ----------
-    elements : pair of symbols, optional
-        Restrict the term to pairs of these two elements, in either order.
-    """
-
-    def __init__(self, *, elements: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.elements = _arguments.symbol_pair(elements)
-
-    def pair_energies(self, system: System, bonds: Bonds) -> Tensor:
-        """Return the energy (E,), eV, of each bond; the same for i-j and j-i."""
-        raise NotImplementedError
-
-    def bonds(self, system: System, pairs: PairList) -> Bonds:
-        """Return the bonds that the term acts on."""
-        atoms = carriers(system) if self.uses_spins else None
-        return find_bonds(
-            system, pairs, self.cutoff, atoms=atoms, elements=self.elements
-        )
-
-    def forward(self, system: System, pairs: PairList) -> Tensor:
-        """Return per-atom energies (N,), eV."""
-        bonds = self.bonds(system, pairs)
-        return bonds.share(self.pair_energies(system, bonds))
-
-
-class RadialTerm(PairTerm):
-    """A pair term whose strength is a function of distance.
-
-    Parameters
-    ----------
-    radial : Radial
-        Strength against distance, see :mod:`deepspin_ase.potentials.radial`.
-    elements : pair of symbols, optional
-    """
-
-    #: See :func:`deepspin_ase.potentials.choose_backend`.
-    backend: str = "fused"
-
-    def __init__(
-        self, radial: Radial, *, elements: Sequence[str] | None = None
-    ) -> None:
-        super().__init__(elements=elements)
-        self.radial = checked("radial", radial)
-
-    def evaluate(
-        self, system: System, pairs: PairList | None = None, **options: bool
-    ) -> Prediction:
-        """Return the energy and derivatives; see :meth:`Potential.evaluate`."""
-        from .._sums import evaluate_sum
-
-        return evaluate_sum(self, [self], system, pairs, **options)
-
-    @property
-    def cutoff(self) -> float:
-        """Cutoff of the radial function, A."""
-        return self.radial.cutoff

@@ -1,8 +1,8 @@
 """Embedding networks as tables.
 
-The embedding of a site depends on one number, s = w(r)/(r + p) (see
-:mod:`.networks._environment`), which runs from 0 at the cutoff to 1/p
-at distance zero. That range is divided as floating-point numbers are: [0, 1] in
+The embedding of a site depends on one number, s = w(r)/(r + p) with the switch w and
+the protection p of short distances, which runs from 0 at the cutoff to 1/p at
+distance zero. That range is divided as floating-point numbers are: [0, 1] in
 :data:`SECTIONS` sections, every octave [2^k, 2^(k+1)] above it in a quarter as many.
 """
 
@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ...potentials.networks._layers import DenseLayer
+from ._data import NetworkData
+from ._layers import ACTIVATIONS
 from ._tables import Curve, Jet, NotTabulable, Table, elementwise_jet
-
-if TYPE_CHECKING:
-    from ...potentials.networks._deepspin import DeepSpinNetwork
 
 #: Largest error of dG/ds, in the units of :meth:`Embedding.weights`.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 3e-7}
@@ -41,13 +38,12 @@ def sections(protection: float) -> tuple[Tensor, Tensor]:
 
 
 class Embedding(Curve):
-    """The embedding of one pair of centre and site type as a function of s."""
+    """The embedding of one pair of center and site type as a function of s."""
 
-    def __init__(self, network: DeepSpinNetwork, centre: int, site: int) -> None:
-        modules = network.embedding(centre, site).children()
-        self.layers = [m for m in modules if isinstance(m, DenseLayer)]
-        self.mean = float(network.mean[centre, 0])
-        self.slope = 1.0 / float(network.std[centre, 0])
+    def __init__(self, data: NetworkData, center: int, site: int) -> None:
+        self.layers = data.embeddings[center][site]
+        self.mean = float(data.mean[center, 0])
+        self.slope = 1.0 / float(data.std[center, 0])
 
     def jet(self, x: Tensor) -> Jet:
         """Return the embedding and its derivatives by s, (n, width), at s (n,)."""
@@ -56,10 +52,12 @@ class Embedding(Curve):
         for layer in self.layers:
             matrix, bias = layer.matrix.to(x), layer.bias.to(x)
             inner1, inner2 = first @ matrix, second @ matrix
-            f, f1, f2 = elementwise_jet(layer.activation, value @ matrix + bias)
+            f, f1, f2 = elementwise_jet(
+                ACTIVATIONS[layer.activation], value @ matrix + bias
+            )
             outer = [f, f1 * inner1, f2 * inner1**2 + f1 * inner2]
-            if layer.idt is not None:
-                outer = [y * layer.idt.to(x) for y in outer]
+            if layer.step is not None:
+                outer = [y * layer.step.to(x) for y in outer]
             if layer.copies:
                 before = (value, first, second)
                 outer = [
@@ -76,23 +74,23 @@ class Embedding(Curve):
 
 
 def tabulate(
-    network: DeepSpinNetwork, keys: Sequence[tuple[int, int]], dtype: torch.dtype
+    data: NetworkData, keys: Sequence[tuple[int, int]], dtype: torch.dtype
 ) -> list[Table]:
-    """Tabulate the embeddings of (centre type, site type) pairs.
+    """Tabulate the embeddings of (center type, site type) pairs.
 
     Raises
     ------
     NotTabulable
         If an embedding is not smooth, or not finite.
     """
-    bounds = sections(network.environment.protection)
+    bounds = sections(data.protection)
     tables = []
     for a, b in keys:
         try:
-            curve = Embedding(network, a, b)
+            curve = Embedding(data, a, b)
             tables.append(curve.tabulate(*bounds, TOLERANCES[dtype]))
         except NotTabulable as error:
             raise NotTabulable(
-                f"the embedding of site type {b} around centre type {a} is {error}"
+                f"the embedding of site type {b} around center type {a} is {error}"
             ) from error
     return tables

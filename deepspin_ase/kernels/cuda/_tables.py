@@ -1,22 +1,14 @@
-"""What is made of a network's weights: tables and fitting networks on the device."""
+"""Tables of a network without its fitting part, on the device."""
 
 from __future__ import annotations
 
-import copy
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..cpu._network import bits, make_model, weights_of
-from ..cpu._tables import NotTabulable
-
-if TYPE_CHECKING:
-    from ...potentials.networks._deepspin import DeepSpinNetwork
-
-logger = logging.getLogger(__name__)
+from .._data import NetworkData
+from .._network_tables import network_tables
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class Tables:
     nothing : (n_types, 4) tensor
         Row of an empty slot.
     coefficients : (cells, 6, M) tensor
-        Polynomials, see :class:`deepspin_ase.kernels.cpu._tables.Table`.
+        Polynomials, see :class:`deepspin_ase.kernels._tables.Table`.
     first, cells : (n_types, 2 n_types, n_sections) int32 and float64 tensors
         First cell and number of cells of each section.
     width, axis, n_slots : int
@@ -60,11 +52,15 @@ class Tables:
     n_slots: int
 
     @classmethod
-    def of(
-        cls, network: DeepSpinNetwork, real: torch.dtype, device: torch.device
-    ) -> Tables:
-        """Make them; raises NotTabulable where embeddings are not smooth."""
-        model = make_model(network, real)
+    def of(cls, data: NetworkData, real: torch.dtype, device: torch.device) -> Tables:
+        """Make them; raises NotTabulable where embeddings are not smooth.
+
+        Parameters
+        ----------
+        data : NetworkData
+            On the CPU.
+        """
+        model = network_tables(data, real)
 
         def to_device(values: object, dtype: torch.dtype) -> Tensor:
             return torch.as_tensor(values).to(device, dtype)
@@ -85,53 +81,3 @@ class Tables:
             axis=model.axis,
             n_slots=int(model.slots.sum()),
         )
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What was made of certain weights.
-
-    Attributes
-    ----------
-    weights : (n,) int32 tensor
-        The bits of all of them.
-    tables : Tables, optional
-        None where the embeddings cannot be tabulated.
-    fittings : nn.ModuleList
-        In the type of the tables.
-    energy_bias : (n_types,) float64 tensor, eV
-    """
-
-    weights: Tensor
-    tables: Tables | None
-    fittings: nn.ModuleList
-    energy_bias: Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def of(
-        cls, network: DeepSpinNetwork, real: torch.dtype, device: torch.device
-    ) -> Frozen:
-        """Freeze the present weights of a network.
-
-        Parameters
-        ----------
-        real : torch.dtype
-            Of tables and fitting.
-        """
-        tables = None
-        try:
-            tables = Tables.of(copy.deepcopy(network).cpu(), real, device)
-        except NotTabulable as error:
-            logger.warning(
-                "%s; the network itself is evaluated, which is slower", error
-            )
-        fittings = copy.deepcopy(network.fittings).requires_grad_(False).to(real)
-        bias = network.energy_bias.double().clone()
-        return cls(weight_bits(network), tables, fittings, bias)
-
-
-def weight_bits(network: DeepSpinNetwork) -> Tensor:
-    """Return the bits of all weights in one tensor, to be compared."""
-    parts = [*network.embeddings.values(), *network.fittings]
-    return bits([network.mean, network.std, network.energy_bias, *weights_of(parts)])

@@ -18,6 +18,9 @@ from torch import Tensor
 #: Value, first and second derivative, each (n, width).
 Jet = tuple[Tensor, Tensor, Tensor]
 
+#: Coefficients of a polynomial of degree five.
+POWERS = 6
+
 #: Fewest cells of a section, and most: what needs more has kinks.
 FEWEST_CELLS, MOST_CELLS = 4, 1024
 
