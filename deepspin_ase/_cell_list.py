@@ -1,9 +1,9 @@
-"""Pair lists on any device: a search in cells, in torch.
+"""Cell-list search of pairs on any device, in torch.
 
 All structures of a batch are searched together. Space is divided along the lattice
 vectors into bins that are at least as wide as the cutoff where the cell allows it;
-atoms are sorted by bin, and each atom looks into the bins around its own, images of
-the structure included. In open directions the bins span the atoms.
+atoms are sorted by bin, and each atom searches the bins around its own, periodic
+images included. In open directions the bins span the atoms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .system import System
 
-#: Bins that are looked into at a time; bounds the memory of large systems.
+#: Bins searched at a time; bounds the memory of large systems.
 LOOKS = 2**18
 
 #: Most bins in a direction.
@@ -37,9 +37,9 @@ class _Bins:
     number : (B, 3) int64 tensor
         Number of bins.
     reach : (B, 3) int64 tensor
-        How many bins the cutoff spans.
+        Number of bins that the cutoff spans.
     first : (B,) int64 tensor
-        The structures' bins are counted from here.
+        Number of the first bin of each structure.
     """
 
     home: Tensor
@@ -62,7 +62,7 @@ class _Bins:
         low = low.scatter_reduce(0, rows, inside, "amin").masked_fill(pbc, 0.0)
         high = inverse.new_full((system.n_systems, 3), -torch.inf)
         high = high.scatter_reduce(0, rows, inside, "amax").masked_fill(pbc, 1.0)
-        # Round-off must not take a pair beyond the bins that are looked into.
+        # Round-off must not take a pair beyond the bins that are searched.
         far = cutoff * (1.0 + 1e-9) + 1e-9
         width = (high - low) / torch.linalg.vector_norm(inverse, dim=1)
         number = (width / far).clamp(1, MOST_BINS).long()
@@ -86,7 +86,7 @@ class _Bins:
         return ((x * n[..., 1] + y) * n[..., 2] + z) + self.first[structure]
 
     def around(self) -> Tensor:
-        """Return the steps (M, 3) to all bins that any structure looks into."""
+        """Return the steps (M, 3) to all bins that any structure searches."""
         steps = [
             torch.arange(-n, n + 1, device=self.reach.device)
             for n in self.reach.amax(0).tolist()

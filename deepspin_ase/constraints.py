@@ -1,4 +1,4 @@
-"""Constraints of moments, beside ASE's constraints of atoms."""
+"""Constraints on moments, in addition to ASE's constraints on atoms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 class FixSpins(IndexedConstraint):
     """Keep the moments of some atoms as they are; their positions stay free.
 
-    One of the atoms' constraints like any of ASE's, and seen by the drivers and
+    A constraint of the atoms like any of ASE's, observed by the drivers and
     optimizers of this package:
 
     >>> atoms.set_constraint([FixAtoms([0]), FixSpins([0, 1])])
@@ -27,7 +27,7 @@ class FixSpins(IndexedConstraint):
     ----------
     indices : sequence of int
     mask : sequence of bool
-        One of the two.
+        Either of the two.
     """
 
     def get_removed_dof(self, atoms: Atoms) -> int:
@@ -46,7 +46,7 @@ class FixSpins(IndexedConstraint):
 
 
 def fixed_spins(atoms: Atoms) -> np.ndarray:
-    """Return which atoms have fixed moments, (N,) bool."""
+    """Return a mask (N,) of atoms with fixed moments."""
     fixed = np.zeros(len(atoms), dtype=bool)
     for constraint in _spin_constraints(atoms.constraints):
         fixed[constraint.index] = True
@@ -58,7 +58,7 @@ MASKS = (FixAtoms, FixCartesian, FixSpins)
 
 
 def free_coordinates(atoms: Atoms) -> np.ndarray:
-    """Return one where :data:`MASKS` leave a position free, (N, 3); zero elsewhere."""
+    """Return (N, 3): one where :data:`MASKS` leave a coordinate free, else zero."""
     free = np.ones((len(atoms), 3))
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):

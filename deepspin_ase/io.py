@@ -1,7 +1,7 @@
 """Structures with spins, magnetic forces and torques in extended XYZ files.
 
-ASE's format, so that every program that reads extxyz reads these files. What
-ASE alone would drop on writing is kept: vector moments are in the column
+The format of ASE, so that every program that reads extxyz reads these files. Results
+that ASE alone would drop on writing are kept: vector moments are in the column
 ``initial_magmoms`` and magnetic forces (-dE/dm, eV/mu_B), torques (eV) and
 committee deviations in columns of their names. Numbers per atom are written
 with eight decimals.
@@ -35,7 +35,7 @@ __all__ = [
 def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) -> None:
     """Write one or several structures with their results to an extxyz file.
 
-    The file appears complete or not at all. Results are those that an attached
+    The file is written atomically. Results are those that an attached
     calculator already has for the present positions and moments; nothing is
     computed here. Without a calculator, arrays named ``magnetic_forces`` and
     ``torques`` are written as they are.
@@ -55,7 +55,7 @@ def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) 
 
 
 def extxyz_text(images: Sequence[Atoms]) -> str:
-    """Return what :func:`write_extxyz` writes."""
+    """Return the text that :func:`write_extxyz` writes."""
     text = StringIO()
     frames = [_with_results_as_arrays(atoms) for atoms in images]
     ase.io.write(text, frames, format="extxyz")
@@ -81,13 +81,13 @@ def read_extxyz(
     ----------
     path : path
     index : int, str or slice
-        Which frames, as in :func:`ase.io.read`; all by default.
+        Frames, as in :func:`ase.io.read`; all by default.
 
     Returns
     -------
     Atoms or list of Atoms
         Moments are (N, 3) vectors. Energy, forces, stress, magnetic forces,
-        torques and what else was computed are results of an attached
+        torques and all other results are those of an attached
         SinglePointCalculator; the results per atom that ASE does not know are
         in ``atoms.arrays`` as well.
 
@@ -136,14 +136,15 @@ def read_structure(path: str | os.PathLike[str]) -> Atoms:
             (atoms,) = ase.io.read(path, index="-1:")
         except Exception as error:  # ASE's parsers raise whatever the damage leads to
             raise ValueError(
-                f"{path} is damaged or no structure ({type(error).__name__}: {error})"
+                f"{path} is damaged or not a structure "
+                f"({type(error).__name__}: {error})"
             ) from error
     atoms.calc = None
     return atoms
 
 
 def current_results(atoms: Atoms) -> dict[str, Any]:
-    """Return the results that the calculator has for the atoms as they are."""
+    """Return the results that the calculator holds for the present atoms."""
     calculator = atoms.calc
     if calculator is None or calculator.check_state(atoms):
         return {}
@@ -156,7 +157,7 @@ def _extra_names() -> tuple[list[str], list[str]]:
 
 
 def _with_results_as_arrays(atoms: Atoms) -> Atoms:
-    """Return a copy in which nothing is left that ASE would drop."""
+    """Return a copy with the results that ASE would drop in arrays and info."""
     frame = atoms.copy()
     if frame.has("initial_magmoms"):
         set_spins(frame, get_spins(frame))
@@ -176,7 +177,7 @@ def _with_results_as_arrays(atoms: Atoms) -> Atoms:
 
 
 def _with_results_from_arrays(atoms: Atoms) -> Atoms:
-    """Put what ASE left in arrays and info among the results; make moments vectors."""
+    """Move results from arrays and info to the calculator; make moments vectors."""
     if atoms.has("initial_magmoms"):
         set_spins(atoms, get_spins(atoms))
     results = dict(atoms.calc.results) if atoms.calc is not None else {}

@@ -1,4 +1,4 @@
-"""Pair lists: every potential's view of who is near whom."""
+"""Pair (neighbor) lists with periodic images and a Verlet skin."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PairList:
     def vectors(self, system: System) -> Tensor:
         """Return R_j + shift - R_i, (E, 3), A; differentiable.
 
-        Those of the last System are kept: the terms of a sum share them.
+        Those of the last System are cached: the terms of a sum share them.
         """
         if not (self._seen and self._seen[0][0] is system):
             self._seen[:] = [(system, self._vectors(system))]
@@ -103,9 +103,9 @@ Made = TypeVar("Made")
 def once_per_list(
     make: Callable[[PairList, int], Made],
 ) -> Callable[[PairList, int], Made]:
-    """Keep what a function makes of a list and its number of atoms.
+    """Cache what a function computes from a list and its number of atoms.
 
-    It is made once for every list, and lives as long: PairLists with the same
+    Computed once per pair list and cached for its lifetime: PairLists with the same
     tensors are the same list.
     """
     known = WeakTensorKeyDictionary()
@@ -195,7 +195,7 @@ def build_pairs(
         backend = host if system.device.type == "cpu" else "torch"
     if backend not in (*_BACKENDS, "torch"):
         known = sorted([*_BACKENDS, "torch"])
-        raise ValueError(f"unknown neighbour backend {backend!r}: {known}")
+        raise ValueError(f"unknown neighbor backend {backend!r}: {known}")
     if not bool(torch.isfinite(system.positions.sum() + system.cell.sum())):
         raise ValueError("positions or cell are not finite")
     if float(system.positions.detach().abs().max()) > FARTHEST:
@@ -288,31 +288,31 @@ class NeighborList:
         self.n_builds = 0
         self._pairs: PairList | None = None
         self._built: System | None = None
-        #: The tensors of that System, and how often each had been written to.
+        #: Tensors of that System with their versions (numbers of in-place writes).
         self._seen: dict[str, tuple[Tensor, int]] = {}
 
     def update(self, system: System, cutoff: float) -> PairList:
         """Return pairs complete to ``cutoff`` (A) for ``system``."""
         if self._pairs is None or not self._reusable(system, cutoff):
             self._pairs = build_pairs(system, cutoff + self.skin, backend=self.backend)
-            self._pairs._seen.clear()  # of a list that nobody sees
+            self._pairs._seen.clear()  # drop vectors cached during the build
             self._built = system.detach().clone()
             self._seen = {k: (x, x._version) for k, x in vars(system).items()}
             self.n_builds += 1
         return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the list without marks of tensors: copies count changes anew."""
+        """Return the state without versions of tensors, which copies do not share."""
         return vars(self) | {"_seen": {}}
 
     def state(self) -> dict[str, Any]:
-        """Return for which structures and cutoff the present list was built."""
+        """Return the structures and the cutoff that the present list was built for."""
         if self._built is None or self._pairs is None:
             return {}
         return {"built": dict(vars(self._built)), "cutoff": self._pairs.cutoff}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Build the list again for which :meth:`state` was returned."""
+        """Rebuild the list from the state returned by :meth:`state`."""
         if state:
             self._built = System(**state["built"])
             self._pairs = build_pairs(
@@ -320,10 +320,10 @@ class NeighborList:
             )
 
     def _unchanged(self, name: str, system: System) -> bool:
-        """Return whether a tensor is as when the list was built.
+        """Return whether a tensor is the same as when the list was built.
 
-        To compare contents means to wait for the device: the same object, not
-        written to since, needs no look.
+        Comparing contents synchronizes with the device; the same object, not written
+        to since, needs no comparison.
         """
         now = getattr(system, name)
         seen = self._seen.get(name)

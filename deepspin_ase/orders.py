@@ -1,7 +1,7 @@
 """Magnetic orders: patterns of directions for :func:`deepspin_ase.set_spins`.
 
-Each function returns an order, which is asked for the directions of the
-magnetic sites only; non-magnetic atoms may stand anywhere. Propagation vectors
+Each function returns an order, which gives the directions of the magnetic sites
+only; non-magnetic atoms may be anywhere. Propagation vectors
 q are in units of the reciprocal lattice (of 2 pi) of a crystallographic cell
 that is stated: the atoms' own, or ``cell``. So rock-salt NiO in a supercell of
 any shape, cube axes along x, y, z, and G-type BiFeO3 in its hexagonal cell are
@@ -30,7 +30,7 @@ __all__ = [
     "spiral",
 ]
 
-#: q . A of a lattice vector A may miss an integer by this much; it is rounded.
+#: q . A of a lattice vector A may differ from an integer by this much; it is rounded.
 COMMENSURATE = 0.05
 
 #: |cos| below which a site counts as a node of an antiferromagnetic wave.
@@ -81,8 +81,8 @@ def antiferromagnetic(
         The cell that q refers to: the edge of a cube along x, y, z, or
         anything from which ASE makes a cell. The atoms' own by default.
     phase : float
-        Turns added to q.r, which is counted from the first magnetic site.
-        Needed where that would put sites on nodes, as for the up-up-down-down
+        Added to q.r, which is counted from the first magnetic site, in units of
+        2 pi. Needed where that would put sites on nodes, as for the up-up-down-down
         order of q = 1/4, whose phase is -1/8.
 
     Notes
@@ -124,7 +124,7 @@ def spiral(
     cell: float | ArrayLike | None = None,
     phase: float = 0.0,
 ) -> Order:
-    """Return the spiral that turns about ``normal`` by 2 pi q.r.
+    """Return the spiral that rotates about ``normal`` by 2 pi q.r.
 
     e(r) = cos(c) n + sin(c) (u cos(p) + v sin(p)), p = 2 pi (q.r + phase), with
     the normal n, the cone angle c and (u, v, n) right-handed. A helix has the
@@ -142,7 +142,7 @@ def spiral(
     cell : float, (3,), (6,) or (3, 3) array or Cell, A, optional
         As in :func:`antiferromagnetic`.
     phase : float
-        Turns.
+        In units of 2 pi.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def random_directions(seed: int | np.random.Generator | None = None) -> Order:
     """Return directions drawn independently and uniformly from the sphere.
 
     A seed gives the same directions each time the order is applied; a
-    Generator goes on.
+    Generator continues its sequence.
     """
 
     def order(sites: Atoms) -> np.ndarray:

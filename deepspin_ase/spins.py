@@ -1,4 +1,4 @@
-"""Vector moments on ASE Atoms: reading, setting and turning them.
+"""Vector moments on ASE Atoms: reading, setting and rotating them.
 
 Moments are Cartesian vectors in mu_B and live in
 ``atoms.arrays['initial_magmoms']`` with shape (N, 3). Scalars mean moments
@@ -60,7 +60,7 @@ def set_spins(
     *,
     pattern: ArrayLike | Order | None = None,
 ) -> None:
-    """Set the moments of ``atoms`` in place, replacing any that are there.
+    """Set the moments of ``atoms`` in place, replacing previous ones.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ def set_spins(
         does not name carry zero; a negative magnitude points against the
         pattern, which makes a ferrimagnet of two elements.
     pattern : optional
-        Where magnitudes point: an order from
+        Directions of the magnitudes: an order from
         :mod:`deepspin_ase.orders`, (N,) signs +1 or -1 along z, or
-        (N, 3) directions of any length. Atoms without moment are ignored. By
-        default moments are along z.
+        (N, 3) directions of any length. Those of atoms without moment are ignored.
+        By default moments are along z.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def rotate_spins(
     lattice: bool = False,
     indices: ArrayLike | None = None,
 ) -> None:
-    """Turn the moments in place, alone or together with the lattice.
+    """Rotate the moments in place, alone or together with the lattice.
 
     Parameters
     ----------
@@ -124,10 +124,10 @@ def rotate_spins(
     axis : (3,) array or str
         Cartesian axis of any length, or ``"x"``, ``"-z"``, ...
     lattice : bool
-        Turn positions, cell and momenta as well, about the origin: the whole
+        Rotate positions, cell and momenta as well, about the origin: the whole
         crystal, whose energy must not change.
     indices : (K,) integers or (N,) booleans, optional
-        Turn only the moments of these atoms; not with ``lattice``.
+        Rotate only the moments of these atoms; not with ``lattice``.
 
     Raises
     ------
@@ -136,7 +136,9 @@ def rotate_spins(
         given together with ``lattice``.
     """
     if lattice and indices is not None:
-        raise ValueError("the lattice turns as a whole: give indices or lattice=True")
+        raise ValueError(
+            "the lattice rotates as a whole: give either indices or lattice=True"
+        )
     rotation = Rotation.from_rotvec(np.radians(angle_deg) * unit_vector(axis))
     spins = get_spins(atoms)
     chosen = slice(None) if indices is None else np.asarray(indices)
@@ -155,7 +157,7 @@ def cant_spins(
     *,
     seed: int | np.random.Generator | None = None,
 ) -> None:
-    """Tilt every moment at random about its direction, in place, as heat does.
+    """Tilt every moment at random about its direction, in place (thermal disorder).
 
     The tilt angle theta of each moment is drawn independently from the
     Boltzmann distribution in a mean field B along its present direction,
@@ -201,11 +203,11 @@ def unit_vector(vector: str | ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is no such axis, not a (3,) vector, or has no length.
+        If it is not such an axis, not a (3,) vector, or has no length.
     """
     if isinstance(vector, str):
         if vector.removeprefix("-") not in _AXES:
-            raise ValueError(f"axis {vector!r} is none of x, y, z, -x, -y, -z")
+            raise ValueError(f"axis {vector!r} is not one of x, y, z, -x, -y, -z")
         sign = -1.0 if vector.startswith("-") else 1.0
         return sign * np.array(_AXES[vector.removeprefix("-")])
     array = np.asarray(vector, dtype=float)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .._validate import finite, positive, whole
 from ..spins import Order, get_spins, set_spins
 
 
@@ -53,8 +53,8 @@ def symmetric_tilt_boundary(
         Distance by which the grains are moved apart at each boundary, A; negative to
         push them together.
     merge : float
-        Atoms of one element closer than this, A, become one in their middle, which
-        has the moment of the first of them.
+        Atoms of one element closer than this, A, are merged into one in their middle,
+        with the moment of the first of them.
     moments, pattern : optional
         As in :func:`deepspin_ase.set_spins`, for the crystal before it is rotated:
         each grain has the order in its own axes. Without moments there are none.
@@ -62,8 +62,8 @@ def symmetric_tilt_boundary(
     Returns
     -------
     Atoms
-        Periodic in three directions; an array ``grain`` tells 0 (lower), 1 (upper)
-        and 2 (merged from both).
+        Periodic in three directions; an array ``grain`` holds 0 (lower), 1 (upper)
+        or 2 (merged from both).
 
     Raises
     ------
@@ -82,7 +82,7 @@ def symmetric_tilt_boundary(
     directions = _directions(crystal, plane, axis)
     offset = _check_numbers(thickness, repeat, shift, expansion, merge)
     grain = _grain(crystal, directions, (*repeat, thickness), moments, pattern)
-    upper = _turned(grain)
+    upper = _rotated(grain)
     periods = crystal.cell[0, 0] * np.linalg.norm(directions, axis=1)
     upper.positions[:, :2] += offset * periods[:2]
     height = grain.cell[2, 2] + expansion
@@ -145,15 +145,12 @@ def _check_numbers(
     if np.shape(repeat) != (2,):
         raise ValueError(f"repeat must be two whole numbers, got {repeat!r}")
     for name, value in (("thickness", thickness), *(("repeat", r) for r in repeat)):
-        if not isinstance(value, Real) or value != int(value) or value < 1:
-            raise ValueError(f"{name} must be a whole number of periods, got {value!r}")
-    if not (isinstance(merge, Real) and merge > 0.0):
-        raise ValueError(f"merge must be a positive distance in A, got {merge!r}")
+        whole(name, value, 1)
+    positive("merge", merge)
     move = np.asarray(shift, dtype=float)
     if move.shape != (2,) or not np.isfinite(move).all():
         raise ValueError(f"shift must be two numbers, in periods, got {shift!r}")
-    if not (isinstance(expansion, Real) and np.isfinite(expansion)):
-        raise ValueError(f"expansion must be a distance in A, got {expansion!r}")
+    finite("expansion", expansion)
     return move
 
 
@@ -182,13 +179,13 @@ def _grain(
     return block
 
 
-def _turned(grain: Atoms) -> Atoms:
+def _rotated(grain: Atoms) -> Atoms:
     """Return a grain rotated by 180 degrees about x, with its moments."""
-    half_turn = np.array([1.0, -1.0, -1.0])
+    signs = np.array([1.0, -1.0, -1.0])
     rotated = grain.copy()
-    rotated.positions *= half_turn
+    rotated.positions *= signs
     if rotated.has("initial_magmoms"):
-        set_spins(rotated, get_spins(rotated) * half_turn)
+        set_spins(rotated, get_spins(rotated) * signs)
     return rotated
 
 

@@ -132,7 +132,6 @@ def test_moments_turn_with_the_grains() -> None:
         ({"repeat": (1, 0)}, "repeat"),
         ({"repeat": 2}, "repeat"),
         ({"merge": 0.0}, "merge"),
-        ({"merge": "near"}, "merge"),
         ({"plane": "310"}, "three integers"),
         ({"shift": (0.5,)}, "shift"),
         ({"expansion": float("nan")}, "expansion"),
@@ -144,6 +143,11 @@ def test_bad_input(change: dict[str, object], message: str) -> None:
     options = {"plane": (3, 1, 0), **change}
     with pytest.raises(ValueError, match=message):
         symmetric_tilt_boundary(nio(), **options)
+
+
+def test_a_distance_is_a_number() -> None:
+    with pytest.raises(TypeError, match="merge must be a number"):
+        symmetric_tilt_boundary(nio(), (3, 1, 0), merge="near")  # type: ignore[arg-type]
 
 
 def test_a_crystal_that_is_not_cubic_is_refused() -> None:

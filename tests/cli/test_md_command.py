@@ -300,7 +300,7 @@ def test_resumed_in_another_folder(
         ({"parameters": {"trajectory": "a"}}, "unknown key 'parameters.trajectory'"),
         ({"parameters": {"spin_integrator": "none"}}, "spin_integrator"),
         ({"structure": "no.extxyz"}, "no.extxyz does not exist"),
-        ({"structure": "run.yaml"}, "damaged or no structure"),
+        ({"structure": "run.yaml"}, "damaged or not a structure"),
         ({"structure": []}, "structure"),
         ({"model": "no.pt"}, "'no.pt' is neither a file nor a shipped model"),
         ({"device": "abacus"}, "device 'abacus'"),
