@@ -136,9 +136,7 @@ def rotate_spins(
         given together with ``lattice``.
     """
     if lattice and indices is not None:
-        raise ValueError(
-            "the lattice rotates as a whole: give either indices or lattice=True"
-        )
+        raise ValueError("the lattice rotates as a whole: give indices or lattice=True")
     rotation = Rotation.from_rotvec(np.radians(angle_deg) * unit_vector(axis))
     spins = get_spins(atoms)
     chosen = slice(None) if indices is None else np.asarray(indices)
