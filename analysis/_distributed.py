@@ -1,4 +1,4 @@
-"""Independent pieces of work, one after the other or on the workers of a cluster."""
+"""Independent tasks, run serially or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def map_tasks(
 
 
 def n_threads(client: Any) -> int:
-    """Return how many tasks run at a time: the threads of all workers, 1 without.
+    """Return the number of tasks that run at a time: threads of all workers, or 1.
 
     Raises
     ------

@@ -12,7 +12,7 @@ N rows     spins        rotation vectors along great circles, rad, times
 ========== ============ =======================================================
 
 The rotation vector of a great circle is across both of its ends, so that it is a
-tangent of the sphere at either: no transport is needed.
+tangent of the sphere at both: no parallel transport is needed.
 
 References
 ----------
@@ -66,7 +66,7 @@ class Metric:
     Attributes
     ----------
     spin_scale : float
-        Length of a turn, A/rad.
+        Length of a rotation, A/rad.
     strain_scale : float or None
         Length of a strain, A; None where the cell stays.
     """
@@ -84,7 +84,7 @@ class Metric:
         return cls(spin_scale, float(np.cbrt(volume / n_atoms) * np.sqrt(n_atoms)))
 
     def parts(self, n_atoms: int) -> dict[str, slice]:
-        """Return which rows are the lattice's, the spins' and the cell's."""
+        """Return the rows of lattice, spins and cell."""
         rows = {"lattice": slice(n_atoms), "spins": slice(n_atoms, 2 * n_atoms)}
         if self.strain_scale is not None:
             rows["cell"] = slice(2 * n_atoms, 2 * n_atoms + 3)
@@ -98,7 +98,7 @@ class Metric:
         return np.concatenate(parts, axis=1)
 
     def steps(self, rows: np.ndarray) -> Steps:
-        """Return what rows (K, 2N or 2N + 3, 3), A, stand for."""
+        """Return the steps of rows (K, 2N or 2N + 3, 3), A."""
         n_atoms = (rows.shape[1] - 3 * (self.strain_scale is not None)) // 2
         strains = np.zeros((len(rows), 3, 3))
         if self.strain_scale is not None:
@@ -133,7 +133,7 @@ def periodic_plane(atoms: Atoms) -> np.ndarray:
 def move_image(
     image: Atoms, lattice: np.ndarray, rotations: np.ndarray, strain: np.ndarray
 ) -> None:
-    """Displace atoms, turn moments and strain the cell of ``image``, in place.
+    """Displace atoms, rotate moments and strain the cell of ``image``, in place.
 
     Half of the strain comes before the displacement and half after it, so that the
     opposite step leads back. The constraints of ``image`` hold for its positions.
@@ -187,7 +187,7 @@ def image_steps(images: Sequence[Atoms], *, cell: bool) -> Steps:
 
 
 def displacement(start: Atoms, end: Atoms, *, mic: bool) -> np.ndarray:
-    """Return how atoms move from ``start`` to ``end`` at fixed strain, (N, 3), A.
+    """Return the displacements from ``start`` to ``end`` at fixed strain, (N, 3), A.
 
     The change of the fractional coordinates in the mean of both cells.
     """

@@ -1,4 +1,4 @@
-"""The model of an analysis: given, or that of the atoms' calculator."""
+"""Model of an analysis: an argument, or the calculator of the atoms."""
 
 from __future__ import annotations
 

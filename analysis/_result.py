@@ -193,7 +193,7 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _decode(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return what :func:`_encode` was given."""
+    """Return the object that :func:`_encode` wrote."""
     if not isinstance(tree, dict):
         return tree
     if "array" in tree:

@@ -1,4 +1,4 @@
-"""Errors of averages over correlated samples, as dynamics and Monte Carlo give them."""
+"""Autocorrelation times, standard errors and block bootstrap of correlated samples."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def bootstrap(
 ) -> Estimate:
     """Return a function of averages, with its error by a bootstrap of blocks.
 
-    Samples are averaged in blocks of some two autocorrelation times of their
+    Samples are averaged in blocks of about two autocorrelation times of their
     slowest column, blocks are drawn with replacement, and the function is taken of
     their means (H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 461 (1989),
     doi:10.1063/1.457480, for blocks; B. Efron, Ann. Stat. 7, 1 (1979),

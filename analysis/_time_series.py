@@ -1,7 +1,7 @@
-"""Numbers along a trajectory, by column, larger than memory if need be.
+"""Out-of-core time series of trajectories and their periodograms.
 
 A spectrum needs each column at all times, while frames come one after the other with
-all columns. What does not fit in memory is turned round through a scratch file.
+all columns. Series larger than memory are transposed via a scratch file.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class TimeSeries:
         """Append one frame's numbers (C,); the array must not be changed later."""
         self._n_columns, self._dtype = len(row), row.dtype
         self._rows.append(row)
-        # Rows are stacked and turned round: twice more of them.
+        # Stacking and transposing take two more copies of the rows.
         if 4.0 * len(self._rows) * row.nbytes >= self._limit:
             self._to_file()
 
@@ -212,7 +212,7 @@ def collect_series(
     row_of: Callable[[Atoms], np.ndarray | None],
     options: SpectrumOptions,
 ) -> Iterator[tuple[TimeSeries, float]]:
-    """Give what ``row_of`` makes of each frame, and the time between them, fs.
+    """Yield the series of ``row_of(frame)``, and the time between frames, fs.
 
     Frames of which it makes None are left out, at the beginning.
 
@@ -241,7 +241,7 @@ def _time_step(times_fs: list[float], given: float | None) -> float:
     steps = np.diff(times_fs)
     if not np.isfinite(steps).all():
         raise ValueError(
-            "the frames do not tell their time (info['time_fs']); give timestep_fs, "
+            "the frames have no time (info['time_fs']); give timestep_fs, "
             "the time between frames"
         )
     if len(steps) < _MIN_FRAMES - 1:
@@ -258,7 +258,7 @@ def _time_step(times_fs: list[float], given: float | None) -> float:
 
 
 def time_of(frame: Atoms) -> float:
-    """Return the time of a frame, fs; NaN where it does not tell."""
+    """Return the time of a frame, fs; NaN where it has none."""
     return float(frame.info.get("time_fs", np.nan))
 
 

@@ -1,4 +1,4 @@
-"""Frames of a run from wherever they are: one after the other, never all at once.
+"""Lazy iteration over trajectory frames.
 
 Functions of this subpackage that take a source average over its frames or return one
 row for each. What is made of one structure at a time follows a run in a loop:

@@ -1,4 +1,4 @@
-"""Velocities of frames, from momenta or from steps between positions."""
+"""Mass-weighted velocities of frames, from momenta or finite differences."""
 
 from __future__ import annotations
 

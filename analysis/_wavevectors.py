@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ..orders import COMMENSURATE, phases_per_vector
 
-#: Wave vectors times atoms that are summed at once: some 64 MB.
+#: Wave vectors times atoms that are summed at once: about 64 MB.
 _BATCH = 2**22
 
 

@@ -19,10 +19,10 @@ from ase import Atoms, units
 from ..._files import atomic_write
 from ._tensors import ExchangeTensors
 
-#: An axis describes A if it leaves out no more than this share of it, or eV.
+#: An axis describes A if it leaves out no more than this fraction of it, or eV.
 _BIAXIAL, _NO_ANISOTROPY = 1e-3, 1e-9
 
-#: Symmetric anisotropic exchange below this share of J is none (Spirit takes none).
+#: Symmetric anisotropic exchange below this fraction of J is none (Spirit takes none).
 _SYMMETRIC = 1e-6
 
 Path_ = str | os.PathLike[str]
@@ -258,9 +258,9 @@ def write_vampire(exchange: ExchangeTensors, folder: Path_) -> None:
     """Write ``vampire.UCF``, ``vampire.mat`` and an ``input`` for VAMPIRE.
 
     VAMPIRE: E = -1/2 sum_{i != j} e_i.J_ij.e_j - sum_i K (e_i.n)^2, every pair
-    listed from both ends, joule: numbers are ours. Every site is a material of its
-    own. VAMPIRE builds orthogonal cells only; others are written with their vectors
-    and need a cell that is.
+    listed from both ends, joule: numbers are ours. Every site is a separate
+    material. VAMPIRE builds orthogonal cells only; others are written with their
+    vectors and need a cell that is.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Exchange tensors from second derivatives in several rotated reference states.
 
 At a reference state only the components of J_ij across both moments show in the
-energy of small deviations. The whole order is therefore turned against the lattice,
+energy of small deviations. The whole order is therefore rotated against the lattice,
 and one J_ij is fitted to all orientations: exactly where the energy is bilinear in
 the directions of the moments.
 """

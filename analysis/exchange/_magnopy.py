@@ -28,8 +28,9 @@ def to_magnopy(exchange: ExchangeTensors, *, g_factor: float = G_FACTOR) -> Any:
 
     Its convention is H = -1/2 sum_{i != j} e_i.J_ij.e_j - sum_i e_i.A_i.e_i, every
     pair twice, with unit vectors: numbers are ours. Its spins S = |m|/g lie along
-    the moments, not opposite to them: where Dzyaloshinskii-Moriya exchange tells k
-    from -k, its magnons about the reversed directions are ours. Fields are left out.
+    the moments, not opposite to them: where Dzyaloshinskii-Moriya exchange
+    distinguishes k from -k, its magnons about the reversed directions are ours.
+    Fields are left out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How exchange depends on where atoms are: spin-lattice coupling and strain.
+"""Spin-lattice coupling: derivatives of exchange by displacements and strain.
 
 >>> coupling = spin_lattice_coupling(atoms, 0)
 >>> coupling.slopes  # dJ/dr of the pairs of atom 0, eV/A
@@ -70,7 +70,7 @@ class SpinLatticeCoupling(Result):
 
     @property
     def slopes(self) -> np.ndarray:
-        """(P,) dJ/dr of every pair while all other atoms stand still, eV/A.
+        """(P,) dJ/dr of every pair at fixed positions of all other atoms, eV/A.
 
         Raises
         ------

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: The Levi-Civita symbol.
 _LEVI_CIVITA = np.cross(np.eye(3)[:, None], np.eye(3)[None]).transpose(2, 0, 1)
 
-#: Tensors below this share of the largest are left out: there is no interaction.
+#: Tensors below this fraction of the largest are left out: there is no interaction.
 NEGLIGIBLE = 1e-13
 
 
@@ -274,7 +274,7 @@ def exchange_tensors(
     directions each. Only their parts across the moments are used, so that
     potentials of the moments and of their directions give the same. Where the
     energy is not bilinear, tensors are those of the best fit for small deviations
-    from the order in its orientations, and ``residuals`` tell how good it is.
+    from the order in its orientations, with root mean square errors ``residuals``.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ def exchange_tensors(
 
 
 def assemble_tensors(crystal: Crystal, raw: RawExchange) -> ExchangeTensors:
-    """Give the tensors between cell and supercell to pairs of the crystal."""
+    """Fold supercell tensors onto pairs of the crystal."""
     images = crystal.images(crystal.sites, crystal.sites)
     rows = np.zeros((len(raw.tensors), len(crystal.large), 3, 4))
     rows[:, crystal.columns, :, :3] = raw.tensors

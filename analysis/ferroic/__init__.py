@@ -1,4 +1,4 @@
-"""Ferroelectric polarisation and octahedral tilts."""
+"""Ferroelectric polarization and octahedral tilts."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def octahedral_tilts(
 ) -> OctahedralTilts:
     """Return the rotation of each octahedron against the pseudo-cubic axes.
 
-    The rotation turns the axes to where the three pairs of opposite anions lie, in
-    the sense of least squares (Kabsch). A shift of the B atom within its octahedron
+    The rotation maps the axes onto the three pairs of opposite anions by least squares
+    (Kabsch). A shift of the B atom within its octahedron
     does not matter. Rotations must stay below 45 degrees.
 
     Parameters
@@ -105,7 +105,7 @@ def octahedral_tilts(
         vectors[m] = _rotation(corners[m] @ rows.T)
     if np.isnan(vectors).all():
         raise ValueError(
-            f"no atom of {b!r} stands in an octahedron of {anion!r} that is turned by "
+            f"no atom of {b!r} stands in an octahedron of {anion!r} that is rotated by "
             "less than 45 degrees from the pseudo-cubic axes"
         )
     along = (atoms.positions[sites] - atoms.positions[sites[0]]) @ rows.T
@@ -209,6 +209,6 @@ def _ordered(rows: np.ndarray) -> np.ndarray:
         for signs in itertools.product((1.0, -1.0), repeat=3):
             candidate = rows[list(order)] * np.array(signs)[:, None]
             if np.linalg.det(candidate) > 0:
-                # Rounded: equal choices are then told apart by their order alone.
+                # Rounded, so that ties are broken by the order of the choices.
                 choices.append((round(float(np.trace(candidate)), 6), candidate))
     return max(choices, key=lambda choice: choice[0])[1]

@@ -1,4 +1,4 @@
-"""Electric polarisation of a structure from Born effective charges.
+"""Electric polarization of a structure from Born effective charges.
 
 To first order in displacements u from a structure of known polarization,
 
@@ -82,7 +82,7 @@ def polarization(
         on the origin.
     reference : Atoms
         The same atoms in the same order where P = 0, a centrosymmetric structure
-        for one. Its cell may differ: displacements are those of the fractional
+        for example. Its cell may differ: displacements are those of the fractional
         coordinates. Periodic images do not matter.
 
     Raises

@@ -24,7 +24,7 @@ from .._result import storable
 SAME_DISTANCE = 1e-3
 
 
-#: Couplings at the edge of a supercell up to this share of the largest are small.
+#: Couplings at the edge of a supercell up to this fraction of the largest are small.
 ALIASING = 0.05
 
 
@@ -160,7 +160,7 @@ def repeats(repeat: int | Sequence[int], pbc: np.ndarray) -> tuple[int, int, int
 
 
 def repeats_for(atoms: Atoms, reach: float) -> tuple[int, int, int]:
-    """Return how many cells make all periods at least twice ``reach`` (A)."""
+    """Return the cells of a supercell with periods of at least twice ``reach`` (A)."""
     cell = complete_cell(atoms.cell.array)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     enough = np.where(atoms.pbc, np.ceil(2.0 * reach / heights - 1e-9), 1)
@@ -242,13 +242,14 @@ def warn_of_aliasing(share: float) -> None:
     if share > ALIASING:
         warnings.warn(
             f"{share:.2g} of the strongest coupling reaches the edge of the supercell, "
-            "where pairs cannot be told from their periodic images; increase repeat",
+            "where pairs cannot be distinguished from their periodic images; increase "
+            "repeat",
             stacklevel=3,
         )
 
 
 def fold_to_pairs(images: Images, rows: np.ndarray, sites: ArrayLike) -> Blocks:
-    """Give the derivatives of a supercell to pairs of the crystal.
+    """Fold supercell derivatives onto pairs of the crystal.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class SecondDerivatives:
         displacements: ArrayLike | None = None,
         moments: ArrayLike | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return how the gradient of the energy changes along K directions.
+        """Return products of the Hessian with K directions.
 
         Parameters
         ----------

@@ -25,13 +25,13 @@ class JointHessian(LinearOperator):
     The coordinates q, in A, are those of a
     :class:`~deepspin_ase.analysis.hessians._tangent_space.TangentSpace`: free Cartesian
     coordinates, and two angles of each free moment times ``spin_scale``. Along the
-    curve on which atoms move straight and moments turn along great circles,
+    curve on which atoms move straight and moments rotate along great circles,
     E = E_0 + g.q + q.H q/2 + ... . With t = dm/dq this covariant Hessian is
 
         H = t^T (d2E/dm dm) t - (m.dE/dm)/spin_scale^2
 
     in the rows of a moment m: what bends the sphere towards its centre acts
-    as a curvature of its own (Absil, Mahony, Trumpf, Lecture Notes in Computer
+    as an additional curvature (Absil, Mahony, Trumpf, Lecture Notes in Computer
     Science 8085, 361 (2013), doi:10.1007/978-3-642-40020-9_39).
 
     Products ``hessian @ q`` are exact with a DeepSpinCalculator, and differences

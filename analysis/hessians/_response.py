@@ -1,4 +1,4 @@
-"""How the cell of a crystal and the atoms around it respond to each other.
+"""Second derivatives between a magnetic cell and its supercell.
 
 A :class:`Crystal` is the magnetic cell and a supercell of it with a calculator, in
 which second derivatives are computed.
@@ -22,7 +22,7 @@ from ...system import System
 from ._bloch import SAME_DISTANCE, Images, nearest_images, repeats, repeats_for
 from ._cartesian import SecondDerivatives, cartesian_hessian
 
-#: Torques up to this share of the largest curvature are none.
+#: Torques up to this fraction of the largest curvature are none.
 STATIONARY = 1e-3
 
 #: Supercells that are chosen here have no more atoms than this.
@@ -60,7 +60,7 @@ class Crystal:
     Raises
     ------
     ValueError
-        If there is no calculator, no moment, or no way to tell the range.
+        If there is no calculator, no moment, or the range is unknown.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Crystal:
             raise ValueError(
                 f"the supercell is too small: nearest moments are {nearest:.3g} A "
                 f"apart, its half period is {images.radius:.3g} A, so that they "
-                "cannot be told from their images; increase repeat"
+                "cannot be distinguished from their images; increase repeat"
             )
 
     def check_stationary(self, curvature: float) -> None:

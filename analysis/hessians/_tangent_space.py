@@ -34,7 +34,7 @@ class TangentSpace:
     free : (F,) integers
         Free ones of the 3N Cartesian coordinates.
     magnetic_sites : (M,) integers
-        Atoms whose moments turn.
+        Atoms whose moments rotate.
     lengths : (M,) array, mu_B
         Of these moments.
     local_axes : (M, 2, 3) array

@@ -1,4 +1,4 @@
-"""Steps of atoms and moments along which a symmetry keeps the energy constant."""
+"""Zero modes: steps of atoms and moments along continuous symmetries."""
 
 from __future__ import annotations
 

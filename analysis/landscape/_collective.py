@@ -14,7 +14,7 @@ from ...spins import get_spins, unit_vector
 
 
 class Coordinate(Protocol):
-    """What an amplitude does to the atoms and moments of a structure."""
+    """A collective coordinate of atoms and moments, with one amplitude."""
 
     @property
     def label(self) -> str:
@@ -48,7 +48,7 @@ class Displacement:
     def apply(
         self, positions: np.ndarray, spins: np.ndarray, amplitude: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return displaced positions, and the moments as they were."""
+        """Return displaced positions, and the unchanged moments."""
         vectors = np.asarray(self.vectors, dtype=float)
         if vectors.shape != positions.shape or not np.isfinite(vectors).all():
             raise ValueError(
@@ -60,10 +60,10 @@ class Displacement:
 
 @dataclass(frozen=True, eq=False)
 class RelativeRotation:
-    """C: sublattices turn against each other.
+    """C: sublattices rotate relative to each other.
 
-    Moment i turns by the amplitude times ``weights[i]``. Choose an axis across
-    the moments: about their own direction nothing turns.
+    Moment i rotates by the amplitude times ``weights[i]``. Choose an axis across
+    the moments: rotations about their own direction change nothing.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class RelativeRotation:
     def of_sublattices(
         cls, atoms: Atoms, *, axis: str | ArrayLike, label: str = "C"
     ) -> RelativeRotation:
-        """Turn the up against the down moments of an order close to collinear.
+        """Rotate the up against the down moments of an order close to collinear.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class RelativeRotation:
     def apply(
         self, positions: np.ndarray, spins: np.ndarray, amplitude: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions as they were, and turned moments."""
+        """Return the unchanged positions, and rotated moments."""
         weights = np.asarray(self.weights, dtype=float)
         if weights.shape != (len(spins),) or not np.isfinite(weights).all():
             raise ValueError(
@@ -115,16 +115,16 @@ class RelativeRotation:
                 f"({len(spins)},); theirs is {weights.shape}"
             )
         angles = np.radians(amplitude) * weights
-        turn = Rotation.from_rotvec(angles[:, None] * unit_vector(self.axis))
-        return positions, turn.apply(spins)
+        rotation = Rotation.from_rotvec(angles[:, None] * unit_vector(self.axis))
+        return positions, rotation.apply(spins)
 
 
 @dataclass(frozen=True, eq=False)
 class CollectiveRotation:
-    """R: all moments turn together.
+    """R: all moments rotate together.
 
-    Only anisotropy, Dzyaloshinskii-Moriya and dipole terms, and fields, tell
-    these states apart; without spin-orbit coupling the energy is constant.
+    Only anisotropy, Dzyaloshinskii-Moriya and dipole terms, and fields,
+    distinguish these states; without spin-orbit coupling the energy is constant.
 
     Parameters
     ----------
@@ -140,6 +140,6 @@ class CollectiveRotation:
     def apply(
         self, positions: np.ndarray, spins: np.ndarray, amplitude: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions as they were, and turned moments."""
-        turn = Rotation.from_rotvec(np.radians(amplitude) * unit_vector(self.axis))
-        return positions, turn.apply(spins)
+        """Return the unchanged positions, and rotated moments."""
+        rotation = Rotation.from_rotvec(np.radians(amplitude) * unit_vector(self.axis))
+        return positions, rotation.apply(spins)

@@ -16,7 +16,7 @@ spins S = |m|/g these are the energies of linear spin-wave theory (Toth and Lake
 Phys.: Condens. Matter 27, 166002 (2015), doi:10.1088/0953-8984/27/16/166002). Waves
 go as exp(i (k.r - omega t)). Spins are opposite to the moments: codes that write the
 same energy for spins along the moments give the energies of -k where Dzyaloshinskii-
-Moriya exchange tells k from -k.
+Moriya exchange distinguishes k from -k.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moments against each other: by distance, and by angle."""
+"""Spin-spin correlations and distributions of angles."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class AngleDistribution(Result):
 def canting_angles(
     source: Frames, axis: str | ArrayLike | None = None, *, bins: int = 90
 ) -> AngleDistribution:
-    """Return by how much moments are tilted from the axis of a collinear order.
+    """Return the canting angles of moments from the axis of a collinear order.
 
     The angle, 0 to 90 degrees, between each moment and the line of ``axis``: both
     sublattices of an antiferromagnet count alike.

@@ -1,4 +1,4 @@
-"""Magnetic order atom by atom: what defects, boundaries and walls do to it.
+"""Local magnetic order at defects, boundaries and domain walls.
 
 :func:`staggered_moments` removes the alternation of a known propagation vector, so
 that what is left is smooth; :func:`neighbor_order` compares each moment with those
@@ -40,7 +40,7 @@ def staggered_moments(
 ) -> np.ndarray:
     """Return the moments times the signs of an antiferromagnetic order.
 
-    In a perfect domain all are equal; across a domain wall they turn round; at a
+    In a perfect domain all are equal; across a domain wall they reverse; at a
     defect they shrink or tilt.
 
     Parameters
@@ -53,9 +53,9 @@ def staggered_moments(
     cell : optional
         As in :func:`deepspin_ase.antiferromagnetic`: the atoms' own by default.
     phase : float
-        Turns.
+        In periods.
     reference : Atoms, optional
-        Take the signs at these positions, of the ideal sites for one.
+        Take the signs at these positions, such as ideal sites.
     average_within : float, optional
         Average each over itself and the magnetic atoms within this distance, A.
 

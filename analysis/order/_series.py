@@ -1,4 +1,4 @@
-"""Magnetisation and staggered order along a trajectory."""
+"""Magnetization and staggered order along a trajectory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ._structure_factor import structure_factor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: 2 q.r of all sites is whole to this part of a turn: q is equivalent to -q.
+#: 2 q.r of all sites is whole to this part of a period: q is equivalent to -q.
 _REAL = 0.1
 
 
@@ -85,8 +85,8 @@ def order_series(
     source : Atoms, iterable of Atoms, or path
     q : (3,) array, optional
         Propagation vector in reciprocal lattice units of ``cell``. By default where
-        the structure factor of all frames has its peak, which takes a pass of its
-        own and much longer.
+        the structure factor of all frames has its peak, which takes a separate
+        pass and much longer.
     cell : optional
         As in :func:`deepspin_ase.antiferromagnetic`: the atoms' own by default.
 
@@ -148,7 +148,7 @@ def plot_order(result: OrderSeries, ax: Axes | None = None) -> Axes:
 
 
 def _is_real(sites: Atoms, phases: np.ndarray) -> bool:
-    """Return whether exp(2 i q.(r - r_0)) is 1 at all sites, but for displacements."""
+    """Return whether exp(2 i q.(r - r_0)) is 1 at all sites, up to displacements."""
     fractions = np.linalg.solve(
         sites.cell.complete().array.T, (sites.positions - sites.positions[0]).T
     )

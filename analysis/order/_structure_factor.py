@@ -1,4 +1,4 @@
-"""The static structure factor of the moments, and the order it has its peak at."""
+"""Static magnetic structure factor and propagation vectors."""
 
 from __future__ import annotations
 

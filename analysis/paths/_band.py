@@ -1,4 +1,4 @@
-"""A band of images and what a model says about them, asked once per geometry."""
+"""Band of images with cached evaluations."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Band:
     """P images of the same atoms with calculators.
 
     Images of a :class:`~deepspin_ase.DeepSpinCalculator` are evaluated together, in
-    one call of the model, those of other calculators one after the other; either
-    way only images that have changed since they were evaluated.
+    one call of the model, those of other calculators one after the other; in both
+    cases only images that have changed since they were evaluated.
 
     Parameters
     ----------
     images : sequence of Atoms
-        Where they share a DeepSpinCalculator, each gets one of its own with the same
+        Where they share a DeepSpinCalculator, each gets a copy with the same
         model, which keeps the results of that image.
     cell : bool
         Whether cells move, so that virials are needed.
@@ -49,7 +49,7 @@ class Band:
     Raises
     ------
     TypeError
-        If these are no images.
+        If ``images`` is not a sequence of Atoms.
     ValueError
         If there are fewer than 3 images, or they differ in atoms, periodic
         directions, constraints or, without ``cell``, in cells; if positions are not
@@ -178,21 +178,21 @@ def _check(images: list[Atoms], cell: bool) -> None:
             image.cell.array, first.cell.array, rtol=0.0, atol=1e-8
         ):
             raise ValueError(
-                f"image {k} has another cell than image 0: give cell=True for a path "
-                "on which the cell changes"
+                f"image {k} has a different cell from image 0: give cell=True for a "
+                "path on which the cell changes"
             )
         if (fixed_spins(image) != fixed_spins(first)).any():
-            raise ValueError(f"image {k} has other fixed spins than image 0")
+            raise ValueError(f"image {k} has different fixed spins from image 0")
         if len(image.constraints) != len(first.constraints):
-            raise ValueError(f"image {k} has other constraints than image 0")
+            raise ValueError(f"image {k} has different constraints from image 0")
     if cell and not first.pbc.any():
         raise ValueError("cell=True needs a periodic direction")
     if cell and any(hasattr(c, "adjust_cell") for c in first.constraints):
-        raise ValueError("constraints of the cell do not go with cell=True")
+        raise ValueError("constraints of the cell are not supported with cell=True")
 
 
 def _separate_calculators(images: list[Atoms]) -> None:
-    """Give a calculator of its own to every image that shares one."""
+    """Copy the calculators that several images share."""
     taken: set[int] = set()
     for image in images:
         if id(image.calc) in taken:
@@ -228,7 +228,7 @@ def springs(spring: float | tuple[float, float]) -> tuple[float, float]:
 
 
 def chosen_images(name: str, chosen: bool | Sequence[int], count: int) -> list[int]:
-    """Return which of ``count`` images ``climb`` or ``fall`` (``name``) lists."""
+    """Return the images, of ``count``, that ``climb`` or ``fall`` (``name``) lists."""
     if chosen is False:
         return []
     if isinstance(chosen, str) or not isinstance(chosen, (Sequence, np.ndarray)):

@@ -1,4 +1,4 @@
-"""First guesses of the way from one structure and magnetic order to another."""
+"""Initial paths between two structures and magnetic orders."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from ..._rotations import perpendicular, rotate, rotations_between
 from ...spins import get_spins, set_spins, unit_vector
 from .._joint_space import displacement
 
-__all__ = ["interpolate"]
-
-#: Spins this close to antiparallel, rad, turn about a common axis: their great
+#: Spins this close to antiparallel, rad, rotate about a common axis: their great
 #: circle is noise.
 _OPPOSITE = 0.02
 
@@ -37,7 +35,7 @@ def interpolate(
 ) -> list[Atoms]:
     """Return images evenly spaced from ``initial`` to ``final``, both included.
 
-    Spins turn along great circles, at a common pace, and their lengths change
+    Spins rotate along great circles, at a common pace, and their lengths change
     linearly; a moment that one end does not have grows along the direction of the
     other. Cells that differ change linearly, and atoms with them at linear
     fractional coordinates.
@@ -52,7 +50,7 @@ def interpolate(
         Moments of orders to pass through; only their directions count. Images are
         spaced evenly by the root sum of squares of the angles.
     axis : (3,) array or str, optional
-        About which spins turn whose ends are antiparallel, right-handed. By default
+        About which spins rotate whose ends are antiparallel, right-handed. By default
         one that is across all of them, as far as there is one.
     positions : {"linear", "idpp"}
         Straight lines, or the image dependent pair potential (Smidstrup, Pedersen,
@@ -70,7 +68,7 @@ def interpolate(
     ------
     ValueError
         If the ends have different atoms or periodic directions, an end has no
-        moments, ``axis`` is along a spin that should turn about it, or arguments
+        moments, ``axis`` is along a spin that should rotate about it, or arguments
         are not as described.
     """
     _check(initial, final, n_images, positions)
@@ -207,7 +205,7 @@ class _Leg:
         self.halves = np.zeros_like(rotations)
         if opposite.any():
             self.halves[opposite] = np.pi * _common_axis(start, opposite, axis)
-            # What is left of the way after half a turn.
+            # The rest of the way after half a rotation.
             rotations[opposite] = rotations_between(-start[opposite], end[opposite])
         self.rotations = rotations
         self.length = float(np.sqrt(np.sum(self.halves**2) + np.sum(rotations**2)))
@@ -228,8 +226,8 @@ def _common_axis(
         common = perpendicular(vectors[:, 2]) if collinear else vectors[:, 0]
         shown = ", ".join(f"{x + 0.0:.3f}" for x in common.round(3))
         warnings.warn(
-            f"{len(spins)} spins are antiparallel at the ends and turn about the axis "
-            f"({shown}); give axis for another way",
+            f"{len(spins)} spins are antiparallel at the ends and rotate about the "
+            f"axis ({shown}); give axis for another way",
             stacklevel=5,
         )
     else:
@@ -240,8 +238,8 @@ def _common_axis(
     if axis is not None and along.any():
         raise ValueError(
             f"axis {common} is along the spin of atom "
-            f"{np.flatnonzero(opposite)[along][0]}, which should turn about it: choose "
-            "one across the spins"
+            f"{np.flatnonzero(opposite)[along][0]}, which should rotate about it: "
+            "choose one across the spins"
         )
     across[along] = perpendicular(spins[along])
     return across / np.linalg.norm(across, axis=1, keepdims=True)

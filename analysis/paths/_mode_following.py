@@ -1,4 +1,4 @@
-"""Climbing to saddle points along modes of negative curvature, step by step."""
+"""Mode following: climbing to saddle points along modes of negative curvature."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 #: Lowest modes that are followed; more than one, for crossings are common.
 BLOCK = 4
 
-#: A curvature is taken for negative where it is below this share of the stiffness of
+#: A curvature is taken for negative where it is below this fraction of the stiffness of
 #: the softest kind of coordinates: what slides easily is not followed.
 CONVEX = 1e-3
 
@@ -54,7 +54,7 @@ class ModeFollowing:
         More modes of negative curvature: ways down.
     sliding : (D, n) array
         Modes along which the minimum left by a kick slides at no cost, such as the
-        displacement of a wall. Away from the minimum their curvatures may be of either
+        displacement of a wall. Away from the minimum their curvatures may have any
         sign; they are neither followed nor in the way.
     n_steps, n_calls : int
         Steps, and evaluations of the gradient.
@@ -135,7 +135,7 @@ class ModeFollowing:
         return float(np.linalg.norm(rows, axis=-1).max())
 
     def _moved(self, q: np.ndarray) -> JointHessian:
-        """Move the atoms along q and look there."""
+        """Move the atoms along q and return the Hessian there."""
         self.atoms.positions[:], spins = self.hessian.space.moved(q)
         if self.options["spins"]:
             set_spins(self.atoms, spins)
@@ -214,8 +214,8 @@ class ModeFollowing:
     def step(self) -> None:
         """Take a step.
 
-        The trust radius follows how well the Hessian foretells the change of the
-        gradient; the shortest steps are taken in any case, over kinks of the energy.
+        The trust radius follows the error of the gradient change that the Hessian
+        predicts; the shortest steps are taken in any case, over kinks of the energy.
         """
         here = self.hessian
         while True:

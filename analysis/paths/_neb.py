@@ -51,20 +51,20 @@ _METHODS = ("neb", "string")
 class SpinLatticeNEB(Optimizable):
     r"""A band of images between two minima, for ASE's optimizers and :meth:`run`.
 
-    Positions, directions of moments and, with ``cell``, strains move together in the
-    rows and the metric of :mod:`~.joint_space`; moments keep their lengths, and those
-    of length zero stay zero. On image i acts
+    Positions, directions of moments and, with ``cell``, strains move together in one
+    metric of displacements, rotations and strains; moments keep their lengths, and
+    those of length zero stay zero. On image i acts
 
         F - (F.t) t + (k_i |r_i| - k_{i-1} |r_{i-1}|) t,
 
     with F minus the gradient of the energy, t the improved tangent and r_i the way to
-    the next image, along great circles where spins turn. A climbing image feels
+    the next image, along great circles where spins rotate. A climbing image feels
     F - 2 (F.t) t, which leads to a saddle point, and a falling one F, which leads to a
     minimum between the ends. The string method has no springs: after each step
     the images are put at equal distances along the path.
 
-    All images that have moved are evaluated in one call of the model
-    (:class:`~.band.Band`), the ends once. ASE's optimizers of gradients (BFGS, FIRE,
+    All images that have moved are evaluated in one call of the model,
+    the ends once. ASE's optimizers of gradients (BFGS, FIRE,
     MDMin, ...) drive it; those that search lines of the energy have none here, and
     ASE's ``NEBOptimizer`` takes ASE's own bands alone.
 
@@ -84,25 +84,25 @@ class SpinLatticeNEB(Optimizable):
         Whether every image that is below both of its neighbours falls, or which
         images do. May be set later.
     cell : bool
-        Whether cells move, among the periodic directions. Cells do not turn.
+        Whether cells move, among the periodic directions. Cells do not rotate.
     method : {"neb", "string"}
     spin_scale : float
-        Length of a turn by one radian, A: it sets how turns count beside
-        displacements in distances along the path. Saddle points do not depend on it.
+        Length of a rotation by one radian, A: it sets the weight of rotations relative
+        to displacements in distances along the path. Saddle points do not depend on it.
     torque_max : float, optional
-        Converged when, beside ``fmax`` (eV/A) of the optimizer for atoms, no torque on
+        Converged when, besides ``fmax`` (eV/A) of the optimizer for atoms, no torque on
         a spin exceeds this, eV; by default 1e-4, or ``fmax`` times ``spin_scale`` where
         that is less ...
     stress_max : float, optional
         ... and, with ``cell``, no stress exceeds this, eV/A^3; by default 5e-4, or what
         ``fmax`` means for the rows of the strain. All three act on the
-        band: across the path but for springs and climbing images.
+        band: across the path, except for springs and climbing images.
 
     Raises
     ------
     ValueError
-        If images do not fit together (:class:`~.band.Band`), two neighbours are the
-        same, or another argument is not as described.
+        If images do not fit together, two neighbours are the same, or another
+        argument is not as described.
 
     References
     ----------
@@ -165,9 +165,9 @@ class SpinLatticeNEB(Optimizable):
         return self._x.size
 
     def get_x(self) -> np.ndarray:
-        """Return how far images have moved since the band was made, flat, A.
+        """Return the displacements of the images since the band was made, flat, A.
 
-        In rows of displacements, turns times ``spin_scale`` and strains. Where
+        In rows of displacements, rotations times ``spin_scale`` and strains. Where
         several rotations follow each other these are sums of rotation vectors.
         """
         return self._x.ravel().copy()
@@ -227,7 +227,7 @@ class SpinLatticeNEB(Optimizable):
         steps: int = 500,
         output: str | os.PathLike[str] | None = None,
     ) -> bool:
-        """Optimise the band with :class:`~.band_lbfgs.BandLBFGS`.
+        """Optimize the band by L-BFGS of all images together.
 
         Curvatures found in earlier runs are kept.
 
@@ -374,7 +374,7 @@ class SpinLatticeNEB(Optimizable):
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write all images with their results to an extxyz file.
 
-        A band goes on from there: ``read_extxyz`` gives the images, which need
+        A band resumes from there: ``read_extxyz`` gives the images, which need
         calculators again.
         """
         write_extxyz(path, list(self.iterimages()))
@@ -399,13 +399,13 @@ class SpinLatticeNEB(Optimizable):
         return low + (high - low) * weight
 
     def _climbing(self) -> list[int]:
-        """Return which images climb now."""
+        """Return the images that climb now."""
         if self.climb is True:
             return [1 + int(self.energies[1:-1].argmax())]
         return chosen_images("climb", self.climb, len(self.images))
 
     def _falling(self) -> list[int]:
-        """Return which images fall now."""
+        """Return the images that fall now."""
         if self.fall is True:
             e = self.energies
             below = (e[1:-1] < e[:-2]) & (e[1:-1] < e[2:])

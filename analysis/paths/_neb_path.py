@@ -28,7 +28,7 @@ class NEBPath(Result):
     Attributes
     ----------
     coordinate : (P,) array, A
-        Way from the first image, in the metric of :mod:`~.joint_space`.
+        Length of the path from the first image, in the metric of the band.
     energies : (P,) array, eV
     slopes : (P,) array, eV/A
         Derivatives of the energy along the path.
@@ -226,7 +226,7 @@ def _bends(rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 def _stretching(
     images: Sequence[Atoms], results: Sequence[Mapping[str, Any]], gaps: np.ndarray
 ) -> np.ndarray:
-    """Return what changes of lengths of moments add to the slopes, (P,), eV/A."""
+    """Return the slopes due to changes of lengths of moments, (P,), eV/A."""
     spins = np.stack([get_spins(image) for image in images])
     lengths = np.linalg.norm(spins, axis=2)
     along = np.stack([result["magnetic_forces"] for result in results]) * spins
@@ -252,7 +252,8 @@ def warn_of_folds(path: NEBPath) -> None:
             warnings.warn(
                 f"the path leads down from the {name} image, by "
                 f"{1e3 * (energies[end] - energies[next_one]):.3g} meV: it is not a "
-                "minimum, or there is another beside it, and barriers count from there",
+                "minimum, or there is another next to it, and barriers count from "
+                "there",
                 stacklevel=3,
             )
 

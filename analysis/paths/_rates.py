@@ -148,7 +148,7 @@ def transition_rate(
     g_factor : float
     volume_ratio : float, optional
         V_s/V_m of the zero modes, A^(P_s - P_m), a radian being ``spin_scale`` A.
-        1 by default if there are as many at either point; needed otherwise.
+        1 by default if both points have equal numbers of them; needed otherwise.
     fmax, torque_max : float
         Largest force (eV/A) and torque (eV) that a stationary point may have.
     spin_scale, step : float

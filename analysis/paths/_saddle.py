@@ -1,4 +1,4 @@
-"""Saddle points of atoms and spins without a final state: mode following.
+"""Saddle-point search of atoms and spins by mode following.
 
 >>> saddle = find_saddle(top)  # such as the highest image of a band
 >>> saddle = find_saddle(minimum, kick=0.3, seed=1)  # out of a minimum
@@ -24,7 +24,7 @@ from ._mode_following import BLOCK, ModeFollowing
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SaddlePoint(Result):
-    """A stationary point that a search has ended at.
+    """The stationary point at which a search ended.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class SaddlePoint(Result):
     spin_scale : float
         A/rad.
     zero_modes : ZeroModes
-        Translations and rotations that the energy does not feel.
+        Translations and rotations that leave the energy constant.
     n_steps, n_calls, n_products : int
         Steps, evaluations of the gradient, and Hessian-vector products, which cost
         about the same.
@@ -122,7 +122,7 @@ def find_saddle(
     Parameters
     ----------
     atoms : Atoms
-        With a calculator, whose ``magnetic_forces`` (eV/mu_B) turn the moments.
+        With a calculator, whose ``magnetic_forces`` (eV/mu_B) rotate the moments.
         Changed in place. FixAtoms, FixCartesian and FixSpins hold.
     direction : (displacements, rotations), optional
         (N, 3) arrays, A and rad (rotation vectors), or None: a guess of the mode
@@ -193,7 +193,7 @@ def find_saddle(
 
 
 def _result(search: ModeFollowing, fmax: float, torque_max: float) -> SaddlePoint:
-    """Return where the search is, with all negative curvatures there."""
+    """Return the state of the search, with all negative curvatures."""
     hessian = search.hessian
     count = BLOCK
     while True:

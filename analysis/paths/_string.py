@@ -1,4 +1,4 @@
-"""Reparametrisation of a string: images at equal distances along their path."""
+"""Reparametrization of a string: images at equal distances along their path."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def redistribute_images(
 
 
 def _put(image: Atoms, state: Atoms) -> None:
-    """Give ``image`` positions, moments and cell of ``state``."""
+    """Copy positions, moments and cell of ``state`` to ``image``."""
     image.cell[:] = state.cell.array
     image.positions[:] = state.positions
     image.arrays["initial_magmoms"][:] = state.arrays["initial_magmoms"]

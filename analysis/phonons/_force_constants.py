@@ -88,13 +88,13 @@ def calculate_phonons(
     distance : float
         Displacement, A.
     relax_spins : bool
-        Turn the moments to their minimum at every displacement: adiabatic spins.
+        Relax the moments at every displacement: adiabatic spins.
         Their lengths are kept. By default moments keep their directions.
     torque_max : float
         Convergence of that, eV.
     symmetry : {"magnetic", "collinear", "none"}
-        What saves displacements: the magnetic space group, in which moments turn
-        with the lattice; for collinear orders that do not feel the lattice (no
+        Symmetry that saves displacements: the magnetic space group, in which moments
+        rotate with the lattice; for collinear orders that do not feel the lattice (no
         spin-orbit coupling), the group of their signs; or nothing.
     primitive_matrix : optional
         phonopy's; by default the given cell is the primitive one.
@@ -152,7 +152,7 @@ def prepare_phonopy(
 
 
 def _with_symmetry(atoms: Atoms, symmetry: str) -> PhonopyAtoms:
-    """Return the cell with what phonopy is to see of the moments."""
+    """Return the cell with the moments that phonopy's symmetry search takes."""
     if symmetry not in ("magnetic", "collinear", "none"):
         raise ValueError(
             f"symmetry must be 'magnetic', 'collinear' or 'none', got {symmetry!r}"

@@ -1,4 +1,4 @@
-"""Phonons of a magnet at a temperature: force constants averaged over spin states.
+"""Spin-space averaged phonons of magnets at finite temperature.
 
 >>> found = thermal_phonons(atoms, 2, temperature_K=1500, samples=50, seed=1)
 >>> phonon_bands(found.phonon)

@@ -1,4 +1,4 @@
-"""Densities of states of atoms and of spins, from dynamics."""
+"""Vibrational and spin densities of states from trajectories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S(q, omega) of moments and of velocities, from dynamics.
+"""Dynamic structure factors S(q, omega) of moments and velocities.
 
 Frames are read once, one after the other; ``max_memory_GB`` bounds what is kept of
 them, whatever the length of the trajectory.

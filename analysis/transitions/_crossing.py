@@ -1,4 +1,4 @@
-"""Where curves with errors cross and where they peak."""
+"""Crossings and peaks of curves with errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DRAWS = 200
 def crossing(
     x: ArrayLike, curves: Sequence[tuple[ArrayLike, ArrayLike]], *, seed: int = 0
 ) -> Estimate:
-    """Return where two curves cross, from values and errors at common points.
+    """Return the crossing of two curves, from values and errors at common points.
 
     Both are smoothed by weighted polynomials; the error is that of curves drawn
     within the errors of the values.
@@ -64,7 +64,7 @@ def crossing(
 def peak(
     x: ArrayLike, curve: tuple[ArrayLike, ArrayLike], *, seed: int = 0
 ) -> Estimate:
-    """Return where a curve is highest, from values and errors; NaN if at an end.
+    """Return the peak of a curve, from values and errors; NaN if at an end.
 
     A parabola through the five points (four, at the ends) around the highest.
 
@@ -97,7 +97,7 @@ def _ascending(x: ArrayLike) -> np.ndarray:
 
 
 def _fit(x: np.ndarray, errors: np.ndarray, degree: int) -> np.ndarray:
-    """Return what gives the coefficients of a weighted fit, (degree + 1, T)."""
+    """Return the matrix of a weighted fit of coefficients, (degree + 1, T)."""
     least = max(1e-12, 0.1 * float(np.nanmedian(errors)))
     weights = 1.0 / np.maximum(errors, least)
     table = polyvander(_scaled(x, x), min(degree, len(x) - 1))
@@ -125,6 +125,6 @@ def _estimate(
         for _ in range(_DRAWS)
     ]
     known = [d for d in drawn if np.isfinite(d)]
-    # Where half of the draws have none, the place is not known.
+    # Where half of the draws have none, there is no error to state.
     enough = len(known) > _DRAWS // 2
     return Estimate(value, float(np.std(known)) if enough else np.nan)

@@ -1,4 +1,4 @@
-"""The transition of an infinite system from Binder cumulants of finite ones."""
+"""Finite-size scaling of Binder cumulants."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CLEAR = 2.0
 
 @dataclass(frozen=True)
 class ScalingFit(Result):
-    """What :func:`scaling_fit` found.
+    """Parameters of a finite-size scaling fit, with errors.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def scaling_fit(
     with k = 2 to 5, s = 0.2, and omega = 0.8, which is that of the three-dimensional
     Ising, XY and Heisenberg models within 0.04 (K. Binder, Z. Phys. B 43, 119 (1981),
     doi:10.1007/BF01293604; A. Pelissetto and E. Vicari, Phys. Rep. 368, 549 (2002),
-    doi:10.1016/S0370-1573(02)00219-3). Two or a few sizes do not tell b, 1/nu and
+    doi:10.1016/S0370-1573(02)00219-3). Two or a few sizes do not determine b, 1/nu and
     c_k well: they enter as 0 +- 0.1, 1.5 +- 0.3 and 0 +- 0.5, so that the error of Tc
     holds what is not known of them. Cumulants with |z| > 1 are left out.
 

@@ -1,4 +1,4 @@
-"""Susceptibility, heat capacity and Binder cumulant from fluctuations.
+"""Fluctuation formulas: susceptibility, heat capacity and Binder cumulant.
 
 Order parameters are means per magnetic atom, (F,) or (F, 3), mu_B, such as
 :attr:`OrderSeries.magnetization <deepspin_ase.analysis.OrderSeries>` or its
@@ -44,7 +44,7 @@ def susceptibility(
         Number M of magnetic atoms.
     connected : bool
         Without, <m.m> / 3 alone, per direction: above the transition, where the
-        mean is zero but for the finite size.
+        mean is zero up to finite-size effects.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Averages of sampled order and energy, by size and temperature."""
+"""Thermal averages by size and temperature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Magnetic transition temperatures from sampling at several temperatures and sizes.
+"""Magnetic transition temperatures by Binder crossings and finite-size scaling.
 
 >>> temperatures = np.linspace(450, 850, 5)  # K
 >>> result = curie_temperature(atoms, temperatures, sizes=(2, 3), steps=500)
@@ -58,8 +58,8 @@ class TransitionResult(Result):
     Attributes
     ----------
     temperature_K : Estimate
-        Transition of an infinite system, by :func:`~.finite_size.scaling_fit`. The
-        error is of the samples and of the corrections to scaling.
+        Transition of an infinite system, by
+        :func:`~deepspin_ase.analysis.transitions.scaling_fit`. The error is of the samples and of the corrections to scaling.
     temperatures_K : (T,) array
     q : (Q, 3) array
         Propagation vector of the order, in reciprocal lattice units of the cell, and
@@ -170,7 +170,8 @@ def curie_temperature(
         ``atoms``.
     seed : int
     client : dask.distributed.Client, optional
-        Run sizes and groups of temperatures on its workers (:func:`~.map_tasks`).
+        Run sizes and groups of temperatures on its workers
+        (:func:`~deepspin_ase.analysis.map_tasks`).
     checkpoint : path, optional
         Folder from which an interrupted run resumes, or one that is to have more
         ``steps``.
@@ -308,7 +309,7 @@ def _crossing(
 
 
 def _where(averages: Sequence[SizeAverages], temperatures_K: np.ndarray) -> str:
-    """Say in which direction the transition is."""
+    """Return a hint in which direction the transition is."""
     small, large = averages[0], averages[-1]
     fall = np.log(small.order[:, 0] / large.order[:, 0])
     power = fall / np.log(large.n_magnetic / small.n_magnetic)

@@ -1,4 +1,4 @@
-"""Moments as arrows: their colours, and figures for papers."""
+"""Colours of directions, and figures of moments as arrows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _END_ON = 0.3
 def direction_colors(
     vectors: ArrayLike, axis: str | ArrayLike | None = None
 ) -> np.ndarray:
-    """Return colours (N, 3), RGB from 0 to 1, that tell where vectors (N, 3) point.
+    """Return colours (N, 3), RGB from 0 to 1, by the directions of vectors (N, 3).
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def direction_colors(
         Of any lengths; where they are zero, grey.
     axis : (3,) array or str, optional
         Red along it, blue against it, pale across. By default the line that most
-        vectors lie along, if they do; otherwise the hue turns once around z, in red
+        vectors lie along, if they do; otherwise the hue runs once around z, in red
         from x, and light is up, dark is down.
 
     Raises
@@ -217,7 +217,7 @@ def _draw_in_plane(
 
 
 def _right_of(normal: np.ndarray) -> np.ndarray:
-    """Return what is to the right as seen from ``normal``: z is up, or else y."""
+    """Return the direction to the right as seen from ``normal``, with z or y up."""
     up = "z" if abs(normal[2]) < 0.9 else "y"
     return unit_vector(np.cross(unit_vector(up), normal))
 

@@ -1,4 +1,4 @@
-"""Structures with their moments as arrows in a web page that works offline.
+"""Offline web pages of structures with their moments as arrows.
 
 The page holds the viewer (chemiscope, BSD licence) and the structures: it can be sent
 by mail and opened in any browser with WebGL, years later too.
@@ -114,7 +114,7 @@ def _dataset(
     axis: str | ArrayLike | None,
     name: str,
 ) -> dict[str, Any]:
-    """Return what chemiscope shows."""
+    """Return the data of chemiscope's page."""
     from matplotlib.colors import to_hex
 
     first = spins_of(frames[0])
@@ -175,7 +175,7 @@ def _bare(frame: Atoms) -> Atoms:
 
 
 def _properties(frames: Sequence[Atoms]) -> dict[str, Any]:
-    """Return numbers of each frame, shown beside it."""
+    """Return the numbers shown next to each frame."""
     columns: dict[str, tuple[str, list[float]]] = {
         "time": ("fs", [f.info.get("time_fs", np.nan) for f in frames]),
         "energy": ("eV", [current_results(f).get("energy", np.nan) for f in frames]),

@@ -1,4 +1,4 @@
-"""Trajectories as OVITO reads them, with the moments drawn as arrows at once."""
+"""OVITO files of trajectories with moments as arrows."""
 
 from __future__ import annotations
 
