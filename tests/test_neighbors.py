@@ -196,7 +196,7 @@ def test_values_that_are_not_finite(name: str) -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(ValueError, match="unknown neighbour backend 'verlet'"):
+    with pytest.raises(ValueError, match="unknown neighbor backend 'verlet'"):
         build_pairs(system_of(random_atoms(0)), 3.0, backend="verlet")
 
 

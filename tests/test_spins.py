@@ -337,5 +337,5 @@ class TestRotation:
         np.testing.assert_allclose(get_spins(turned), get_spins(atoms), atol=1e-12)
 
     def test_lattice_and_indices_exclude_each_other(self):
-        with pytest.raises(ValueError, match="turns as a whole"):
+        with pytest.raises(ValueError, match="rotates as a whole"):
             rotate_spins(bulk("Fe"), 10, axis="x", lattice=True, indices=[0])
