@@ -11,8 +11,8 @@ the energy is u K u / 2 + u C q + q h q / 2, and the linearised equations of mot
 are those of :class:`deepspin_ase.dynamics.SpinLatticeNVE`. With the pairs (U, P) =
 (sqrt(M W) u / hbar, p / sqrt(M W)), W any energy, and Q = q / sqrt(g/|m|) they take
 the canonical form of :func:`~deepspin_ase.analysis.magnons.normal_modes`. Without C
-the modes are the phonons at fixed moments and the magnons on a frozen lattice. Lengths of moments
-are fixed. Non-analytical corrections for polar crystals are not applied.
+the modes are the phonons at fixed moments and the magnons on a frozen lattice. Lengths
+of moments are fixed. Non-analytical corrections for polar crystals are not applied.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ class TransitionResult(Result):
     ----------
     temperature_K : Estimate
         Transition of an infinite system, by
-        :func:`~deepspin_ase.analysis.transitions.scaling_fit`. The error is of the samples and of the corrections to scaling.
+        :func:`~deepspin_ase.analysis.transitions.scaling_fit`. The error is of the
+        samples and of the corrections to scaling.
     temperatures_K : (T,) array
     q : (Q, 3) array
         Propagation vector of the order, in reciprocal lattice units of the cell, and
