@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -180,9 +179,9 @@ def build_pairs(
     """List all pairs within ``cutoff`` (A), periodic images included.
 
     Cells may be shorter than the cutoff and periodic in any subset of
-    directions. ``backend`` is ``"vesin"`` (the default on the CPU where installed),
-    ``"scipy"``, or ``"torch"`` (the default elsewhere), which works on the System's
-    own device; all give the same pairs.
+    directions. ``backend`` is ``"vesin"`` (the default on the CPU), ``"scipy"``, or
+    ``"torch"`` (the default elsewhere), which works on the System's own device; all
+    give the same pairs.
 
     Raises
     ------
@@ -191,8 +190,7 @@ def build_pairs(
         unknown.
     """
     if backend is None:
-        host = "vesin" if importlib.util.find_spec("vesin") else "scipy"
-        backend = host if system.device.type == "cpu" else "torch"
+        backend = "vesin" if system.device.type == "cpu" else "torch"
     if backend not in (*_BACKENDS, "torch"):
         known = sorted([*_BACKENDS, "torch"])
         raise ValueError(f"unknown neighbor backend {backend!r}: {known}")

@@ -46,6 +46,7 @@ class Checker(doctest.OutputChecker):
 #: Needs an interpreter with MPI and LAMMPS.
 ELSEWHERE = {"deepspin_ase.calculators.lammps._worker"}
 
+
 def examples() -> list[doctest.DocTest]:
     found = []
     finder = doctest.DocTestFinder(exclude_empty=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import subprocess
@@ -14,6 +15,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 
+from deepspin_ase import neighbors
 from deepspin_ase.neighbors import NeighborList, PairList, build_pairs
 from deepspin_ase.system import System
 
@@ -256,3 +258,14 @@ def test_coordinates_without_digits_are_refused() -> None:
     atoms.positions[1] += 1e17
     with pytest.raises(ValueError, match="atom 1 is farther than 1e"):
         build_pairs(System.from_atoms(atoms, require_spins=False), 3.0)
+
+
+def test_vesin_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a requirement: that it is missing is an error, not another back end."""
+
+    def refused(*arguments: object) -> None:
+        raise AssertionError("scipy was chosen")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(neighbors._BACKENDS, "scipy", refused)
+    assert len(build_pairs(system_of(random_atoms(0)), 3.0).i)

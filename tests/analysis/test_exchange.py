@@ -14,6 +14,8 @@ from structures import rocksalt_afm, triclinic
 
 from deepspin_ase import DeepSpinCalculator, set_spins, spiral
 from deepspin_ase.analysis import (
+    MagnonPhonons,
+    SpinWaves,
     exchange_tensors,
     plot_exchange,
     plot_exchange_convergence,
@@ -41,6 +43,7 @@ from deepspin_ase.potentials import (
     Zeeman,
 )
 from deepspin_ase.potentials.materials import reference
+from deepspin_ase.potentials.terms import find_bonds, unit_spins
 from deepspin_ase.units import DIPOLE, MU_B
 
 matplotlib.use("Agg")
@@ -235,6 +238,60 @@ def test_range_of_the_interaction(monkeypatch):
     nio = rocksalt_afm(4.2, 1.27)
     nio.calc = DeepSpinCalculator("NiO")
     assert 2 * 5.6 <= interaction_range(nio) <= 12.0
+
+
+class Messages(Potential):
+    """Three rounds of messages between moments along bonds of 3 A."""
+
+    cutoff = 3.0
+
+    def forward(self, system, pairs):
+        bonds, e = find_bonds(system, pairs, self.cutoff), unit_spins(system)
+        h = e
+        for _ in range(3):
+            heard = torch.zeros_like(h).index_add(0, bonds.i, h[bonds.j])
+            h = torch.tanh(h + 0.5 * heard)
+        return (h * e).sum(1)
+
+
+class SaidMessages(Messages):
+    def interaction_range(self, system, *, moments_only=False):
+        return 2 * 3 * self.cutoff
+
+
+def chain():
+    atoms = Atoms("Fe", [(0, 0, 0)], cell=[2.5, 20, 20], pbc=(True, False, False))
+    set_spins(atoms, {"Fe": 2.0})
+    return atoms
+
+
+def test_unknown_range_is_refused_without_repeat():
+    """Messages carry couplings far beyond two cutoffs: nobody may guess where."""
+    atoms = chain()
+    atoms.calc = DeepSpinCalculator(Messages())
+    assert interaction_range(atoms) is None
+    for refused in (
+        lambda: exchange_tensors(atoms),
+        lambda: SpinWaves.from_atoms(atoms),
+        lambda: MagnonPhonons.from_atoms(atoms),
+    ):
+        with pytest.raises(ValueError, match=r"range of Messages is not known.*repeat"):
+            refused()
+    expected = exchange_tensors(atoms, repeat=(16, 1, 1))
+    distances = expected.distances[np.abs(expected.isotropic) > 1e-6]
+    assert distances.max() == pytest.approx(7.5)
+    # Also as a part of a sum, unless it does not depend on moments.
+    atoms.calc = DeepSpinCalculator(Sum([Heisenberg(J), Messages()]))
+    assert interaction_range(atoms) is None
+    # A potential that says its range is asked nothing.
+    atoms.calc = DeepSpinCalculator(SaidMessages())
+    found = exchange_tensors(atoms)
+    assert found.aliasing == 0.0
+    np.testing.assert_allclose(
+        found.field_within(found.distances.max()), expected.field_within(20.0)
+    )
+    coupled = found.distances[np.abs(found.isotropic) > 1e-6]
+    np.testing.assert_allclose(np.sort(coupled), np.sort(distances))
 
 
 def test_sites_that_share_products():

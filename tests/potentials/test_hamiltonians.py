@@ -39,6 +39,7 @@ from deepspin_ase.potentials import (
     Switched,
     UniaxialAnisotropy,
     Zeeman,
+    choose_backend,
     dudarev_derlet_fe,
     finnis_sinclair_fe,
     load_potential,
@@ -50,6 +51,13 @@ from deepspin_ase.units import MU_B
 CUT = CubicCut(0.05, 4.2)
 PAIR = ("Fe", "Ni")
 Builder = Callable[[np.ndarray], Potential]
+
+
+def _all_elements(potential: Potential) -> Potential:
+    """Treat every atom as iron, so that the common test structure will do."""
+    arguments = potential.arguments() | {"elements": None}
+    return type(potential)(**arguments)
+
 
 #: Every term, built for axes turned by a rotation matrix R.
 TERMS: dict[str, Builder] = {
@@ -97,11 +105,29 @@ TERMS: dict[str, Builder] = {
 }
 CURVED = [name for name in TERMS if name != "zeeman"]
 
+#: Terms that run in compiled kernels.
+COMPILED = [
+    name
+    for name, builder in TERMS.items()
+    if builder(np.eye(3)).pair_term((8, 26, 28)) is not None
+]
 
-def _all_elements(potential: Potential) -> Potential:
-    """Treat every atom as iron, so that the common test structure will do."""
-    arguments = potential.arguments() | {"elements": None}
-    return type(potential)(**arguments)
+#: Terms with the back ends that evaluate them.
+CASES = [(name, "reference") for name in TERMS] + [(name, "fused") for name in COMPILED]
+every_case = pytest.mark.parametrize("name, backend", CASES)
+
+
+def build(name: str, backend: str, rotation: np.ndarray | None = None) -> Potential:
+    potential = TERMS[name](np.eye(3) if rotation is None else rotation)
+    choose_backend(potential, backend)
+    return potential
+
+
+@pytest.fixture(params=["reference", "fused"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let a back end evaluate all potentials that are made without choosing one."""
+    monkeypatch.setattr(Potential, "backend", request.param)
+    return request.param
 
 
 def structure(seed: int = 0, *, pbc: bool = True) -> Atoms:
@@ -147,9 +173,11 @@ def assert_relative(found: torch.Tensor, expected: torch.Tensor, rtol: float) ->
 
 
 @pytest.mark.parametrize("pbc", [True, False], ids=["periodic", "open"])
-@pytest.mark.parametrize("name", TERMS)
-def test_derivatives_match_central_differences(name: str, pbc: bool) -> None:
-    potential = TERMS[name](np.eye(3))
+@every_case
+def test_derivatives_match_central_differences(
+    name: str, backend: str, pbc: bool
+) -> None:
+    potential = build(name, backend)
     system = system_of(pbc=pbc)
     prediction = potential.evaluate(system)
     n = 3 * system.n_atoms
@@ -178,18 +206,18 @@ def test_derivatives_match_central_differences(name: str, pbc: bool) -> None:
     assert_relative(prediction.virial, -virial.reshape(1, 3, 3), 1e-6)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_term_is_not_trivial(name: str) -> None:
-    potential = TERMS[name](np.eye(3))
+@every_case
+def test_term_is_not_trivial(name: str, backend: str) -> None:
+    potential = build(name, backend)
     prediction = potential.evaluate(system_of())
     assert float(prediction.energies.abs().max()) > 1e-5
     acts_on_spins = bool(prediction.magnetic_forces.abs().max() > 1e-5)
     assert acts_on_spins == potential.uses_spins
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_energy_is_invariant(name: str) -> None:
-    potential = TERMS[name](np.eye(3))
+@every_case
+def test_energy_is_invariant(name: str, backend: str) -> None:
+    potential = build(name, backend)
     atoms = structure()
     reference = potential.evaluate(System.from_atoms(atoms)).energies
 
@@ -213,8 +241,8 @@ def test_energy_is_invariant(name: str) -> None:
     torch.testing.assert_close(found, sign * reference, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_joint_rotation(name: str) -> None:
+@every_case
+def test_joint_rotation(name: str, backend: str) -> None:
     rotation = Rotation.from_rotvec([0.7, -1.1, 0.4]).as_matrix()
     atoms = structure()
     turned = atoms.copy()
@@ -223,8 +251,8 @@ def test_joint_rotation(name: str) -> None:
     turned.set_initial_magnetic_moments(
         atoms.get_initial_magnetic_moments() @ rotation.T
     )
-    before = TERMS[name](np.eye(3)).evaluate(System.from_atoms(atoms))
-    after = TERMS[name](rotation).evaluate(System.from_atoms(turned))
+    before = build(name, backend).evaluate(System.from_atoms(atoms))
+    after = build(name, backend, rotation).evaluate(System.from_atoms(turned))
     R = torch.tensor(rotation)
     close = {"rtol": 1e-8, "atol": 1e-9}
     torch.testing.assert_close(after.energies, before.energies, **close)
@@ -235,9 +263,9 @@ def test_joint_rotation(name: str) -> None:
     torch.testing.assert_close(after.virial, R @ before.virial @ R.T, **close)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_batch_equals_single_runs(name: str) -> None:
-    potential = TERMS[name](np.eye(3))
+@every_case
+def test_batch_equals_single_runs(name: str, backend: str) -> None:
+    potential = build(name, backend)
     mixed = [system_of(1), system_of(2, pbc=False), system_of(3)]
     batch = potential.evaluate(System.cat(mixed))
     singles = [potential.evaluate(system) for system in mixed]
@@ -247,9 +275,9 @@ def test_batch_equals_single_runs(name: str) -> None:
         torch.testing.assert_close(together, single, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_longer_lists_change_nothing(name: str) -> None:
-    potential = TERMS[name](np.eye(3))
+@every_case
+def test_longer_lists_change_nothing(name: str, backend: str) -> None:
+    potential = build(name, backend)
     system = system_of()
     exact = potential.evaluate(system)
     longer = build_pairs(system, potential.cutoff + 2.0)
@@ -258,6 +286,29 @@ def test_longer_lists_change_nothing(name: str) -> None:
         found = potential.evaluate(system, pairs)
         torch.testing.assert_close(found.energies, exact.energies)
         torch.testing.assert_close(found.virial, exact.virial)
+
+
+def test_pair_terms_are_compiled() -> None:
+    kinds = (
+        "heisenberg",
+        "moment",
+        "biquadratic",
+        "dm",
+        "lennard",
+        "pair",
+        "harm",
+        "zbl",
+    )
+    assert [name for name in TERMS if name.startswith(kinds)] == COMPILED
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_back_ends_agree(name: str) -> None:
+    system = System.cat([system_of(0), system_of(1, pbc=False)])
+    expected = build(name, "reference").evaluate(system)
+    found = build(name, "fused").evaluate(system)
+    for quantity in ("energies", "forces", "magnetic_forces", "virial"):
+        assert_relative(getattr(found, quantity), getattr(expected, quantity), 1e-10)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -272,9 +323,9 @@ def test_save_and_load(name: str, tmp_path) -> None:
     assert torch.equal(before.forces, after.forces)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_single_precision(name: str) -> None:
-    potential = TERMS[name](np.eye(3))
+@every_case
+def test_single_precision(name: str, backend: str) -> None:
+    potential = build(name, backend)
     system = system_of()
     double = potential.evaluate(system)
     single = potential.evaluate(system.to(dtype=torch.float32))
@@ -319,9 +370,11 @@ def test_second_derivatives(name: str) -> None:
     assert_relative(second, (ends[0] - ends[1]) / (2 * h), 1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in TERMS if TERMS[n](np.eye(3)).uses_spins])
-def test_atoms_without_moment_contribute_nothing(name: str) -> None:
-    potential = TERMS[name](np.eye(3))
+@pytest.mark.parametrize(
+    "name, backend", [c for c in CASES if TERMS[c[0]](np.eye(3)).uses_spins]
+)
+def test_atoms_without_moment_contribute_nothing(name: str, backend: str) -> None:
+    potential = build(name, backend)
     system = system_of()
     bare = system.replace(spins=torch.zeros_like(system.spins))
     prediction = potential.evaluate(bare)
@@ -333,15 +386,15 @@ def test_atoms_without_moment_contribute_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [n for n in TERMS if n.startswith(("heis", "biq", "dm", "uniax", "cubic"))],
+    "name, backend",
+    [c for c in CASES if c[0].startswith(("heis", "biq", "dm", "uniax", "cubic"))],
 )
-def test_unit_spin_terms_are_transverse(name: str) -> None:
+def test_unit_spin_terms_are_transverse(name: str, backend: str) -> None:
     system = system_of()
-    forces = TERMS[name](np.eye(3)).evaluate(system).magnetic_forces
+    forces = build(name, backend).evaluate(system).magnetic_forces
     along = (forces * system.spins).sum(dim=1)
     assert float(along.abs().max()) < 1e-15
-    longer = TERMS[name](np.eye(3)).evaluate(system.replace(spins=3.0 * system.spins))
+    longer = build(name, backend).evaluate(system.replace(spins=3.0 * system.spins))
     torch.testing.assert_close(longer.magnetic_forces * 3.0, forces)
 
 
@@ -358,7 +411,7 @@ def energy(potential: Potential, system: System) -> float:
 X, Y, Z = np.eye(3)
 
 
-def test_signs_and_counting_of_pairs() -> None:
+def test_signs_and_counting_of_pairs(backend: str) -> None:
     j = Shells([(2.5, 0.010)])
     assert energy(Heisenberg(j), dimer(2 * X, 3 * X)) == pytest.approx(-0.010)
     assert energy(Heisenberg(j), dimer(2 * X, -3 * X)) == pytest.approx(0.010)
@@ -372,9 +425,20 @@ def test_signs_and_counting_of_pairs() -> None:
     assert energy(interfacial, dimer(Z, X)) == pytest.approx(0.010)
     shares = Heisenberg(j).evaluate(dimer(X, X)).energies
     assert shares.tolist() == pytest.approx([-0.005, -0.005])
+    # Measured from the ferromagnet, canted moments cost energy.
+    canted = dimer(2 * X, 3 * (0.6 * X + 0.8 * Y))
+    offset = Heisenberg(j, subtract_collinear=True)
+    assert energy(offset, canted) == pytest.approx(0.004)
+    assert energy(offset, dimer(2 * X, 3 * X)) == pytest.approx(0.0)
+    offset = MomentExchange(j, subtract_collinear=True)
+    assert energy(offset, canted) == pytest.approx(0.024)
+    springs = Harmonic(2.0, 2.0, cutoff=3.0)
+    assert energy(springs, dimer(X, X)) == pytest.approx(0.25)
+    plain = PairPotential(Shells([(2.5, 0.01)]))
+    assert energy(plain, dimer(X, X)) == pytest.approx(0.01)
 
 
-def test_fixed_dm_vector_is_odd_in_the_order_of_atoms() -> None:
+def test_fixed_dm_vector_is_odd_in_the_order_of_atoms(backend: str) -> None:
     j = Shells([(2.5, 0.010)])
     along = DzyaloshinskiiMoriya(j, direction="vector", vector=2 * Z, axis=Z)
     assert energy(along, dimer(X, Y)) == pytest.approx(-0.010)
@@ -403,7 +467,7 @@ def test_on_site_energies() -> None:
     assert energy(Zeeman((7.0, 0, 0)), atom) == pytest.approx(-7.0 * MU_B)
 
 
-def test_restriction_to_elements() -> None:
+def test_restriction_to_elements(backend: str) -> None:
     system = system_of()
     iron = Landau([1.0], elements="Fe").evaluate(system).energies
     assert iron[0] != 0 and not iron[1:].any()
@@ -415,7 +479,7 @@ def test_restriction_to_elements() -> None:
     assert not no_oxygen.energies.any()
 
 
-def test_sum_with_on_site_term_shares_the_list() -> None:
+def test_sum_with_on_site_term_shares_the_list(backend: str) -> None:
     system = system_of()
     terms = [Heisenberg(CUT), Zeeman((1.0, 2.0, 3.0)), LennardJones(0.1, 1.9)]
     total = Sum(terms).evaluate(system)
@@ -424,7 +488,7 @@ def test_sum_with_on_site_term_shares_the_list() -> None:
     torch.testing.assert_close(total.energy, sum(p.energy for p in parts))
 
 
-def test_lennard_jones_equals_ase() -> None:
+def test_lennard_jones_equals_ase(backend: str) -> None:
     atoms = structure() * (2, 1, 1)
     atoms.calc = AseLennardJones(epsilon=0.1, sigma=1.9, rc=5.0)
     found = LennardJones(0.1, 1.9, cutoff=5.0).evaluate(System.from_atoms(atoms))
@@ -435,7 +499,7 @@ def test_lennard_jones_equals_ase() -> None:
     np.testing.assert_allclose(found.stress[0], stress, atol=1e-12)
 
 
-def test_zbl_of_two_nuclei() -> None:
+def test_zbl_of_two_nuclei(backend: str) -> None:
     # Fe-Ni at 1 A: 14.39964 Z1 Z2 phi(x), x = r (Z1^.23 + Z2^.23)/0.46850.
     x = (26**0.23 + 28**0.23) / 0.46850
     c, d = (0.18175, 0.50986, 0.28022, 0.02817), (3.19980, 0.94229, 0.40290, 0.20162)
