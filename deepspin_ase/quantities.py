@@ -2,13 +2,13 @@
 
 One row of :data:`QUANTITIES` is all that a quantity needs to be read and written
 (DeePMD npy, extxyz, HDF5), trained on, compared, plotted and returned by calculators.
-A potential predicts it by returning it in its
-:class:`~deepspin_ase.potentials.Prediction`.
+A potential predicts it in :meth:`Potential.further_quantities
+<deepspin_ase.potentials.Potential.further_quantities>`, or as a part of its
+:class:`~deepspin_ase.potentials.Prediction`::
 
-Examples
---------
->>> charges = Quantity("charges", "atom", "e", title="charges", deepmd_file="charge")
->>> register_quantity(charges)
+    register_quantity(
+        Quantity("charges", "atom", "e", title="charges", deepmd_file="charge")
+    )
 """
 
 from __future__ import annotations

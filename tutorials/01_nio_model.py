@@ -89,9 +89,9 @@ if have_data:
 
 # %%
 if have_data:
-    from baseline import fit_baseline
+    from baseline import fitted
 
-    baseline, fit = fit_baseline(training)
+    baseline, fit = fitted(training)
     for name, (before, after) in fit.rmse.items():
         print(f"{name:16s} rms {1e3 * before:6.2f} -> {1e3 * after:6.2f} m(eV, A, mu_B)")
     print(f"J2 = {1e3 * fit.coefficients[-2]:.1f} meV, dJ2/dr = ", end="")

@@ -6,7 +6,6 @@ checkpoint an interrupted run resumes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 
+from ..._digest import digest
 from ..._files import atomic_write
 from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
@@ -272,7 +272,7 @@ class _Checkpoint:
     def __init__(self, task: SamplingTask) -> None:
         self.driver = Path(f"{task.checkpoint}.ckpt")
         self.samples = Path(f"{task.checkpoint}.npz")
-        self._task = _digest(task)
+        self._task = _identity(task)
         self._interval = task.interval
         self._written = time.monotonic()
 
@@ -320,26 +320,7 @@ class _Checkpoint:
         return driver, equilibration, {k: list(v[:count]) for k, v in arrays.items()}
 
 
-def _digest(task: SamplingTask) -> str:
+def _identity(task: SamplingTask) -> str:
     """Return a digest that identifies a task, ignoring its length."""
     free = {"steps", "equilibration", "checkpoint"}
-    digest = hashlib.sha256()
-    for name, value in vars(task).items():
-        if name not in free:
-            digest.update(name.encode() + _bytes(value))
-    return digest.hexdigest()
-
-
-def _bytes(value: Any) -> bytes:
-    """Return nested plain data, arrays, tensors or Atoms as bytes."""
-    if isinstance(value, Atoms):
-        return _bytes(value.arrays | {"cell": value.cell.array, "pbc": value.pbc})
-    if isinstance(value, dict):
-        return b"".join(repr(k).encode() + _bytes(value[k]) for k in sorted(value))
-    if isinstance(value, list | tuple):
-        return b"".join(_bytes(part) + b"," for part in value)
-    if isinstance(value, torch.Tensor):
-        value = value.numpy()
-    if isinstance(value, np.ndarray):
-        return str(value.shape).encode() + value.tobytes()
-    return repr(value).encode()
+    return digest({k: v for k, v in vars(task).items() if k not in free})

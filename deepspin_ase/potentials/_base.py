@@ -161,6 +161,17 @@ class Potential(nn.Module):
         """
         return None
 
+    def further_quantities(self, system: System, pairs: PairList) -> dict[str, Tensor]:
+        """Return predictions besides the energy and its derivatives; none here.
+
+        Returns
+        -------
+        dict of tensors
+            By the names in :mod:`deepspin_ase.quantities`, such as charges (N,). In
+            sums of potentials they add.
+        """
+        return {}
+
     def check(self, system: System) -> None:
         """Raise ValueError where the potential does not apply to ``system``."""
         if self.species is None and self.magnetic_species is None:

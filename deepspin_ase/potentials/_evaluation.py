@@ -51,10 +51,14 @@ def evaluate(
         else:
             own.append(found)
     if len(plain) == len(terms):
-        return _by_autograd(potential, system, pairs, **options)
-    if plain:
+        parts.append(_by_autograd(potential, system, pairs, **options))
+    elif plain:
         parts.append(_by_autograd(_sum_of(plain), system, pairs, **options))
-    return added(parts + own)
+    total = added(parts + own)
+    with torch.set_grad_enabled(create_graph):
+        further = collected([term.further_quantities(system, pairs) for term in terms])
+    sums = {name: torch.stack(values).sum(0) for name, values in further.items()}
+    return total.replace(**sums) if sums else total
 
 
 def _by_pair_kernel(

@@ -6,12 +6,13 @@ from ._batch import Batch, collect, load_batches
 from ._config import TrainingConfig, read_config
 from ._curve import read_learning_curve
 from ._deepmd_input import from_deepmd_input
-from ._linear import LinearFit, fit_linear
+from ._linear import Baseline, LinearFit, fit_baseline, fit_linear
 from ._metrics import Comparison, compare
 from ._report import plot_learning_curve, plot_parity
 from ._trainer import Trainer
 
 __all__ = [
+    "Baseline",
     "Batch",
     "Comparison",
     "LinearFit",
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingConfig",
     "collect",
     "compare",
+    "fit_baseline",
     "fit_linear",
     "from_deepmd_input",
     "load_batches",

@@ -1,8 +1,7 @@
-"""Checkpoints: all that a bit-for-bit continuation of a training run needs."""
+"""Checkpoints from which a training run resumes bit for bit."""
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -10,27 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from .._digest import digest
 from .._files import atomic_write
-from ..data import Dataset
-from ..quantities import label_table
+from ..data import Dataset, Frame
 
 
 def fingerprint(datasets: Iterable[Dataset]) -> str:
     """Return a digest of the structures and labels, wherever they are stored."""
-    names = ("numbers", "positions", "cell", "pbc", "spins", *label_table())
-    digest = hashlib.sha256()
-    for dataset in datasets:
-        for frame in dataset:
-            for name in names:
-                value = getattr(frame, name)
-                digest.update(name.encode())
-                if value is not None:
-                    digest.update(np.ascontiguousarray(value).tobytes())
-        digest.update(b"end")
-    return digest.hexdigest()
+
+    def known(frame: Frame) -> dict[str, Any]:
+        return {k: v for k, v in vars(frame).items() if v is not None}
+
+    return digest([[known(frame) for frame in dataset] for dataset in datasets])
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -71,7 +63,7 @@ def read_checkpoint(
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Hold back Ctrl-C, so that a step is done whole or not at all.
 
-    Yields a function that tells whether to stop. A second Ctrl-C interrupts
+    Yields a function that returns whether to stop. A second Ctrl-C interrupts
     at once. Without effect outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -58,6 +58,10 @@ class LearningRateConfig(Configuration):
         return self
 
 
+def _default_weights() -> dict[str, tuple[float, float]]:
+    return {name: quantity.loss_weights for name, quantity in label_table().items()}
+
+
 class LossConfig(Configuration):
     """Weights of the squared errors.
 
@@ -79,7 +83,7 @@ class LossConfig(Configuration):
         Errors beyond it count linearly (Huber); quadratic everywhere if unset.
     """
 
-    weights: dict[str, tuple[Weight, Weight]]
+    weights: dict[str, tuple[Weight, Weight]] = Field(default_factory=_default_weights)
     huber_delta: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="before")
@@ -92,8 +96,7 @@ class LossConfig(Configuration):
         given = values.pop("weights", {})
         if not isinstance(given, Mapping):
             return values | {"weights": given}
-        weights: dict[Any, Any] = {n: q.loss_weights for n, q in label_table().items()}
-        weights |= given
+        weights: dict[Any, Any] = {**_default_weights(), **given}
         for key, (name, end) in _deepmd_keys().items():
             if key in values:
                 if name in given:

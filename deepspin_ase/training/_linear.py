@@ -1,21 +1,29 @@
-"""Hamiltonians fitted to labels by linear least squares."""
+"""Hamiltonians and analytic baselines fitted to labels by linear least squares."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..data import Dataset
-from ..potentials import Potential, Sum
+from ..potentials import (
+    Heisenberg,
+    Mixture,
+    PairPotential,
+    Potential,
+    Radial,
+    SmoothShells,
+    Sum,
+)
 from ._batch import Batch, load_batches
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Coefficients of a Hamiltonian, and how well it does.
+    """Coefficients of a Hamiltonian, and the errors that it leaves.
 
     Attributes
     ----------
@@ -28,6 +36,111 @@ class LinearFit:
 
     coefficients: np.ndarray
     rmse: dict[str, tuple[float, float]]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{name:16s} rms of labels {1e3 * before:7.3f} m, left {1e3 * after:7.3f} m"
+            for name, (before, after) in self.rmse.items()
+        )
+
+
+Bond = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Pair potentials and an exchange, fitted by :func:`fit_baseline`.
+
+    Attributes
+    ----------
+    lattice : tuple of PairPotential
+        One per bond.
+    exchange : Heisenberg
+    fit : LinearFit
+        Its coefficients are the strength of the Coulomb term, those of the near
+        terms, and J (eV) and dJ/dr (eV/A) of each shell.
+    """
+
+    lattice: tuple[PairPotential, ...]
+    exchange: Heisenberg
+    fit: LinearFit
+
+
+def fit_baseline(
+    dataset: Dataset,
+    *,
+    near: Mapping[Bond, Sequence[Radial]],
+    coulomb: Radial,
+    charges: Mapping[Bond, float],
+    magnetic: Bond,
+    shells: Sequence[float],
+    width: float,
+    weights: dict[str, float] | None = None,
+    ridge: float = 1e-6,
+    zero_pressure: float = 0.0,
+) -> Baseline:
+    """Fit pair potentials and an exchange that a network can correct.
+
+    Per bond a sum of radial functions with free coefficients and a Coulomb term, whose
+    strength all bonds share; between magnetic atoms J and dJ/dr on shells of distance.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    near : dict of sequences of Radial
+        Radial functions by bond (a pair of elements), such as repulsions.
+    coulomb : Radial
+        Of two unit charges.
+    charges : dict of float
+        Product of the charges by bond, up to a common factor.
+    magnetic : (str, str)
+        The bond that has the exchange.
+    shells : sequence of float
+        Distances, A.
+    width : float
+        Width of the shells, A; see :class:`~deepspin_ase.potentials.SmoothShells`.
+    weights, ridge, zero_pressure
+        As in :func:`fit_linear`.
+
+    Raises
+    ------
+    ValueError
+        If the bonds of ``near`` and ``charges`` differ; see also :func:`fit_linear`.
+    """
+    if near.keys() != charges.keys():
+        raise ValueError(
+            f"near and charges must name the same bonds; got {list(near)} and "
+            f"{list(charges)}"
+        )
+
+    def exchange(rows: Sequence[tuple[float, float, float]]) -> Heisenberg:
+        return Heisenberg(SmoothShells(tuple(rows), width), elements=magnetic)
+
+    radials = [(bond, radial) for bond, some in near.items() for radial in some]
+    electric = [
+        PairPotential(Mixture([(charges[bond], coulomb)]), elements=bond)
+        for bond in near
+    ]
+    terms: list[Potential] = [Sum(electric)]
+    terms += [PairPotential(radial, elements=bond) for bond, radial in radials]
+    terms += [
+        exchange([(d, j, s)]) for d in shells for j, s in ((1.0, 0.0), (0.0, 1.0))
+    ]
+    fit = fit_linear(
+        terms, dataset, weights=weights, ridge=ridge, zero_pressure=zero_pressure
+    )
+    strength, *rest = fit.coefficients.tolist()
+    found = zip(radials, rest, strict=False)
+    mixtures = {bond: [(strength * charges[bond], coulomb)] for bond in near}
+    for (bond, radial), weight in found:
+        mixtures[bond].append((weight, radial))
+    coupling = rest[len(radials) :]
+    rows = zip(shells, coupling[::2], coupling[1::2], strict=True)
+    return Baseline(
+        tuple(PairPotential(Mixture(m), elements=bond) for bond, m in mixtures.items()),
+        exchange(list(rows)),
+        fit,
+    )
 
 
 def fit_linear(

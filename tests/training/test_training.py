@@ -27,11 +27,17 @@ from deepspin_ase.cli import main
 from deepspin_ase.data import Dataset, Frame, load_example, write_dataset
 from deepspin_ase.potentials import (
     CubicCut,
+    DampedCoulomb,
     DeepSpinNetwork,
+    Exponential,
     Harmonic,
     Heisenberg,
+    Mixture,
+    PairPotential,
     Potential,
+    SmoothShells,
     Sum,
+    Switched,
     UniaxialAnisotropy,
     load_card,
     load_potential,
@@ -45,6 +51,7 @@ from deepspin_ase.training import (
     TrainingConfig,
     collect,
     compare,
+    fit_baseline,
     fit_linear,
     from_deepmd_input,
     load_batches,
@@ -680,6 +687,54 @@ def test_linear_fit_copes_with_idle_terms_and_missing_labels() -> None:
         fit_linear([exchange], bare)
     with pytest.raises(ValueError, match=r"unknown weights \['force'\]"):
         fit_linear([exchange], frames, weights={"force": 1.0})
+
+
+def test_baseline_of_pairs_and_exchange_is_recovered() -> None:
+    near = {
+        ("Ni", "O"): [Exponential(0.3, 2.0, 5.0), Exponential(0.5, 2.0, 5.0)],
+        ("O", "O"): [Exponential(0.4, 3.0, 5.0)],
+        ("Ni", "Ni"): [],
+    }
+    charges = {("Ni", "O"): -1.0, ("O", "O"): 1.0, ("Ni", "Ni"): 1.0}
+    coulomb = Switched(DampedCoulomb(0.2, 5.0), 4.0)
+    true = Sum(
+        [
+            PairPotential(
+                Mixture([(0.3 * charges[bond], coulomb), *((0.7, r) for r in some)]),
+                elements=bond,
+            )
+            for bond, some in near.items()
+        ]
+        + [Heisenberg(SmoothShells(((2.95, 0.02, -0.1),), 0.6), elements=("Ni", "Ni"))]
+    )
+    data = labelled(true, nio_images(6))
+    found = fit_baseline(
+        data,
+        near=near,
+        coulomb=coulomb,
+        charges=charges,
+        magnetic=("Ni", "Ni"),
+        shells=(2.95,),
+        width=0.6,
+        ridge=0.0,
+    )
+    expected = [0.3, 0.7, 0.7, 0.7, 0.02, -0.1]
+    np.testing.assert_allclose(found.fit.coefficients, expected, rtol=1e-6)
+    again = labelled(Sum([*found.lattice, found.exchange]), nio_images(1, seed=9))
+    other = labelled(true, nio_images(1, seed=9))
+    assert again[0].energy == pytest.approx(other[0].energy, rel=1e-6)
+    np.testing.assert_allclose(again[0].forces, other[0].forces, atol=1e-5)
+    assert str(found.fit).count("rms of labels") == 3
+    with pytest.raises(ValueError, match="must name the same bonds"):
+        fit_baseline(
+            data,
+            near=near,
+            coulomb=coulomb,
+            charges={("Ni", "O"): -1.0},
+            magnetic=("Ni", "Ni"),
+            shells=(2.95,),
+            width=0.6,
+        )
 
 
 # --- files ---------------------------------------------------------------------------
