@@ -106,7 +106,7 @@ def _opened(source: Frames, replica: int) -> Iterable[Atoms]:
     if not path.is_file():
         raise FileNotFoundError(f"the trajectory {path} does not exist")
     if path.suffix in (".h5", ".hdf5"):
-        from ..dynamics.files._hdf5 import iread_hdf5
+        from ..dynamics import iread_hdf5
 
         return iread_hdf5(path, replica=replica, results=False)
     return _read_by_ase(path)

@@ -1,18 +1,21 @@
-"""Dynamics of atoms and spins: ASE-style drivers."""
+"""Dynamics and Monte Carlo of atoms and spins: ASE-style drivers."""
 
 from __future__ import annotations
 
-from .drivers._driver import SpinLatticeDynamics
-from .drivers._langevin import SpinLatticeLangevin
-from .drivers._longitudinal import LongitudinalSpinLangevin
-from .drivers._npt import SpinLatticeNPT
-from .drivers._nve import SpinLatticeNVE
-from .drivers._spin_dynamics import SpinDynamics
-from .drivers._three_temperature import ThreeTemperature
-from .drivers._tspin import TSPIN
-from .files._hdf5 import read_hdf5
-from .integrators._schemes import DepondtMertens, Midpoint, Rotation, SemiImplicitB
-from .montecarlo._monte_carlo import MonteCarlo
+from .drivers import (
+    TSPIN,
+    LongitudinalSpinLangevin,
+    SpinDynamics,
+    SpinLatticeDynamics,
+    SpinLatticeLangevin,
+    SpinLatticeNPT,
+    SpinLatticeNVE,
+    ThreeTemperature,
+    driver,
+)
+from .files import iread_hdf5, read_hdf5
+from .integrators import DepondtMertens, Midpoint, Rotation, Scheme, SemiImplicitB
+from .montecarlo import MonteCarlo
 
 __all__ = [
     "TSPIN",
@@ -21,6 +24,7 @@ __all__ = [
     "Midpoint",
     "MonteCarlo",
     "Rotation",
+    "Scheme",
     "SemiImplicitB",
     "SpinDynamics",
     "SpinLatticeDynamics",
@@ -28,5 +32,7 @@ __all__ = [
     "SpinLatticeNPT",
     "SpinLatticeNVE",
     "ThreeTemperature",
+    "driver",
+    "iread_hdf5",
     "read_hdf5",
 ]

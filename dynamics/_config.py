@@ -1,45 +1,22 @@
-"""The file of a run: what moves, by which driver, and what is written."""
+"""Configuration file of a run: structure, model, driver and output."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
+from collections.abc import Mapping
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import units
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .._config import Configuration, read_mapping
-from .drivers._driver import SpinLatticeDynamics
+from .drivers import DRIVERS, Registered
 
-#: Drivers by their names in files: classes of :mod:`deepspin_ase.dynamics`.
-DRIVERS = {
-    "nve": "SpinLatticeNVE",
-    "langevin": "SpinLatticeLangevin",
-    "npt": "SpinLatticeNPT",
-    "spin": "SpinDynamics",
-    "longitudinal": "LongitudinalSpinLangevin",
-    "tspin": "TSPIN",
-    "three-temperature": "ThreeTemperature",
-    "monte-carlo": "MonteCarlo",
-}
-
-#: Arguments in ASE's unit of time: their names in files, and that unit.
-_IN_FS = {
-    "friction": ("friction_per_fs", 1.0 / units.fs),
-    "gamma_L": ("gamma_L_per_fs", 1.0 / units.fs),
-    "tdamp": ("tdamp_fs", units.fs),
-    "spin_tdamp": ("spin_tdamp_fs", units.fs),
-    "pdamp": ("pdamp_fs", units.fs),
-    "collision_time": ("collision_time_fs", units.fs),
-    "lattice_timestep": ("lattice_timestep_fs", units.fs),
-    "spin_mass": ("spin_mass_fs2", units.fs**2),
-}
-
-#: Arguments that the file has as keys of their own.
+#: Arguments that are other keys of the file.
 _ELSEWHERE = (
     "atoms",
     "timestep",
@@ -72,9 +49,10 @@ class RunConfig(Configuration):
     dtype : "float64", "float32" or "mixed"
         Of the model; the dynamics is float64.
     driver : str
-        One of :data:`DRIVERS`.
+        Name of a registered driver: ``nve``, ``langevin``, ``npt``, ``spin``,
+        ``longitudinal``, ``tspin``, ``three-temperature``, ``monte-carlo``.
     timestep_fs : float, optional
-        Needed by all drivers but ``monte-carlo``.
+        Needed by all drivers except ``monte-carlo``.
     steps : int
         All steps of the run, those before it was resumed included.
     parameters : dict
@@ -99,16 +77,7 @@ class RunConfig(Configuration):
     model: str
     device: str | None = None
     dtype: Literal["float64", "float32", "mixed"] = "float64"
-    driver: Literal[
-        "nve",
-        "langevin",
-        "npt",
-        "spin",
-        "longitudinal",
-        "tspin",
-        "three-temperature",
-        "monte-carlo",
-    ]
+    driver: str
     timestep_fs: Annotated[float, Field(gt=0)] | None = None
     steps: Annotated[int, Field(ge=0)]
     parameters: dict[str, Any] = Field(default={})
@@ -122,6 +91,12 @@ class RunConfig(Configuration):
     checkpoint_interval: Count = 1000
     resume: bool = False
 
+    @field_validator("driver")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        registered_driver(name)
+        return name
+
 
 def read_run_config(path: str | os.PathLike[str]) -> RunConfig:
     """Read the file of a run (YAML).
@@ -134,7 +109,7 @@ def read_run_config(path: str | os.PathLike[str]) -> RunConfig:
     return RunConfig.from_dict(read_mapping(Path(path)))
 
 
-def driver_class(name: str) -> type[SpinLatticeDynamics]:
+def registered_driver(name: str) -> Registered:
     """Return the driver of that name.
 
     Raises
@@ -142,48 +117,55 @@ def driver_class(name: str) -> type[SpinLatticeDynamics]:
     ValueError
         If there is none.
     """
-    from .. import dynamics
-
-    found = getattr(dynamics, DRIVERS.get(name, ""), None)
-    if found is None:
+    if name not in DRIVERS:
         raise ValueError(f"there is no driver {name!r}; known: {', '.join(DRIVERS)}")
-    return found
+    return DRIVERS[name]
 
 
 def driver_arguments(config: RunConfig) -> dict[str, Any]:
-    """Return the arguments that the driver takes from ``timestep_fs`` and parameters.
+    """Return the arguments of the driver from ``timestep_fs`` and parameters.
 
     Raises
     ------
     ValueError
         If one is unknown, missing, or given without its unit.
     """
-    cls = driver_class(config.driver)
-    known = _signature(cls)
-    arguments = {}
-    has_timestep = "timestep" in inspect.signature(cls.__init__).parameters
+    registered = registered_driver(config.driver)
+    known, powers = registered.cls.parameters(), registered.time_arguments
+    arguments: dict[str, Any] = {}
+    has_timestep = "timestep" in known
     if has_timestep != (config.timestep_fs is not None):
         verb = "needs" if has_timestep else "has no"
         raise ValueError(f"the driver {config.driver} {verb} timestep_fs")
     if config.timestep_fs is not None:
         arguments["timestep"] = config.timestep_fs * units.fs
-    names = {_name_in_file(k): k for k in known if k not in _ELSEWHERE}
+    names = {_name_in_file(k, powers): k for k in known if k not in _ELSEWHERE}
     for name, value in config.parameters.items():
         if name not in names:
             raise ValueError(_unknown(name, list(names)))
         argument, value = names[name], _numbers(value)
-        if argument in _IN_FS:
-            value = _scaled(name, value, _IN_FS[argument][1])
+        if argument in powers:
+            value = _scaled(name, value, _unit(powers[argument]))
         arguments[argument] = value
     for name, argument in names.items():
-        required = known[argument].default is inspect.Parameter.empty
+        required = known[argument].default is Parameter.empty
         if required and argument not in arguments:
             raise ValueError(f"the driver {config.driver} needs parameters.{name}")
     return arguments
 
 
-def _name_in_file(argument: str) -> str:
-    return _IN_FS[argument][0] if argument in _IN_FS else argument
+def _name_in_file(argument: str, powers: Mapping[str, int]) -> str:
+    """Return the key of an argument: with ``_fs``, ``_fs2``, ``_per_fs`` ..."""
+    power = powers.get(argument, 0)
+    if power == 0:
+        return argument
+    exponent = "" if abs(power) == 1 else str(abs(power))
+    return f"{argument}_{'per_' if power < 0 else ''}fs{exponent}"
+
+
+def _unit(power: int) -> float:
+    """Return fs to a power in ASE's units."""
+    return units.fs**power if power > 0 else 1.0 / units.fs**-power
 
 
 def _unknown(name: str, names: list[str]) -> str:
@@ -193,7 +175,7 @@ def _unknown(name: str, names: list[str]) -> str:
 
 
 def _numbers(value: Any) -> Any:
-    """Return what YAML takes for text, such as 1e-3, as the number that it is."""
+    """Return text that is a number, which YAML makes of 1e-3, as that number."""
     if isinstance(value, list):
         return [_numbers(v) for v in value]
     try:
@@ -210,24 +192,3 @@ def _scaled(name: str, value: Any, unit: float) -> Any:
         return (np.asarray(value, dtype=float) * unit).tolist()
     except (TypeError, ValueError):
         raise ValueError(f"parameters.{name} must be a number, got {value!r}") from None
-
-
-def _signature(cls: type[SpinLatticeDynamics]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a driver, those it passes on to its bases included."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        constructor = vars(base).get("__init__")
-        if constructor is None:
-            continue
-        parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        own: dict[str, inspect.Parameter] = {}
-        passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        for parameter in parameters:
-            # What is given by position to a base is the driver's own business.
-            by_name = parameter.kind is parameter.KEYWORD_ONLY
-            if by_name or (not found and parameter.kind is not parameter.VAR_KEYWORD):
-                own[parameter.name] = parameter
-        found = own | found
-        if not passes_on:
-            break
-    return found

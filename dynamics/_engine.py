@@ -42,12 +42,12 @@ class Engine:
     def check(self, system: System) -> None:
         """Raise ValueError where the model does not apply."""
 
-    def state(self) -> dict[str, Any]:
-        """Return what a restart that continues bit for bit needs."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that a restart bit for bit needs."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
 
 
 class PotentialEngine(Engine):
@@ -71,12 +71,12 @@ class PotentialEngine(Engine):
         self.n_calls += 1
         return self.compiled.evaluate(system, forces=forces, virial=virial)
 
-    def state(self) -> dict[str, Any]:
-        """Return where the pair list was built: sums run in its order."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the structures of the pair list: sums run in its order."""
         return self.compiled.state()
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by :meth:`state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
         self.compiled.restore(state)
 
 

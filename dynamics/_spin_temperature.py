@@ -1,4 +1,4 @@
-"""The temperature of the directions of the spins, for any model."""
+"""Temperature of the directions of the spins, for any model."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def rotational_temperature(
     """
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, system.spins.shape, generator=generator)
-    turn = (2.0 * signs - 1.0).to(system.spins) * free
+    rotation = (2.0 * signs - 1.0).to(system.spins) * free
 
     def torques(spins: Tensor) -> Tensor:
         return torch.linalg.cross(spins, field(spins)) * free
 
     ahead, back = (
-        torques(rotate(system.spins, sign * _ANGLE * turn)) for sign in (1.0, -1.0)
+        torques(rotate(system.spins, sign * _ANGLE * rotation)) for sign in (1.0, -1.0)
     )
     above = system.sum(torques(system.spins).square().sum(1))
-    below = system.sum((turn * (back - ahead)).sum(1)) / (2.0 * _ANGLE)
+    below = system.sum((rotation * (back - ahead)).sum(1)) / (2.0 * _ANGLE)
     # Free spins have no such derivatives: what is left is round-off.
-    size = system.sum((turn * (back.abs() + ahead.abs())).abs().sum(1))
+    size = system.sum((rotation * (back.abs() + ahead.abs())).abs().sum(1))
     known = below.abs() * 2.0 * _ANGLE > _ROUND_OFF * size
     return torch.where(known, above / below, 0.0) / units.kB

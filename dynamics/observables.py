@@ -23,7 +23,7 @@ def lattice_temperature(kinetic: Tensor, degrees_of_freedom: Tensor) -> Tensor:
     return 2.0 * kinetic / (units.kB * degrees_of_freedom.clamp_min(1.0))
 
 
-def magnetisation(system: System) -> Tensor:
+def magnetization(system: System) -> Tensor:
     """Return the mean moment per magnetic atom of each structure, (B, 3), mu_B."""
     return _per_magnetic_atom(system, system.spins)
 
@@ -40,7 +40,7 @@ def sublattices(system: System) -> Tensor:
     return along.sign()
 
 
-def staggered_magnetisation(system: System, signs: Tensor) -> Tensor:
+def staggered_magnetization(system: System, signs: Tensor) -> Tensor:
     """Return the mean of signs (N, 1) times moments, (B, 3), mu_B per magnetic atom."""
     return _per_magnetic_atom(system, signs * system.spins)
 

@@ -21,8 +21,7 @@ from ..._digest import digest
 from ..._files import atomic_write
 from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
-from ...dynamics import MonteCarlo, SpinLatticeLangevin
-from ...dynamics.drivers._driver import SpinLatticeDynamics
+from ...dynamics import MonteCarlo, SpinLatticeDynamics, SpinLatticeLangevin
 from ...potentials import Potential, load_potential
 from ...potentials._files import from_plain_data, plain_data
 from ...spins import get_spins

@@ -14,13 +14,13 @@ from ase.md.velocitydistribution import thermalize_momenta
 
 from .._files import atomic_write
 from ..calculators._deepspin import DeepSpinCalculator
+from ..dynamics import SpinLatticeDynamics
 from ..dynamics._config import (
     RunConfig,
     driver_arguments,
-    driver_class,
     read_run_config,
+    registered_driver,
 )
-from ..dynamics.drivers._driver import SpinLatticeDynamics
 from ..io import read_structure
 
 #: What of a configuration may change when a run is resumed.
@@ -103,7 +103,7 @@ def _new(config: RunConfig, folder: Path, files: dict[str, Any]) -> SpinLatticeD
         image.calc = calculator
     (folder / config.output).mkdir(parents=True, exist_ok=True)
     try:
-        driver = driver_class(config.driver)(
+        driver = registered_driver(config.driver).cls(
             images if len(images) > 1 else images[0],
             **arguments,
             **files,
@@ -131,7 +131,7 @@ def _restored(config: RunConfig, files: dict[str, Any]) -> SpinLatticeDynamics:
             f"{_record(checkpoint)}): a run is resumed as it began. Choose another "
             "'output' and start there from the last frame"
         )
-    return driver_class(config.driver).restore(checkpoint, **files)
+    return registered_driver(config.driver).cls.restore(checkpoint, **files)
 
 
 def _record(checkpoint: Path) -> Path:

@@ -12,6 +12,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
 from ...system import System
+from .._constraints import Constraints
+from .._state import Stateful
 from ._nose_hoover import NoseHooverChain
 
 #: Which components of the strain rate may differ from zero.
@@ -83,7 +85,7 @@ def free_strains(cell: str, mask: Sequence[bool] | None) -> np.ndarray:
     return free
 
 
-class Barostat:
+class Barostat(Stateful):
     """Equations of motion of atoms in a cell under a given stress.
 
     G. J. Martyna, D. J. Tobias and M. L. Klein, J. Chem. Phys. 101, 4177 (1994),
@@ -94,8 +96,8 @@ class Barostat:
         dp/dt = F - v p - (tr v/N_f) p
         dp_g/dt = sum p p^T/M + Xi + V sigma + (sum p^2/M)/N_f - (p_1/Q_1) p_g
 
-    and a Nose-Hoover chain of its own on p_g. v is symmetric, so that the cell does
-    not turn; in an isotropic cell it is a multiple of one, in an anisotropic one
+    and a separate Nose-Hoover chain on p_g. v is symmetric, so that the cell does
+    not rotate; in an isotropic cell it is a multiple of one, in an anisotropic one
     diagonal. W = (N_f + 3) kT tau^2/3.
 
     Parameters
@@ -213,18 +215,40 @@ class Barostat:
         chain = self.chain.energy().to(self.work)
         return self._kinetic() + self._pressure * system.volume - self.work + chain
 
-    def state(self) -> dict[str, Any]:
-        """Return what a restart needs."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return momenta and work of the cell, and the state of its chain."""
         return {
             "momenta": self.momenta,
             "work": self.work,
-            "chain": self.chain.state(),
+            "chain": self.chain.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
         self.momenta, self.work = state["momenta"], state["work"]
-        self.chain.restore(state["chain"])
+        self.chain.load_state_dict(state["chain"])
+
+
+def require_free_cells(system: System, constraints: Constraints) -> None:
+    """Check that cells can change.
+
+    Raises
+    ------
+    ValueError
+        If a direction is not periodic, or atoms are constrained.
+    """
+    periodic = system.pbc.all(dim=1)
+    if not bool(periodic.all()):
+        k = int(torch.nonzero(~periodic)[0, 0])
+        raise ValueError(
+            f"structure {k} is not periodic in all directions and has no pressure: "
+            "set pbc=True, or run at constant volume"
+        )
+    if constraints.any_atoms:
+        raise ValueError(
+            "atoms that are constrained cannot follow a changing cell: remove all "
+            "constraints except FixSpins, or run at constant volume"
+        )
 
 
 def _trace(matrices: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The electrons of a metal as a heat bath with a heat capacity of its own."""
+"""Electrons of a metal: a heat bath of finite heat capacity."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Electrons:
 
     def temperature(self, energy: Tensor) -> Tensor:
         """Return T (B,), K, at energies (B,), eV; zero below zero energy."""
-        share = (energy / self._counts).clamp_min(0.0)
+        per_atom = (energy / self._counts).clamp_min(0.0)
         if self._table is None:
-            return (2.0 * share / self._gamma).sqrt()
-        return _interpolate(share, *self._table[::-1])
+            return (2.0 * per_atom / self._gamma).sqrt()
+        return _interpolate(per_atom, *self._table[::-1])
 
 
 def _tabulated(

@@ -1,4 +1,4 @@
-"""The atoms' part of BAOAB: Langevin dynamics of the lattice in pieces."""
+"""Langevin dynamics of the lattice, split into kicks, drifts and heat exchange."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ...system import System
-from ..drivers._driver import SpinLatticeDynamics
+from .._state import Context
 
 
 class LatticeBath:
-    """Kicks, drifts and heat exchange of the atoms, for drivers to put together.
+    """Kicks, drifts and heat exchange of the atoms, the steps of BAOAB.
 
     B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34,
     doi:10.1093/amrx/abs010:
@@ -21,35 +21,35 @@ class LatticeBath:
 
     Parameters
     ----------
-    driver : SpinLatticeDynamics
+    context : Context
     friction : (B,) array
         1/ASE time.
     """
 
-    def __init__(self, driver: SpinLatticeDynamics, *, friction: np.ndarray) -> None:
-        self.driver = driver
-        self._decay = torch.exp(-driver.per_atom(friction) * abs(driver.dt))
-        self._width = ((1.0 - self._decay**2) * driver.mass).sqrt()
+    def __init__(self, context: Context, *, friction: np.ndarray) -> None:
+        self._context = context
+        self._decay = torch.exp(-context.per_atom(friction) * abs(context.dt))
+        self._width = ((1.0 - self._decay**2) * context.mass).sqrt()
 
     def kick(self, system: System, momenta: Tensor, forces: Tensor | None) -> Tensor:
         """Return the momenta (N, 3) after B; ``forces`` (N, 3), eV/A."""
         assert forces is not None
-        constraints = self.driver.constraints
+        constraints = self._context.constraints
         forces = constraints.forces(system, forces)
-        return constraints.momenta(system, momenta + 0.5 * self.driver.dt * forces)
+        return constraints.momenta(system, momenta + 0.5 * self._context.dt * forces)
 
     def drift(self, system: System, momenta: Tensor) -> tuple[System, Tensor]:
         """Return the structures and the momenta after A."""
-        driver = self.driver
-        positions, momenta = driver.constraints.drift(
-            system, momenta, driver.mass, driver.dt / 2.0
+        context = self._context
+        positions, momenta = context.constraints.drift(
+            system, momenta, context.mass, context.dt / 2.0
         )
         return system.replace(positions=positions), momenta
 
     def exchange(self, system: System, momenta: Tensor, kT: Tensor) -> Tensor:
         """Return the momenta after O with a bath at ``kT`` (N, 1), eV."""
-        driver = self.driver
-        momenta = self._decay * momenta + self._width * kT.sqrt() * driver.normal()
-        if driver.zero_momentum:
-            momenta = driver.without_total_momentum(momenta)
-        return driver.constraints.momenta(system, momenta)
+        context = self._context
+        momenta = self._decay * momenta + self._width * kT.sqrt() * context.normal()
+        if context.zero_momentum:
+            momenta = context.without_total_momentum(system, momenta)
+        return context.constraints.momenta(system, momenta)

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._state import Stateful
+
 #: Weights of Yoshida's fourth-order splitting (H. Yoshida, Phys. Lett. A 150, 262
 #: (1990), doi:10.1016/0375-9601(90)90092-3); they add up to one.
 _OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
 YOSHIDA = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)
 
 
-class NoseHooverChain:
+class NoseHooverChain(Stateful):
     """One chain of thermostats per replica.
 
     With K the kinetic energy of f momenta, and a chain of M = 3 thermostats of
@@ -97,14 +99,14 @@ class NoseHooverChain:
         energy = self._target * self._eta + 0.5 * self._p**2 / self._inertia
         return torch.from_numpy(energy.sum(axis=0))
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return coordinates and momenta of the chains, each (3, B)."""
         return {
             "eta": torch.from_numpy(self._eta),
             "momenta": torch.from_numpy(self._p),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
         self._eta = state["eta"].cpu().numpy()
         self._p = state["momenta"].cpu().numpy()

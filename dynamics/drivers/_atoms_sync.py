@@ -1,41 +1,21 @@
-"""The Atoms that a user holds, kept in step with a driver's tensors."""
+"""Synchronization of Atoms with the tensors of a driver."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ase import Atoms
-from torch import Tensor
 
-from ...potentials import Prediction
 from ...system import System
+from .._state import State
 
 _ARRAYS = ("positions", "initial_magmoms", "momenta")
 
 
-@dataclass(frozen=True)
-class State:
-    """Where a batch of structures is.
-
-    Attributes
-    ----------
-    system : System
-        float64, on the device of the model.
-    momenta : (N, 3) tensor, ASE units
-    prediction : Prediction, optional
-        Of this very state, if it is known.
-    """
-
-    system: System
-    momenta: Tensor
-    prediction: Prediction | None = None
-
-
-class Mirror:
-    """Writes states into Atoms and notices what others change in them.
+class AtomsSync:
+    """Synchronization of Atoms with a state: written, and checked for changes.
 
     Attributes
     ----------
@@ -74,7 +54,7 @@ class Mirror:
         return masses
 
     def write(self, state: State) -> None:
-        """Bring the Atoms up to date."""
+        """Write a state into the Atoms."""
         system = state.system
         values = (system.positions, system.spins, state.momenta)
         parts = zip(*(system.split(x.cpu().numpy()) for x in values), strict=True)
@@ -88,7 +68,7 @@ class Mirror:
             self._written.append(part | {"cell": cell})
 
     def changed(self) -> bool:
-        """Return whether the Atoms are no longer what was written last."""
+        """Return whether the Atoms differ from what was written last."""
         return any(
             not np.array_equal(image.cell.array, part["cell"])
             or any(

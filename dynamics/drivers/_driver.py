@@ -1,4 +1,4 @@
-"""The common part of all drivers: state, observers, files and restart."""
+"""Spin-lattice dynamics: model calls, external field, temperatures, files, restart."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from ase import Atoms, units
 from torch import Tensor
 
+from ..._validate import per_replica
 from ...potentials import Prediction
 from ...system import System
 from .._constraints import Constraints
 from .._engine import Engine, check_finite, engine_of
 from .._field import ExternalField, FieldT
-from .._replicas import as_images
+from .._replicas import PerReplica, as_images
 from .._spin_temperature import rotational_temperature
+from .._state import Context, State, on_device
 from ..files import _checkpoint as checkpoints
 from ..files._logfile import DynamicsLog
 from ..files._trajectory import open_trajectory
 from ..files._writers import Writer
 from ..observables import kinetic_energy, lattice_temperature
-from ._atoms_sync import Mirror
-from ._observed import ObservedDynamics
+from ._atoms_sync import AtomsSync
+from ._md_base import BatchedDynamics
 
-#: A spin that turns more than this in one step is followed badly, rad.
-MAX_TURN = 0.5
-
-#: The same for the random turns of a bath, root mean square, rad.
-MAX_RANDOM_TURN = 0.7
-
+#: Angle in one step, rad, beyond which a rotating spin is followed inaccurately.
+MAX_ROTATION = 0.5
 
 #: Time steps beyond this, fs, are rarely meant where atoms move.
 MAX_LATTICE_STEP = 8.0
 
 
-class SpinLatticeDynamics(ObservedDynamics):
-    """Dynamics of atoms with vector moments: what all drivers share.
+class SpinLatticeDynamics(BatchedDynamics):
+    """Base class of drivers of atoms with vector moments.
 
     Works like ASE's :class:`~ase.md.md.MolecularDynamics`: ``run``, ``irun``,
     ``attach``, ``trajectory``, ``logfile``. The state stays on the model's device;
     the Atoms are brought up to date when an observer is due and at the end of a
-    run, and what an observer changes in them is taken up.
+    run, and changes that an observer makes in them are taken over.
+
+    A driver implements ``step``, which replaces ``self.state``. Its constructor calls
+    this one first, then adds what else changes in a run to ``self.parts``
+    (:meth:`add_part`), and last calls :meth:`set_temperature` or :meth:`prepare`, in
+    which everything is built that depends on structures or temperatures. Saving,
+    restoring, resetting after a jump of the state and going back after a failed step
+    follow from that. :func:`.drivers.driver` registers it for ``deepspin md``.
 
     Parameters
     ----------
@@ -88,14 +93,24 @@ class SpinLatticeDynamics(ObservedDynamics):
     """
 
     #: Whether a negative time step runs the dynamics backwards.
-    reversible = False
+    reversible: ClassVar[bool] = False
 
     #: Whether the lattice moves.
-    moves_atoms = True
+    moves_atoms: ClassVar[bool] = True
 
-    mass: Tensor
-    lengths: Tensor
-    constraints: Constraints
+    #: Whether heat baths need a temperature above zero.
+    warm_baths: ClassVar[bool] = False
+
+    #: Names of arguments that may be given per replica.
+    replica_arguments: ClassVar[tuple[str, ...]] = (
+        "temperature_K",
+        "spin_temperature_K",
+    )
+
+    #: Temperatures of the baths of lattice and spins, (B,), K; None without a bath.
+    temperature_K: np.ndarray | None = None
+    spin_temperature_K: np.ndarray | None = None
+
     degrees_of_freedom: Tensor
     _arguments: dict[str, Any]
 
@@ -143,7 +158,8 @@ class SpinLatticeDynamics(ObservedDynamics):
         for name, path in (("logfile", logfile), ("checkpoint", checkpoint)):
             if path is not None and not Path(path).parent.is_dir():
                 raise ValueError(f"the folder of the {name} {path} does not exist")
-        self.images = as_images(atoms, self._replica_values())
+        given = {name: self._arguments.get(name) for name in self.replica_arguments}
+        self.images = as_images(atoms, given)
         self.engine: Engine = engine_of(self.images)
         self.external_field = ExternalField(external_field_T)
         self.zero_momentum = zero_momentum
@@ -156,37 +172,55 @@ class SpinLatticeDynamics(ObservedDynamics):
                 f"rng must be a seed >= 0 or a numpy Generator, got {rng!r}"
             ) from None
         self.generator.manual_seed(int(seed))
+        self.parts, self.writers, self._recent = {}, [], []
         self._warned = False
-        # A checkpoint of step 0 that an observer makes is restored after them.
-        self._mirror = Mirror(self.images)
-        self._read_images()
+        self._dt = float(timestep)
+        self._sync = AtomsSync(self.images)
+        self._load()
         self.engine.check(self.state.system)
-        super().__init__(self.images[0], float(timestep))
+        super().__init__(self.images[0], self._dt)
         self._warn_of_units()
         if zero_momentum:
-            still = self.without_total_momentum(self.state.momenta)
+            still = self.context.without_total_momentum(
+                self.state.system, self.state.momenta
+            )
             self.state = replace(self.state, momenta=still)
-        self._writers: list[Writer] = []
         if trajectory is not None:
             writer = open_trajectory(trajectory, self, append=append_trajectory)
             self._add_writer(writer, loginterval)
         if logfile is not None:
             self._add_writer(DynamicsLog(logfile, self, append_trajectory), loginterval)
+        # Last: a checkpoint that an observer makes is restored after the writers.
         self._checkpoint = checkpoint
         self._checkpoint_interval = checkpoint_interval
         if checkpoint is not None:
             self.attach(self.save, checkpoint_interval, checkpoint)
 
     def _add_writer(self, writer: Writer, interval: int) -> None:
-        self._writers.append(writer)
+        self.writers.append(writer)
         self.attach(writer.write, interval)
 
-    def _replica_values(self) -> dict[str, Any]:
-        """Return the arguments that may be given per replica."""
-        return {
-            name: self._arguments.get(name)
-            for name in ("temperature_K", "spin_temperature_K")
-        }
+    @classmethod
+    def parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return the arguments by name, those passed on to base classes included."""
+        found: dict[str, inspect.Parameter] = {}
+        for base in cls.__mro__:
+            constructor = vars(base).get("__init__")
+            if constructor is None:
+                continue
+            parameters = list(inspect.signature(constructor).parameters.values())[1:]
+            own: dict[str, inspect.Parameter] = {}
+            for parameter in parameters:
+                # A driver chooses what it gives to a base by position.
+                by_name = parameter.kind is parameter.KEYWORD_ONLY
+                if by_name or (
+                    not found and parameter.kind is not parameter.VAR_KEYWORD
+                ):
+                    own[parameter.name] = parameter
+            found = own | found
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+        return found
 
     # The state
 
@@ -196,55 +230,107 @@ class SpinLatticeDynamics(ObservedDynamics):
         return len(self.images)
 
     @property
+    def dt(self) -> float:
+        """Time step, ASE time; baths follow a change."""
+        return self._dt
+
+    @dt.setter
+    def dt(self, timestep: float) -> None:
+        if timestep != self._dt:
+            self._dt = self.context.dt = timestep
+            self.prepare()
+
+    @property
     def time_fs(self) -> float:
         """Time since the first step, fs."""
         return float(self.nsteps * self.dt / units.fs)
 
-    def _read_images(self) -> None:
+    @property
+    def mass(self) -> Tensor:
+        """Masses of the atoms, (N, 1), amu."""
+        return self.context.mass
+
+    @property
+    def lengths(self) -> Tensor:
+        """Lengths of the moments, (N, 1), mu_B."""
+        return self.context.lengths
+
+    @property
+    def constraints(self) -> Constraints:
+        """Constraints of atoms and moments."""
+        return self.context.constraints
+
+    def per_atom(self, values: np.ndarray) -> Tensor:
+        """Return values per replica (B,) as a column (N, 1) on the device."""
+        return self.context.per_atom(values)
+
+    def _load(self) -> None:
         """Take state, masses and constraints from the Atoms."""
         device = self.engine.device
-        self.state = self._mirror.read(device)
-        self.mass = torch.from_numpy(self._mirror.masses())[:, None].to(device)
-        self.constraints = Constraints(self.images, device)
-        allowed = self.constraints.momenta(self.state.system, self.state.momenta)
-        self.state = replace(self.state, momenta=allowed)
+        state = self._sync.read(device)
+        spins = state.system.spins
+        self.context = Context(
+            dt=self._dt,
+            mass=torch.from_numpy(self._sync.masses())[:, None].to(device),
+            lengths=torch.linalg.vector_norm(spins, dim=1, keepdim=True),
+            constraints=Constraints(self.images, device),
+            generator=self.generator,
+            evaluate=self.evaluate,
+            check_rotation=self.warn_of_large_rotations,
+            zero_momentum=self.zero_momentum,
+            index=state.system.index,
+        )
+        if not bool((self.lengths > 0).any()):
+            raise ValueError(
+                "all moments are zero: give atoms moments with "
+                "deepspin_ase.set_spins, or use ASE's own dynamics"
+            )
+        allowed = self.constraints.momenta(state.system, state.momenta)
+        self.state = replace(state, momenta=allowed)
         self.degrees_of_freedom = torch.tensor(
             [float(i.get_number_of_degrees_of_freedom()) for i in self.images],
             device=device,
         )
         if self.zero_momentum:
             self.degrees_of_freedom -= 3.0
-        spins = self.state.system.spins
-        self.lengths = torch.linalg.vector_norm(spins, dim=1, keepdim=True)
-        if not bool((self.lengths > 0).any()):
-            raise ValueError(
-                "all moments are zero: give atoms moments with "
-                "deepspin_ase.set_spins, or use ASE's own dynamics"
-            )
-        self._state_changed()
 
-    def _state_changed(self) -> None:
-        """Forget what belongs to a state that was left by a jump."""
+    def set_temperature(
+        self,
+        temperature_K: PerReplica,
+        spin_temperature_K: PerReplica | None = None,
+    ) -> None:
+        """Change the temperatures of the heat baths from the next step on.
 
-    def per_atom(self, values: np.ndarray) -> Tensor:
-        """Return values per replica (B,) as a column (N, 1) on the device."""
-        column = torch.from_numpy(values).to(self.engine.device)
-        return column[self.state.system.index][:, None]
+        Parameters
+        ----------
+        temperature_K : float or sequence
+            Of the lattice's bath, or the only one.
+        spin_temperature_K : float or sequence, optional
+            Of the spins' bath; the lattice's by default.
 
-    def normal(self) -> Tensor:
-        """Return independent standard normal numbers (N, 3)."""
-        return torch.randn(
-            self.state.momenta.shape,
-            generator=self.generator,
-            device=self.engine.device,
-            dtype=torch.float64,
+        Raises
+        ------
+        ValueError
+            If the driver has no such bath, or a temperature is negative, or zero
+            where the bath cannot be at zero.
+        """
+        given = {
+            "temperature_K": temperature_K,
+            "spin_temperature_K": spin_temperature_K,
+        }
+        for name, value in given.items():
+            if value is not None and name not in self.parameters():
+                raise ValueError(f"{type(self).__name__} has no {name}")
+        if spin_temperature_K is None:
+            spin_temperature_K = temperature_K
+        count = self.n_replicas
+        self.temperature_K = per_replica(
+            "temperature_K", temperature_K, count, positive=self.warm_baths
         )
-
-    def without_total_momentum(self, momenta: Tensor) -> Tensor:
-        """Take the velocity of the centre of mass off every structure."""
-        system = self.state.system
-        velocity = system.sum(momenta) / system.sum(self.mass)
-        return momenta - self.mass * velocity[system.index]
+        self.spin_temperature_K = per_replica(
+            "spin_temperature_K", spin_temperature_K, count
+        )
+        self.prepare()
 
     def evaluate(
         self,
@@ -254,14 +340,14 @@ class SpinLatticeDynamics(ObservedDynamics):
         virial: bool = False,
         fraction: float = 1.0,
     ) -> Prediction:
-        """Call the model, external field included.
+        """Return the prediction of the model, external field included.
 
         Parameters
         ----------
         system : System
         forces, virial : bool
         fraction : float
-            Which part of the step has passed, for fields that depend on time.
+            The part of the step that has passed, for fields that depend on time.
 
         Raises
         ------
@@ -276,7 +362,7 @@ class SpinLatticeDynamics(ObservedDynamics):
 
     @property
     def prediction(self) -> Prediction:
-        """What the model says of the present state, virial included."""
+        """Prediction of the model for the present state, virial included."""
         found = self.state.prediction
         if found is None or found.virial is None or found.forces is None:
             found = self.evaluate(self.state.system, virial=True, fraction=0.0)
@@ -300,8 +386,8 @@ class SpinLatticeDynamics(ObservedDynamics):
         def field(spins: Tensor) -> Tensor:
             if known is not None and spins is system.spins:
                 return known
-            turned = system.replace(spins=spins)
-            found = self.evaluate(turned, forces=False, fraction=0.0).magnetic_forces
+            rotated = system.replace(spins=spins)
+            found = self.evaluate(rotated, forces=False, fraction=0.0).magnetic_forces
             assert found is not None
             return found
 
@@ -310,11 +396,11 @@ class SpinLatticeDynamics(ObservedDynamics):
         )
 
     def conserved_energy(self) -> Tensor | None:
-        """Return what the equations of motion conserve, (B,), eV; None if nothing."""
+        """Return the conserved quantity of the motion, (B,), eV; None without one."""
         return None
 
     def log_columns(self) -> dict[str, Tensor]:
-        """Return what a subclass adds to the log, (B,) by name and unit."""
+        """Return additional columns of the log, each (B,), by name and unit."""
         return {}
 
     def _warn_of_units(self) -> None:
@@ -327,44 +413,92 @@ class SpinLatticeDynamics(ObservedDynamics):
                 stacklevel=4,
             )
 
-    def warn_of_large_turns(self, rate: Tensor) -> None:
-        """Warn once where a turning rate (N, 3) is too large for the time step."""
+    def warn_of_large_rotations(self, rate: Tensor) -> None:
+        """Warn once where an angular velocity (N, 3) is too large for the time step."""
         if self._warned or self.nsteps % 100:
             return
-        turn = float(torch.linalg.vector_norm(rate, dim=1).max()) * abs(self.dt)
-        if turn > MAX_TURN:
+        angle = float(torch.linalg.vector_norm(rate, dim=1).max()) * abs(self.dt)
+        if angle > MAX_ROTATION:
             self._warned = True
             warnings.warn(
-                f"a spin turns by {turn:.2f} rad in one step (step {self.nsteps}); "
-                f"more than {MAX_TURN} rad is inaccurate: use a time step of at most "
-                f"{self.dt / units.fs * MAX_TURN / turn:.2g} fs",
-                stacklevel=2,
-            )
-
-    def warn_of_random_turns(self, turn: float) -> None:
-        """Warn where the baths turn spins by too much in one step, rad (rms)."""
-        if turn > MAX_RANDOM_TURN:
-            warnings.warn(
-                f"the heat bath turns a spin by {turn:.2f} rad (rms) in one step; more "
-                f"than {MAX_RANDOM_TURN} rad shifts averages by percents: use a time "
-                "step of at most "
-                f"{self.dt / units.fs * (MAX_RANDOM_TURN / turn) ** 2:.2g} fs, or less "
-                "damping",
+                f"a spin rotates by {angle:.2f} rad in one step (step {self.nsteps}); "
+                f"more than {MAX_ROTATION} rad is inaccurate: use a time step of at "
+                f"most {self.dt / units.fs * MAX_ROTATION / angle:.2g} fs",
                 stacklevel=2,
             )
 
     # Restart
 
-    def extra_state(self) -> dict[str, Any]:
-        """Return what a subclass needs beyond :class:`State` to continue exactly."""
-        return {}
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the rest of a run depends on, as plain data."""
+        system, prediction = self.state.system, self.state.prediction
+        snapshot = self._snapshot()
+        temperatures = {
+            name: value.tolist()
+            for name in ("temperature_K", "spin_temperature_K")
+            if name in self.parameters() and (value := getattr(self, name)) is not None
+        }
+        return {
+            "nsteps": self.nsteps,
+            "observed": self._observing,
+            "positions": system.positions,
+            "spins": system.spins,
+            "cell": system.cell,
+            "momenta": self.state.momenta,
+            "prediction": None if prediction is None else dict(vars(prediction)),
+            "lengths": self.lengths,
+            "temperatures": temperatures,
+            "variables": snapshot.variables,
+            "parts": snapshot.parts,
+            "engine": self.engine.state_dict(),
+            "generator": self.generator.get_state(),
+            "writers": {writer.label: writer.state_dict() for writer in self.writers},
+        }
 
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`.
+
+        Files of the same names are cut back to where they were.
+        """
+        generator = state["generator"]  # stays on the CPU
+        state = on_device(state, self.engine.device)
+        self.nsteps = state["nsteps"]
+        self._observed_step = self.nsteps if state["observed"] else None
+        self.context.lengths = state["lengths"]
+        system = self.state.system.replace(
+            **{name: state[name] for name in ("positions", "spins", "cell")}
+        )
+        found = state["prediction"]
+        prediction = None if found is None else Prediction(**found)
+        self.state = State(system, state["momenta"], prediction)
+        if state["temperatures"]:
+            self.set_temperature(**state["temperatures"])
+        else:
+            self.prepare()
+        self._load_parts(state["variables"], state["parts"])
+        self.engine.load_state_dict(state["engine"])
+        self.generator.set_state(generator)
+        for writer in self.writers:
+            if writer.label in state["writers"]:
+                writer.load_state_dict(state["writers"][writer.label])
+        self.publish()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint, whole or not at all; see :meth:`restore`."""
-        checkpoints.save(path, self)
+        """Write a checkpoint, whole or not at all; see :meth:`restore`.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an earlier checkpoint of that name stays.
+        """
+        self.publish()
+        checkpoints.save(
+            path,
+            driver=type(self).__name__,
+            arguments=self._arguments,
+            images=self.images,
+            state=self.state_dict(),
+        )
 
     @classmethod
     def restore(
@@ -392,4 +526,9 @@ class SpinLatticeDynamics(ObservedDynamics):
         ValueError
             If it is damaged, of another driver, or of another version.
         """
-        return checkpoints.restore(path, cls, calculator, changes)
+        images, arguments, state = checkpoints.load(
+            path, driver=cls.__name__, calculator=calculator, changes=changes
+        )
+        driver = cls(images if len(images) > 1 else images[0], **arguments)
+        driver.load_state_dict(state)
+        return driver

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ase import Atoms, units
 
 from ..._validate import per_replica
 from ...units import G_FACTOR
 from .._replicas import PerReplica
+from .._state import State
 from ..baths._lattice_bath import LatticeBath
 from ..baths._spin_bath import SpinBath
 from ..integrators._schemes import Scheme, SchemeState, SemiImplicitB, as_scheme
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
+from ._registry import driver
 
 
+@driver("langevin", time_arguments={"friction": -1})
 class SpinLatticeLangevin(SpinLatticeDynamics):
     """Atoms and spins in contact with heat baths.
 
@@ -50,6 +53,9 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         ``"sib"`` (default), ``"depondt-mertens"`` or ``"midpoint"``.
     """
 
+    temperature_K: np.ndarray
+    spin_temperature_K: np.ndarray
+
     def __init__(
         self,
         atoms: Atoms | Sequence[Atoms],
@@ -63,46 +69,25 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         spin_integrator: str | Scheme = SemiImplicitB.name,
         **kwargs: Any,
     ) -> None:
-        self.scheme = SchemeState(as_scheme(spin_integrator))
-        self.g_factor = g_factor
         super().__init__(atoms, timestep, **kwargs)
-        self.set_temperature(temperature_K, spin_temperature_K)
+        self.g_factor = g_factor
         self._friction = per_replica("friction", friction, self.n_replicas)
         self._damping = per_replica("damping", damping, self.n_replicas)
-        self._prepare()
+        scheme = SchemeState(as_scheme(spin_integrator))
+        self.scheme = self.add_part("scheme", scheme)
+        self.set_temperature(temperature_K, spin_temperature_K)
 
-    def set_temperature(
-        self,
-        temperature_K: PerReplica,
-        spin_temperature_K: PerReplica | None = None,
-    ) -> None:
-        """Change the temperatures of the baths from the next step on."""
-        count = self.n_replicas
-        self.temperature_K = per_replica("temperature_K", temperature_K, count)
-        self.spin_temperature_K = per_replica(
-            "spin_temperature_K",
-            temperature_K if spin_temperature_K is None else spin_temperature_K,
-            count,
-        )
-        if hasattr(self, "_damping"):
-            self._prepare()
-
-    def _prepare(self) -> None:
-        """Bring parameters to the shape of the atoms."""
+    def prepare(self) -> None:
+        """Build the baths for the present structures and temperatures."""
         self._kT = self.per_atom(units.kB * self.temperature_K)
-        self._lattice = LatticeBath(self, friction=self._friction)
+        self._lattice = LatticeBath(self.context, friction=self._friction)
         self._spins = SpinBath(
-            self,
+            self.context,
             damping=self._damping,
             temperature_K=self.spin_temperature_K,
             g_factor=self.g_factor,
             scheme=self.scheme,
         )
-
-    def _state_changed(self) -> None:
-        self.scheme.reset()
-        if hasattr(self, "_spins"):
-            self._prepare()
 
     def step(self) -> None:
         """Advance by one time step."""
@@ -113,21 +98,8 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         momenta = lattice.kick(system, self.state.momenta, start.forces)
         system, momenta = lattice.drift(system, momenta)
         momenta = lattice.exchange(system, momenta, self._kT)
-        spins = self._spins.turn(system, self.dt, start.magnetic_forces)
+        spins = self._spins.advance(system, start.magnetic_forces)
         system, momenta = lattice.drift(system.replace(spins=spins), momenta)
         end = self.evaluate(system, virial=self.observers_due(self.nsteps + 1))
         momenta = lattice.kick(system, momenta, end.forces)
         self.state = State(system, momenta, end)
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the memory of the spin integrator and the temperatures."""
-        return {
-            "scheme": self.scheme.state_dict(),
-            "temperature_K": self.temperature_K.tolist(),
-            "spin_temperature_K": self.spin_temperature_K.tolist(),
-        }
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        self.scheme.load_state_dict(state["scheme"])
-        self.set_temperature(state["temperature_K"], state["spin_temperature_K"])

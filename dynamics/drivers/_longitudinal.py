@@ -1,10 +1,11 @@
-"""Moments that turn and stretch in a heat bath: itinerant magnets."""
+"""Langevin dynamics of moments of varying length: itinerant magnets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms, units
 from torch import Tensor
@@ -13,11 +14,12 @@ from ..._validate import per_replica
 from ...system import System
 from ...units import G_FACTOR
 from .._replicas import PerReplica
+from .._state import State
 from ..baths._lattice_bath import LatticeBath
 from ..integrators._precession import Precession
 from ..integrators._rotations import rotate
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
+from ._registry import driver
 
 
 def equipartition_temperature(
@@ -45,6 +47,7 @@ def equipartition_temperature(
     return -virial / (3.0 * units.kB * count.clamp_min(1.0))
 
 
+@driver("longitudinal", time_arguments={"friction": -1, "gamma_L": -1})
 class LongitudinalSpinLangevin(SpinLatticeDynamics):
     """Atoms and moments of varying length in contact with a heat bath.
 
@@ -60,11 +63,11 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
         m' = R(dt/2 gamma B_t) m + dt/2 gamma_L B + w,       B at m
         m <- R(dt gamma B_t) (m + dt/2 gamma_L B + w) + dt/2 gamma_L B + w',  B at m'
 
-    where R(t) turns by the rotation vector t, B_t is the part of B across the moment
-    (the rest turns nothing, but would spoil R where the energy depends on |m|
+    where R(t) rotates by the rotation vector t, B_t is the part of B across the moment
+    (the rest rotates nothing, but would spoil R where the energy depends on |m|
     steeply), and w, w' are the noise of the two halves of the step. The scheme is of
-    weak second order and turns only at gamma_L = 0. Atoms go by BAOAB with this in
-    the middle, two model calls in all.
+    weak second order and a pure rotation at gamma_L = 0. Atoms follow BAOAB with this
+    in the middle, two model calls in all.
 
     The model must hold the moments together: where the energy does not depend on
     their lengths (a Heisenberg model of unit spins without a
@@ -80,8 +83,8 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
     temperature_K : float or sequence
         Of the bath of atoms and moments; several numbers run as many replicas.
     friction : float or sequence or None
-        Of the atoms, 1/ASE time (``0.01 / ase.units.fs``); None holds the lattice
-        still.
+        Of the atoms, 1/ASE time (``0.01 / ase.units.fs``); None fixes the
+        lattice.
     gamma_L : float or sequence
         Relaxation of the moments, mu_B^2/(eV ASE time). Transversally it acts as
         the Gilbert damping alpha = gamma_L/(gamma |m|); for spins S = m/(g mu_B)
@@ -90,6 +93,8 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
     g_factor : float
         gamma = g/hbar.
     """
+
+    temperature_K: np.ndarray
 
     def __init__(
         self,
@@ -102,8 +107,8 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
         g_factor: float = G_FACTOR,
         **kwargs: Any,
     ) -> None:
-        self.precession = Precession(g_factor=g_factor)
         super().__init__(atoms, timestep, **kwargs)
+        self.precession = Precession(g_factor=g_factor)
         count = self.n_replicas
         self._friction = (
             None if friction is None else per_replica("friction", friction, count)
@@ -111,29 +116,18 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
         self._gamma_L = per_replica("gamma_L", gamma_L, count)
         self.set_temperature(temperature_K)
 
-    def set_temperature(self, temperature_K: PerReplica) -> None:
-        """Change the temperature of the bath from the next step on."""
-        self.temperature_K = per_replica(
-            "temperature_K", temperature_K, self.n_replicas
-        )
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Bring parameters to the shape of the atoms."""
+    def prepare(self) -> None:
+        """Build bath and noise for the present structures and temperatures."""
         self._lattice = (
             None
             if self._friction is None
-            else LatticeBath(self, friction=self._friction)
+            else LatticeBath(self.context, friction=self._friction)
         )
         self._kT = self.per_atom(units.kB * self.temperature_K)
         magnetic = (self.lengths > 0) * self.constraints.free_spins
         self._relaxation = self.per_atom(self._gamma_L) * magnetic
         # Of the noise in half a step.
         self._width = (self._relaxation * self._kT * abs(self.dt)).sqrt()
-
-    def _state_changed(self) -> None:
-        if hasattr(self, "temperature_K"):
-            self._prepare()
 
     def step(self) -> None:
         """Advance by one time step."""
@@ -155,7 +149,9 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
             end = self.evaluate(system, virial=self.observers_due(self.nsteps + 1))
             momenta = lattice.kick(system, momenta, end.forces)
             self.state = State(system, momenta, end)
-        self.lengths = torch.linalg.vector_norm(system.spins, dim=1, keepdim=True)
+        self.context.lengths = torch.linalg.vector_norm(
+            system.spins, dim=1, keepdim=True
+        )
 
     def _relaxed(self, system: System, start: Tensor | None) -> System:
         """Return the structures with their moments after a step.
@@ -165,22 +161,23 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
         """
         assert start is not None
         half, spins = self.dt / 2.0, system.spins
-        first, second = self._width * self.normal(), self._width * self.normal()
-        turning = self._turning(spins, start)
-        self.warn_of_large_turns(turning)
-        middle = rotate(spins, half * turning)
+        first = self._width * self.context.normal()
+        second = self._width * self.context.normal()
+        omega = self._angular_velocity(spins, start)
+        self.warn_of_large_rotations(omega)
+        middle = rotate(spins, half * omega)
         middle = middle + half * self._relaxation * start + first
         field = self.evaluate(
             system.replace(spins=middle), forces=False, fraction=0.5
         ).magnetic_forces
         assert field is not None
         change = half * self._relaxation * field
-        turn = self.dt * self._turning(middle, field)
+        rotation = self.dt * self._angular_velocity(middle, field)
         return system.replace(
-            spins=rotate(spins + change + first, turn) + change + second
+            spins=rotate(spins + change + first, rotation) + change + second
         )
 
-    def _turning(self, spins: Tensor, field: Tensor) -> Tensor:
+    def _angular_velocity(self, spins: Tensor, field: Tensor) -> Tensor:
         """Return gamma times the field across the moments, (N, 3), rad/ASE time."""
         length = torch.linalg.vector_norm(spins, dim=1, keepdim=True)
         direction = spins / torch.where(length > 0, length, 1.0)
@@ -198,11 +195,3 @@ class LongitudinalSpinLangevin(SpinLatticeDynamics):
         return equipartition_temperature(
             self.state.system, found, self.constraints.free_spins
         )
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the temperature."""
-        return {"temperature_K": self.temperature_K.tolist()}
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        self.set_temperature(state["temperature_K"])

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms, units
-from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
 from ..._validate import per_replica, positive
 from ...system import System
 from ...units import G_FACTOR
 from .._replicas import PerReplica
-from ..baths._barostat import Barostat, target_stress
+from .._state import State
+from ..baths._barostat import Barostat, require_free_cells, target_stress
 from ..baths._nose_hoover import NoseHooverChain
 from ..baths._spin_bath import SpinBath
 from ..integrators._schemes import (
@@ -25,10 +26,11 @@ from ..integrators._schemes import (
     as_scheme,
 )
 from ..observables import kinetic_energy
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
+from ._registry import driver
 
 
+@driver("npt", time_arguments={"tdamp": 1, "pdamp": 1})
 class SpinLatticeNPT(SpinLatticeDynamics):
     """Atoms and cell in the isothermal-isobaric ensemble, spins by the LLG equation.
 
@@ -50,7 +52,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
     ----------
     atoms, timestep
         See :class:`~deepspin_ase.dynamics.SpinLatticeDynamics`, as for all
-        arguments that are not listed. Periodic in all directions; no constraint but
+        arguments that are not listed. Periodic in all directions; no constraint except
         :class:`~deepspin_ase.constraints.FixSpins`.
     temperature_K : float or sequence
         Of the lattice, > 0; several numbers run as many replicas.
@@ -61,11 +63,11 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         tensile positive.
     cell : {"isotropic", "anisotropic", "flexible"}
         The cell changes its size, its extensions along x, y and z, or also its
-        angles; it never turns.
+        angles; it never rotates.
     mask : (6,) booleans, optional
         Components xx, yy, zz, yz, xz, xy of the strain that are free.
     tdamp, pdamp : float, ASE time
-        Times on which the chains and the barostat answer. A cell of N atoms, volume V
+        Response times of the chains and the barostat. A cell of N atoms, volume V
         and bulk modulus B breathes with the period 2 pi pdamp sqrt(N kT/(3 B V)), in
         solids at 300 K a fifth of pdamp or less. Fluctuations of the volume are too
         wide by (pi dt/period)^2. Cell and chains start at rest: the cell's kinetic
@@ -90,8 +92,11 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         not fit.
     """
 
-    chain: NoseHooverChain
-    barostat: Barostat
+    warm_baths = True
+    replica_arguments = (*SpinLatticeDynamics.replica_arguments, "pressure_GPa")
+
+    temperature_K: np.ndarray
+    spin_temperature_K: np.ndarray
 
     def __init__(
         self,
@@ -112,10 +117,8 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         zero_momentum: bool = True,
         **kwargs: Any,
     ) -> None:
-        self._scheme: SchemeState | None = None
         super().__init__(atoms, timestep, zero_momentum=zero_momentum, **kwargs)
         count = self.n_replicas
-        require_free_cells(self)
         self._damping = per_replica("damping", damping, count)
         self._tdamp = positive("tdamp", tdamp)
         self._pdamp = positive("pdamp", pdamp)
@@ -124,37 +127,14 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         if spin_integrator is None:
             damped = bool(self._damping.any())
             spin_integrator = SemiImplicitB.name if damped else Midpoint.name
-        self._scheme = SchemeState(as_scheme(spin_integrator))
+        scheme = SchemeState(as_scheme(spin_integrator))
+        self.scheme = self.add_part("scheme", scheme)
         self._g_factor = g_factor
         self.set_temperature(temperature_K, spin_temperature_K)
 
-    def _replica_values(self) -> dict[str, Any]:
-        given = {"pressure_GPa": self._arguments.get("pressure_GPa")}
-        return super()._replica_values() | given
-
-    def set_temperature(
-        self,
-        temperature_K: PerReplica,
-        spin_temperature_K: PerReplica | None = None,
-    ) -> None:
-        """Change the temperatures from the next step on.
-
-        The conserved energy jumps: it belongs to a temperature.
-        """
-        count = self.n_replicas
-        self.temperature_K = per_replica(
-            "temperature_K", temperature_K, count, positive=True
-        )
-        self.spin_temperature_K = per_replica(
-            "spin_temperature_K",
-            temperature_K if spin_temperature_K is None else spin_temperature_K,
-            count,
-        )
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Build the baths for the present temperatures; they stay where they are."""
-        assert self._scheme is not None
+    def prepare(self) -> None:
+        """Build chain, barostat and bath; chain and barostat keep their state."""
+        require_free_cells(self.state.system, self.constraints)
         device = self.engine.device
         kT = torch.from_numpy(units.kB * self.temperature_K).to(device)
         chain = NoseHooverChain(self.degrees_of_freedom, kT, self._tdamp)
@@ -167,35 +147,18 @@ class SpinLatticeNPT(SpinLatticeDynamics):
             damping_time=self._pdamp,
             chain_time=self._tdamp,
         )
-        if hasattr(self, "barostat"):
-            chain.restore(self.chain.state())
-            barostat.restore(self.barostat.state())
-        self.chain, self.barostat = chain, barostat
+        self.chain = self.add_part("chain", chain)
+        self.barostat = self.add_part("barostat", barostat)
         self._bath = SpinBath(
-            self,
+            self.context,
             damping=self._damping,
             temperature_K=self.spin_temperature_K,
             g_factor=self._g_factor,
-            scheme=self._scheme,
+            scheme=self.scheme,
         )
-
-    def _state_changed(self) -> None:
-        if self._scheme is not None:
-            self._scheme.reset()
-            require_free_cells(self)
-            self._prepare()
 
     def step(self) -> None:
         """Advance by one time step."""
-        chain, barostat = self.chain.state(), self.barostat.state()
-        try:
-            self._advance()
-        except CalculationFailed:
-            self.chain.restore(chain)
-            self.barostat.restore(barostat)
-            raise
-
-    def _advance(self) -> None:
         dt, barostat, start = self.dt, self.barostat, self.prediction
         system, mass = self.state.system, self.mass
         assert start.forces is not None and start.virial is not None
@@ -204,7 +167,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         barostat.kick(system, momenta, mass, start.virial, dt / 2.0)
         momenta = barostat.accelerate(system, momenta, start.forces, dt / 2.0)
         system = barostat.drift(system, momenta, mass, dt / 2.0)
-        spins = self._bath.turn(system, dt, start.magnetic_forces)
+        spins = self._bath.advance(system, start.magnetic_forces)
         system = system.replace(spins=spins)
         system = barostat.drift(system, momenta, mass, dt / 2.0)
         end = self.evaluate(system, virial=True)
@@ -232,44 +195,3 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         kinetic = kinetic_energy(system, self.state.momenta, self.mass)
         chain = self.chain.energy().to(kinetic)
         return self.prediction.energy + kinetic + chain + self.barostat.energy(system)
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the state of the baths and the temperatures."""
-        assert self._scheme is not None
-        return {
-            "scheme": self._scheme.state_dict(),
-            "chain": self.chain.state(),
-            "barostat": self.barostat.state(),
-            "temperature_K": self.temperature_K.tolist(),
-            "spin_temperature_K": self.spin_temperature_K.tolist(),
-        }
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        assert self._scheme is not None
-        self._scheme.load_state_dict(state["scheme"])
-        self.set_temperature(state["temperature_K"], state["spin_temperature_K"])
-        self.chain.restore(state["chain"])
-        self.barostat.restore(state["barostat"])
-
-
-def require_free_cells(driver: SpinLatticeDynamics) -> None:
-    """Check that the cells of a driver can change.
-
-    Raises
-    ------
-    ValueError
-        If a direction is not periodic, or atoms are constrained.
-    """
-    periodic = driver.state.system.pbc.all(dim=1)
-    if not bool(periodic.all()):
-        k = int(torch.nonzero(~periodic)[0, 0])
-        raise ValueError(
-            f"structure {k} is not periodic in all directions and has no pressure: "
-            "set pbc=True, or run at constant volume"
-        )
-    if driver.constraints.any_atoms:
-        raise ValueError(
-            "atoms that are constrained cannot follow a changing cell: remove all "
-            "constraints but FixSpins, or run at constant volume"
-        )

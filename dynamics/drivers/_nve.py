@@ -10,20 +10,22 @@ from torch import Tensor
 
 from ...system import System
 from ...units import G_FACTOR
+from .._state import State
 from ..integrators._precession import Precession
 from ..integrators._rotations import with_lengths
 from ..integrators._schemes import Midpoint, Scheme, SchemeState, as_scheme
 from ..observables import kinetic_energy
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
+from ._registry import driver
 
 
+@driver("nve")
 class SpinLatticeNVE(SpinLatticeDynamics):
     """Atoms and spins at constant energy, time-reversible and of second order.
 
     One step is the splitting B/2 A B/2. A moves the atoms. B holds them: the spins
-    precess in the field of the lattice as it stands, dm/dt = -gamma m x B, and the
-    forces at the middle of the spins' way kick the momenta,
+    precess in the field of the fixed lattice, dm/dt = -gamma m x B, and the forces at
+    the midpoint of the spins kick the momenta,
 
         S -> S' by the spin integrator, dt/2,  P <- P + dt/2 F(R, S half-way)
         R <- R + dt P/M
@@ -41,8 +43,7 @@ class SpinLatticeNVE(SpinLatticeDynamics):
         gamma = g/hbar.
     spin_integrator : str or Scheme
         ``"midpoint"`` (the default), ``"sib"``, ``"depondt-mertens"``,
-        ``"rotation"``, or a :class:`Scheme
-        <deepspin_ase.dynamics.integrators._schemes.Scheme>` with its own settings:
+        ``"rotation"``, or a :class:`~.integrators.Scheme` with other settings:
         ``Midpoint(tolerance=1e-7)`` conserves energy as well in fewer model calls.
     """
 
@@ -57,12 +58,10 @@ class SpinLatticeNVE(SpinLatticeDynamics):
         spin_integrator: str | Scheme = Midpoint.name,
         **kwargs: Any,
     ) -> None:
-        self.scheme = SchemeState(as_scheme(spin_integrator))
-        self.precession = Precession(g_factor=g_factor)
         super().__init__(atoms, timestep, **kwargs)
-
-    def _state_changed(self) -> None:
-        self.scheme.reset()
+        self.precession = Precession(g_factor=g_factor)
+        scheme = SchemeState(as_scheme(spin_integrator))
+        self.scheme = self.add_part("scheme", scheme)
 
     def step(self) -> None:
         """Advance by one time step."""
@@ -93,7 +92,7 @@ class SpinLatticeNVE(SpinLatticeDynamics):
 
     def _rate(self, spins: Tensor, field: Tensor) -> Tensor:
         rate = self.precession.rate(spins, field) * self.constraints.free_spins
-        self.warn_of_large_turns(rate)
+        self.warn_of_large_rotations(rate)
         return rate
 
     def conserved_energy(self) -> Tensor | None:
@@ -103,11 +102,3 @@ class SpinLatticeNVE(SpinLatticeDynamics):
         state = self.state
         kinetic = kinetic_energy(state.system, state.momenta, self.mass)
         return self.prediction.energy + kinetic
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the memory of the spin integrator."""
-        return {"scheme": self.scheme.state_dict()}
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the memory of the spin integrator."""
-        self.scheme.load_state_dict(state["scheme"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from torch import Tensor
 
 from ..._validate import per_replica
 from ...units import G_FACTOR
 from .._replicas import PerReplica
+from .._state import State
 from ..baths._spin_bath import SpinBath
 from ..integrators._schemes import (
     Midpoint,
@@ -19,12 +21,13 @@ from ..integrators._schemes import (
     SemiImplicitB,
     as_scheme,
 )
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
+from ._registry import driver
 
 
+@driver("spin")
 class SpinDynamics(SpinLatticeDynamics):
-    """The (stochastic) LLG equation of spins on a lattice that stands still.
+    """The (stochastic) LLG equation of spins on a fixed lattice.
 
     dm/dt = -gamma/(1+alpha^2) [m x (B + b) + alpha/|m| m x (m x (B + b))], with a
     random field b at T > 0. Time steps are limited by the spins alone: some fs for
@@ -47,6 +50,8 @@ class SpinDynamics(SpinLatticeDynamics):
 
     moves_atoms = False
 
+    temperature_K: np.ndarray
+
     def __init__(
         self,
         atoms: Atoms | Sequence[Atoms],
@@ -58,40 +63,33 @@ class SpinDynamics(SpinLatticeDynamics):
         spin_integrator: str | Scheme | None = None,
         **kwargs: Any,
     ) -> None:
-        self.scheme: SchemeState | None = None
         super().__init__(atoms, timestep, **kwargs)
         self._damping = per_replica("damping", damping, self.n_replicas)
-        self.temperature_K = per_replica(
-            "temperature_K", temperature_K, self.n_replicas
-        )
-        noisy = bool((self._damping * self.temperature_K).any())
+        heated = per_replica("temperature_K", temperature_K, self.n_replicas)
         if spin_integrator is None:
+            noisy = bool((self._damping * heated).any())
             spin_integrator = SemiImplicitB.name if noisy else Midpoint.name
-        self.scheme = SchemeState(as_scheme(spin_integrator))
+        scheme = SchemeState(as_scheme(spin_integrator))
+        self.scheme = self.add_part("scheme", scheme)
         self.g_factor = g_factor
-        self._prepare()
+        self.set_temperature(temperature_K)
 
-    def _prepare(self) -> None:
-        assert self.scheme is not None
+    def prepare(self) -> None:
+        """Build the bath for the present structures and temperatures."""
         self._bath = SpinBath(
-            self,
+            self.context,
             damping=self._damping,
             temperature_K=self.temperature_K,
             g_factor=self.g_factor,
             scheme=self.scheme,
         )
 
-    def _state_changed(self) -> None:
-        if self.scheme is not None:
-            self.scheme.reset()
-            self._prepare()
-
     def step(self) -> None:
         """Advance by one time step."""
         state, start = self.state, None
         if state.prediction is not None and not self.external_field.changes:
             start = state.prediction.magnetic_forces
-        spins = self._bath.turn(state.system, self.dt, start)
+        spins = self._bath.advance(state.system, start)
         self.state = State(state.system.replace(spins=spins), state.momenta)
 
     def conserved_energy(self) -> Tensor | None:
@@ -99,13 +97,3 @@ class SpinDynamics(SpinLatticeDynamics):
         if self._damping.any() or self.external_field.changes:
             return None
         return self.prediction.energy
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the memory of the spin integrator."""
-        assert self.scheme is not None
-        return {"scheme": self.scheme.state_dict()}
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        assert self.scheme is not None
-        self.scheme.load_state_dict(state["scheme"])

@@ -12,18 +12,20 @@ from torch import Tensor
 from ..._validate import per_replica
 from ...units import G_FACTOR
 from .._replicas import PerReplica
+from .._state import State
 from ..baths._electrons import Electrons, HeatCapacity
 from ..baths._lattice_bath import LatticeBath
 from ..baths._pulse import LaserPulse
 from ..baths._spin_bath import SpinBath
 from ..integrators._schemes import Scheme, SchemeState, SemiImplicitB, as_scheme
 from ..observables import kinetic_energy
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
+from ._registry import driver
 
 
+@driver("three-temperature", time_arguments={"friction": -1})
 class ThreeTemperature(SpinLatticeDynamics):
-    """Atoms and spins in a bath of electrons that has a heat capacity of its own.
+    """Atoms and spins in a bath of electrons of finite heat capacity.
 
     The three-temperature model (E. Beaurepaire et al., Phys. Rev. Lett. 76, 4250
     (1996), doi:10.1103/PhysRevLett.76.4250) with lattice and spins simulated atom by
@@ -33,8 +35,8 @@ class ThreeTemperature(SpinLatticeDynamics):
         C_e(T_e) dT_e/dt = absorbed power - heat to the lattice - heat to the spins
 
     The atoms feel Langevin forces, the spins the stochastic LLG equation, both at
-    the electrons' temperature. What these baths give or take is measured and
-    charged to the electrons, so that the energy of all three, less what was
+    the electrons' temperature. The heat that these baths give or take is measured
+    and charged to the electrons, so that the energy of all three, less what was
     absorbed from the pulse, is conserved to the error of the lattice's Verlet steps
     (:meth:`conserved_energy`). One step, three model calls with the default spin
     integrator, is the splitting
@@ -50,8 +52,8 @@ class ThreeTemperature(SpinLatticeDynamics):
     All atoms share one electron temperature per replica: heat does not diffuse.
     T_e fluctuates, by sqrt(k/C) of its value if C is the heat capacity of all
     electrons of the structure, and equilibrium is accurate to k/C: take many hundred
-    atoms, as in iron at 300 K each has C_e = 0.18 k only. Should the electrons run out
-    of energy, T_e is zero until atoms and spins have paid back.
+    atoms, as in iron at 300 K each has C_e = 0.18 k only. T_e is held at zero until the
+    electron energy is positive again.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class ThreeTemperature(SpinLatticeDynamics):
     pulse_energy : float or sequence
         Absorbed from a laser pulse, eV per atom; several numbers run as many
         replicas. What of the pulse lies before the first step is lost.
-    pulse_centre_fs, pulse_width_fs : float, optional
+    pulse_center_fs, pulse_width_fs : float, optional
         Its maximum and full width at half maximum in time; needed with a pulse.
     g_factor : float
     spin_integrator : str or Scheme
@@ -84,6 +86,9 @@ class ThreeTemperature(SpinLatticeDynamics):
         Of all electrons of a structure, from T_e = 0 on; and from the pulse so far.
     """
 
+    variables = ("electron_energy", "absorbed_energy")
+    replica_arguments = ("electron_temperature_K", "pulse_energy")
+
     def __init__(
         self,
         atoms: Atoms | Sequence[Atoms],
@@ -94,15 +99,16 @@ class ThreeTemperature(SpinLatticeDynamics):
         friction: PerReplica,
         damping: PerReplica,
         pulse_energy: PerReplica = 0.0,
-        pulse_centre_fs: float | None = None,
+        pulse_center_fs: float | None = None,
         pulse_width_fs: float | None = None,
         g_factor: float = G_FACTOR,
         spin_integrator: str | Scheme = SemiImplicitB.name,
         **kwargs: Any,
     ) -> None:
-        self.scheme = SchemeState(as_scheme(spin_integrator))
-        self.g_factor = g_factor
         super().__init__(atoms, timestep, **kwargs)
+        scheme = SchemeState(as_scheme(spin_integrator))
+        self.scheme = self.add_part("scheme", scheme)
+        self.g_factor = g_factor
         count = self.n_replicas
         self._friction = per_replica("friction", friction, count)
         self._damping = per_replica("damping", damping, count)
@@ -118,20 +124,16 @@ class ThreeTemperature(SpinLatticeDynamics):
         if absorbed.any():
             self._pulse = LaserPulse(
                 torch.from_numpy(absorbed).to(counts.device) * counts,
-                centre_fs=pulse_centre_fs,
+                center_fs=pulse_center_fs,
                 width_fs=pulse_width_fs,
             )
-        self._prepare()
+        self.prepare()
 
-    def _replica_values(self) -> dict[str, Any]:
-        names = ("electron_temperature_K", "pulse_energy")
-        return {name: self._arguments.get(name) for name in names}
-
-    def _prepare(self) -> None:
-        """Bring parameters to the shape of the atoms."""
-        self._lattice = LatticeBath(self, friction=self._friction)
+    def prepare(self) -> None:
+        """Build the baths for the present structures."""
+        self._lattice = LatticeBath(self.context, friction=self._friction)
         self._spins = SpinBath(
-            self,
+            self.context,
             damping=self._damping,
             temperature_K=self.electron_temperature_K.cpu().numpy(),
             g_factor=self.g_factor,
@@ -140,11 +142,6 @@ class ThreeTemperature(SpinLatticeDynamics):
         device = self.engine.device
         self._heats_lattice = torch.from_numpy(self._friction > 0).to(device)
         self._heats_spins = torch.from_numpy(self._damping > 0).to(device)
-
-    def _state_changed(self) -> None:
-        self.scheme.reset()
-        if hasattr(self, "_spins"):
-            self._prepare()
 
     @property
     def electron_temperature_K(self) -> Tensor:
@@ -159,13 +156,11 @@ class ThreeTemperature(SpinLatticeDynamics):
         light = [self._light(half) for half in (0, 1)]
         electrons = self.electron_energy + light[0]
         system = self.state.system
-        self._spins.kT = self._kT(electrons)
-        system = system.replace(
-            spins=self._spins.turn(system, self.dt, start.magnetic_forces)
-        )
-        turned = self.evaluate(system, fraction=0.0)
-        electrons = electrons - (turned.energy - start.energy) * self._heats_spins
-        momenta = lattice.kick(system, self.state.momenta, turned.forces)
+        spins = self._spins.advance(system, start.magnetic_forces, self._kT(electrons))
+        system = system.replace(spins=spins)
+        middle = self.evaluate(system, fraction=0.0)
+        electrons = electrons - (middle.energy - start.energy) * self._heats_spins
+        momenta = lattice.kick(system, self.state.momenta, middle.forces)
         system, momenta = lattice.drift(system, momenta)
         before = kinetic_energy(system, momenta, self.mass)
         momenta = lattice.exchange(system, momenta, self._kT(electrons))
@@ -218,17 +213,3 @@ class ThreeTemperature(SpinLatticeDynamics):
         kinetic = kinetic_energy(self.state.system, self.state.momenta, self.mass)
         matter = self.prediction.energy + kinetic
         return matter + self.electron_energy - self.absorbed_energy
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the energies of the bookkeeping and the spin integrator's memory."""
-        return {
-            "scheme": self.scheme.state_dict(),
-            "electron_energy": self.electron_energy,
-            "absorbed_energy": self.absorbed_energy,
-        }
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        self.scheme.load_state_dict(state["scheme"])
-        self.electron_energy = state["electron_energy"]
-        self.absorbed_energy = state["absorbed_energy"]

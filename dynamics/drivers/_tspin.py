@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
-from ..._validate import per_replica, positive
+from ..._validate import positive
 from ...constraints import FixSpins
 from ...potentials import Prediction
 from ...system import System
 from .._replicas import PerReplica, as_images
-from ..baths._barostat import Barostat, target_stress
+from .._state import State
+from ..baths._barostat import Barostat, require_free_cells, target_stress
 from ..baths._nose_hoover import NoseHooverChain
 from ..integrators._inertial_spins import InertialSpins
 from ..observables import kinetic_energy
-from ._atoms_sync import State
 from ._driver import SpinLatticeDynamics
-from ._npt import require_free_cells
+from ._registry import driver
 
 ENSEMBLES = ("nve", "nvt", "npt")
 
@@ -31,6 +30,10 @@ ENSEMBLES = ("nve", "nvt", "npt")
 SPIN_MASS = 0.03
 
 
+_TIMES = ("tdamp", "spin_tdamp", "pdamp", "collision_time")
+
+
+@driver("tspin", time_arguments=dict.fromkeys(_TIMES, 1) | {"spin_mass": 2})
 class TSPIN(SpinLatticeDynamics):
     """Sample atoms and moments with moments that have an artificial inertia.
 
@@ -71,8 +74,8 @@ class TSPIN(SpinLatticeDynamics):
         swing with a period of 40 fs: little faster than the fastest phonons, so
         that energy passes between them and a step of 1 fs serves both.
     tdamp, spin_tdamp : float, ASE time
-        Times on which the chains of lattice and moments answer. By default 100
-        fs, a few periods of either, and the same for both.
+        Response times of the chains of lattice and moments. By default 100 fs, a
+        few periods of either, and the same for both.
     collision_time : float or None, ASE time
         Mean time between two collisions of an atom; ``"nve"`` has none. With None
         there are only the chains, deterministic and reversible.
@@ -91,9 +94,13 @@ class TSPIN(SpinLatticeDynamics):
         If an argument does not fit the ensemble.
     """
 
-    chain: NoseHooverChain | None
-    spin_chain: NoseHooverChain | None
-    barostat: Barostat | None
+    warm_baths = True
+    variables = ("spin_momenta", "collision_heat")
+    replica_arguments = (*SpinLatticeDynamics.replica_arguments, "pressure_GPa")
+
+    chain: NoseHooverChain | None = None
+    spin_chain: NoseHooverChain | None = None
+    barostat: Barostat | None = None
     temperature_K: np.ndarray
 
     def __init__(
@@ -134,32 +141,18 @@ class TSPIN(SpinLatticeDynamics):
         if collision_time is not None and ensemble != "nve":
             mean = positive("collision_time", collision_time)
             self._hit = -float(np.expm1(-abs(self.dt) / mean))
-        self._heat = torch.zeros(count).to(self.state.momenta)
+        self.collision_heat = torch.zeros(count).to(self.state.momenta)
         self._cell, self._mask = cell, mask
         self._stress = torch.from_numpy(target_stress(pressure_GPa, stress_GPa, count))
         self.spin_momenta = torch.zeros_like(self.state.momenta)
-        self.chain = self.spin_chain = self.barostat = None
-        self.set_temperature(temperature_K)
-        if temperature_K is not None:
+        if temperature_K is None:
+            self.prepare()
+        else:
+            self.set_temperature(temperature_K)
             self.spin_momenta = self._maxwell()
 
-    def _replica_values(self) -> dict[str, Any]:
-        given = {"pressure_GPa": self._arguments.get("pressure_GPa")}
-        return super()._replica_values() | given
-
-    def set_temperature(self, temperature_K: PerReplica | None) -> None:
-        """Change the temperature of all chains from the next step on.
-
-        The conserved energy jumps: it belongs to a temperature.
-        """
-        if temperature_K is not None:
-            self.temperature_K = per_replica(
-                "temperature_K", temperature_K, self.n_replicas, positive=True
-            )
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Build the mechanics for the present state; baths stay where they are."""
+    def prepare(self) -> None:
+        """Build mechanics, chains and barostat; these keep their state."""
         system = self.state.system
         self._spins = InertialSpins(
             mass=self.spin_mass,
@@ -170,15 +163,16 @@ class TSPIN(SpinLatticeDynamics):
         self.spin_momenta = self._spins.tangential(system.spins, self.spin_momenta)
         if self.ensemble == "nve":
             return
-        baths = self._baths()
         kT = torch.from_numpy(units.kB * self.temperature_K).to(system.spins)
         atoms = self.degrees_of_freedom.to(kT)
         spins = self._spins.degrees_of_freedom(system)
-        self.chain = NoseHooverChain(atoms, kT, self._tdamp)
-        self.spin_chain = NoseHooverChain(spins, kT, self._spin_tdamp)
+        chain = NoseHooverChain(atoms, kT, self._tdamp)
+        spin_chain = NoseHooverChain(spins, kT, self._spin_tdamp)
+        self.chain = self.add_part("chain", chain)
+        self.spin_chain = self.add_part("spin_chain", spin_chain)
         if self.ensemble == "npt":
-            require_free_cells(self)
-            self.barostat = Barostat(
+            require_free_cells(system, self.constraints)
+            barostat = Barostat(
                 cell=self._cell,
                 mask=self._mask,
                 stress=self._stress.to(kT),
@@ -187,34 +181,10 @@ class TSPIN(SpinLatticeDynamics):
                 damping_time=self._pdamp,
                 chain_time=self._tdamp,
             )
-        self._restore_baths(baths)
-
-    def _baths(self) -> dict[str, Any]:
-        parts = {
-            "chain": self.chain,
-            "spin_chain": self.spin_chain,
-            "barostat": self.barostat,
-        }
-        return {name: part.state() for name, part in parts.items() if part is not None}
-
-    def _restore_baths(self, state: dict[str, Any]) -> None:
-        for name, part in state.items():
-            getattr(self, name).restore(part)
-
-    def _state_changed(self) -> None:
-        if hasattr(self, "_spins"):
-            self._prepare()
+            self.barostat = self.add_part("barostat", barostat)
 
     def step(self) -> None:
         """Advance by one time step."""
-        baths = self._baths()
-        try:
-            self._advance()
-        except CalculationFailed:
-            self._restore_baths(baths)
-            raise
-
-    def _advance(self) -> None:
         system, start = self.state.system, self.state.prediction
         if start is None or start.forces is None or self.barostat is not None:
             start = self.prediction
@@ -235,7 +205,7 @@ class TSPIN(SpinLatticeDynamics):
     def _maxwell(self) -> Tensor:
         """Return random momenta of the moments, (N, 3)."""
         kT = self.per_atom(units.kB * self.temperature_K)
-        return self._spins.maxwell(self.state.system.spins, self.normal(), kT)
+        return self._spins.maxwell(self.state.system.spins, self.context.normal(), kT)
 
     def _collide(self) -> None:
         """Give some atoms and their moments fresh momenta."""
@@ -254,15 +224,17 @@ class TSPIN(SpinLatticeDynamics):
         if self.zero_momentum:
             # With a random velocity of the whole, momenta are independent.
             whole = system.sum(self.mass)[system.index]
-            each = self.normal()[: self.n_replicas][system.index]
+            each = self.context.normal()[: self.n_replicas][system.index]
             momenta = momenta + self.mass * (kT / whole).sqrt() * each
-        momenta = torch.where(hit, (self.mass * kT).sqrt() * self.normal(), momenta)
+        momenta = torch.where(
+            hit, (self.mass * kT).sqrt() * self.context.normal(), momenta
+        )
         if self.zero_momentum:
-            momenta = self.without_total_momentum(momenta)
+            momenta = self.context.without_total_momentum(system, momenta)
         momenta = self.constraints.momenta(system, momenta)
         self.state = replace(self.state, momenta=momenta)
         self.spin_momenta = torch.where(hit, self._maxwell(), self.spin_momenta)
-        self._heat = self._heat + self._kinetic_energies() - before
+        self.collision_heat = self.collision_heat + self._kinetic_energies() - before
 
     def _kinetic_energies(self) -> Tensor:
         state = self.state
@@ -309,8 +281,8 @@ class TSPIN(SpinLatticeDynamics):
     ) -> tuple[System, Tensor, Tensor]:
         """Return system and momenta after a step without forces."""
         if not self.magnitudes:
-            rate = self._spins.turning_rate(system.spins, spin_momenta)
-            self.warn_of_large_turns(rate)
+            rate = self._spins.angular_velocity(system.spins, spin_momenta)
+            self.warn_of_large_rotations(rate)
         spins, spin_momenta = self._spins.drift(system.spins, spin_momenta, self.dt)
         if self.barostat is not None:
             system = self.barostat.drift(system, momenta, self.mass, self.dt)
@@ -335,29 +307,13 @@ class TSPIN(SpinLatticeDynamics):
         if self.external_field.changes:
             return None
         system = self.state.system
-        total = self.prediction.energy + self._kinetic_energies() - self._heat
+        total = self.prediction.energy + self._kinetic_energies() - self.collision_heat
         for chain in (self.chain, self.spin_chain):
             if chain is not None:
                 total = total + chain.energy().to(total)
         if self.barostat is not None:
             total = total + self.barostat.energy(system)
         return total
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return the momenta of the moments, the baths and the temperature."""
-        temperature = None if self.ensemble == "nve" else self.temperature_K.tolist()
-        return {
-            "spin_momenta": self.spin_momenta,
-            "heat": self._heat,
-            "baths": self._baths(),
-            "temperature_K": temperature,
-        }
-
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        self.set_temperature(state["temperature_K"])
-        self.spin_momenta, self._heat = state["spin_momenta"], state["heat"]
-        self._restore_baths(state["baths"])
 
 
 def _check_ensemble(ensemble: str, *, heated: bool, still: bool) -> None:

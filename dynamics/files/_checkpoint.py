@@ -1,12 +1,12 @@
-"""Checkpoints of drivers: plain data from which a run continues bit for bit."""
+"""Checkpoint files of drivers: plain data from which a run continues bit for bit."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,43 +18,48 @@ from ase.io.jsonio import decode, encode
 from ..._files import atomic_write
 from ...calculators._deepspin import DeepSpinCalculator
 from ...constraints import FixSpins
-from ...potentials import Prediction
 from ...potentials._files import from_plain_data, plain_data
 from ..integrators._schemes import Scheme, as_scheme
-from ._writers import Writer
-
-if TYPE_CHECKING:
-    from ..drivers._driver import SpinLatticeDynamics
 
 FORMAT = "deepspin-ase dynamics"
-VERSION = 1
+VERSION = 2
 
 
-def save(path: str | os.PathLike[str], driver: SpinLatticeDynamics) -> None:
-    """Write everything that the rest of a run depends on.
+def save(
+    path: str | os.PathLike[str],
+    *,
+    driver: str,
+    arguments: Mapping[str, Any],
+    images: Sequence[Atoms],
+    state: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    driver : str
+        Name of the driver's class.
+    arguments : mapping
+        Of its constructor, except for the structures.
+    images : sequence of Atoms
+        With the calculator that they share.
+    state : mapping
+        Plain data, see :meth:`.drivers.SpinLatticeDynamics.state_dict`.
 
     Raises
     ------
     OSError
         If it cannot be written; an earlier checkpoint of that name stays.
     """
-    driver.publish()
-    prediction = driver.state.prediction
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "driver": type(driver).__name__,
-        "arguments": {k: _plain(v) for k, v in driver._arguments.items()},
-        "images": [_pack(image) for image in driver.images],
-        "model": _model(driver),
-        "nsteps": driver.nsteps,
-        "observed": driver._observing,
-        "prediction": None if prediction is None else dict(vars(prediction)),
-        "lengths": driver.lengths,
-        "engine": driver.engine.state(),
-        "generator": driver.generator.get_state(),
-        "extra": driver.extra_state(),
-        "writers": {_label(writer): writer.state() for writer in driver._writers},
+        "driver": driver,
+        "arguments": {k: _plain(v) for k, v in arguments.items()},
+        "images": [_pack(image) for image in images],
+        "model": _model(images[0].calc),
+        "state": dict(state),
     }
     try:
         with atomic_write(path) as temporary:
@@ -66,51 +71,55 @@ def save(path: str | os.PathLike[str], driver: SpinLatticeDynamics) -> None:
         ) from error
 
 
-def restore(
+def load(
     path: str | os.PathLike[str],
-    cls: type[SpinLatticeDynamics],
+    *,
+    driver: str,
     calculator: Calculator | None,
     changes: Mapping[str, Any],
-) -> SpinLatticeDynamics:
-    """Build the driver of a checkpoint again."""
-    content = _read(Path(path), cls)
-    arguments = {k: _live(v) for k, v in content["arguments"].items()}
-    arguments |= changes
+) -> tuple[list[Atoms], dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint of the driver with that name.
+
+    Parameters
+    ----------
+    path : path
+    driver : str
+    calculator : Calculator, optional
+        Instead of the one in the file.
+    changes : mapping
+        Arguments that replace those in the file.
+
+    Returns
+    -------
+    images : list of Atoms
+        With their calculator.
+    arguments, state : dict
+        Of the constructor, and what follows it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, of another driver or version, or lacks a function or the
+        model.
+    """
+    content = _read(Path(path), driver)
+    arguments = {k: _live(v) for k, v in content["arguments"].items()} | dict(changes)
     missing = [k for k, v in arguments.items() if v is _LOST]
     if missing:
         raise ValueError(
             f"{path} cannot hold functions: give {', '.join(missing)} again, "
-            f"{cls.__name__}.restore(path, {missing[0]}=...)"
+            f"{driver}.restore(path, {missing[0]}=...)"
         )
     images = [_unpack(packed) for packed in content["images"]]
     calculator = calculator or _calculator(path, content["model"])
     for image in images:
         image.calc = calculator
-    single = len(images) == 1
-    driver = cls(images[0] if single else images, **arguments)
-    driver.nsteps = content["nsteps"]
-    driver._observed_step = driver.nsteps if content["observed"] else None
-    driver.lengths = content["lengths"].to(driver.engine.device)
-    driver.state = driver._mirror.read(driver.engine.device)
-    if content["prediction"] is not None:
-        prediction = Prediction(**_on(content["prediction"], driver.engine.device))
-        driver.state = replace(driver.state, prediction=prediction)
-    driver.engine.restore(_on(content["engine"], driver.engine.device))
-    driver.restore_extra_state(_on(content["extra"], driver.engine.device))
-    driver.generator.set_state(content["generator"])
-    written = _on(content["writers"], driver.engine.device)
-    for writer in driver._writers:
-        if _label(writer) in written:
-            writer.restore(written[_label(writer)])
-    return driver
+    return images, arguments, content["state"]
 
 
-def _label(writer: Writer) -> str:
-    """Tell a file from others, wherever its folder is now."""
-    return f"{type(writer).__name__} {writer.path.name}"
-
-
-def _read(path: Path, cls: type[SpinLatticeDynamics]) -> dict[str, Any]:
+def _read(path: Path, driver: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: there is nothing to restore")
     try:
@@ -125,16 +134,16 @@ def _read(path: Path, cls: type[SpinLatticeDynamics]) -> dict[str, Any]:
             f"{path} has version {content['version']}; this release reads version "
             f"{VERSION}: continue with the release that wrote it"
         )
-    if content["driver"] != cls.__name__:
+    if content["driver"] != driver:
         raise ValueError(
-            f"{path} is a checkpoint of {content['driver']}, not of {cls.__name__}: "
+            f"{path} is a checkpoint of {content['driver']}, not of {driver}: "
             f"use {content['driver']}.restore"
         )
     return dict(content)
 
 
 class _Lost:
-    """Stands for an argument that a file cannot hold."""
+    """Placeholder of an argument that a file cannot hold."""
 
 
 _LOST = _Lost()
@@ -197,9 +206,8 @@ def _unpack(packed: dict[str, Any]) -> Atoms:
     return image
 
 
-def _model(driver: SpinLatticeDynamics) -> dict[str, Any] | None:
+def _model(calculator: Calculator | None) -> dict[str, Any] | None:
     """Return the calculator as plain data, or None where that cannot be."""
-    calculator = driver.images[0].calc
     if not isinstance(calculator, DeepSpinCalculator):
         return None
     try:
@@ -216,14 +224,3 @@ def _calculator(path: object, model: dict[str, Any] | None) -> DeepSpinCalculato
             f"{path} does not hold the model; give it: restore(path, calculator=...)"
         )
     return DeepSpinCalculator(from_plain_data(model), **model["parameters"])
-
-
-def _on(value: Any, device: torch.device) -> Any:
-    """Move the tensors of nested plain data."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {k: _on(v, device) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_on(v, device) for v in value]
-    return value

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
@@ -31,10 +31,7 @@ from ...quantities import QUANTITIES, results_unknown_to_ase
 from ...spins import get_spins, set_spins
 from . import _hdf5_file as hdf5_file
 from ._hdf5_file import BLOCK, Block
-from ._writers import Writer
-
-if TYPE_CHECKING:
-    from ..drivers._driver import SpinLatticeDynamics
+from ._writers import Snapshots, Writer
 
 #: Datasets per atom beside the quantities.
 _PER_ATOM = ("positions", "spins", "momenta")
@@ -50,12 +47,12 @@ _DERIVED = ("free_energy", "torques")
 class HDF5Trajectory(Writer):
     """Frames of all replicas in one file, laid out as this module describes.
 
-    Up to 4 MB of frames are held back, until a checkpoint is written or a run ends.
+    Up to 4 MB of frames are buffered, until a checkpoint is written or a run ends.
 
     Parameters
     ----------
     path : Path
-    driver : SpinLatticeDynamics
+    source : Snapshots
     append : bool
         Continue an existing file of the same atoms.
 
@@ -67,23 +64,24 @@ class HDF5Trajectory(Writer):
         If the file to continue is none of these, or of other atoms.
     """
 
-    def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
-        super().__init__(path, driver)
+    def __init__(self, path: Path, source: Snapshots, append: bool) -> None:
+        super().__init__(path)
+        self._source = source
         hdf5_file.h5py_module()
         self._buffer: list[Block] = []
         self._frames = 0
         if append and path.exists():
-            self._frames = _frames_to_continue(path, driver.images)
+            self._frames = _frames_to_continue(path, source.images)
 
     def write(self) -> None:
         """Append the present state of every replica."""
-        self._buffer.append(_record(self.driver.frames()))
+        self._buffer.append(_record(self._source.frames()))
         size = sum(values.nbytes for values in self._buffer[0].values())
         if not self._frames or len(self._buffer) * size >= BLOCK:
             self.flush()
 
     def flush(self) -> None:
-        """Bring the frames that are held back to the file.
+        """Write the buffered frames.
 
         Raises
         ------
@@ -94,7 +92,7 @@ class HDF5Trajectory(Writer):
             return
         if not self._frames:
             shapes = {name: values.shape for name, values in self._buffer[0].items()}
-            hdf5_file.create(self.path, _constants(self.driver.images), shapes)
+            hdf5_file.create(self.path, _constants(self._source.images), shapes)
         block = {
             name: np.stack([r[name] for r in self._buffer]) for name in self._buffer[0]
         }
@@ -102,17 +100,17 @@ class HDF5Trajectory(Writer):
         self._frames += len(self._buffer)
         self._buffer.clear()
 
-    def state(self) -> dict[str, Any]:
-        """Return how many frames the file has; none is held back after that."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of frames in the file, after flushing the buffer."""
         self.flush()
         return {"frames": self._frames}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Cut the file back to where it was."""
         self._buffer.clear()
         self._frames = state["frames"]
         if self._frames:
-            hdf5_file.cut(self.path, self._frames)
+            hdf5_file.truncate(self.path, self._frames)
 
 
 @overload
@@ -158,15 +156,17 @@ def read_hdf5(
     """
     path = Path(path)
     chosen: Any = string2index(index) if isinstance(index, str) else index
-    with hdf5_file.opened(path) as file, hdf5_file.explained(path):
-        rows = range(hdf5_file.n_frames_of(file))
+    with hdf5_file.open_for_reading(path) as file, hdf5_file.readable_errors(path):
+        rows = range(hdf5_file.count_frames(file))
         _check_replica(path, file, replica)
         found = rows[chosen] if isinstance(chosen, slice) else _one(rows, chosen)
         if not found:
             raise ValueError(
                 f"{path} has no frame at index {index!r}; it has {len(rows)}"
             )
-        frames = _Reader(file, replica, hdf5_file.changing(file)).frames(found)
+        frames = _Reader(file, replica, hdf5_file.time_dependent_datasets(file)).frames(
+            found
+        )
     return frames if isinstance(chosen, slice) else frames[0]
 
 
@@ -189,17 +189,17 @@ def iread_hdf5(
         As :func:`read_hdf5`; a file without frames yields none.
     """
     path = Path(path)
-    with hdf5_file.opened(path) as file, hdf5_file.explained(path):
+    with hdf5_file.open_for_reading(path) as file, hdf5_file.readable_errors(path):
         _check_replica(path, file, replica)
         names = [
             name
-            for name in hdf5_file.changing(file)
+            for name in hdf5_file.time_dependent_datasets(file)
             if results or not _is_quantity_per_atom(name)
         ]
         sizes = [int(np.prod(file[n].shape[1:], dtype=int)) for n in names]
         step = max(_READ_BLOCK // (8 * sum(sizes)), 1)
         reader = _Reader(file, replica, names)
-        n_frames = hdf5_file.n_frames_of(file)
+        n_frames = hdf5_file.count_frames(file)
         for start in range(0, n_frames, step):
             rows = range(start, min(start + step, n_frames))
             yield from reader.frames(rows)
@@ -282,14 +282,14 @@ def _constants(images: Sequence[Atoms]) -> Block:
 
 def _frames_to_continue(path: Path, images: Sequence[Atoms]) -> int:
     """Return how many frames a file of these atoms has, and make it continuable."""
-    with hdf5_file.opened(path) as file:
+    with hdf5_file.open_for_reading(path) as file:
         for name, values in _constants(images).items():
             if not np.array_equal(file[name][:], values):
                 raise ValueError(
                     f"{path} cannot be continued: it holds other atoms ({name} differ)"
                 )
-        n_frames = hdf5_file.n_frames_of(file)
-    hdf5_file.cut(path, n_frames)
+        n_frames = hdf5_file.count_frames(file)
+    hdf5_file.truncate(path, n_frames)
     return n_frames
 
 

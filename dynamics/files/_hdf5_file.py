@@ -1,4 +1,4 @@
-"""HDF5 files that frames are appended to, whole at every moment."""
+"""Crash-safe, append-only HDF5 files."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def _unit(name: str) -> str:
 
 def append(path: Path, block: Block, start: int) -> None:
     """Write frames from number ``start`` on, so that a kill leaves the file whole."""
-    with opened(path) as file:
+    with open_for_reading(path) as file:
         stop = start + len(block["time"])
         needed = sum(_growth(file[name], start, stop) for name in block)
     needed += _OVERHEAD + int(_OVERHEAD_PART * path.stat().st_size)
     size = _reserve(path, needed)
     try:
-        file = _opened_for_appending(path)
+        file = _open_for_appending(path)
     except OSError as error:
         os.truncate(path, size)
         raise cannot_write(path, error) from error
@@ -119,7 +119,7 @@ def append(path: Path, block: Block, start: int) -> None:
             dataset.flush()
 
 
-def _opened_for_appending(path: Path) -> Any:
+def _open_for_appending(path: Path) -> Any:
     """Open a file as its single writer beside readers, by one mark in its head.
 
     ``h5py.File(path, "r+")`` and ``swmr_mode = True`` set two marks one after the
@@ -162,7 +162,7 @@ def _reserve(path: Path, n_bytes: int) -> int:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_for_reading(path: Path) -> Iterator[Any]:
     """Open a trajectory for reading, also while it is written.
 
     Raises
@@ -174,10 +174,10 @@ def opened(path: Path) -> Iterator[Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    with explained(path):
+    with readable_errors(path):
         file = h5py_module().File(path, "r", swmr=True, locking=False)
     with file:
-        with explained(path):
+        with readable_errors(path):
             kind, version = file.attrs.get("format"), file.attrs.get("version")
         if kind != FORMAT:
             raise ValueError(f"{path} is not a trajectory of deepspin-ase")
@@ -189,26 +189,26 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what h5py raises while it reads into a ValueError."""
+def readable_errors(path: Path) -> Iterator[None]:
+    """Raise the errors of h5py while it reads as ValueError."""
     try:
         yield
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or not an HDF5 trajectory") from error
 
 
-def n_frames_of(file: Any) -> int:
-    """Return how many frames are complete."""
-    return min(file[name].shape[0] for name in changing(file))
+def count_frames(file: Any) -> int:
+    """Return the number of complete frames."""
+    return min(file[name].shape[0] for name in time_dependent_datasets(file))
 
 
-def changing(file: Any) -> list[str]:
-    """Return the names of the datasets that grow."""
+def time_dependent_datasets(file: Any) -> list[str]:
+    """Return the names of the datasets that grow with the frames."""
     return [name for name in file if name not in CONSTANT]
 
 
-def cut(path: Path, n_frames: int) -> None:
-    """Cut a file back to ``n_frames``, and mend one that was left open.
+def truncate(path: Path, n_frames: int) -> None:
+    """Truncate a file to ``n_frames``, and repair one that was left open.
 
     Raises
     ------
@@ -217,8 +217,8 @@ def cut(path: Path, n_frames: int) -> None:
     """
     if not path.exists():
         raise too_short(path)
-    with opened(path) as file:
-        names = changing(file)
+    with open_for_reading(path) as file:
+        names = time_dependent_datasets(file)
         lengths = {file[name].shape[0] for name in names}
         if min(lengths) < n_frames:
             raise too_short(path)
@@ -232,7 +232,7 @@ def cut(path: Path, n_frames: int) -> None:
             step = max(BLOCK // size, 1)
             for start in range(0, n_frames, step):
                 stop = min(start + step, n_frames)
-                with explained(path):
+                with readable_errors(path):
                     block = {name: file[name][start:stop] for name in names}
                 append(temporary, block, start)
 

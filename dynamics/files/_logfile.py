@@ -1,27 +1,26 @@
-"""The log of a run: one line per replica with what a user watches."""
+"""Log file of a run: one line of observables per replica."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from ase import units
+from torch import Tensor
 
+from .._state import State
 from ..observables import (
     kinetic_energy,
     lattice_temperature,
-    magnetisation,
+    magnetization,
     pressure,
-    staggered_magnetisation,
+    staggered_magnetization,
     sublattices,
 )
-from ._writers import Writer, append_text, cut_back
-
-if TYPE_CHECKING:
-    from ..drivers._driver import SpinLatticeDynamics
+from ._writers import Snapshots, Writer, append_text, truncate_to
 
 _FORMATS = {
     "time_fs": "12.3f",
@@ -38,8 +37,28 @@ _FORMATS = {
 }
 
 
+class LoggedRun(Snapshots, Protocol):
+    """Source of the columns of a log: a driver, or anything like it."""
+
+    state: State
+    degrees_of_freedom: Tensor
+
+    @property
+    def mass(self) -> Tensor:
+        """Masses of the atoms, (N, 1), amu."""
+
+    def spin_temperature(self) -> Tensor:
+        """Return the temperature of the spins, (B,), K."""
+
+    def conserved_energy(self) -> Tensor | None:
+        """Return the conserved quantity, (B,), eV, or None."""
+
+    def log_columns(self) -> dict[str, Tensor]:
+        """Return additional columns, each (B,), by name and unit."""
+
+
 class DynamicsLog(Writer):
-    """Writes the columns below, one line per replica, every time it is called.
+    """Log with the columns below, one line per replica at every call of ``write``.
 
     ============== =============================================================
     time_fs        time since the first step
@@ -63,26 +82,27 @@ class DynamicsLog(Writer):
     ----------
     path : path or "-"
         "-" is the standard output.
-    driver : SpinLatticeDynamics
+    source : LoggedRun
     append : bool
         Continue an existing file.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], driver: SpinLatticeDynamics, append: bool
+        self, path: str | os.PathLike[str], source: LoggedRun, append: bool
     ) -> None:
-        super().__init__(Path(path), driver)
+        super().__init__(Path(path))
+        self._source = source
         self._to_screen = path == "-"
         self._started = append and not self._to_screen and self.path.exists()
-        self._signs = sublattices(driver.state.system)
-        self._reference: torch.Tensor | None = None
+        self._signs = sublattices(source.state.system)
+        self._reference: Tensor | None = None
 
-    def values(self) -> dict[str, torch.Tensor]:
+    def values(self) -> dict[str, Tensor]:
         """Return the columns, each (B,)."""
-        driver = self.driver
-        system, found = driver.state.system, driver.prediction
-        kinetic = kinetic_energy(system, driver.state.momenta, driver.mass)
-        conserved = driver.conserved_energy()
+        run = self._source
+        system, found = run.state.system, run.prediction
+        kinetic = kinetic_energy(system, run.state.momenta, run.mass)
+        conserved = run.conserved_energy()
         if conserved is None:
             drift = torch.full_like(kinetic, torch.nan)
         else:
@@ -91,18 +111,18 @@ class DynamicsLog(Writer):
             drift = (conserved - self._reference) / system.counts()
         assert found.magnetic_forces is not None
         return {
-            "time_fs": torch.full_like(kinetic, driver.time_fs),
-            "replica": torch.arange(driver.n_replicas).to(kinetic),
+            "time_fs": torch.full_like(kinetic, run.time_fs),
+            "replica": torch.arange(run.n_replicas).to(kinetic),
             "total_eV": found.energy + kinetic,
             "potential_eV": found.energy,
             "kinetic_eV": kinetic,
-            "T_lattice_K": lattice_temperature(kinetic, driver.degrees_of_freedom),
-            "T_spin_K": driver.spin_temperature(),
-            "m_muB": magnetisation(system).norm(dim=1),
-            "staggered_muB": staggered_magnetisation(system, self._signs).norm(dim=1),
+            "T_lattice_K": lattice_temperature(kinetic, run.degrees_of_freedom),
+            "T_spin_K": run.spin_temperature(),
+            "m_muB": magnetization(system).norm(dim=1),
+            "staggered_muB": staggered_magnetization(system, self._signs).norm(dim=1),
             "pressure_GPa": pressure(system, found, kinetic) / units.GPa,
             "drift_eV": drift,
-        } | {name: x.to(kinetic) for name, x in driver.log_columns().items()}
+        } | {name: x.to(kinetic) for name, x in run.log_columns().items()}
 
     def write(self) -> None:
         """Write the lines of the present state."""
@@ -121,11 +141,11 @@ class DynamicsLog(Writer):
             sys.stdout.write(text)
             sys.stdout.flush()
         else:
-            append_text(self.path, text, anew=not self._started)
+            append_text(self.path, text, overwrite=not self._started)
         self._started = True
 
-    def state(self) -> dict[str, Any]:
-        """Return how far the file has come, and what drift refers to."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the file size, and the references of staggered order and drift."""
         in_file = self._started and not self._to_screen
         size = self.path.stat().st_size if in_file else 0
         return {
@@ -135,9 +155,9 @@ class DynamicsLog(Writer):
             "reference": self._reference,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Cut the file back to where it was."""
         self._started = state["started"]
         self._signs, self._reference = state["signs"], state["reference"]
         if self._started and not self._to_screen:
-            cut_back(self.path, state["size"])
+            truncate_to(self.path, state["size"])

@@ -1,10 +1,10 @@
-"""Trajectories that are written while a driver runs, and cut back at a restart."""
+"""Trajectories in extended XYZ and in ASE's own format, and the choice by suffix."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -13,21 +13,20 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ..._files import atomic_write
 from ...constraints import FixSpins
 from ...io import extxyz_text
-from ._writers import Writer, append_text, cut_back, too_short
-
-if TYPE_CHECKING:
-    from ..drivers._driver import SpinLatticeDynamics
+from ._hdf5 import HDF5Trajectory
+from ._writers import Snapshots, Writer, append_text, too_short, truncate_to
 
 
 class ExtxyzTrajectory(Writer):
     """Extended XYZ: moments, magnetic forces, momenta and results, text.
 
-    Replicas go to files of their own: run.0.extxyz, run.1.extxyz, ...
+    Each replica has its file: run.0.extxyz, run.1.extxyz, ...
     """
 
-    def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
-        super().__init__(path, driver)
-        count = driver.n_replicas
+    def __init__(self, path: Path, source: Snapshots, append: bool) -> None:
+        super().__init__(path)
+        self._source = source
+        count = source.n_replicas
         self._paths = (
             [path]
             if count == 1
@@ -37,29 +36,30 @@ class ExtxyzTrajectory(Writer):
 
     def write(self) -> None:
         """Append the present state of every replica."""
-        texts = [extxyz_text([_plain(frame)]) for frame in self.driver.frames()]
+        texts = [extxyz_text([_plain(frame)]) for frame in self._source.frames()]
         for path, text in zip(self._paths, texts, strict=True):
-            append_text(path, text, anew=not self._started)
+            append_text(path, text, overwrite=not self._started)
         self._started = True
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the sizes of the files."""
         sizes = [p.stat().st_size for p in self._paths] if self._started else []
         return {"started": self._started, "sizes": sizes}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Cut the files back to where they were."""
         self._started = state["started"]
         for path, size in zip(self._paths, state["sizes"], strict=False):
-            cut_back(path, size)
+            truncate_to(path, size)
 
 
 class AseTrajectory(Writer):
     """A ``.traj`` file of ASE, without magnetic forces."""
 
-    def __init__(self, path: Path, driver: SpinLatticeDynamics, append: bool) -> None:
-        super().__init__(path, driver)
-        if driver.n_replicas > 1:
+    def __init__(self, path: Path, source: Snapshots, append: bool) -> None:
+        super().__init__(path)
+        self._source = source
+        if source.n_replicas > 1:
             raise ValueError(
                 f"{path.name}: replicas are written to .extxyz or .h5 trajectories"
             )
@@ -70,7 +70,7 @@ class AseTrajectory(Writer):
 
     def write(self) -> None:
         """Append the present state."""
-        frame = _plain(self.driver.frames()[0])
+        frame = _plain(self._source.frames()[0])
         known = {"energy", "free_energy", "forces", "stress", "energies"}
         results = {k: v for k, v in frame.calc.results.items() if k in known}
         frame.calc = SinglePointCalculator(frame, **results)
@@ -78,11 +78,11 @@ class AseTrajectory(Writer):
             file.write(frame)
         self._frames += 1
 
-    def state(self) -> dict[str, Any]:
-        """Return how many frames the file has."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of frames in the file."""
         return {"frames": self._frames}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Cut the file back to where it was."""
         self._frames = state["frames"]
         if not self._frames:
@@ -101,13 +101,13 @@ class AseTrajectory(Writer):
 
 
 def _plain(frame: Atoms) -> Atoms:
-    """Leave out what file formats of ASE do not know."""
+    """Return the frame without constraints that ASE's formats do not know."""
     frame.set_constraint([c for c in frame.constraints if not isinstance(c, FixSpins)])
     return frame
 
 
 def open_trajectory(
-    path: str | os.PathLike[str], driver: SpinLatticeDynamics, *, append: bool
+    path: str | os.PathLike[str], source: Snapshots, *, append: bool
 ) -> Writer:
     """Return the trajectory for a path, by its suffix.
 
@@ -120,11 +120,9 @@ def open_trajectory(
     if not path.parent.is_dir():
         raise ValueError(f"the folder of the trajectory {path} does not exist")
     if path.suffix in (".xyz", ".extxyz"):
-        return ExtxyzTrajectory(path, driver, append)
+        return ExtxyzTrajectory(path, source, append)
     if path.suffix in (".h5", ".hdf5"):
-        from ._hdf5 import HDF5Trajectory
-
-        return HDF5Trajectory(path, driver, append)
+        return HDF5Trajectory(path, source, append)
     if path.suffix == ".traj":
-        return AseTrajectory(path, driver, append)
+        return AseTrajectory(path, source, append)
     raise ValueError(f"trajectories are .extxyz, .h5 or .traj files, not {path.name}")

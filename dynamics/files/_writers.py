@@ -1,61 +1,81 @@
-"""Files that grow while a driver runs, and are cut back at a restart."""
+"""Append-only files of a run, truncated at a restart."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ..drivers._driver import SpinLatticeDynamics
+from ase import Atoms
+
+from ...potentials import Prediction
+from .._state import Stateful
 
 
-class Writer:
-    """Appends the states of a driver to a file.
+class Snapshots(Protocol):
+    """Source of the states that go into a file: a driver, or anything like it."""
+
+    images: list[Atoms]
+
+    @property
+    def n_replicas(self) -> int:
+        """Number of structures that run together."""
+
+    @property
+    def time_fs(self) -> float:
+        """Time since the first step, fs."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """Prediction of the model for the present state, virial included."""
+
+    def frames(self) -> list[Atoms]:
+        """Return copies of all structures as they are now, with their results."""
+
+
+class Writer(Stateful):
+    """File to which the states of a run are appended.
+
+    Its own state is how far the file has come; restoring it cuts the file back.
 
     Attributes
     ----------
     path : Path
-    driver : SpinLatticeDynamics
     """
 
-    def __init__(self, path: Path, driver: SpinLatticeDynamics) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.driver = driver
+
+    @property
+    def label(self) -> str:
+        """Kind and name of the file, whatever its folder."""
+        return f"{type(self).__name__} {self.path.name}"
 
     def write(self) -> None:
         """Append the present state."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Bring to the file what is still held back."""
-
-    def state(self) -> dict[str, Any]:
-        """Return how far the file has come; nothing is held back after that."""
-        raise NotImplementedError
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Cut the file back to where it was."""
-        raise NotImplementedError
+        """Write what is still buffered."""
 
 
-def append_text(path: Path, text: str, *, anew: bool = False) -> None:
-    """Append to a file the whole text or, where that fails, nothing.
+def append_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Append the whole text to a file or, where that fails, nothing.
 
     Parameters
     ----------
     path : Path
     text : str
-    anew : bool
-        Begin the file again.
+    overwrite : bool
+        Replace the content of the file.
 
     Raises
     ------
     OSError
         If it cannot be written, on a full disk for one.
     """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_APPEND)
     # Unbuffered: a buffer would write its rest on closing, after a failure too.
     file = os.open(path, flags, 0o666)
     try:
@@ -79,8 +99,8 @@ def cannot_write(path: Path, error: OSError) -> OSError:
     )
 
 
-def cut_back(path: Path, size: int) -> None:
-    """Shorten a file to ``size`` bytes.
+def truncate_to(path: Path, size: int) -> None:
+    """Truncate a file to ``size`` bytes.
 
     Raises
     ------

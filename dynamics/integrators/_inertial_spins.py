@@ -13,7 +13,7 @@ class InertialSpins:
     """Mechanics of moments m with mass mu, momenta P and force B = -dE/dm.
 
     dm/dt = P/mu,  dP/dt = B. Moments of fixed length move on the sphere |m| = const:
-    momenta and forces are tangential, and without force m and P turn together at the
+    momenta and forces are tangential, and without force m and P rotate together at the
     rate omega = m x P/(mu |m|^2) on a great circle, which is solved exactly.
 
     Parameters
@@ -62,7 +62,7 @@ class InertialSpins:
         width = (self.mass * kT).sqrt()
         return self.tangential(spins, width * normal)
 
-    def turning_rate(self, spins: Tensor, momenta: Tensor) -> Tensor:
+    def angular_velocity(self, spins: Tensor, momenta: Tensor) -> Tensor:
         """Return omega = m x P/(mu |m|^2), (N, 3), rad per ASE time."""
         square = (spins * spins).sum(1, keepdim=True)
         square = torch.where(square > 0, square, 1.0)
@@ -72,9 +72,9 @@ class InertialSpins:
         """Return spins and momenta after a time ``dt`` without forces."""
         if self.magnitudes:
             return spins + dt / self.mass * momenta, momenta
-        turn = dt * self.turning_rate(spins, momenta)
-        spins = with_lengths(rotate(spins, turn), self._lengths)
-        return spins, self.tangential(spins, rotate(momenta, turn))
+        rotation = dt * self.angular_velocity(spins, momenta)
+        spins = with_lengths(rotate(spins, rotation), self._lengths)
+        return spins, self.tangential(spins, rotate(momenta, rotation))
 
     def kinetic_energy(self, system: System, momenta: Tensor) -> Tensor:
         """Return sum P^2/2mu, (B,), eV."""

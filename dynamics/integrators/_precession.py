@@ -1,4 +1,4 @@
-"""The Landau-Lifshitz-Gilbert equation as a turning rate."""
+"""The Landau-Lifshitz-Gilbert equation as an angular velocity."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Precession:
         return self.g_factor / HBAR
 
     def rate(self, spins: Tensor, field: Tensor) -> Tensor:
-        """Return omega (N, 3) in rad per ASE time.
+        """Return the angular velocity omega (N, 3) in rad per ASE time.
 
         Parameters
         ----------

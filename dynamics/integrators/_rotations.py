@@ -6,33 +6,34 @@ import torch
 from torch import Tensor
 
 
-def rotate(vectors: Tensor, turn: Tensor) -> Tensor:
-    """Turn vectors (..., 3) by rotation vectors ``turn`` (..., 3), rad.
+def rotate(vectors: Tensor, rotations: Tensor) -> Tensor:
+    """Rotate vectors (..., 3) by rotation vectors (..., 3), rad.
 
     Rodrigues' formula, v + sin(a)/a t x v + (1 - cos a)/a^2 t x (t x v).
     """
-    angle = torch.linalg.vector_norm(turn, dim=-1, keepdim=True)
+    angle = torch.linalg.vector_norm(rotations, dim=-1, keepdim=True)
     # sinc(x) of torch is sin(pi x)/(pi x).
     first = torch.sinc(angle / torch.pi)
     second = 0.5 * torch.sinc(angle / (2.0 * torch.pi)) ** 2
-    once = torch.linalg.cross(turn, vectors)
-    return vectors + first * once + second * torch.linalg.cross(turn, once)
+    once = torch.linalg.cross(rotations, vectors)
+    return vectors + first * once + second * torch.linalg.cross(rotations, once)
 
 
-def cayley(vectors: Tensor, turn: Tensor) -> Tensor:
-    """Solve v' - v = turn x (v + v')/2: a rotation by 2 atan(|turn|/2).
+def cayley(vectors: Tensor, rotations: Tensor) -> Tensor:
+    """Return the solution of v' - v = t x (v + v')/2, a rotation by 2 atan(|t|/2).
 
     Parameters
     ----------
-    vectors, turn : (..., 3) tensors
+    vectors, rotations : (..., 3) tensors
+        v and t.
     """
-    half = 0.5 * turn
+    half = 0.5 * rotations
     once = torch.linalg.cross(half, vectors)
     twice = torch.linalg.cross(half, once)
     return vectors + 2.0 * (once + twice) / (1.0 + (half * half).sum(-1, keepdim=True))
 
 
 def with_lengths(vectors: Tensor, lengths: Tensor) -> Tensor:
-    """Give vectors (N, 3) the ``lengths`` (N, 1); zero vectors stay zero."""
+    """Return vectors (N, 3) scaled to ``lengths`` (N, 1); zero vectors stay zero."""
     present = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors * (lengths / torch.where(present > 0, present, 1.0))

@@ -29,6 +29,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from .._state import Stateful
 from ._acceleration import AndersonMixing, LinearPrediction, StoppingCriterion
 from ._rotations import cayley, rotate, with_lengths
 
@@ -231,7 +232,7 @@ class Midpoint(Scheme):
         return cayley(spins, dt * omega), forces, memory
 
 
-class SchemeState:
+class SchemeState(Stateful):
     """A scheme with the memory of one driver.
 
     Attributes

@@ -1,1 +1,19 @@
-"""Metropolis Monte Carlo of spins and lattice."""
+"""Monte Carlo: trial moves, their energies, hybrid moves and replica exchange."""
+
+from __future__ import annotations
+
+from ._couplings import Couplings, couplings
+from ._hybrid import LatticeMove
+from ._monte_carlo import MonteCarlo
+from ._tempering import ReplicaExchange
+from ._trial_moves import Acceptance, TrialMoves
+
+__all__ = [
+    "Acceptance",
+    "Couplings",
+    "LatticeMove",
+    "MonteCarlo",
+    "ReplicaExchange",
+    "TrialMoves",
+    "couplings",
+]

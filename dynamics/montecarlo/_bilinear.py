@@ -1,4 +1,4 @@
-"""Monte Carlo moves where spins couple in pairs: from local fields, compiled."""
+"""Monte Carlo moves of spins with bilinear couplings: local fields, compiled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...potentials import Potential
 from ...system import System
 from .._engine import PotentialEngine
 from ._couplings import Couplings, couplings
-from ._trial_energies import TrialEnergies, TrialSet, independent_colours, model_pairs
+from ._trial_energies import TrialEnergies, TrialSet, independent_colors, model_pairs
 
 if TYPE_CHECKING:
     from ._compiled_sweeps import Model
@@ -27,10 +27,10 @@ _LEAST = 2000
 class BilinearEnergies(TrialEnergies):
     """Moves under an energy that is quadratic in the moments of each pair.
 
-    Couplings are read off the potential once for each lattice; then a trial costs
-    a sum over the neighbours of its spin and no model call. Spins that do not couple
-    to each other are tried together. The ``values`` that a restart needs are the
-    lengths (N,) of the moments, mu_B, for which the couplings were read.
+    Couplings are extracted from the potential once for each lattice; then a trial costs
+    a sum over the neighbors of its spin and no model call. Spins that do not couple
+    to each other are tried together. The ``values`` are the lengths (N,) of the
+    moments, mu_B, for which the couplings were extracted.
 
     Parameters
     ----------
@@ -54,27 +54,22 @@ class BilinearEnergies(TrialEnergies):
     def where_possible(
         cls, engine: PotentialEngine, potential: Potential, system: System
     ) -> BilinearEnergies | None:
-        """Return the energies for ``system``, or None where they have no such form."""
+        """Return the energies for ``system``, or None if they have no such form."""
         if engine.device.type != "cpu":
             return None
         pairs = model_pairs(engine, potential, system)
         found = couplings(potential, system, pairs)
         return None if found is None else cls(engine, potential, found)
 
-    def prepare(self, system: System, free: Tensor) -> None:
-        """Make ready for ``system``, whose spins may turn where ``free`` (N,) says."""
-        if not self._stands(system):
-            self.restore(system, free, system.spins.norm(dim=1))
-
-    def restore(self, system: System, free: Tensor, values: Tensor) -> None:
-        """Make ready for ``system``, whose moments have the lengths ``values``."""
-        self.values = values
-        self._settle(system, free)
+    def _renew(self, system: System, free: Tensor, values: Tensor | None) -> None:
+        """Find the sets and the couplings for moments of known lengths."""
+        self.values = system.spins.norm(dim=1) if values is None else values
+        self.sets = self._independent_sets(system, free)
 
     def exchange(self, permutation: Tensor) -> None:
         """Do nothing: no energies are kept."""
 
-    def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
+    def _independent_sets(self, system: System, free: Tensor) -> list[TrialSet]:
         # Round-off of the present lengths must not change a run that is continued.
         along_x = torch.nn.functional.pad(self.values[:, None], (0, 2))
         system = system.replace(spins=along_x)
@@ -87,13 +82,13 @@ class BilinearEnergies(TrialEnergies):
             )
         self.couplings = found
         n = system.n_atoms
-        ones = np.ones(len(found.neighbours), dtype=np.int32)
-        graph = (ones, found.neighbours.numpy(), found.first.numpy())
+        ones = np.ones(len(found.neighbors), dtype=np.int32)
+        graph = (ones, found.neighbors.numpy(), found.first.numpy())
         sites = free.nonzero().flatten().numpy()
-        colours = independent_colours(csr_array(graph, shape=(n, n))[sites][:, sites])
+        colors = independent_colors(csr_array(graph, shape=(n, n))[sites][:, sites])
         sets = []
-        for colour in range(int(colours.max(initial=-1)) + 1):
-            members = torch.from_numpy(sites[colours == colour])
+        for color in range(int(colors.max(initial=-1)) + 1):
+            members = torch.from_numpy(sites[colors == color])
             sets.append(TrialSet(members, members, torch.arange(len(members))))
         return sets
 
@@ -142,16 +137,16 @@ class BilinearEnergies(TrialEnergies):
         return accepted
 
     def overrelax(self, spins: Tensor, trial: TrialSet, field: Tensor) -> None:
-        """Turn the moments of a set by half a turn about their fields, in place."""
+        """Rotate the moments of a set by pi about their fields, in place."""
         from ._compiled_sweeps import overrelax
 
         sites, model, every = trial.sites.numpy(), self._model(field), spins.numpy()
         _in_parts(lambda a, b: overrelax(sites[a:b], model, every), len(sites))
 
-    def turn_clusters(
+    def flip_clusters(
         self, system: System, spins: Tensor, kT: Tensor, axes: Tensor, seeds: Tensor
     ) -> None:
-        """Reflect Wolff's clusters across planes with normals ``axes``, in place.
+        """Reflect Wolff clusters across planes with normals ``axes``, in place.
 
         Parameters
         ----------
@@ -162,12 +157,12 @@ class BilinearEnergies(TrialEnergies):
             Unit vectors, of C clusters in each structure.
         seeds : (B,) int64 tensor
         """
-        from ._compiled_sweeps import turn_clusters
+        from ._compiled_sweeps import flip_clusters
 
         sites = (self.values > 0).nonzero().flatten()
         counts = torch.bincount(system.index[sites], minlength=system.n_systems)
         bounds = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        turn_clusters(
+        flip_clusters(
             sites.numpy(),
             bounds.numpy(),
             self._model(None),
@@ -178,7 +173,7 @@ class BilinearEnergies(TrialEnergies):
         )
 
     def total(self, system: System) -> Tensor:
-        """Return the energies (B,) of the spins but for a constant, eV."""
+        """Return the energies (B,) of the spins up to a constant, eV."""
         from ._compiled_sweeps import local_fields
 
         c, spins = self.couplings, system.spins.contiguous()
@@ -194,9 +189,9 @@ class BilinearEnergies(TrialEnergies):
     def _model(self, field: Tensor | None) -> Model:
         c = self.couplings
         fields = c.fields if field is None or not field.any() else c.fields + field
-        arrays = (c.first, c.neighbours, c.pairs, fields, c.sites)
-        first, neighbours, tensor, b, a = (x.numpy() for x in arrays)
-        return first, neighbours, tensor, b, a
+        arrays = (c.first, c.neighbors, c.pairs, fields, c.sites)
+        first, neighbors, tensor, b, a = (x.numpy() for x in arrays)
+        return first, neighbors, tensor, b, a
 
 
 def _in_parts(work: Callable[[int, int], None], n: int) -> None:

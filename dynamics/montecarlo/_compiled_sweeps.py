@@ -1,7 +1,7 @@
 """Moves of coupled moments at chosen sites, in compiled code.
 
-``model`` is a tuple of arrays: where the neighbours of each atom begin (N + 1,), the
-neighbours (E,), their couplings K_ij (E, 1) or (E, 9), fields b_i (N, 3) and
+``model`` is a tuple of arrays: where the neighbors of each atom begin (N + 1,), the
+neighbors (E,), their couplings K_ij (E, 1) or (E, 9), fields b_i (N, 3) and
 anisotropies A_i (N, 3, 3), as in :class:`~.montecarlo.Couplings`.
 None of the sites couples to another one.
 """
@@ -20,17 +20,17 @@ Model: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndar
 @njit(cache=True, nogil=True)
 def _field(i: int, model: Model, spins: np.ndarray) -> tuple[float, float, float]:
     """Return b_i - sum_j K_ij m_j, eV/mu_B."""
-    first, neighbours, pairs, fields, _ = model
+    first, neighbors, pairs, fields, _ = model
     x, y, z = fields[i, 0], fields[i, 1], fields[i, 2]
     if pairs.shape[1] == 1:
         for e in range(first[i], first[i + 1]):
-            j, k = neighbours[e], pairs[e, 0]
+            j, k = neighbors[e], pairs[e, 0]
             x -= k * spins[j, 0]
             y -= k * spins[j, 1]
             z -= k * spins[j, 2]
     else:
         for e in range(first[i], first[i + 1]):
-            s, t, u = spins[neighbours[e]]
+            s, t, u = spins[neighbors[e]]
             k = pairs[e]
             x -= k[0] * s + k[1] * t + k[2] * u
             y -= k[3] * s + k[4] * t + k[5] * u
@@ -106,7 +106,7 @@ def try_moves(
 
 @njit(cache=True, nogil=True)
 def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
-    """Turn the moments of ``sites`` by half a turn about their fields, in place.
+    """Rotate the moments of ``sites`` by pi about their fields, in place.
 
     m -> 2 (m.H) H/H^2 - m, at constant energy where that is linear in m. Moments
     without a field stay.
@@ -141,7 +141,7 @@ def _uniform(state: np.ndarray) -> float:
 
 
 @njit(cache=True, nogil=True)
-def turn_clusters(
+def flip_clusters(
     sites: np.ndarray,
     bounds: np.ndarray,
     model: Model,
@@ -167,10 +167,10 @@ def turn_clusters(
     seeds : (B,) array of uint64
         Of the random numbers; moved on.
     """
-    first, neighbours, pairs, _, _ = model
+    first, neighbors, pairs, _, _ = model
     stack = np.empty(len(spins), np.int64)
     inside = np.zeros(len(spins), np.bool_)
-    turned = 0
+    flipped = 0
     for b in range(len(kT)):
         state = seeds[b : b + 1]
         for c in range(axes.shape[1]):
@@ -187,16 +187,16 @@ def turn_clusters(
                 spins[i, 1] -= 2.0 * along * y
                 spins[i, 2] -= 2.0 * along * z
                 for e in range(first[i], first[i + 1]):
-                    j = neighbours[e]
+                    j = neighbors[e]
                     if inside[j]:
                         continue
                     other = x * spins[j, 0] + y * spins[j, 1] + z * spins[j, 2]
-                    # What it would cost to turn only one of the two.
+                    # The cost of flipping only one of the two.
                     cost = -2.0 * pairs[e, 0] * along * other
                     if cost > 0.0 and kT[b] * -math.log(1 - _uniform(state)) < cost:
                         inside[j], stack[size] = True, j
                         size += 1
             for k in range(size):
                 inside[stack[k]] = False
-            turned += size
-    return turned
+            flipped += size
+    return flipped

@@ -1,11 +1,11 @@
-"""What a potential couples spins by, where its energy is quadratic in them.
+"""Bilinear couplings of potentials that are quadratic in the spins.
 
 At fixed positions and lengths of the moments the energy of many Hamiltonians is
 
     E = const - sum_i b_i.m_i + sum_i m_i A_i m_i + sum_{i<j} m_i K_ij m_j,
 
 with fields b (eV/mu_B), anisotropies A and couplings K (eV/mu_B^2). The
-terms of a potential say them (:meth:`Potential.quadratic_form`).
+terms of a potential give them (:meth:`.Potential.quadratic_form`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Couplings:
     Attributes
     ----------
     first : (N + 1,) int64 tensor
-        Where the neighbours of each atom begin.
-    neighbours : (E,) int64 tensor
+        Where the neighbors of each atom begin.
+    neighbors : (E,) int64 tensor
     pairs : (E, 1) or (E, 9) tensor, eV/mu_B^2
         K_ij by rows; one number each where all are multiples of unity.
     fields : (N, 3) tensor, eV/mu_B
@@ -37,7 +37,7 @@ class Couplings:
     """
 
     first: Tensor
-    neighbours: Tensor
+    neighbors: Tensor
     pairs: Tensor
     fields: Tensor
     sites: Tensor
@@ -56,7 +56,7 @@ class Couplings:
 def couplings(
     potential: Potential, system: System, pairs: PairList
 ) -> Couplings | None:
-    """Read the couplings off a potential that depends on spins.
+    """Return the couplings of a potential that depends on spins.
 
     Returns
     -------

@@ -8,35 +8,36 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.calculators.calculator import CalculationFailed
 from torch import Tensor
 
-from ..._validate import per_replica, whole
+from ..._validate import positive, whole
 from ...system import System
 from .._replicas import PerReplica
-from ..drivers._atoms_sync import State
+from .._state import State
 from ..drivers._driver import SpinLatticeDynamics
+from ..drivers._registry import driver
 from ._bilinear import BilinearEnergies
 from ._hybrid import LatticeMove
-from ._tempering import ReplicaExchange, rearranged
+from ._tempering import ReplicaExchange, rearranged, require_copies
 from ._trial_energies import TrialEnergies, TrialSet
 from ._trial_model import trial_energies
 from ._trial_moves import MOVES, Acceptance, TrialMoves, acceptable, metropolis
 
 
+@driver("monte-carlo", time_arguments={"lattice_timestep": 1})
 class MonteCarlo(SpinLatticeDynamics):
     """Canonical sampling of the directions of the spins, and of the lattice.
 
     One step is a sweep: every free moment is tried once, in random order, and its
     new direction accepted with the probability min(1, exp(-dE/kT)). The sweep obeys
-    detailed balance with exp(-E/kT). Spins that do not notice each other are tried
+    detailed balance with exp(-E/kT). Spins that do not couple to each other are tried
     in one model call where the potential's per-atom energies are local: networks,
     pair and site terms, and their sums. Elsewhere a sweep takes one call for every
     moment of a structure.
 
     With ``lattice_steps`` a hybrid Monte Carlo trajectory of the atoms follows each
-    sweep (:class:`~.montecarlo.LatticeMove`); without, they stand
-    still. With ``exchange_interval`` replicas swap configurations
+    sweep (:class:`~.montecarlo.LatticeMove`); without, they are
+    fixed. With ``exchange_interval`` replicas swap configurations
     (:class:`~.montecarlo.ReplicaExchange`).
 
     There is no time: ``time_fs`` counts the sweeps, also for external fields that
@@ -63,34 +64,40 @@ class MonteCarlo(SpinLatticeDynamics):
     exchange_interval : int
         Sweeps between swaps of neighbouring temperatures; 0 for none.
     overrelaxation : int
-        Number of times that, after each sweep, every free moment is turned by half a
-        turn about its field: far, at the same energy (F. R. Brown and T. J. Woch,
+        Number of times that, after each sweep, every free moment is rotated by pi
+        about its field: far, at the same energy (F. R. Brown and T. J. Woch,
         Phys. Rev. Lett. 58, 2394 (1987), doi:10.1103/PhysRevLett.58.2394). Shortens
         correlations; for energies that are linear in every moment.
     clusters : int
-        Number of Wolff's clusters that each replica turns after each sweep (U. Wolff,
+        Number of Wolff clusters that each replica flips after each sweep (U. Wolff,
         Phys. Rev. Lett. 62, 361 (1989), doi:10.1103/PhysRevLett.62.361): near a
         transition they lose memory many times faster than single spins. For isotropic
         exchange without fields, all moments free.
     simultaneous : bool, optional
-        Whether to try independent spins together. By default it is done where it is
-        known to be right; True says so of a potential of your own: the energy of
-        atom i depends on spins within the pair cutoff, by its pairs (i, j) only.
-        Where the energy is quadratic in the moments of each pair (exchange,
-        Dzyaloshinskii-Moriya, uniaxial anisotropy, fields), couplings are read off
-        the model once for each lattice and trials need no model calls.
+        Try independent spins together. By default this is done where it is known to
+        be right; True asserts it of any other potential: the energy of atom i depends
+        on spins within the pair cutoff, by its pairs (i, j) only. Where the energy is
+        quadratic in the moments of each pair (exchange, Dzyaloshinskii-Moriya,
+        uniaxial anisotropy, fields), couplings are extracted from the model once for
+        each lattice and trials need no model calls.
 
     Attributes
     ----------
     moves : TrialMoves
         Holds the widths of the cones.
+    sampler : TrialEnergies
+        Energies of the present state and of trial moves.
     exchange : ReplicaExchange or None
+    free : (N,) bool tensor
+        The moments that may rotate.
 
     Raises
     ------
     ValueError
         If an argument does not fit, or no moment is free.
     """
+
+    temperature_K: np.ndarray
 
     def __init__(
         self,
@@ -117,66 +124,66 @@ class MonteCarlo(SpinLatticeDynamics):
             ("clusters", clusters),
         ):
             whole(name, value)
-        self._energies: TrialEnergies | None = None
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
         self.overrelaxation, self.clusters = overrelaxation, clusters
-        self.moves = TrialMoves(move, count, adaptation_steps, device)
-        self._move_lattice = self._lattice_move(lattice_steps, lattice_timestep)
-        self._lattice_counts = Acceptance(count, device)
-        self._energies = trial_energies(self.engine, self.state.system, simultaneous)
-        self._find_free()
-        self._check_moves()
+        self.exchange_interval = exchange_interval
+        self._lattice_timestep = _checked_timestep(lattice_steps, lattice_timestep)
+        self._lattice_steps = lattice_steps
+        moves = TrialMoves(move, count, adaptation_steps, device)
+        sampler = trial_energies(self.engine, self.state.system, simultaneous)
+        self.moves = self.add_part("moves", moves)
+        self.sampler = self.add_part("energies", sampler)
+        self._lattice_counts = self.add_part("lattice", Acceptance(count, device))
         self.exchange: ReplicaExchange | None = None
         self.set_temperature(temperature_K)
-        self.exchange_interval = exchange_interval
+        self._check_moves()
         if exchange_interval:
-            moving = self._move_lattice is not None
-            self.exchange = ReplicaExchange(self, lattice_moves=moving)
-
-    def _lattice_move(self, steps: int, timestep: float | None) -> LatticeMove | None:
-        if not steps:
-            if timestep is not None:
-                raise ValueError("lattice_timestep needs lattice_steps > 0")
-            return None
-        if timestep is None:
-            raise ValueError(
-                "lattice_steps needs lattice_timestep, such as 1 * ase.units.fs"
+            exchange = ReplicaExchange(self.temperature_K, device)
+            self.exchange = self.add_part("exchange", exchange)
+            require_copies(
+                self.state.system,
+                self.lengths,
+                self.constraints,
+                lattice_moves=not self.fixed_lattice,
             )
-        value = per_replica("lattice_timestep", timestep, 1, positive=True)
-        return LatticeMove(self, steps=steps, timestep=float(value[0]))
 
-    @property
-    def fixed_lattice(self) -> bool:
-        """Whether the atoms stand still."""
-        return self._move_lattice is None
-
-    def _find_free(self) -> None:
-        """Find the moments that may turn."""
-        self._free = ((self.lengths > 0) & (self.constraints.free_spins > 0))[:, 0]
-        if self._move_lattice is None and not bool(self._free.any()):
+    def prepare(self) -> None:
+        """Find the free moments, and build the move of the lattice."""
+        kT = torch.from_numpy(units.kB * self.temperature_K)
+        self._kT = kT.to(self.engine.device)
+        self.free = ((self.lengths > 0) & (self.constraints.free_spins > 0))[:, 0]
+        self._move_lattice: LatticeMove | None = None
+        if self._lattice_steps:
+            self._move_lattice = LatticeMove(
+                self.context,
+                self.images,
+                steps=self._lattice_steps,
+                timestep=self._lattice_timestep,
+            )
+        elif not bool(self.free.any()):
             raise ValueError(
                 "no moment is free: FixSpins holds them all; free some, or move the "
                 "lattice with lattice_steps"
             )
 
-    def _state_changed(self) -> None:
-        if self._energies is not None:
-            self._energies.forget()
-            self._find_free()
+    @property
+    def fixed_lattice(self) -> bool:
+        """Whether the atoms are fixed."""
+        return not self._lattice_steps
 
     @property
     def allows_overrelaxation(self) -> bool:
         """Whether the energy is known to be linear in every moment."""
-        energies = self._energies
-        return isinstance(energies, BilinearEnergies) and energies.couplings.linear
+        sampler = self.sampler
+        return isinstance(sampler, BilinearEnergies) and sampler.couplings.linear
 
     @property
     def allows_clusters(self) -> bool:
         """Whether the energy is isotropic exchange alone, and all moments are free."""
-        energies = self._energies
-        known = isinstance(energies, BilinearEnergies) and energies.couplings.isotropic
-        held = bool(((self.lengths > 0)[:, 0] & ~self._free).any())
+        sampler = self.sampler
+        known = isinstance(sampler, BilinearEnergies) and sampler.couplings.isotropic
+        held = bool(((self.lengths > 0)[:, 0] & ~self.free).any())
         return known and not held and self.external_field.field_T is None
 
     def _check_moves(self) -> None:
@@ -192,23 +199,27 @@ class MonteCarlo(SpinLatticeDynamics):
                 "network), and all moments free; leave it out"
             )
 
-    def set_temperature(self, temperature_K: PerReplica) -> None:
-        """Change the temperatures from the next sweep on; cones adapt again."""
-        self.temperature_K = per_replica(
-            "temperature_K", temperature_K, self.n_replicas
-        )
-        kT = torch.from_numpy(units.kB * self.temperature_K)
-        self._kT = kT.to(self.engine.device)
+    def set_temperature(
+        self,
+        temperature_K: PerReplica,
+        spin_temperature_K: PerReplica | None = None,
+    ) -> None:
+        """Change the temperatures from the next sweep on; cones adapt again.
+
+        See :meth:`.drivers.SpinLatticeDynamics.set_temperature`; there is one bath.
+        """
+        super().set_temperature(temperature_K, spin_temperature_K)
         self.moves.adapt_again()
         if self.exchange is not None:
             self.exchange.set_temperature(self.temperature_K)
 
     @property
     def acceptance(self) -> dict[str, np.ndarray]:
-        """Accepted share of the trials, by kind; nan where there was none.
+        """Accepted fraction of the trials, by kind; nan where there was none.
 
-        ``"cone"`` and ``"uniform"`` (B,), since the cones are settled; ``"lattice"``
-        (B,); ``"exchange"`` (B - 1,), between neighbours by rising temperature.
+        ``"cone"`` and ``"uniform"`` (B,), after the adaptation of the cones;
+        ``"lattice"`` (B,); ``"exchange"`` (B - 1,), between neighbours by rising
+        temperature.
         """
         counts = dict(self.moves.counts)
         if self._move_lattice is not None:
@@ -219,31 +230,24 @@ class MonteCarlo(SpinLatticeDynamics):
 
     def step(self) -> None:
         """Make one sweep, then move the lattice and swap replicas as asked for."""
-        assert self._energies is not None
-        before = self.state
-        try:
-            self._sweep(self._energies)
-            if self._move_lattice is not None:
-                accepted = self._move_lattice(self._kT)
-                replicas = torch.arange(self.n_replicas, device=accepted.device)
-                self._lattice_counts.add(accepted, replicas)
-            if self.exchange is not None and self._exchange_is_due():
-                self._swap(self.exchange, self._energies)
-        except CalculationFailed:
-            self.state = before
-            self._energies.forget()
-            raise
+        self._sweep()
+        if self._move_lattice is not None:
+            self.state, accepted = self._move_lattice(self.state, self._kT)
+            replicas = torch.arange(self.n_replicas, device=accepted.device)
+            self._lattice_counts.add(accepted, replicas)
+        if self.exchange is not None and self._exchange_is_due():
+            self.exchange_replicas()
 
-    def _sweep(self, energies: TrialEnergies) -> None:
-        """Try every free moment once, then turn them at constant energy as asked."""
-        system = self.state.system
-        energies.prepare(system, self._free)
+    def _sweep(self) -> None:
+        """Try every free moment once, then rotate them at constant energy as asked."""
+        system, sampler = self.state.system, self.sampler
+        sampler.prepare(system, self.free)
         field = self._field()
-        if isinstance(energies, BilinearEnergies):
-            system = self._sweep_coupled(system, energies, field)
+        if isinstance(sampler, BilinearEnergies):
+            system = self._sweep_coupled(system, sampler, field)
         else:
-            for trial in self._shuffled(energies.sets):
-                system = self._try(system, energies, trial, field)
+            for trial in self._shuffled(sampler.sets):
+                system = self._try(system, sampler, trial, field)
         self.moves.end_sweep()
         self.state = State(system, self.state.momenta)
 
@@ -279,7 +283,7 @@ class MonteCarlo(SpinLatticeDynamics):
                 2**63 - 1, (self.n_replicas,), generator=self.generator
             )
             axes = axes / axes.norm(dim=2, keepdim=True)
-            energies.turn_clusters(system, spins, self._kT, axes, seeds)
+            energies.flip_clusters(system, spins, self._kT, axes, seeds)
         return system.replace(spins=spins)
 
     def _field(self) -> Tensor:
@@ -314,24 +318,32 @@ class MonteCarlo(SpinLatticeDynamics):
         return system.replace(spins=system.spins.index_copy(0, sites, spins))
 
     def spin_energies(self) -> Tensor:
-        """Return the energies (B,) of the present state but for a constant, eV.
+        """Return the energies (B,) of the present state up to a constant, eV.
 
-        Without what does not depend on the spins and without the driver's field;
-        known from the moves, so that no model call is needed.
+        Without contributions that do not depend on the spins and without the driver's
+        field; known from the moves, so that no model call is needed.
         """
-        assert self._energies is not None
-        self._energies.prepare(self.state.system, self._free)
-        return self._energies.total(self.state.system)
+        self.sampler.prepare(self.state.system, self.free)
+        return self.sampler.total(self.state.system)
 
     def _exchange_is_due(self) -> bool:
         return (self.nsteps + 1) % self.exchange_interval == 0
 
-    def _swap(self, exchange: ReplicaExchange, energies: TrialEnergies) -> None:
-        """Let replicas swap configurations; momenta stay at their temperature."""
+    def exchange_replicas(self) -> None:
+        """Try to swap neighbouring replicas; momenta stay at their temperature.
+
+        Raises
+        ------
+        ValueError
+            If the driver was made without ``exchange_interval``.
+        """
+        exchange = self.exchange
+        if exchange is None:
+            raise ValueError("replicas are not exchanged: give exchange_interval")
         system = self.state.system
         energy = self.evaluate(system, forces=False).energy
         permutation = exchange.permutation(energy, self._kT, self.generator)
-        energies.exchange(permutation)
+        self.sampler.exchange(permutation)
         system = system.replace(
             positions=rearranged(system.positions, permutation),
             spins=rearranged(system.spins, permutation),
@@ -346,25 +358,15 @@ class MonteCarlo(SpinLatticeDynamics):
             if kind != "exchange"
         }
 
-    def extra_state(self) -> dict[str, Any]:
-        """Return energies, widths of the cones, temperatures and counts."""
-        assert self._energies is not None
-        return {
-            "temperature_K": self.temperature_K.tolist(),
-            "energies": self._energies.state(self.state.system),
-            "moves": self.moves.state(),
-            "lattice": self._lattice_counts.state(),
-            "exchange": None if self.exchange is None else self.exchange.state(),
-        }
 
-    def restore_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`extra_state` returned."""
-        assert self._energies is not None
-        self.set_temperature(state["temperature_K"])
-        if state["energies"] is not None:
-            system = self.state.system
-            self._energies.restore(system, self._free, state["energies"])
-        self.moves.restore(state["moves"])
-        self._lattice_counts.restore(state["lattice"])
-        if self.exchange is not None and state["exchange"] is not None:
-            self.exchange.restore(state["exchange"])
+def _checked_timestep(steps: int, timestep: float | None) -> float:
+    """Return the time step of the lattice's moves; zero where there are none."""
+    if not steps:
+        if timestep is not None:
+            raise ValueError("lattice_timestep needs lattice_steps > 0")
+        return 0.0
+    if timestep is None:
+        raise ValueError(
+            "lattice_steps needs lattice_timestep, such as 1 * ase.units.fs"
+        )
+    return positive("lattice_timestep", timestep)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...system import System
+from .._constraints import Constraints
+from .._state import Stateful
 from ._trial_moves import Acceptance
 
-if TYPE_CHECKING:
-    from ._monte_carlo import MonteCarlo
-
-#: By how much replicas may differ in what they must have in common.
+#: Difference between replicas that counts as none.
 TOLERANCE = 1e-9
 
 
-class ReplicaExchange:
+class ReplicaExchange(Stateful):
     """Swaps configurations between neighbours in temperature.
 
     The structures a and b swap with the probability
@@ -33,33 +33,35 @@ class ReplicaExchange:
 
     Parameters
     ----------
-    driver : MonteCarlo
-        Whose replicas are copies of one structure.
-    lattice_moves : bool
-        Whether it moves the atoms.
+    temperature_K : (B,) array
+        Of the structures, all above zero.
+    device : torch.device
+        Of their energies.
 
     Attributes
     ----------
     order : (B,) int64 tensor
         The structures by rising temperature.
     walkers : (B,) int64 tensor
-        In which structure each one's present configuration began.
+        The structure in which each one's present configuration began.
     pairs : Acceptance
         Swaps tried and made, (B - 1,), by rising temperature.
 
     Raises
     ------
     ValueError
-        If there is one structure only, the structures differ in what they are made
-        of, or a temperature is zero.
+        If there is only one structure, or a temperature is zero.
     """
 
-    def __init__(self, driver: MonteCarlo, *, lattice_moves: bool) -> None:
-        _check_alike(driver, lattice_moves)
-        device = driver.engine.device
-        self.walkers = torch.arange(driver.n_replicas, device=device)
+    def __init__(self, temperature_K: np.ndarray, device: torch.device) -> None:
+        count = len(temperature_K)
+        if count < 2:
+            raise ValueError(
+                "exchange_interval needs several replicas: give temperature_K as a list"
+            )
+        self.walkers = torch.arange(count, device=device)
         self.rounds = 0
-        self.set_temperature(driver.temperature_K)
+        self.set_temperature(temperature_K)
 
     def set_temperature(self, temperature_K: np.ndarray) -> None:
         """Change the temperatures, (B,) K, and count swaps from here on."""
@@ -73,7 +75,7 @@ class ReplicaExchange:
     def permutation(
         self, energy: Tensor, kT: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Return which structure each one takes its configuration from, (B,).
+        """Return the structures from which the configurations are taken, (B,).
 
         Parameters
         ----------
@@ -97,18 +99,18 @@ class ReplicaExchange:
         self.walkers = self.walkers[result]
         return result
 
-    def state(self) -> dict[str, Any]:
-        """Return what a restart needs."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return walkers and counts."""
         return {
             "walkers": self.walkers,
             "rounds": self.rounds,
-            "pairs": self.pairs.state(),
+            "pairs": self.pairs.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
         self.walkers, self.rounds = state["walkers"], state["rounds"]
-        self.pairs.restore(state["pairs"])
+        self.pairs.load_state_dict(state["pairs"])
 
 
 def rearranged(values: Tensor, permutation: Tensor) -> Tensor:
@@ -118,14 +120,24 @@ def rearranged(values: Tensor, permutation: Tensor) -> Tensor:
     return parts[permutation].reshape(values.shape)
 
 
-def _check_alike(driver: MonteCarlo, lattice_moves: bool) -> None:
-    """Raise ValueError unless configurations may be swapped between replicas."""
-    count, constraints = driver.n_replicas, driver.constraints
-    system = driver.state.system
-    if count < 2:
-        raise ValueError(
-            "exchange_interval needs several replicas: give temperature_K as a list"
-        )
+def require_copies(
+    system: System, lengths: Tensor, constraints: Constraints, *, lattice_moves: bool
+) -> None:
+    """Check that configurations may be swapped between structures.
+
+    Parameters
+    ----------
+    system : System
+    lengths : (N, 1) tensor, mu_B
+    constraints : Constraints
+    lattice_moves : bool
+        Whether the atoms move.
+
+    Raises
+    ------
+    ValueError
+        If the structures differ in what they are made of.
+    """
     counts = system.counts()
     alike = bool((counts == counts[0]).all())
     if alike:
@@ -133,7 +145,7 @@ def _check_alike(driver: MonteCarlo, lattice_moves: bool) -> None:
         held_spins = 1.0 - constraints.free_spins
         same = (
             system.species.double(),
-            driver.lengths,
+            lengths,
             held,
             held_spins,
             held * system.positions,
@@ -141,7 +153,7 @@ def _check_alike(driver: MonteCarlo, lattice_moves: bool) -> None:
             system.cell,
             system.pbc.double(),
         )
-        parts = (x.reshape(count, -1) for x in same)
+        parts = (x.reshape(system.n_systems, -1) for x in same)
         alike = all(bool(((x - x[:1]).abs() < TOLERANCE).all()) for x in parts)
     if not alike:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""What the energy changes by when single spins are turned, many at a time.
+"""Energy changes of single-spin trial moves, evaluated in batches.
 
 Where the per-atom energies of a potential are local (the energy of atom j depends
 on the spins of atoms within the pair cutoff of j), two spins that no atom sees both
-of can be tried in one model call: the changes of the energies of the atoms around
-each are its own. Elsewhere (dipole sums, calculators) one spin of each structure is
+of can be tried in one model call: each changes the energies of different atoms.
+Elsewhere (dipole sums, calculators) one spin of each structure is
 tried at a time, and the total energies count.
 """
 
@@ -21,8 +21,9 @@ from ...neighbors import PairList, build_pairs
 from ...potentials import Potential
 from ...system import System
 from .._engine import Engine, PotentialEngine
+from .._state import Stateful
 
-#: Added to the pair cutoff, A: which pairs are listed must not hang on round-off.
+#: Added to the pair cutoff, A: round-off must not decide which pairs are listed.
 MARGIN = 1e-6
 
 
@@ -33,11 +34,11 @@ class TrialSet:
     Attributes
     ----------
     sites : (n,) int64 tensor
-        Atoms whose spins are turned, none of which notices another.
+        Atoms of the spins, none of which couples to another.
     rows : (r,) int64 tensor
-        Which energies that changes, ascending: of atoms, or of structures.
+        The energies that they change, ascending: of atoms, or of structures.
     owner : (r,) int64 tensor
-        Which of the ``sites`` changes each of them.
+        The one of ``sites`` that changes each of them.
     """
 
     sites: Tensor
@@ -45,16 +46,16 @@ class TrialSet:
     owner: Tensor
 
 
-class TrialEnergies:
-    """Energies of the present state, and how trial moves change them.
+class TrialEnergies(Stateful):
+    """Energies of the present state, and their changes by trial moves.
 
     Attributes
     ----------
     sets : list of TrialSet
         Together they hold every free moment once; those of the present lattice.
     values : tensor, eV
-        Energies of the present state; what they belong to is up to the subclass.
-        They leave out what does not depend on the spins, and the driver's field.
+        Energies of the present state, of atoms or structures, without contributions
+        that do not depend on the spins and without the driver's field.
     """
 
     sets: list[TrialSet]
@@ -62,28 +63,21 @@ class TrialEnergies:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        #: Positions and cells to which ``values`` belong; None before the first.
         self._lattice: tuple[Tensor, Tensor] | None = None
-
-    def forget(self) -> None:
-        """Forget lattice and energies: the state was left by a jump."""
-        self._lattice = None
+        #: Whether ``sets`` belong to them as well.
+        self._arranged = False
 
     def prepare(self, system: System, free: Tensor) -> None:
-        """Make ready for ``system``, whose spins may turn where ``free`` (N,) says."""
-        if not self._stands(system):
-            self._settle(system, free)
-            self.values = self._checked(self._evaluate(system))
+        """Make ready for ``system``, whose spins may rotate where ``free`` (N,)."""
+        known = self._is_of(system)
+        if known and self._arranged:
+            return
+        self._lattice = system.positions, system.cell
+        self._renew(system, free, self.values if known else None)
+        self._arranged = True
 
-    def restore(self, system: System, free: Tensor, values: Tensor) -> None:
-        """Make ready for ``system``, whose ``values`` are known."""
-        self._settle(system, free)
-        self.values = values
-
-    def state(self, system: System) -> Tensor | None:
-        """Return the energies of ``system``, the present state, if they are known."""
-        return self.values if self._stands(system) else None
-
-    def _stands(self, system: System) -> bool:
+    def _is_of(self, system: System) -> bool:
         if self._lattice is None:
             return False
         positions, cell = self._lattice
@@ -91,9 +85,30 @@ class TrialEnergies:
             cell, system.cell
         )
 
-    def _settle(self, system: System, free: Tensor) -> None:
-        self._lattice = system.positions, system.cell
-        self.sets = self._arranged(system, free)
+    def _renew(self, system: System, free: Tensor, values: Tensor | None) -> None:
+        """Find the sets, and the values where they are not known."""
+        self.sets = self._independent_sets(system, free)
+        self.values = (
+            self._checked(self._evaluate(system)) if values is None else values
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the energies and the lattice to which they belong."""
+        if self._lattice is None:
+            return {}
+        positions, cell = self._lattice
+        return {"positions": positions, "cell": cell, "values": self.values}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
+        self.reset()
+        if state:
+            self._lattice = state["positions"], state["cell"]
+            self.values = state["values"]
+
+    def reset(self) -> None:
+        """Discard lattice and energies after a jump of the state."""
+        self._lattice, self._arranged = None, False
 
     def changes(
         self, system: System, trial: TrialSet, new: Tensor
@@ -119,7 +134,7 @@ class TrialEnergies:
         return change.index_add(0, trial.owner, found - self.values[trial.rows]), found
 
     def accept(self, trial: TrialSet, found: Tensor, accepted: Tensor) -> None:
-        """Take up the new energies where the move was accepted, (n,) bool."""
+        """Keep the new energies where the move was accepted, (n,) bool."""
         rows = trial.rows
         kept = torch.where(accepted[trial.owner], found, self.values[rows])
         self.values = self.values.index_copy(0, rows, kept)
@@ -129,7 +144,7 @@ class TrialEnergies:
         return system.sum(self.values)
 
     def exchange(self, permutation: Tensor) -> None:
-        """Put the structures' configurations into another order, (B,) int64."""
+        """Rearrange the configurations of the structures, (B,) int64."""
         shape = (len(permutation), -1)
         self.values = self.values.reshape(shape)[permutation].flatten()
 
@@ -141,7 +156,7 @@ class TrialEnergies:
             )
         return values
 
-    def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
+    def _independent_sets(self, system: System, free: Tensor) -> list[TrialSet]:
         raise NotImplementedError
 
     def _evaluate(self, system: System, rows: Tensor | None = None) -> Tensor:
@@ -156,7 +171,7 @@ class TotalEnergies(TrialEnergies):
         """Return the energies (B,) of ``system``, the present state, eV."""
         return self.values
 
-    def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
+    def _independent_sets(self, system: System, free: Tensor) -> list[TrialSet]:
         sites = free.nonzero().flatten()
         owner = system.index[sites]
         counts = torch.bincount(owner, minlength=system.n_systems)
@@ -199,17 +214,17 @@ class LocalEnergies(TrialEnergies):
         self._engine = engine
         self.potential = potential
 
-    def _arranged(self, system: System, free: Tensor) -> list[TrialSet]:
+    def _independent_sets(self, system: System, free: Tensor) -> list[TrialSet]:
         self._pairs = pairs = model_pairs(self._engine, self.potential, system)
         counts = torch.bincount(pairs.i, minlength=system.n_atoms)
         self._first, self._counts = counts.cumsum(0) - counts, counts
         device = system.device
         sites = free.nonzero().flatten().cpu().numpy()
         sees = _dependence(pairs, system.n_atoms)[:, sites].tocsc()
-        colours = independent_colours(sees.T.tocsr() @ sees)
+        colors = independent_colors(sees.T.tocsr() @ sees)
         sets = []
-        for colour in range(int(colours.max(initial=-1)) + 1):
-            members = np.flatnonzero(colours == colour)
+        for color in range(int(colors.max(initial=-1)) + 1):
+            members = np.flatnonzero(colors == color)
             part = sees[:, members].tocoo()
             order = np.argsort(part.row)
             sets.append(
@@ -230,7 +245,7 @@ class LocalEnergies(TrialEnergies):
     def _surroundings(
         self, system: System, rows: Tensor
     ) -> tuple[System, PairList, Tensor]:
-        """Return the atoms ``rows`` with what they see, and where they are there."""
+        """Return the atoms ``rows`` with those that they see, and their places."""
         pairs, counts = self._pairs, self._counts[rows]
         # Positions in the list of the pairs of these atoms, which are consecutive.
         skipped = self._first[rows] - (counts.cumsum(0) - counts)
@@ -278,7 +293,7 @@ def _energies(
 
 
 def _dependence(pairs: PairList, n_atoms: int) -> csr_array:
-    """Return the (N, N) matrix that is not zero where atom j sees the spin of i."""
+    """Return the (N, N) matrix that is nonzero where atom j sees the spin of i."""
     own = np.arange(n_atoms)
     rows = np.concatenate([pairs.i.cpu().numpy(), own])
     columns = np.concatenate([pairs.j.cpu().numpy(), own])
@@ -286,22 +301,22 @@ def _dependence(pairs: PairList, n_atoms: int) -> csr_array:
     return csr_array((ones, (rows, columns)), shape=(n_atoms, n_atoms))
 
 
-def independent_colours(conflicts: csr_array) -> np.ndarray:
-    """Return a colour (n,) for every site such that no two in conflict share one.
+def independent_colors(conflicts: csr_array) -> np.ndarray:
+    """Return a color (n,) for every site such that no two in conflict share one.
 
-    Greedy, in the order of the sites: each gets the first colour that is free.
+    Greedy, in the order of the sites: each gets the first color that is free.
 
     Parameters
     ----------
     conflicts : (n, n) sparse array
-        Not zero where two sites are in conflict.
+        Nonzero where two sites are in conflict.
     """
-    colours = np.full(conflicts.shape[0], -1)
-    for site in range(len(colours)):
+    colors = np.full(conflicts.shape[0], -1)
+    for site in range(len(colors)):
         begin, end = conflicts.indptr[site : site + 2]
-        taken = set(colours[conflicts.indices[begin:end]].tolist())
-        colour = 0
-        while colour in taken:
-            colour += 1
-        colours[site] = colour
-    return colours
+        taken = set(colors[conflicts.indices[begin:end]].tolist())
+        color = 0
+        while color in taken:
+            color += 1
+        colors[site] = color
+    return colors

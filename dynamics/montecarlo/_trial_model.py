@@ -1,4 +1,4 @@
-"""Energies of trial moves of a model, by the fastest way that it allows."""
+"""Choice of the fastest evaluation of trial moves that a model allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trial moves of single spins for Metropolis Monte Carlo, and how they fare."""
+"""Trial moves of single spins for Metropolis Monte Carlo, and acceptance statistics."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from .._state import Stateful
 from ..integrators._rotations import with_lengths
 
 #: Width of the cone at the start, and the limits between which it adapts.
 FIRST_WIDTH, NARROWEST, WIDEST = 0.5, 1e-4, 60.0
 
-#: Acceptance that the cone is adapted to.
+#: Target acceptance of the cone.
 TARGET = 0.5
 
-#: How the adaptation slows down, Robbins and Monro's exponent.
+#: Exponent of Robbins and Monro by which the adaptation slows down.
 SLOWING = 0.6
 
 MOVES = ("cone", "uniform", "mixed")
@@ -24,8 +25,8 @@ MOVES = ("cone", "uniform", "mixed")
 Counts: TypeAlias = tuple[Tensor, Tensor]
 
 
-class Acceptance:
-    """How many trials there were, and how many were accepted.
+class Acceptance(Stateful):
+    """Numbers of trials and of accepted ones.
 
     Attributes
     ----------
@@ -48,11 +49,11 @@ class Acceptance:
             torch.bincount(index, x.double(), minlength=len(self.tried))
             for x in (tried, accepted & tried)
         ]
-        self.take((both[0], both[1]))
+        self.add_counts((both[0], both[1]))
         return both[0], both[1]
 
-    def take(self, counts: Counts) -> None:
-        """Add what another one counted: tried and accepted, (n,)."""
+    def add_counts(self, counts: Counts) -> None:
+        """Add numbers of tried and accepted moves, (n,)."""
         self.tried, self.accepted = self.tried + counts[0], self.accepted + counts[1]
 
     @property
@@ -60,16 +61,16 @@ class Acceptance:
         """Accepted share of the trials, (n,); nan where there was none."""
         return self.accepted / self.tried
 
-    def state(self) -> list[Tensor]:
+    def state_dict(self) -> list[Tensor]:
         """Return the counts."""
         return [self.tried, self.accepted]
 
-    def restore(self, state: Sequence[Tensor]) -> None:
-        """Take up the counts."""
+    def load_state_dict(self, state: Sequence[Tensor]) -> None:
+        """Restore the counts."""
         self.tried, self.accepted = state
 
 
-class TrialMoves:
+class TrialMoves(Stateful):
     """Cone and uniform moves, both as likely there as back.
 
     ``"cone"``: e' = (e + w x)/|e + w x| with three standard normal numbers x, whose
@@ -111,7 +112,7 @@ class TrialMoves:
         self.adapt_again()
 
     def adapt_again(self) -> None:
-        """Begin the adaptation anew, at the present width."""
+        """Begin the adaptation again, at the present width."""
         self._sweeps = 0
         self._count_from_here()
 
@@ -122,7 +123,7 @@ class TrialMoves:
         self._recent = Acceptance(size, device)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return normal numbers (n, 3) and which of n moves are by a cone, (n,) bool.
+        """Return normal numbers (n, 3), and a mask (n,) of the moves by a cone.
 
         Parameters
         ----------
@@ -161,10 +162,10 @@ class TrialMoves:
         return with_lengths(torch.where(cone[:, None], near, noise), lengths)
 
     def record(self, accepted: Tensor, cone: Tensor, replica: Tensor) -> None:
-        """Count trials: which were accepted (n,), by which move, in which replica."""
+        """Count trials by kind of move and replica; all arguments are (n,)."""
         by_cone = self._recent.add(accepted, replica, cone)
         if "cone" in self.counts:
-            self.counts["cone"].take(by_cone)
+            self.counts["cone"].add_counts(by_cone)
         if "uniform" in self.counts:
             self.counts["uniform"].add(accepted, replica, ~cone)
 
@@ -180,19 +181,19 @@ class TrialMoves:
         if self._sweeps == self.adaptation_steps:
             self._count_from_here()
 
-    def state(self) -> dict[str, Any]:
-        """Return what a restart needs."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return widths, sweeps and counts."""
         return {
             "widths": self.widths,
             "sweeps": self._sweeps,
-            "counts": {kind: count.state() for kind, count in self.counts.items()},
+            "counts": {kind: count.state_dict() for kind, count in self.counts.items()},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state_dict`."""
         self.widths, self._sweeps = state["widths"], state["sweeps"]
         for kind, count in self.counts.items():
-            count.restore(state["counts"][kind])
+            count.load_state_dict(state["counts"][kind])
 
 
 def metropolis(change: Tensor, kT: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ from deepspin_ase.dynamics._config import (
     DRIVERS,
     RunConfig,
     driver_arguments,
-    driver_class,
+    read_run_config,
+    registered_driver,
 )
+from deepspin_ase.dynamics.integrators import with_lengths
 from deepspin_ase.io import read_extxyz, write_extxyz
 from deepspin_ase.neighbors import PairList
 from deepspin_ase.potentials import Potential, save_potential
@@ -294,7 +298,7 @@ def test_resumed_in_another_folder(
         ({"steps": None}, "'steps' is missing"),
         ({"timestep_fs": 0}, "timestep_fs: Input should be greater than 0"),
         ({"timestep_fs": None}, "the driver nve needs timestep_fs"),
-        ({"driver": "npe"}, "driver: Input should be 'nve', 'langevin'"),
+        ({"driver": "npe"}, "driver: there is no driver 'npe'; known: langevin"),
         ({"driver": "langevin"}, "the driver langevin needs parameters.temperature_K"),
         ({"parameters": {"g_facto": 2}}, "did you mean 'g_factor'?"),
         ({"parameters": {"trajectory": "a"}}, "unknown key 'parameters.trajectory'"),
@@ -364,13 +368,8 @@ def test_numbers_that_yaml_takes_for_text() -> None:
 
 @pytest.mark.parametrize("name", sorted(DRIVERS))
 def test_drivers_by_name(name: str) -> None:
-    """A driver of this release is found, with every argument of it."""
-    if not hasattr(dynamics, DRIVERS[name]):
-        with pytest.raises(ValueError, match=f"there is no driver '{name}'"):
-            driver_class(name)
-        return
-    cls = driver_class(name)
-    assert cls.__name__ == DRIVERS[name]
+    """A registered driver is found, with every argument of it."""
+    assert getattr(dynamics, DRIVERS[name].cls.__name__) is registered_driver(name).cls
     values = {"structure": "a", "model": "b", "driver": name, "steps": 1}
     values |= {} if name == "monte-carlo" else {"timestep_fs": 1.0}
     config = RunConfig.from_dict(values | {"parameters": {"nonsense": 1}})
@@ -379,6 +378,71 @@ def test_drivers_by_name(name: str) -> None:
     known = str(error.value).split("known: ")[1].split(", ")
     assert "zero_momentum" in known
     assert not {"friction", "tdamp", "pdamp", "rng", "checkpoint", "atoms"} & {*known}
+
+
+@pytest.fixture
+def own_driver() -> Iterator[type[dynamics.SpinLatticeDynamics]]:
+    """Register a driver for one test: spins that only lose energy."""
+
+    @dynamics.driver("quench", time_arguments={"rate": -1, "pause": 2})
+    class Quench(dynamics.SpinLatticeDynamics):
+        def __init__(
+            self,
+            atoms: Any,
+            timestep: float,
+            *,
+            rate: float,
+            pause: float,
+            **kwargs: Any,
+        ) -> None:
+            super().__init__(atoms, timestep, **kwargs)
+            self.rate, self.pause = rate, pause
+
+        def step(self) -> None:
+            """Rotate the spins towards their fields."""
+            system = self.state.system
+            field = self.evaluate(system).magnetic_forces
+            spins = with_lengths(
+                system.spins + self.dt * self.rate * field, self.lengths
+            )
+            self.state = replace(
+                self.state, system=system.replace(spins=spins), prediction=None
+            )
+
+    yield Quench
+    del DRIVERS["quench"]
+
+
+def test_a_driver_of_ones_own(
+    folder: Path, own_driver: type[dynamics.SpinLatticeDynamics]
+) -> None:
+    """Registered from one place, it runs, is resumed and is known by its units."""
+    parameters = {"rate_per_fs": 0.2, "pause_fs2": 3.0}
+    quench: Values = {"driver": "quench", "parameters": parameters}
+    config = read_run_config(write_config(folder, **quench))
+    assert driver_arguments(config) == {
+        "timestep": 0.5 * units.fs,
+        "rate": pytest.approx(0.2 / units.fs),
+        "pause": pytest.approx(3.0 * units.fs**2),
+    }
+    assert run(write_config(folder, **quench, steps=7)) == 0
+    assert run(write_config(folder, **quench, steps=20), "--resume") == 0
+    resumed = read_extxyz(folder / "md/run.extxyz")
+    energies = [frame.get_potential_energy() for frame in resumed]
+    assert len(energies) == 5
+    assert (np.diff(energies) < 0).all()
+    assert run(write_config(folder, **quench, output="whole")) == 0
+    assert (folder / "whole/run.log").read_text() == (folder / "md/run.log").read_text()
+    assert own_driver.__name__ == "Quench"
+
+
+def test_drivers_that_are_not_registered(
+    own_driver: type[dynamics.SpinLatticeDynamics],
+) -> None:
+    with pytest.raises(ValueError, match="'nve' is taken by SpinLatticeNVE"):
+        dynamics.driver("nve")(own_driver)
+    with pytest.raises(ValueError, match="Quench has no argument friction"):
+        dynamics.driver("other", time_arguments={"friction": -1})(own_driver)
 
 
 @registry.register

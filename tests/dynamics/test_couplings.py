@@ -10,8 +10,8 @@ from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.dynamics import MonteCarlo
+from deepspin_ase.dynamics.montecarlo import couplings
 from deepspin_ase.dynamics.montecarlo._bilinear import BilinearEnergies
-from deepspin_ase.dynamics.montecarlo._couplings import couplings
 from deepspin_ase.dynamics.montecarlo._trial_energies import LocalEnergies
 from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.potentials import (
@@ -65,7 +65,7 @@ def test_energies_of_other_directions_follow(potential: Potential) -> None:
     atoms = iron()
     atoms.calc = DeepSpinCalculator(potential)
     dyn = MonteCarlo(atoms, temperature_K=[300.0, 900.0], rng=0)
-    assert isinstance(dyn._energies, BilinearEnergies)
+    assert isinstance(dyn.sampler, BilinearEnergies)
     model = [dyn.evaluate(dyn.state.system, forces=False).energy]
     known = [dyn.spin_energies()]
     dyn.run(3)
@@ -101,7 +101,7 @@ def test_other_forms_are_not_taken_for_bilinear(potential: Potential) -> None:
     atoms = iron()
     atoms.calc = DeepSpinCalculator(potential)
     dyn = MonteCarlo(atoms, temperature_K=300.0, rng=0)
-    assert isinstance(dyn._energies, LocalEnergies)
+    assert isinstance(dyn.sampler, LocalEnergies)
 
 
 def test_an_atom_beside_its_own_image_is_left_to_the_general_way() -> None:
@@ -109,7 +109,7 @@ def test_an_atom_beside_its_own_image_is_left_to_the_general_way() -> None:
     set_spins(atoms, {"Fe": 2.2})
     atoms.calc = DeepSpinCalculator(Heisenberg(NEAR))
     assert isinstance(
-        MonteCarlo(atoms, temperature_K=1.0, rng=0)._energies, LocalEnergies
+        MonteCarlo(atoms, temperature_K=1.0, rng=0).sampler, LocalEnergies
     )
 
 
@@ -134,7 +134,7 @@ def test_overrelaxation_keeps_the_energy_and_turns_far() -> None:
     atoms.calc = DeepSpinCalculator(Sum([Heisenberg(NEAR), Zeeman(field_T)]))
     # At 0 K and in a cone of no width only overrelaxation moves the spins.
     dyn = MonteCarlo(atoms, temperature_K=0.0, overrelaxation=1, rng=1)
-    energies = dyn._energies
+    energies = dyn.sampler
     assert isinstance(energies, BilinearEnergies)
     before, start = dyn.spin_energies(), dyn.state.system
     spins = start.spins.clone()

@@ -23,11 +23,11 @@ from torch import Tensor
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins, set_spins
 from deepspin_ase.dynamics import (
     SpinDynamics,
+    SpinLatticeDynamics,
     SpinLatticeLangevin,
     SpinLatticeNVE,
     read_hdf5,
 )
-from deepspin_ase.dynamics.drivers._driver import SpinLatticeDynamics
 from deepspin_ase.io import read_extxyz
 from deepspin_ase.neighbors import PairList
 from deepspin_ase.potentials import Committee, Potential, Zeeman
@@ -547,7 +547,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
         SpinDynamics.restore(path)
     content = torch.load(path, weights_only=True)
     torch.save(content | {"version": 99}, path)
-    with pytest.raises(ValueError, match=r"version 99; this release reads version 1"):
+    with pytest.raises(ValueError, match=r"version 99; this release reads version 2"):
         SpinLatticeNVE.restore(path)
     torch.save(content | {"format": "deepspin-ase training"}, path)
     with pytest.raises(ValueError, match="not a checkpoint of a driver"):
@@ -638,7 +638,7 @@ def test_energy_that_is_not_finite_stops_the_run(
     assert all(np.isfinite(frame.get_potential_energy()) for frame in frames)
     assert atoms.positions[0, 0] == pytest.approx(0.99)
     assert len((tmp_path / "run.log").read_text().splitlines()) == 1 + len(times)
-    assert torch.load(checkpoint, weights_only=True)["nsteps"] == 20
+    assert torch.load(checkpoint, weights_only=True)["state"]["nsteps"] == 20
 
 
 # --- a full disk and SIGKILL -----------------------------------------------------
@@ -666,8 +666,8 @@ def count():
         os.kill(os.getpid(), signal.SIGKILL)
 
 if what == "open":  # kill when the file has just been opened for appending
-    original = hdf5_file._opened_for_appending
-    hdf5_file._opened_for_appending = lambda path: (original(path), count())[0]
+    original = hdf5_file._open_for_appending
+    hdf5_file._open_for_appending = lambda path: (original(path), count())[0]
 elif what == "flush":  # when only some of the datasets have grown
     original = h5py.Dataset.flush
     h5py.Dataset.flush = lambda self: (count(), original(self))[1]
@@ -675,7 +675,7 @@ elif what == "close":  # when all have grown, and the file is not yet closed
     original = h5py.File.close
 
     def close(self):
-        path = driver._writers[0].path
+        path = driver.writers[0].path
         if path.exists() and path.read_bytes()[11]:
             count()
         original(self)

@@ -17,7 +17,7 @@ from scipy.integrate import quad
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.dynamics import LongitudinalSpinLangevin
-from deepspin_ase.dynamics.drivers._longitudinal import equipartition_temperature
+from deepspin_ase.dynamics.drivers import equipartition_temperature
 from deepspin_ase.potentials import (
     CubicCut,
     Harmonic,
@@ -407,7 +407,7 @@ class TestDriver:
     def test_large_turns_warn(self):
         atoms = moments(Zeeman((0, 0, 5000.0)))
         dyn = driver(atoms, friction=None)
-        with pytest.warns(UserWarning, match="a spin turns by"):
+        with pytest.warns(UserWarning, match="a spin rotates by"):
             dyn.run(1)
 
     def test_longitudinal_fields_do_not_warn(self):

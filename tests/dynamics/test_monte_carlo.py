@@ -96,7 +96,7 @@ def test_uniaxial_spins_follow_boltzmann(move: str, K: float) -> None:
     edges = np.interp(np.linspace(0, 1, 21), cumulative, grid)
     counts = np.histogram(z, edges)[0]
     assert chisquare(counts).pvalue > 0.003
-    assert len(dyn._energies.sets) == 1
+    assert len(dyn.sampler.sets) == 1
     if move != "uniform":
         assert float(dyn.moves.widths) < 1.0
 
@@ -253,7 +253,7 @@ def test_all_kinds_of_sweeps_agree_with_heat_bath(sweeps: int) -> None:
             **options,
             rng=6,
         )
-        assert isinstance(dyn._energies, kind)
+        assert isinstance(dyn.sampler, kind)
         steps = sweeps // 2 if simultaneous is False else sweeps
         dyn.run(steps // 4)
         energy = np.zeros(copies)
@@ -344,28 +344,28 @@ def test_energies_stay_those_of_the_state(potential: Potential) -> None:
         atoms.set_constraint(FixSpins([0]))
     atoms.calc = DeepSpinCalculator(potential)
     dyn = MonteCarlo(atoms, temperature_K=[300.0, 3000.0], simultaneous=True, rng=8)
-    assert isinstance(dyn._energies, LocalEnergies)
+    assert isinstance(dyn.sampler, LocalEnergies)
     before = dyn.evaluate(dyn.state.system, forces=False).energy
     dyn.run(1)
-    trials, start = dyn._energies.sets, dyn._energies.values
+    trials, start = dyn.sampler.sets, dyn.sampler.values
     dyn.run(4)
     after = dyn.evaluate(dyn.state.system, forces=False).energy
     system = dyn.state.system
-    dyn._energies.forget()
-    dyn._energies.prepare(system, dyn._free)
-    again = dyn._energies.values
+    dyn.sampler.reset()
+    dyn.sampler.prepare(system, dyn.free)
+    again = dyn.sampler.values
     dyn.run(3)
     assert (after - before).abs().min() > 1e-4
     assert torch.equal(
         torch.cat([t.sites for t in trials]).sort().values,
-        dyn._free.nonzero().flatten(),
+        dyn.free.nonzero().flatten(),
     )
     assert len(again) == len(start) == 2 * len(atoms)
     if isinstance(potential, DeepSpinNetwork):
         # Several spins at once, and not all atoms are evaluated for them.
-        assert len(trials) < dyn._free.sum() / 2
+        assert len(trials) < dyn.free.sum() / 2
     total = dyn.evaluate(dyn.state.system, forces=False).energy
-    kept = system.sum(dyn._energies.values) - system.sum(again)
+    kept = system.sum(dyn.sampler.values) - system.sum(again)
     np.testing.assert_allclose(kept, total - after, atol=1e-9)
     np.testing.assert_array_equal(
         dyn.images[0].arrays["initial_magmoms"][atoms.numbers == 8], 0.0
@@ -378,13 +378,13 @@ def test_dipoles_are_tried_one_by_one() -> None:
         Sum([DipoleDipole(cutoff=6.0), Heisenberg(Shells([(3.0, KT)]))])
     )
     dyn = MonteCarlo(atoms, temperature_K=[T, T], rng=9)
-    assert isinstance(dyn._energies, TotalEnergies)
+    assert isinstance(dyn.sampler, TotalEnergies)
     dyn.run(1)
     calls = dyn.engine.n_calls
     dyn.run(10)
     assert dyn.engine.n_calls - calls == 10 * 4
     total = dyn.evaluate(dyn.state.system, forces=False).energy
-    np.testing.assert_allclose(dyn._energies.values, total, atol=1e-12)
+    np.testing.assert_allclose(dyn.sampler.values, total, atol=1e-12)
     with pytest.raises(ValueError, match="dipole sums"):
         MonteCarlo(atoms, temperature_K=T, simultaneous=True)
 
@@ -418,9 +418,9 @@ class Own(Potential):
 def test_potentials_from_elsewhere_are_local_if_one_says_so() -> None:
     atoms = clusters(20, RING)
     atoms.calc = DeepSpinCalculator(Own())
-    assert isinstance(MonteCarlo(atoms, temperature_K=T)._energies, TotalEnergies)
+    assert isinstance(MonteCarlo(atoms, temperature_K=T).sampler, TotalEnergies)
     dyn = MonteCarlo(atoms, temperature_K=T, simultaneous=True, rng=11)
-    assert isinstance(dyn._energies, LocalEnergies)
+    assert isinstance(dyn.sampler, LocalEnergies)
     dyn.run(5)
     total = dyn.evaluate(dyn.state.system, forces=False).energy
     assert float(dyn.spin_energies().sum()) == pytest.approx(float(total))
@@ -686,9 +686,9 @@ def test_swaps_take_spins_and_positions_along_and_leave_momenta() -> None:
     )
     dyn.run(1)
     before, walkers = dyn.state, dyn.exchange.walkers
-    dyn._energies.prepare(before.system, dyn._free)
+    dyn.sampler.prepare(before.system, dyn.free)
     for _ in range(4):
-        dyn._swap(dyn.exchange, dyn._energies)
+        dyn.exchange_replicas()
     after, now = dyn.state, dyn.exchange.walkers.tolist()
     source = [walkers.tolist().index(walker) for walker in now]
     assert source != list(range(5))
@@ -696,9 +696,9 @@ def test_swaps_take_spins_and_positions_along_and_leave_momenta() -> None:
         a, b = (getattr(s.system, name).reshape(5, -1) for s in (before, after))
         assert torch.equal(a[source], b)
     assert torch.equal(before.momenta, after.momenta)
-    found = after.system.sum(dyn._energies.values)
-    dyn._energies.prepare(after.system, dyn._free)
-    assert torch.allclose(after.system.sum(dyn._energies.values), found)
+    found = after.system.sum(dyn.sampler.values)
+    dyn.sampler.prepare(after.system, dyn.free)
+    assert torch.allclose(after.system.sum(dyn.sampler.values), found)
 
 
 def test_tempering_with_moves_of_the_lattice() -> None:
@@ -761,11 +761,11 @@ def test_restart_continues_bit_for_bit(tmp_path, lattice: bool) -> None:
     first = start(atoms(), logfile=tmp_path / "half.log")
     first.run(9)
     first.save(tmp_path / "run.ckpt")
-    known = first._energies.values
+    known = first.sampler.values
     first.run(2)  # lost
     second = MonteCarlo.restore(tmp_path / "run.ckpt", append_trajectory=True)
     if not lattice:
-        assert torch.equal(known, second._energies.values)
+        assert torch.equal(known, second.sampler.values)
     second.run(11)
     for name in ("positions", "spins"):
         a, b = (getattr(d.state.system, name) for d in (whole, second))

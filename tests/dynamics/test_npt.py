@@ -167,7 +167,7 @@ class TestMechanics:
             raise CalculationFailed("not finite")
 
         with monkeypatch.context() as patch:
-            patch.setattr(dyn, "evaluate", fail)
+            patch.setattr(dyn.engine, "evaluate", fail)
             with pytest.raises(CalculationFailed):
                 dyn.run(1)
         assert torch.equal(dyn.conserved_energy(), before)

@@ -327,13 +327,13 @@ class TestBadInput:
     def test_a_large_turn_warns_with_the_number(self):
         atoms = moments(1)
         atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1000.0)))
-        with pytest.warns(UserWarning, match=r"turns by 1\.7\d rad"):
+        with pytest.warns(UserWarning, match=r"rotates by 1\.7\d rad"):
             SpinDynamics(atoms, 10 * FS).run(1)
 
     def test_strong_random_turns_warn(self):
         atoms = moments(1)
         atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
-        with pytest.warns(UserWarning, match="heat bath turns a spin"):
+        with pytest.warns(UserWarning, match="heat bath rotates a spin"):
             SpinDynamics(atoms, 10 * FS, temperature_K=1000, damping=1.0)
 
     def test_a_shorter_time_step_does_not_warn(self):

@@ -66,7 +66,7 @@ class TestElectronsAlone:
             friction=0.0,
             damping=0.0,
             pulse_energy=0.02,
-            pulse_centre_fs=30.0,
+            pulse_center_fs=30.0,
             pulse_width_fs=10.0,
             **changes,
         )
@@ -99,7 +99,7 @@ class TestElectronsAlone:
             friction=0.0,
             damping=0.0,
             pulse_energy=0.02,
-            pulse_centre_fs=30.0,
+            pulse_center_fs=30.0,
             pulse_width_fs=10.0,
         )
         absorbed = []
@@ -120,7 +120,7 @@ class TestElectronsAlone:
             friction=0.0,
             damping=0.0,
             pulse_energy=[0.0, 0.01, 0.04],
-            pulse_centre_fs=10.0,
+            pulse_center_fs=10.0,
             pulse_width_fs=4.0,
         )
         dyn.run(40)
@@ -136,7 +136,7 @@ class TestEnergy:
             [iron(seed=k) for k in range(4)],
             step_fs,
             pulse_energy=0.05,
-            pulse_centre_fs=30.0,
+            pulse_center_fs=30.0,
             pulse_width_fs=20.0,
             **changes,
         )
@@ -290,7 +290,7 @@ class TestDriver:
 
     def test_restart_is_exact(self, tmp_path):
         atoms = iron()
-        pulse = {"pulse_energy": 0.05, "pulse_centre_fs": 8.0, "pulse_width_fs": 6.0}
+        pulse = {"pulse_energy": 0.05, "pulse_center_fs": 8.0, "pulse_width_fs": 6.0}
         dyn = driver(atoms, **pulse)
         dyn.run(7)
         dyn.save(tmp_path / "run.ckpt")
@@ -317,10 +317,10 @@ class TestDriver:
         assert torch.equal(again.electron_energy, dyn.electron_energy)
 
     def test_a_step_that_fails_charges_nothing(self):
-        dyn = driver(iron(), pulse_energy=1, pulse_centre_fs=0, pulse_width_fs=9)
+        dyn = driver(iron(), pulse_energy=1, pulse_center_fs=0, pulse_width_fs=9)
         dyn.run(2)
         energy, absorbed = dyn.electron_energy, dyn.absorbed_energy
-        evaluate, calls = dyn.evaluate, []
+        evaluate, calls = dyn.engine.evaluate, []
 
         def fail_at_the_end(*args, **kwargs):
             calls.append(1)
@@ -328,7 +328,7 @@ class TestDriver:
                 raise CalculationFailed("not finite")
             return evaluate(*args, **kwargs)
 
-        dyn.evaluate = fail_at_the_end
+        dyn.engine.evaluate = fail_at_the_end
         with pytest.raises(CalculationFailed):
             dyn.run(1)
         assert torch.equal(dyn.electron_energy, energy)
@@ -344,9 +344,9 @@ class TestDriver:
             ({"friction": -1.0}, "friction must be finite and >= 0"),
             ({"damping": -0.1}, "damping must be finite and >= 0"),
             ({"pulse_energy": -0.1}, "pulse_energy must be finite and >= 0"),
-            ({"pulse_energy": 0.1}, "needs pulse_centre_fs and pulse_width_fs"),
+            ({"pulse_energy": 0.1}, "needs pulse_center_fs and pulse_width_fs"),
             (
-                {"pulse_energy": 0.1, "pulse_centre_fs": 9, "pulse_width_fs": 0},
+                {"pulse_energy": 0.1, "pulse_center_fs": 9, "pulse_width_fs": 0},
                 "pulse_width_fs > 0",
             ),
             (

@@ -16,7 +16,7 @@ from scipy.integrate import quad
 from deepspin_ase import DeepSpinCalculator, get_spins, random_directions, set_spins
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.dynamics import TSPIN
-from deepspin_ase.dynamics.baths._nose_hoover import NoseHooverChain
+from deepspin_ase.dynamics.baths import NoseHooverChain
 from deepspin_ase.dynamics.observables import kinetic_energy
 from deepspin_ase.potentials import (
     Harmonic,
@@ -146,7 +146,7 @@ class TestMechanics:
         dyn = TSPIN(crystal(), FS, temperature_K=300, rng=1, collision_time=20 * FS)
         energy = averages(dyn, lambda d: d.conserved_energy(), 200, 1)
         assert np.ptp(energy) < 0.01
-        assert abs(float(dyn._heat[0])) > 0.1
+        assert abs(float(dyn.collision_heat[0])) > 0.1
 
     def test_moments_keep_their_lengths_and_tangential_momenta(self):
         dyn = TSPIN(crystal(), FS, temperature_K=1000, rng=1)
