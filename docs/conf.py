@@ -61,8 +61,18 @@ def find_elsewhere(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element
 ) -> Element | None:
     """Lead names that several packages export to where they are documented."""
-    home = generate.homes().get(node.get("reftarget", ""))
-    if home is None or node.get("refdomain") != "py":
+    if node.get("refdomain") != "py":
+        return None
+    target, homes = node["reftarget"], generate.homes()
+    home = homes.get(target)
+    for full in set(homes.values()) if home is None else ():
+        # Written with another prefix, or a member: ``Potential.evaluate``.
+        name = full.rpartition(".")[2]
+        if target.rpartition(".")[2] == name:
+            home = full
+        elif target.startswith(f"{name}."):
+            home = full + target.removeprefix(name)
+    if home is None:
         return None
     return env.domains.python_domain.resolve_xref(
         env, node["refdoc"], app.builder, node["reftype"], home, node, content
