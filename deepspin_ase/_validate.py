@@ -130,7 +130,7 @@ def require_calculator(
             )
 
 
-def vector(name: str, value: Sequence[float]) -> tuple[float, float, float]:
+def as_vector(name: str, value: Sequence[float]) -> tuple[float, float, float]:
     """Return ``value`` as three finite numbers, or raise ValueError."""
     try:
         numbers = tuple(finite(name, x) for x in value)
@@ -141,16 +141,16 @@ def vector(name: str, value: Sequence[float]) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def direction(name: str, value: Sequence[float]) -> tuple[float, float, float]:
+def as_direction(name: str, value: Sequence[float]) -> tuple[float, float, float]:
     """Return ``value`` scaled to length one, or raise ValueError where it is zero."""
-    x, y, z = vector(name, value)
+    x, y, z = as_vector(name, value)
     length = math.hypot(x, y, z)
     if length == 0:
         raise ValueError(f"{name} must not be the zero vector")
     return x / length, y / length, z / length
 
 
-def symbols(elements: Sequence[str] | None) -> tuple[str, ...] | None:
+def as_symbols(elements: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return chemical symbols as a tuple; None, for all elements, stays None.
 
     Raises
@@ -170,9 +170,9 @@ def symbols(elements: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(elements)
 
 
-def symbol_pair(elements: Sequence[str] | None) -> tuple[str, str] | None:
+def as_symbol_pair(elements: Sequence[str] | None) -> tuple[str, str] | None:
     """Return the two chemical symbols of a pair; None, for all pairs, stays None."""
-    pair = symbols(elements)
+    pair = as_symbols(elements)
     if pair is None:
         return None
     if len(pair) != 2:
@@ -182,6 +182,6 @@ def symbol_pair(elements: Sequence[str] | None) -> tuple[str, str] | None:
     return pair[0], pair[1]
 
 
-def numbers(elements: Sequence[str]) -> tuple[int, ...]:
+def atomic_numbers_of(elements: Sequence[str]) -> tuple[int, ...]:
     """Return the atomic numbers of chemical symbols."""
     return tuple(atomic_numbers[symbol] for symbol in elements)

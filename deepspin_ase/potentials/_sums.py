@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _validate as _arguments
+from .._validate import as_symbols, atomic_numbers_of
 from ..neighbors import PairList, once_per_list
 from ..quantities import QUANTITIES
 from ..system import System
@@ -99,12 +99,12 @@ class Sum(_Members):
         magnetic: Sequence[str] | None = None,
     ) -> None:
         super().__init__(members)
-        self.elements = _arguments.symbols(elements)
-        self.magnetic = _arguments.symbols(magnetic)
+        self.elements = as_symbols(elements)
+        self.magnetic = as_symbols(magnetic)
         if self.elements is not None:
-            self.species = frozenset(_arguments.numbers(self.elements))
+            self.species = frozenset(atomic_numbers_of(self.elements))
         if self.magnetic is not None:
-            self.magnetic_species = frozenset(_arguments.numbers(self.magnetic))
+            self.magnetic_species = frozenset(atomic_numbers_of(self.magnetic))
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor arguments, for saving and printing."""

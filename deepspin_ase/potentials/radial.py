@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .. import _validate as _arguments
+from .._validate import finite, positive
 from ..units import COULOMB
 from ._registry import register
 
@@ -59,7 +59,7 @@ def checked(name: str, radial: object) -> Radial:
             f"{name} must be a function of distance such as Shells or CubicCut, "
             f"got {radial!r}"
         )
-    _arguments.positive(f"the cutoff of {name}", radial.cutoff)
+    positive(f"the cutoff of {name}", radial.cutoff)
     return radial
 
 
@@ -109,7 +109,7 @@ class Shells:
     def __post_init__(self) -> None:
         shells = _sorted_rows("shells", self.shells, 2, "(distance, value)")
         object.__setattr__(self, "shells", shells)
-        _arguments.positive("tolerance", self.tolerance)
+        positive("tolerance", self.tolerance)
         for (near, _), (far, _) in itertools.pairwise(shells):
             if far - near < 2.0 * self.tolerance:
                 raise ValueError(
@@ -167,7 +167,7 @@ class SmoothShells:
     def __post_init__(self) -> None:
         shells = _sorted_rows("shells", self.shells, 3, "(distance, value, slope)")
         object.__setattr__(self, "shells", shells)
-        if shells[0][0] <= _arguments.positive("width", self.width):
+        if shells[0][0] <= positive("width", self.width):
             raise ValueError("the first shell must be farther out than the width")
 
     @property
@@ -228,10 +228,10 @@ class BetheSlater:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.finite("a", self.a)
-        _arguments.finite("b", self.b)
-        _arguments.positive("d", self.d)
-        _arguments.positive("cutoff", self.cutoff)
+        finite("a", self.a)
+        finite("b", self.b)
+        positive("d", self.d)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the curve at distances ``r``."""
@@ -256,8 +256,8 @@ class CubicCut:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.finite("value", self.value)
-        _arguments.positive("cutoff", self.cutoff)
+        finite("value", self.value)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the values at distances ``r``."""
@@ -286,9 +286,9 @@ class Exponential:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.positive("rho", self.rho)
-        _arguments.finite("r0", self.r0)
-        _arguments.positive("cutoff", self.cutoff)
+        positive("rho", self.rho)
+        finite("r0", self.r0)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the values at distances ``r``."""
@@ -316,8 +316,8 @@ class DampedCoulomb:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.positive("alpha", self.alpha)
-        _arguments.positive("cutoff", self.cutoff)
+        positive("alpha", self.alpha)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the values at distances ``r``."""
@@ -346,9 +346,9 @@ class TwelveSix:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.finite("epsilon", self.epsilon)
-        _arguments.positive("sigma", self.sigma)
-        _arguments.positive("cutoff", self.cutoff)
+        finite("epsilon", self.epsilon)
+        positive("sigma", self.sigma)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the energies at distances ``r``."""
@@ -377,9 +377,9 @@ class Parabola:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.finite("k", self.k)
-        _arguments.positive("r0", self.r0)
-        _arguments.positive("cutoff", self.cutoff)
+        finite("k", self.k)
+        positive("r0", self.r0)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the energies at distances ``r``."""
@@ -402,7 +402,7 @@ class Mixture:
         if len(self.terms) == 0:
             raise ValueError("a Mixture needs at least one term")
         terms = tuple(
-            (_arguments.finite("a weight", weight), checked("a term", radial))
+            (finite("a weight", weight), checked("a term", radial))
             for weight, radial in self.terms
         )
         object.__setattr__(self, "terms", terms)
@@ -472,5 +472,5 @@ def _sorted_rows(
     if len(rows) == 0 or any(len(row) != length for row in rows):
         raise ValueError(f"{name} must be a list of {form}, got {rows!r}")
     for row in rows:
-        _arguments.positive(f"a distance in {name}", row[0])
-    return tuple(sorted(tuple(_arguments.finite(name, x) for x in row) for row in rows))
+        positive(f"a distance in {name}", row[0])
+    return tuple(sorted(tuple(finite(name, x) for x in row) for row in rows))

@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import as_direction, as_vector, atomic_numbers_of, finite, positive
 from ...neighbors import PairList
 from ...spins import set_spins
 from ...system import System
@@ -78,9 +78,9 @@ def bismuth_ferrite(
     --------
     >>> start, end = bismuth_ferrite(), bismuth_ferrite((1, 1, -1))  # 71 degrees
     """
-    p = np.array(_arguments.vector("polar", polar))
-    omega = p if tilt is None else np.array(_arguments.vector("tilt", tilt))
-    cell = _arguments.positive("a", a) * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0.0]])
+    p = np.array(as_vector("polar", polar))
+    omega = p if tilt is None else np.array(as_vector("tilt", tilt))
+    cell = positive("a", a) * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0.0]])
     axes = np.eye(3)
     along = axes * _POLAR["O along"] + (1.0 - axes) * _POLAR["O across"]
     oxygen, turned = p * along, _TILT * np.cross(omega, axes)
@@ -92,9 +92,7 @@ def bismuth_ferrite(
     )
     atoms = Atoms("Bi2Fe2O6", positions=positions, cell=cell, pbc=True)
     spins = np.zeros((10, 3))
-    spins[2:4] = moment * np.outer(
-        [1, -1], _arguments.direction("spin_axis", spin_axis)
-    )
+    spins[2:4] = moment * np.outer([1, -1], as_direction("spin_axis", spin_axis))
     set_spins(atoms, spins)
     return atoms
 
@@ -149,8 +147,8 @@ class BismuthFerriteSpins(Potential):
        067205 (2012), doi:10.1103/PhysRevLett.109.067205.
     """
 
-    species = frozenset(_arguments.numbers(("O", "Fe", "Bi")))
-    magnetic_species = frozenset(_arguments.numbers(("Fe",)))
+    species = frozenset(atomic_numbers_of(("O", "Fe", "Bi")))
+    magnetic_species = frozenset(atomic_numbers_of(("Fe",)))
 
     def __init__(
         self,
@@ -162,11 +160,11 @@ class BismuthFerriteSpins(Potential):
         K: float = 0.0319e-3,
     ) -> None:
         super().__init__()
-        self.J0 = _arguments.finite("J0", J0)
-        self.J2 = _arguments.finite("J2", J2)
-        self.d_tilt = _arguments.finite("d_tilt", d_tilt)
-        self.d_polar = _arguments.finite("d_polar", d_polar)
-        self.K = _arguments.finite("K", K)
+        self.J0 = finite("J0", J0)
+        self.J2 = finite("J2", J2)
+        self.d_tilt = finite("d_tilt", d_tilt)
+        self.d_polar = finite("d_polar", d_polar)
+        self.K = finite("K", K)
 
     @property
     def cutoff(self) -> float:

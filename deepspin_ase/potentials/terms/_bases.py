@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import as_symbol_pair, as_symbols, atomic_numbers_of
 from ...kernels import PairTermData, has_invariants
 from ...neighbors import PairList
 from ...system import System
@@ -33,7 +33,7 @@ class SiteTerm(Potential):
 
     def __init__(self, *, elements: Sequence[str] | None = None) -> None:
         super().__init__()
-        self.elements = _arguments.symbols(elements)
+        self.elements = as_symbols(elements)
 
     def interaction_range(
         self, system: System, *, moments_only: bool = False
@@ -72,7 +72,7 @@ class PairTerm(Potential):
 
     def __init__(self, *, elements: Sequence[str] | None = None) -> None:
         super().__init__()
-        self.elements = _arguments.symbol_pair(elements)
+        self.elements = as_symbol_pair(elements)
 
     def interaction_range(
         self, system: System, *, moments_only: bool = False
@@ -163,7 +163,7 @@ class RadialTerm(PairTerm):
     def _pairs_of(self, species: tuple[int, ...]) -> list[tuple[int, int]]:
         """Return the pairs of elements that the term acts on, each once."""
         if self.elements is not None:
-            first, second = _arguments.numbers(self.elements)
+            first, second = atomic_numbers_of(self.elements)
             present = first in species and second in species
             return [(first, second)] if present else []
         return [(a, b) for k, a in enumerate(species) for b in species[k:]]

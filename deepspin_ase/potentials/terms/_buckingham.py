@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import as_symbols, atomic_numbers_of, finite, positive
 from ...neighbors import PairList
 from ...system import System
 from ...units import COULOMB
@@ -43,10 +43,10 @@ class Buckingham:
     cutoff: float
 
     def __post_init__(self) -> None:
-        _arguments.finite("A", self.A)
-        _arguments.positive("rho", self.rho)
-        _arguments.finite("C", self.C)
-        _arguments.positive("cutoff", self.cutoff)
+        finite("A", self.A)
+        positive("rho", self.rho)
+        finite("C", self.C)
+        positive("cutoff", self.cutoff)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the energies at distances ``r``."""
@@ -94,9 +94,9 @@ class BuckinghamCoulomb(Potential):
         accuracy: float = 1e-10,
     ) -> None:
         super().__init__()
-        elements = _arguments.symbols(tuple(charges)) or ()
-        self.charges = {k: _arguments.finite("a charge", q) for k, q in charges.items()}
-        self.species = frozenset(_arguments.numbers(elements))
+        elements = as_symbols(tuple(charges)) or ()
+        self.charges = {k: finite("a charge", q) for k, q in charges.items()}
+        self.species = frozenset(atomic_numbers_of(elements))
         self.pairs = {name: tuple(values) for name, values in pairs.items()}
         self.accuracy = accuracy
         self._ewald = Ewald(Charges(), cutoff, accuracy)

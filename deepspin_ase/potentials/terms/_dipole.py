@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import as_symbols, as_vector
 from ...neighbors import PairList
 from ...system import System
 from ...units import DIPOLE
@@ -58,9 +58,9 @@ class DipoleDipole(Potential):
         elements: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.elements = _arguments.symbols(elements)
+        self.elements = as_symbols(elements)
         self.accuracy = accuracy
-        self.demagnetization = _arguments.vector("demagnetization", demagnetization)
+        self.demagnetization = as_vector("demagnetization", demagnetization)
         if not all(0.0 <= n <= 1.0 for n in self.demagnetization):
             raise ValueError("demagnetizing factors must lie between 0 and 1")
         self._ewald = Ewald(Dipoles(), cutoff, accuracy)

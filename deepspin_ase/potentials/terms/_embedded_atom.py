@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import as_symbols
 from ...neighbors import PairList
 from ...system import System
 from .._base import Potential
@@ -59,7 +59,7 @@ class EmbeddedAtom(Potential):
         self.pair = checked("pair", pair)
         self.density = checked("density", density)
         self.embedding = embedding
-        self.elements = _arguments.symbols(elements)
+        self.elements = as_symbols(elements)
 
     @property
     def cutoff(self) -> float:

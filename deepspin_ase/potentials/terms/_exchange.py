@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ... import _validate as _arguments
+from ..._validate import as_direction, as_vector
 from .._registry import register
 from ..radial import Radial
 from ._bases import RadialTerm
@@ -163,8 +163,8 @@ class DzyaloshinskiiMoriya(RadialTerm):
     ) -> None:
         super().__init__(radial, elements=elements)
         self.direction = direction
-        self.axis = None if axis is None else _arguments.vector("axis", axis)
-        self.vector = None if vector is None else _arguments.vector("vector", vector)
+        self.axis = None if axis is None else as_vector("axis", axis)
+        self.vector = None if vector is None else as_vector("vector", vector)
         self._check_direction()
 
     def _check_direction(self) -> None:
@@ -179,7 +179,7 @@ class DzyaloshinskiiMoriya(RadialTerm):
                 continue
             if name not in allowed[self.direction]:
                 raise ValueError(f"direction {self.direction!r} takes no {name}")
-            _arguments.direction(name, value)
+            as_direction(name, value)
         if self.direction == "interfacial" and self.axis is None:
             raise ValueError("direction 'interfacial' needs an axis")
         if self.direction == "vector" and self.vector is None:
@@ -195,9 +195,9 @@ class DzyaloshinskiiMoriya(RadialTerm):
         """Return -d_ij.(e_i x e_j), by components of the bond and the chirality."""
         v = n = None
         if self.vector is not None:
-            v = _arguments.direction("vector", self.vector)
+            v = as_direction("vector", self.vector)
         if self.axis is not None:
-            n = _arguments.direction("axis", self.axis)
+            n = as_direction("axis", self.axis)
         if v is not None and n is None:
             return {f"chirality_{x}": -c for x, c in zip("xyz", v, strict=True)}
         # Rows: d_ij of bonds along x, y and z.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import as_direction, as_vector, finite
 from ...units import MU_B
 from .._registry import register
 from ._bases import SiteTerm
@@ -39,9 +39,9 @@ class UniaxialAnisotropy(SiteTerm):
         self, K: float, axis: Sequence[float], *, elements: Sequence[str] | None = None
     ) -> None:
         super().__init__(elements=elements)
-        self.K = _arguments.finite("K", K)
-        self.axis = _arguments.vector("axis", axis)
-        self._direction = _arguments.direction("axis", axis)
+        self.K = finite("K", K)
+        self.axis = as_vector("axis", axis)
+        self._direction = as_direction("axis", axis)
 
     def site_energies(self, moments: Tensor) -> Tensor:
         """Return -K (e.n)^2, eV."""
@@ -74,12 +74,12 @@ class CubicAnisotropy(SiteTerm):
         elements: Sequence[str] | None = None,
     ) -> None:
         super().__init__(elements=elements)
-        self.K1 = _arguments.finite("K1", K1)
-        self.K2 = _arguments.finite("K2", K2)
+        self.K1 = finite("K1", K1)
+        self.K2 = finite("K2", K2)
         frame = ((1, 0, 0), (0, 1, 0), (0, 0, 1)) if axes is None else axes
-        rows = [_arguments.vector("axes", axis) for axis in frame]
+        rows = [as_vector("axes", axis) for axis in frame]
         self.axes = None if axes is None else rows
-        self._frame = [_arguments.direction("axes", axis) for axis in rows]
+        self._frame = [as_direction("axes", axis) for axis in rows]
         matrix = np.array(self._frame)
         if len(rows) != 3 or not np.allclose(matrix @ matrix.T, np.eye(3)):
             raise ValueError(f"axes must be three orthogonal vectors, got {axes!r}")
@@ -112,9 +112,7 @@ class Landau(SiteTerm):
         super().__init__(elements=elements)
         if len(coefficients) == 0:
             raise ValueError("Landau needs at least one coefficient")
-        self.coefficients = tuple(
-            _arguments.finite("coefficients", c) for c in coefficients
-        )
+        self.coefficients = tuple(finite("coefficients", c) for c in coefficients)
 
     def site_energies(self, moments: Tensor) -> Tensor:
         """Return the polynomial in |m|^2, eV."""
@@ -141,7 +139,7 @@ class Zeeman(SiteTerm):
         self, field_T: Sequence[float], *, elements: Sequence[str] | None = None
     ) -> None:
         super().__init__(elements=elements)
-        self.field_T = _arguments.vector("field_T", field_T)
+        self.field_T = as_vector("field_T", field_T)
 
     def site_energies(self, moments: Tensor) -> Tensor:
         """Return -mu_B m.B, eV."""

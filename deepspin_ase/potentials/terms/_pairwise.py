@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ... import _validate as _arguments
+from ..._validate import positive
 from .._registry import register
 from ..radial import Parabola, Radial, TwelveSix
 from ._bases import RadialTerm
@@ -123,8 +123,8 @@ class ZBL(PairPotential):
     def __init__(
         self, inner: float, cutoff: float, *, elements: Sequence[str] | None = None
     ) -> None:
-        _arguments.positive("inner", inner)
-        if inner >= _arguments.positive("cutoff", cutoff):
+        positive("inner", inner)
+        if inner >= positive("cutoff", cutoff):
             raise ValueError(
                 f"inner ({inner} A) must be smaller than cutoff ({cutoff} A)"
             )

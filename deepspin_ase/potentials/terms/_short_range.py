@@ -10,7 +10,7 @@ import torch
 from ase.units import Bohr
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import positive
 from ...units import COULOMB
 from .._registry import register
 from ..radial import Radial, checked, knots_of, smooth_step
@@ -34,8 +34,8 @@ class ScreenedNuclear:
     z2: int
 
     def __post_init__(self) -> None:
-        _arguments.positive("z1", self.z1)
-        _arguments.positive("z2", self.z2)
+        positive("z1", self.z1)
+        positive("z2", self.z2)
 
     @property
     def cutoff(self) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ... import _validate as _arguments
+from ..._validate import atomic_numbers_of
 from ...neighbors import PairList
 from ...system import System
 
@@ -18,7 +18,7 @@ def of_elements(system: System, elements: Sequence[str] | None) -> Tensor:
     mask = torch.zeros_like(system.species, dtype=torch.bool)
     if elements is None:
         return ~mask
-    for number in _arguments.numbers(elements):
+    for number in atomic_numbers_of(elements):
         mask |= system.species == number
     return mask
 
