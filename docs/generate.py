@@ -140,8 +140,9 @@ def configurations() -> dict[str, str]:
                 *_title("parameters, by driver", "-"),
                 "",
                 *(
-                    f"- ``driver: {name}``: the arguments of :class:`.{cls}`."
-                    for name, cls in DRIVERS.items()
+                    f"- ``driver: {name}``: the arguments of "
+                    f":class:`.{registered.cls.__name__}`."
+                    for name, registered in DRIVERS.items()
                 ),
                 "",
             ]

@@ -14,7 +14,8 @@ from ase import units
 from pydantic import Field, field_validator
 
 from .._config import Configuration, read_mapping
-from .drivers import DRIVERS, Registered
+from . import drivers, montecarlo  # noqa: F401 - they register their drivers
+from .drivers._registry import DRIVERS, Registered
 
 #: Arguments that are other keys of the file.
 _ELSEWHERE = (

@@ -7,16 +7,14 @@ from ._langevin import SpinLatticeLangevin
 from ._longitudinal import LongitudinalSpinLangevin, equipartition_temperature
 from ._npt import SpinLatticeNPT
 from ._nve import SpinLatticeNVE
-from ._registry import DRIVERS, Registered, driver
+from ._registry import driver
 from ._spin_dynamics import SpinDynamics
 from ._three_temperature import ThreeTemperature
 from ._tspin import TSPIN
 
 __all__ = [
-    "DRIVERS",
     "TSPIN",
     "LongitudinalSpinLangevin",
-    "Registered",
     "SpinDynamics",
     "SpinLatticeDynamics",
     "SpinLatticeLangevin",
