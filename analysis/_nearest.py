@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from ..neighbors import build_pairs
 from ..system import System
 
-#: Reach of the first search for neighbours, and where the search ends, A.
-_FIRST_REACH, _LAST_REACH = 4.0, 40.0
+#: Cutoffs of the first and of the last search for neighbours, A.
+_FIRST_CUTOFF, _LAST_CUTOFF = 4.0, 40.0
 
 
 def pairs_within(
@@ -66,20 +66,20 @@ def nearest_neighbors(
     centers, partners = np.asarray(centers), np.asarray(partners)
     subset = np.union1d(centers, partners)
     is_partner = np.isin(np.arange(len(atoms)), partners)
-    reach = _FIRST_REACH
+    cutoff = _FIRST_CUTOFF
     while True:
-        i, j, vectors = pairs_within(atoms, reach, subset)
+        i, j, vectors = pairs_within(atoms, cutoff, subset)
         kept = is_partner[j]
         i, j, vectors = i[kept], j[kept], vectors[kept]
         found = np.bincount(i, minlength=len(atoms))[centers]
         if (found >= count).all():
             break
-        if reach >= _LAST_REACH:
+        if cutoff >= _LAST_CUTOFF:
             raise ValueError(
                 f"atom {centers[found.argmin()]} has only {found.min()} of the "
                 f"{count} neighbours that are looked for"
             )
-        reach *= 1.5
+        cutoff *= 1.5
     order = np.lexsort((np.einsum("ij,ij->i", vectors, vectors), i))
     starts = np.searchsorted(i[order], centers)
     chosen = order[starts[:, None] + np.arange(count)]

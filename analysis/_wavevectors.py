@@ -71,8 +71,8 @@ def commensurate_q(atoms: Atoms, q_max: float) -> np.ndarray:
 
     |q| counts 2 pi; there is no component along directions that are not periodic.
     """
-    reach = q_max * np.linalg.norm(atoms.cell.complete().array, axis=1) / (2.0 * np.pi)
-    span = np.where(atoms.pbc, np.floor(reach + 1e-9), 0).astype(int)
+    extent = q_max * np.linalg.norm(atoms.cell.complete().array, axis=1) / (2.0 * np.pi)
+    span = np.where(atoms.pbc, np.floor(extent + 1e-9), 0).astype(int)
     grid = np.meshgrid(*(np.arange(-n, n + 1) for n in span), indexing="ij")
     phases = np.stack(grid, axis=-1).reshape(-1, 3).astype(float)
     lengths = np.linalg.norm(cartesian(atoms, phases), axis=1)

@@ -151,8 +151,8 @@ def _links(atoms: Atoms, sites: np.ndarray) -> np.ndarray:
     if len(sites) == 1 and not atoms.pbc.any():
         return np.empty((0, 3))
     _, first = nearest_neighbors(atoms, sites, sites, 1)
-    reach = 1.25 * np.linalg.norm(first, axis=2).max()
-    return pairs_within(atoms, reach, np.unique(sites))[2]
+    cutoff = 1.25 * np.linalg.norm(first, axis=2).max()
+    return pairs_within(atoms, cutoff, np.unique(sites))[2]
 
 
 def _axes_of(links: np.ndarray) -> np.ndarray:

@@ -159,18 +159,18 @@ def repeats(repeat: int | Sequence[int], pbc: np.ndarray) -> tuple[int, int, int
     return first, second, third
 
 
-def repeats_for(atoms: Atoms, reach: float) -> tuple[int, int, int]:
-    """Return the cells of a supercell with periods of at least twice ``reach`` (A)."""
+def repeats_for(atoms: Atoms, radius: float) -> tuple[int, int, int]:
+    """Return the cells of a supercell with periods of at least twice ``radius`` (A)."""
     cell = complete_cell(atoms.cell.array)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    enough = np.where(atoms.pbc, np.ceil(2.0 * reach / heights - 1e-9), 1)
+    enough = np.where(atoms.pbc, np.ceil(2.0 * radius / heights - 1e-9), 1)
     counts = np.maximum(enough, 1).astype(int)
     # In oblique cells that is more than enough.
     shrinking = True
     while shrinking:
         shrinking = False
         for fewer in counts - np.eye(3, dtype=int):
-            if fewer.min() > 0 and _period(cell, fewer, atoms.pbc) >= 2.0 * reach:
+            if fewer.min() > 0 and _period(cell, fewer, atoms.pbc) >= 2.0 * radius:
                 counts, shrinking = fewer, True
                 break
     return repeats(counts.tolist(), atoms.pbc)

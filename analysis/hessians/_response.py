@@ -206,15 +206,15 @@ def _range_to_hold(atoms: Atoms, *, positions: bool) -> float:
     return max(ranges)
 
 
-def _chosen(atoms: Atoms, reach: float) -> tuple[int, int, int]:
+def _chosen(atoms: Atoms, radius: float) -> tuple[int, int, int]:
     """Return the cells for a range, or one if the cell is large and nearly enough."""
-    repeat = repeats_for(atoms, reach)
+    repeat = repeats_for(atoms, radius)
     if len(atoms) * np.prod(repeat) <= MAX_ATOMS:
         return repeat
-    if repeats_for(atoms, 0.5 * reach) == (1, 1, 1):
+    if repeats_for(atoms, 0.5 * radius) == (1, 1, 1):
         return 1, 1, 1
     raise ValueError(
-        f"a supercell for a range of {reach:.1f} A has {repeat} cells, more than "
+        f"a supercell for a range of {radius:.1f} A has {repeat} cells, more than "
         f"{MAX_ATOMS} atoms: choose repeat yourself"
     )
 

@@ -123,7 +123,7 @@ def structure_factor(
             if q is not None:
                 phases = commensurate(frame, q, cell)
             else:
-                phases = commensurate_q(frame, q_max or _default_reach(frame, moments))
+                phases = commensurate_q(frame, q_max or _default_q_max(frame, moments))
             total = np.zeros((len(phases), 3, 3), dtype=complex)
             n_magnetic = int(moments.any(axis=1).sum())
         sums = fourier_sums(frame, phases, moments)
@@ -191,7 +191,7 @@ def plot_structure_factor_plane(
     return ax
 
 
-def _default_reach(atoms: Atoms, moments: np.ndarray) -> float:
+def _default_q_max(atoms: Atoms, moments: np.ndarray) -> float:
     """Return 2 pi over the shortest distance between magnetic atoms, 1/A."""
     magnetic = np.flatnonzero(moments.any(axis=1))
     if not atoms.pbc.any():

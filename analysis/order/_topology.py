@@ -196,8 +196,8 @@ def _triangles(frame: _Frame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
             "`separation` large enough?"
         )
     # Images far enough that the triangles of the cell itself see no edge.
-    reach = np.where(frame.periodic, 2 if len(rows) < 64 else 1, 0)
-    grid = np.indices((2 * reach + 1).tolist()).reshape(2, -1).T - reach
+    repeats = np.where(frame.periodic, 2 if len(rows) < 64 else 1, 0)
+    grid = np.indices((2 * repeats + 1).tolist()).reshape(2, -1).T - repeats
     points = frame.positions[rows] @ frame.basis.T
     plane = frame.in_plane @ frame.basis.T
     spacing = np.sqrt(abs(np.linalg.det(plane)) / len(rows))

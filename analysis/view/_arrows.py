@@ -158,11 +158,11 @@ def _draw_in_space(
     ax.set(xlabel="x (Å)", ylabel="y (Å)", zlabel="z (Å)")
     ends = np.concatenate([atoms.positions, tails, tails + arrows, *_cell_edges(atoms)])
     middle = 0.5 * (ends.max(axis=0) + ends.min(axis=0))
-    reach = 0.55 * np.ptp(ends, axis=0).max()
+    half_width = 0.55 * np.ptp(ends, axis=0).max()
     for set_limits, center in zip(
         (ax.set_xlim, ax.set_ylim, ax.set_zlim), middle, strict=True
     ):
-        set_limits(center - reach, center + reach)
+        set_limits(center - half_width, center + half_width)
     ax.set_box_aspect((1, 1, 1))
     return ax
 

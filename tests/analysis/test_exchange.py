@@ -18,12 +18,15 @@ from deepspin_ase.analysis import (
     SpinWaves,
     exchange_tensors,
     plot_exchange,
-    plot_exchange_convergence,
-    plot_spin_lattice_coupling,
     spin_lattice_coupling,
     strain_derivative,
 )
-from deepspin_ase.analysis.exchange import assemble_tensors, fit_exchange
+from deepspin_ase.analysis.exchange import (
+    assemble_tensors,
+    fit_exchange,
+    plot_exchange_convergence,
+    plot_spin_lattice_coupling,
+)
 from deepspin_ase.analysis.hessians import Crystal, interaction_range
 from deepspin_ase.analysis.hessians import _response as response
 from deepspin_ase.analysis.hessians._response import _apart

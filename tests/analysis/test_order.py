@@ -27,12 +27,9 @@ from deepspin_ase.analysis import (
     frames_of,
     neighbor_angles,
     order_series,
-    plot_angles,
     plot_order,
-    plot_spin_correlation,
     plot_structure_factor,
     plot_thermal_averages,
-    plot_topological_charge,
     spin_correlation,
     structure_factor,
     thermal_averages,
@@ -43,7 +40,13 @@ from deepspin_ase.analysis._statistics import (
     bootstrap,
     mean_with_error,
 )
-from deepspin_ase.analysis.order import OrderSeries, plot_structure_factor_plane
+from deepspin_ase.analysis.order import (
+    OrderSeries,
+    plot_angles,
+    plot_spin_correlation,
+    plot_structure_factor_plane,
+    plot_topological_charge,
+)
 from deepspin_ase.analysis.transitions import (
     binder_cumulant,
     heat_capacity,

@@ -20,12 +20,16 @@ from deepspin_ase.analysis import (
     phonon_dos,
     plot_phonon_bands,
     plot_phonon_dos,
-    plot_thermal_properties,
     thermal_phonons,
     thermal_properties,
 )
 from deepspin_ase.analysis.hessians import CartesianHessian
-from deepspin_ase.analysis.phonons import calculate_phonons, from_phonopy, to_phonopy
+from deepspin_ase.analysis.phonons import (
+    calculate_phonons,
+    from_phonopy,
+    plot_thermal_properties,
+    to_phonopy,
+)
 from deepspin_ase.analysis.phonons._force_constants import displaced_supercells
 from deepspin_ase.analysis.phonons._spectra import THZ
 from deepspin_ase.potentials import (

@@ -17,12 +17,11 @@ from deepspin_ase.analysis import (
     octahedral_tilts,
     plot_polarization,
     plot_profile,
-    plot_tilts,
     polarization,
     profile_along,
     staggered_moments,
 )
-from deepspin_ase.analysis.ferroic import on_one_branch
+from deepspin_ase.analysis.ferroic import on_one_branch, plot_tilts
 
 matplotlib.use("Agg")
 
