@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._state import State, Stateful
 from .drivers import (
     TSPIN,
     LongitudinalSpinLangevin,
@@ -31,6 +32,8 @@ __all__ = [
     "SpinLatticeLangevin",
     "SpinLatticeNPT",
     "SpinLatticeNVE",
+    "State",
+    "Stateful",
     "ThreeTemperature",
     "driver",
     "iread_hdf5",

@@ -211,7 +211,7 @@ print(f"restored at {again.time_fs:.0f} fs")
 # the square of the time step, and does not drift. The default spin integrator solves
 # its equations to round-off, which makes it reversible and takes more model calls the
 # longer the step; `Midpoint(tolerance=1e-7)` conserves energy as well in two to five
-# calls, without that reversibility. A driver warns when a spin turns by more than
+# calls, without that reversibility. A driver warns when a spin rotates by more than
 # 0.5 rad in a step.
 
 # %%

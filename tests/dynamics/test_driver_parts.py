@@ -31,10 +31,11 @@ from deepspin_ase.dynamics import (
     SpinLatticeLangevin,
     SpinLatticeNPT,
     SpinLatticeNVE,
+    State,
+    Stateful,
     ThreeTemperature,
     read_hdf5,
 )
-from deepspin_ase.dynamics._state import Stateful
 from deepspin_ase.dynamics.files import HDF5Trajectory
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.system import System
@@ -198,7 +199,7 @@ class Drift(SpinLatticeDynamics):
             raise CalculationFailed("as asked")
         system = self.state.system
         system = system.replace(positions=system.positions + moved)
-        self.state = type(self.state)(system, self.state.momenta)
+        self.state = State(system, self.state.momenta)
 
 
 def test_the_base_calls_no_hook_before_the_driver_is_there() -> None:
