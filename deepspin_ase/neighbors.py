@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ._cell_list import search_cells
+from ._validate import non_negative
 from .system import System
 
 __all__ = [
@@ -279,9 +280,7 @@ class NeighborList:
     """
 
     def __init__(self, skin: float = 0.5, *, backend: str | None = None) -> None:
-        if skin < 0:
-            raise ValueError("skin must not be negative")
-        self.skin = skin
+        self.skin = non_negative("skin", skin)
         self.backend = backend
         self.n_builds = 0
         self._pairs: PairList | None = None

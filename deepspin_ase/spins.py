@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from ._rotations import local_axes
+from ._validate import non_negative
 
 __all__ = [
     "cant_spins",
@@ -176,9 +177,7 @@ def cant_spins(
     ValueError
         If moments are missing or the temperature is negative or not finite.
     """
-    t = float(reduced_temperature)
-    if not (np.isfinite(t) and t >= 0):
-        raise ValueError(f"reduced_temperature must be finite and >= 0, got {t}")
+    t = non_negative("reduced_temperature", reduced_temperature)
     spins = get_spins(atoms)
     if t == 0.0:
         return

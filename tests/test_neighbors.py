@@ -171,7 +171,7 @@ def test_zero_skin_rebuilds_when_anything_moves() -> None:
     assert neighbors.n_builds == 1
     neighbors.update(system.replace(positions=system.positions + 1e-9), 4.0)
     assert neighbors.n_builds == 2
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="skin must be finite and >= 0"):
         NeighborList(skin=-0.1)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from ..._progress import bar
+from ..._validate import non_negative, whole
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
@@ -108,11 +109,8 @@ def hysteresis(
     fields = np.asarray(fields_T, dtype=float)
     if fields.ndim != 1 or len(fields) == 0 or not np.isfinite(fields).all():
         raise ValueError(f"fields_T must be finite numbers (F,), got {fields}")
-    if temperature_K < 0 or sweeps < 2:
-        raise ValueError(
-            f"temperature_K must not be negative and sweeps at least 2, got "
-            f"{temperature_K} and {sweeps}"
-        )
+    non_negative("temperature_K", temperature_K)
+    whole("sweeps", sweeps, 2)
     magnetic = np.any(get_spins(atoms), axis=1)
     if not magnetic.any():
         raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")

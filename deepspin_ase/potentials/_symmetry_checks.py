@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from .._validate import whole
 from ..neighbors import build_pairs
 from ..system import System
 from ._base import Potential
@@ -69,8 +70,7 @@ def symmetry_violations(
     systems = [systems] if isinstance(systems, System) else list(systems)
     if not systems:
         raise ValueError("expected at least one structure")
-    if n_rotations < 1:
-        raise ValueError("n_rotations must be at least 1")
+    whole("n_rotations", n_rotations, 1)
     rotations = Rotation.random(n_rotations, seed).as_matrix()
     reversal, parity, spread = [], [], []
     for system in systems:

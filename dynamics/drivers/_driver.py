@@ -15,7 +15,7 @@ import torch
 from ase import Atoms, units
 from torch import Tensor
 
-from ..._validate import per_replica
+from ..._validate import per_replica, whole
 from ...potentials import Prediction
 from ...system import System
 from .._constraints import Constraints
@@ -153,8 +153,7 @@ class SpinLatticeDynamics(BatchedDynamics):
             ("loginterval", loginterval),
             ("checkpoint_interval", checkpoint_interval),
         ):
-            if not isinstance(interval, int | np.integer) or interval < 1:
-                raise ValueError(f"{name} must be a number of steps, got {interval!r}")
+            whole(name, interval, 1)
         for name, path in (("logfile", logfile), ("checkpoint", checkpoint)):
             if path is not None and not Path(path).parent.is_dir():
                 raise ValueError(f"the folder of the {name} {path} does not exist")

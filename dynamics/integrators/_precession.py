@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..._validate import finite
 from ...units import G_FACTOR, HBAR
 
 
@@ -33,10 +33,7 @@ class Precession:
 
     def __post_init__(self) -> None:
         """Raise TypeError or ValueError if g_factor is no finite number."""
-        if not isinstance(self.g_factor, int | float | np.number):
-            raise TypeError(f"g_factor must be a number, got {self.g_factor!r}")
-        if not np.isfinite(self.g_factor):
-            raise ValueError(f"g_factor must be finite, got {self.g_factor}")
+        finite("g_factor", self.g_factor)
 
     @property
     def gamma(self) -> float:

@@ -132,7 +132,7 @@ def test_bad_input() -> None:
     atoms, _ = stoner_wohlfarth(0.0)
     with pytest.raises(ValueError, match="fields_T"):
         hysteresis(atoms, [np.nan])
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="temperature_K must be finite and >= 0"):
         hysteresis(atoms, [1.0], temperature_K=-1.0)
     atoms.calc = None
     with pytest.raises(ValueError, match="DeepSpinCalculator"):

@@ -299,7 +299,7 @@ class TestBadInput:
             ({"spin_integrator": "euler"}, "spin_integrator"),
             ({"g_factor": np.inf}, "g_factor"),
             ({"loginterval": 0}, "loginterval"),
-            ({"checkpoint_interval": 2.5}, "checkpoint_interval"),
+            ({"checkpoint_interval": 0}, "checkpoint_interval"),
             ({"external_field_T": (1, 2)}, "external_field_T"),
             ({"temperature_K": [1, 2], "damping": [0.1, 0.2, 0.3]}, "damping"),
         ],
@@ -378,6 +378,12 @@ class TestBadInput:
             SpinDynamics([atoms, atoms], FS)
         with pytest.raises(TypeError, match=r"expected ase\.Atoms, got NoneType"):
             SpinDynamics(None, FS)
+
+    def test_intervals_of_the_wrong_kind(self):
+        atoms = moments(1)
+        atoms.calc = DeepSpinCalculator(Zeeman((0, 0, 1.0)))
+        with pytest.raises(TypeError, match="checkpoint_interval must be a whole"):
+            SpinDynamics(atoms, FS, checkpoint_interval=2.5)
 
     @pytest.mark.parametrize("steps", [1.5, "3", True])
     def test_steps_of_the_wrong_kind(self, steps):

@@ -24,6 +24,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..._validate import positive
 from ...neighbors import PairList
 from ...system import System
 from ._sites import find_bonds
@@ -102,8 +103,7 @@ class Ewald:
     accuracy: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.cutoff) and self.cutoff > 0):
-            raise ValueError(f"cutoff must be positive, got {self.cutoff}")
+        positive("cutoff", self.cutoff)
         if not 0.0 < self.accuracy < 1.0:
             raise ValueError(f"accuracy must lie in (0, 1), got {self.accuracy}")
 
