@@ -29,7 +29,7 @@ _GIVE_UP = 12
 class Descent:
     """Minimise the energy over the coordinates of a filter.
 
-    L-BFGS with a :class:`~.preconditioner.Preconditioner` for the first inverse
+    L-BFGS with a ``Preconditioner`` for the first inverse
     Hessian. Moments move along great circles, and the L-BFGS history is
     parallel-transported (Huang, Gallivan, Absil, SIAM J. Optim. 25, 1660 (2015),
     doi:10.1137/140955483). A step is

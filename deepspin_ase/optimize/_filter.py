@@ -32,8 +32,7 @@ class SpinLatticeFilter(Filter):
 
     ============== ==== =======================================================
     ``positions``  N    Cartesian positions; with ``cell``, in the first cell
-    ``cell``       3    logarithm of the deformation times ``cell_scale``, see
-                        :class:`~.cell.Deformation`
+    ``cell``       3    logarithm of the deformation times ``cell_scale``
     ``spins``      N    rotation vectors times ``spin_scale``
     ``magnitudes`` N    (ln of the length over the first one times
                         ``spin_scale``, 0, 0)
@@ -42,9 +41,9 @@ class SpinLatticeFilter(Filter):
     A moment is m = R(theta - theta_0) m_0, with R the rotation by a rotation vector
     (rad). Its length is kept to round-off. The generalised force is J^T (m x F_m),
     where F_m = -dE/dm and J is the left Jacobian of the rotation group at
-    theta - theta_0 (:func:`~.rotations.jacobian_transposed`), singular only
-    at a full rotation. The reference (theta_0, m_0) follows a moment that has rotated
-    by 90 degrees: theta continues without a jump, and no axis is special.
+    theta - theta_0, singular only at a full rotation. The reference (theta_0, m_0)
+    follows a moment that has rotated by 90 degrees: theta continues without a jump,
+    and no axis is special.
 
     Parameters
     ----------

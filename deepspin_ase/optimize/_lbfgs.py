@@ -25,7 +25,7 @@ class SpinLatticeLBFGS(Optimizer):
     """Limited-memory BFGS of atoms, cell and moments, with a scale for each.
 
     An ASE optimizer (``run``, ``irun``, ``attach``, ``nsteps``) whose steps are
-    those of :class:`~.descent.Descent`: moments move on their spheres, and model
+    preconditioned Riemannian L-BFGS: moments move on their spheres, and model
     Hessians of lattice and moments, fitted to every step, give stiff bonds and
     soft spins separate steps.
 

@@ -39,7 +39,7 @@ class Preconditioner:
     """Approximate inverse Hessian of the coordinates of a filter.
 
     Lattice (positions and cell), rotations and lengths of the moments have separate
-    model Hessians (:mod:`~.model_hessian`) without coupling. Each step s with its
+    model Hessians without coupling. Each step s with its
     change y of the gradient is an equation for the coefficients, sum_k theta_k B_k s
     = y, solved by non-negative least squares; a few numbers for many atoms, so that
     one or two steps determine them.

@@ -106,7 +106,7 @@ def relax_spins(
 ) -> Relaxation:
     """Rotate the moments to a minimum of the energy, at fixed lattice and lengths.
 
-    By :class:`~.descent.Descent`: L-BFGS on the spheres of constant length.
+    By Riemannian L-BFGS on the spheres of constant length.
 
     Parameters
     ----------
