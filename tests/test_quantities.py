@@ -52,6 +52,8 @@ from deepspin_ase.quantities import QUANTITIES, Quantity, label_table, register_
 from deepspin_ase.system import System
 from deepspin_ase.training import (
     Batch,
+    Trainer,
+    TrainingConfig,
     collect,
     compare,
     load_batches,
@@ -59,6 +61,7 @@ from deepspin_ase.training import (
     plot_parity,
     read_learning_curve,
 )
+from deepspin_ase.training._config import LossConfig
 
 #: The row: a number per atom that is odd in the moments and unknown to ASE.
 CHIRALITY = Quantity(
@@ -219,6 +222,57 @@ def test_new_label_is_trained_and_reported(
         x for x in capsys.readouterr().out.splitlines() if x.startswith("chirality")
     )
     assert line.split()[-2:] == ["me", "22"]
+
+
+@pytest.mark.usefixtures("label")
+def test_weight_of_a_label_that_is_not_predicted(tmp_path: Path) -> None:
+    values = {
+        "model": {
+            "type": "deepspin",
+            "type_map": ["Fe"],
+            "spin": {"use_spin": [True], "virtual_scale": 0.2},
+            "descriptor": {"rcut": 4.0, "rcut_smth": 2.0, "sel": [30], "neuron": [4]}
+            | {"axis_neuron": 2},
+            "fitting_net": {"neuron": [4]},
+        },
+        "data": {"training": ["x"]},
+        "loss": {"weights": {"chirality": [1.0, 0.0]}},
+        "training": {"numb_steps": 1},
+    }
+    with pytest.raises(ValueError, match="weighs chirality, but DeepSpinNetwork pred"):
+        Trainer(TrainingConfig.from_dict(values), labelled(), output=tmp_path)
+    values["loss"] = {}
+    Trainer(TrainingConfig.from_dict(values), labelled(), output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            {"weights": {"force": [1, 1]}},
+            "loss.weights: unknown label force; known: en",
+        ),
+        ({"weights": {"forces": [1]}}, "loss.weights.forces"),
+        ({"weights": {"forces": [1, -1]}}, "loss.weights.forces.1"),
+        ({"weights": 3}, "loss.weights"),
+        (
+            {"weights": {"forces": [1, 1]}, "limit_pref_fr": 2.0},
+            "weights.forces and limit_pref_fr are the same: give one",
+        ),
+    ],
+)
+def test_weights_that_are_refused(loss: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LossConfig.from_dict(loss, where="loss")
+
+
+def test_weights_under_both_names() -> None:
+    ours = LossConfig.from_dict({"weights": {"energy": [0.5, 2.0], "virial": [0, 3]}})
+    theirs = LossConfig.from_dict(
+        {"start_pref_e": 0.5, "limit_pref_e": 2.0, "limit_pref_v": 3.0}
+    )
+    assert ours == theirs == LossConfig.from_dict(ours.to_dict())
+    assert ours.weights["forces"] == (1000.0, 1.0)
 
 
 @pytest.mark.usefixtures("label")

@@ -64,7 +64,7 @@ class Problem:
         ``"non-magnetic moment"``, ``"zero moment"``, ``"duplicate"``,
         ``"too close"``, ``"outlier"``, ``"net force"`` or ``"conjugacy"``.
     message : str
-        What is wrong and what to do.
+        The defect and the remedy.
     frames : tuple of int
         The frames it concerns; empty if the whole dataset.
     """
@@ -108,14 +108,14 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no problems."""
         return not self.problems
 
 
 def check_dataset(
     dataset: Dataset, *, magnetic_elements: Iterable[str] | None = None
 ) -> DataReport:
-    """Summarise a dataset and look for what would spoil a training.
+    """Summarise a dataset and search it for defects that would spoil a training.
 
     Shapes and finite numbers need no check here: no :class:`Frame` lacks them.
 

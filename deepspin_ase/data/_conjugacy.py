@@ -1,4 +1,4 @@
-"""Tests whether forces and magnetic forces are derivatives of the energies.
+"""Consistency of forces and magnetic forces with the energies they derive from.
 
 For frames a and b of the same atoms, close to each other, the energy difference
 must equal the work of the labels along a path between them. By the trapezoid
@@ -15,9 +15,10 @@ rotation vector that takes e_a to e_b on the shorter arc. The arc keeps the two
 parts of M apart: along the chord m_b - m_a a rigid rotation would also pick up
 longitudinal fields, which constrained DFT gives less precisely than torques.
 
-Where the labels' net torque says that the energy does not change when all spins
-turn together, frame b is first turned (or reversed in time) as a whole to match
-the moments of a, so that frames of different orientation can be compared.
+Where the labels' net torque shows that the energy is invariant under a common
+rotation of all spins, the spins of frame b are first rotated (or reversed in time)
+together to match the moments of a, so that frames of different orientation can be
+compared.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 from ._frames import Dataset
 from ._pairwork import TERMS, Group, Pairs, fully_labelled_groups
 
-#: Fewer pairs than this say nothing.
+#: Fewer pairs than this are inconclusive.
 MIN_PAIRS = 10
 
 #: Terms below this part of the whole work are not tested: the trapezoid rule
@@ -65,7 +66,7 @@ class ConjugacyReport:
         Root mean square over frames of |sum m x M|; zero without spin-orbit
         coupling and field.
     aligned : bool
-        Whether spins were turned as a whole before comparing.
+        Whether all spins were rotated together before comparing.
     cells : str
         ``"compared"``: cells are equal or virials are labelled; ``"fitted"``:
         cells differ without virials, and a quadratic form in the strain was
@@ -88,11 +89,11 @@ class ConjugacyReport:
 
     @property
     def conclusive(self) -> bool:
-        """Whether there were enough pairs to say anything."""
+        """Whether there were enough pairs for a conclusion."""
         return self.n_pairs >= MIN_PAIRS
 
     def problems(self, tolerance: float | None = None) -> list[str]:
-        """Say which labels do not fit the energies.
+        """Return messages about labels that are not conjugate to the energies.
 
         A slope counts when it is off 1 by more than ``tolerance`` (0.1; 0.5
         where cells had to be fitted) and by more than 3 standard errors.
@@ -119,7 +120,7 @@ def conjugacy(
 
     Pairs are frames of the same atoms in the same order, no atom of which moves
     by more than ``max_displacement`` (A, rigid translation apart), no moment of
-    which turns by more than ``max_rotation_deg``, and no component of the
+    which rotates by more than ``max_rotation_deg``, and no component of the
     strain between which exceeds ``max_strain``. In a Heisenberg
     antiferromagnet the trapezoid rule makes the slope 0.2, 1.1 and 2.4 % too
     large at limits of 10, 20 and 30 degrees.
@@ -128,7 +129,7 @@ def conjugacy(
     ----------
     dataset : Dataset
         Frames without energy, forces or magnetic forces on every moment are
-        passed over.
+        ignored.
     max_displacement, max_rotation_deg, max_strain : float
     max_frames : int
         Of more frames of the same atoms, evenly spaced ones are taken; fewer
@@ -161,7 +162,7 @@ def conjugacy(
 
 
 def _net_torque(groups: list[Group]) -> tuple[float, bool]:
-    """Return rms |sum tau| (eV), and whether spins may turn together at no cost."""
+    """Return rms |sum tau| (eV), and whether spin space is isotropic."""
     if not groups:
         return np.nan, False
     net, single = [], []

@@ -1,4 +1,4 @@
-"""The small datasets that come with the package."""
+"""Example datasets that come with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._io import read_dataset
 
 
 def example_path(name: str) -> Path:
-    """Return the folder of an example; its SOURCE.md says how it was made.
+    """Return the folder of an example; its SOURCE.md describes the origin.
 
     Raises
     ------

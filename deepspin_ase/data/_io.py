@@ -77,7 +77,7 @@ def write_dataset(
     format: str | None = None,
     type_map: Sequence[str] | None = None,
 ) -> None:
-    """Write a dataset; what stands at ``path`` afterwards is complete or nothing.
+    """Write a dataset, completely or not at all.
 
     DeePMD folders group frames of the same atoms, periodicity and labels into
     systems; several systems become subfolders, and the order of frames follows
@@ -218,7 +218,7 @@ def _checked_type_map(
 
 @contextmanager
 def _atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder beside ``path`` and rename it when the block ends."""
+    """Yield a new folder next to ``path``, renamed to it when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shelter = Path(
         tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

@@ -113,7 +113,7 @@ def _read_types(path: Path) -> np.ndarray:
 
 
 def _read_type_map(path: Path, type_map: Sequence[str] | None) -> np.ndarray:
-    """Return the atomic number of every type; zero where the name is no element."""
+    """Return the atomic number of every type; zero where the name is not an element."""
     names = path.read_text().split() if path.is_file() else []
     stored = _numbers(names)
     if type_map is None:

@@ -1,4 +1,4 @@
-"""The work that a dataset's labels do between frames of the same atoms.
+"""Work of a dataset's labels between frames of the same atoms.
 
 See :mod:`deepspin_ase.data._conjugacy` for the equations.
 """
@@ -88,7 +88,7 @@ def _stack(frames: list[Frame], start: int) -> Group:
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs of frames: what happens between them, energies in eV/atom."""
+    """P pairs of frames: differences and work between them, energies in eV/atom."""
 
     index: np.ndarray  # (P, 2) numbers of the two frames
     energy: np.ndarray  # (P,)
@@ -162,8 +162,8 @@ def _magnetic_work(
     spins_a, fields_a = group.spins[a], group.magnetic_forces[a]
     spins_b, fields_b = group.spins[a + 1 :], group.magnetic_forces[a + 1 :]
     if aligned:
-        turn = _best_turns(spins_b, spins_a)
-        spins_b, fields_b = spins_b @ turn, fields_b @ turn
+        rotation = _best_rotations(spins_b, spins_a)
+        spins_b, fields_b = spins_b @ rotation, fields_b @ rotation
     length_a, unit_a = _split(spins_a)
     length_b, unit_b = _split(spins_b)
     normal = np.cross(unit_a, unit_b)
@@ -186,7 +186,7 @@ def _split(spins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return length, spins / np.where(length > 0.0, length, 1.0)[..., None]
 
 
-def _best_turns(moments: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _best_rotations(moments: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return (P, 3, 3) matrices R that bring ``moments @ R`` closest to ``target``.
 
     Kabsch's method (doi:10.1107/S0567739476001873) without its restriction to

@@ -26,7 +26,7 @@ def fingerprint(datasets: Iterable[Dataset]) -> str:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write plain data and tensors, whole or not at all."""
+    """Write plain data and tensors atomically."""
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
@@ -61,7 +61,7 @@ def read_checkpoint(
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold back Ctrl-C, so that a step is done whole or not at all.
+    """Defer Ctrl-C, so that a step is done completely or not at all.
 
     Yields a function that returns whether to stop. A second Ctrl-C interrupts
     at once. Without effect outside of the main thread.

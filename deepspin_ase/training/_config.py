@@ -154,9 +154,9 @@ class RunConfig(Configuration):
         Decay of the running average of the weights that becomes the model; 0
         keeps the last weights.
     time_reversal : bool
-        Turn all moments of a frame around, with probability one half.
+        Reverse all moments of a frame with probability one half.
     spin_rotation : bool
-        Turn all moments of a frame by a random rotation: exact symmetry
+        Rotate all moments of a frame by a random rotation: exact symmetry
         without spin-orbit coupling only.
     disp_freq : int
         Steps between validations.
@@ -186,9 +186,8 @@ class TrainingConfig(Configuration):
     Attributes
     ----------
     model : Configuration
-        What is trained: in a file, the key ``type`` names the architecture
-        (:data:`deepspin_ase.potentials.ARCHITECTURES`; ``deepspin`` if omitted), and
-        the other keys are those of its configuration.
+        Keys of the architecture that the key ``type`` names, one of
+        :data:`deepspin_ase.potentials.ARCHITECTURES`; ``deepspin`` if omitted.
     baseline : str, optional
         A potential that the network corrects: a model file, or the name of a
         shipped model. The network then starts from zero.

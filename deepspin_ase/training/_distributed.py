@@ -1,4 +1,4 @@
-"""Several processes under torchrun: each takes its share of every batch."""
+"""Data-parallel training under torchrun: a share of every batch per process."""
 
 from __future__ import annotations
 

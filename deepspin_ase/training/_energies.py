@@ -27,10 +27,10 @@ def composition(system: System, species: Sequence[int]) -> Tensor:
 def fit_element_energies(
     network: Trainable, batches: Sequence[Batch]
 ) -> dict[int, float]:
-    """Return the energy per element that the network should not have to learn.
+    """Return the energies of the elements by least squares.
 
-    The least-squares solution (of smallest norm where the compositions do not
-    determine it) of what the network, as it is, leaves of the labels.
+    The solution of smallest norm, where the compositions do not determine it, for the
+    difference between the labels and the energies of the network as it is.
 
     Returns
     -------

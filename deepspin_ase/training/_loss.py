@@ -1,4 +1,4 @@
-"""The training loss: weighted squared (or Huber) errors of the labels."""
+"""Training loss: weighted squared (or Huber) errors of the labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def training_loss(
     prediction : Prediction
     batch : Batch
     weights : dict
-        By name of the quantity; what is missing in labels or prediction is
+        By name of the quantity; labels or predictions that are missing are
         left out.
     huber_delta : float, optional
         Errors beyond it count linearly.

@@ -1,4 +1,4 @@
-"""Which frames a step sees, and in which orientation: seeded and restartable."""
+"""Seeded, restartable sampling of training frames and of rotations of their moments."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class FrameSampler:
         batch, self._queue = self._queue[:needed], self._queue[needed:]
         return batch[rank * self.batch_size : (rank + 1) * self.batch_size]
 
-    def turns(
+    def rotations(
         self, rank: int, world: int, *, rotate: bool, reverse: bool
     ) -> Tensor | None:
-        """Return random turns of all moments (batch_size, 3, 3), or None.
+        """Return random rotations of all moments (batch_size, 3, 3), or None.
 
         ``rotate`` draws proper rotations, uniform over all of them;
         ``reverse`` a sign.
@@ -42,13 +42,13 @@ class FrameSampler:
         if not (rotate or reverse):
             return None
         n = self.batch_size * world
-        turn = np.broadcast_to(np.eye(3), (n, 3, 3))
+        matrices = np.broadcast_to(np.eye(3), (n, 3, 3))
         if rotate:
-            turn = Rotation.random(n, self._rng).as_matrix()
+            matrices = Rotation.random(n, self._rng).as_matrix()
         if reverse:
-            turn = turn * self._rng.choice([-1.0, 1.0], size=(n, 1, 1))
+            matrices = matrices * self._rng.choice([-1.0, 1.0], size=(n, 1, 1))
         own = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
-        return torch.tensor(turn[own])
+        return torch.tensor(matrices[own])
 
     def state(self) -> str:
         """Return the state as text."""
@@ -57,7 +57,7 @@ class FrameSampler:
         )
 
     def restore(self, state: str) -> None:
-        """Continue from a state that :meth:`state` returned."""
+        """Restore the state returned by :meth:`state`."""
         values = json.loads(state)
         self._rng.bit_generator.state = values["generator"]
         self._queue = values["queue"]

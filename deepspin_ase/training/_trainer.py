@@ -52,11 +52,10 @@ Errors = dict[str, Comparison]
 
 
 class Trainer:
-    """Trains a potential on a data set, with everything that goes with it.
+    """Gradient training of a potential on a dataset, with checkpoints and reports.
 
-    The configuration names the architecture; any
-    :class:`~deepspin_ase.potentials.Trainable` will do, which is called the network
-    here.
+    The configuration names the architecture, any
+    :class:`~deepspin_ase.potentials.Trainable`; it is called the network here.
 
     Parameters
     ----------
@@ -76,7 +75,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        If the data are empty or do not fit the model.
+        If the data are empty or do not fit the model, or the loss weighs a label that
+        the model does not predict.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Trainer:
         network.element_energies = dict.fromkeys(network.species, 0.0)
         if config.init_model is None:
             self._initialize(network, reduced)
+        _check_predictions(config, network, reduced[0])
         self.element_energies = fit_element_energies(network, reduced)
         self._training = self._prepared(network, reduced)
         self._validation = self._prepared(
@@ -119,7 +120,7 @@ class Trainer:
         self._build(network)
 
     def _initialize(self, network: Trainable, batches: Sequence[Batch]) -> None:
-        """Give a new network what it takes from the data before the first step.
+        """Initialize a new network from the data before the first step.
 
         ``batches`` are single frames in float64 on the CPU, the baseline subtracted.
         """
@@ -128,7 +129,7 @@ class Trainer:
             network.start_from_zero()
 
     def _prepared(self, network: Trainable, batches: Sequence[Batch]) -> list[Batch]:
-        """Leave only what the network must learn, in training precision."""
+        """Subtract element energies and convert to training precision."""
         dtype = getattr(torch, self.config.training.precision)
         return [
             batch.replace(
@@ -238,11 +239,11 @@ class Trainer:
             group["lr"] = learning_rate(schedule, self.step, run.numb_steps)
         chosen = self.sampler.draw(rank, world)
         batch = Batch.cat([self._training[k] for k in chosen])
-        turns = self.sampler.turns(
+        rotations = self.sampler.rotations(
             rank, world, rotate=run.spin_rotation, reverse=run.time_reversal
         )
-        if turns is not None:
-            batch = batch.with_rotated_spins(turns.to(batch.energy))
+        if rotations is not None:
+            batch = batch.with_rotated_spins(rotations.to(batch.energy))
         decay = decay_factor(schedule, self.step, run.numb_steps)
         weight = loss_weights(self.config.loss, decay)
         prediction = self.network.evaluate(
@@ -376,6 +377,21 @@ def _check_labels(training: Dataset, validation: Dataset) -> None:
         if len(dataset) and not any(dataset.has(label) for label in label_table()):
             known = ", ".join(label_table())
             raise ValueError(f"the {kind} data carry none of {known}")
+
+
+def _check_predictions(
+    config: TrainingConfig, network: Trainable, batch: Batch
+) -> None:
+    """Raise ValueError if the loss weighs a label that the network does not predict."""
+    predicted = network.evaluate(batch.system, batch.pairs).quantities()
+    weighted = [name for name, ends in config.loss.weights.items() if max(ends) > 0.0]
+    missing = [name for name in weighted if name not in predicted]
+    if missing:
+        raise ValueError(
+            f"the loss weighs {', '.join(missing)}, but {type(network).__name__} "
+            "predicts only "
+            f"{', '.join(predicted)}: set loss.weights of the former to [0, 0]"
+        )
 
 
 def _new_network(config: TrainingConfig) -> Trainable:

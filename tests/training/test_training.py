@@ -613,23 +613,24 @@ def test_processes_share_one_batch() -> None:
     parts = [FrameSampler(10, 2, seed=0) for _ in range(2)]
     for _ in range(4):
         expected = whole.draw(0, 1)
-        turns = whole.turns(0, 1, rotate=True, reverse=True)
+        turns = whole.rotations(0, 1, rotate=True, reverse=True)
         found = [p.draw(rank, 2) for rank, p in enumerate(parts)]
         assert found[0] + found[1] == expected
         shares = [
-            p.turns(rank, 2, rotate=True, reverse=True) for rank, p in enumerate(parts)
+            p.rotations(rank, 2, rotate=True, reverse=True)
+            for rank, p in enumerate(parts)
         ]
         assert torch.equal(torch.cat(shares), turns)
 
 
 def test_turns_are_rotations_and_signs() -> None:
     sampler = FrameSampler(10, 200, seed=0)
-    assert sampler.turns(0, 1, rotate=False, reverse=False) is None
-    signs = sampler.turns(0, 1, rotate=False, reverse=True)
+    assert sampler.rotations(0, 1, rotate=False, reverse=False) is None
+    signs = sampler.rotations(0, 1, rotate=False, reverse=True)
     assert set(signs[:, 0, 0].tolist()) == {-1.0, 1.0}
     assert torch.equal(signs, signs[:, :1, :1] * torch.eye(3))
     for reverse in (False, True):
-        turns = sampler.turns(0, 1, rotate=True, reverse=reverse)
+        turns = sampler.rotations(0, 1, rotate=True, reverse=reverse)
         torch.testing.assert_close(
             turns @ turns.mT, torch.eye(3, dtype=torch.float64).expand(200, 3, 3)
         )
