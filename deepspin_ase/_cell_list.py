@@ -36,7 +36,7 @@ class _Bins:
         Bin of each atom in its structure.
     number : (B, 3) int64 tensor
         Number of bins.
-    reach : (B, 3) int64 tensor
+    span : (B, 3) int64 tensor
         Number of bins that the cutoff spans.
     first : (B,) int64 tensor
         Number of the first bin of each structure.
@@ -45,7 +45,7 @@ class _Bins:
     home: Tensor
     place: Tensor
     number: Tensor
-    reach: Tensor
+    span: Tensor
     first: Tensor
 
     @classmethod
@@ -66,8 +66,8 @@ class _Bins:
         far = cutoff * (1.0 + 1e-9) + 1e-9
         width = (high - low) / torch.linalg.vector_norm(inverse, dim=1)
         number = (width / far).clamp(1, MOST_BINS).long()
-        reach = (far * number / width.clamp_min(1e-9)).ceil().long()
-        reach = torch.where(pbc, reach, torch.minimum(reach, number - 1))
+        span = (far * number / width.clamp_min(1e-9)).ceil().long()
+        span = torch.where(pbc, span, torch.minimum(span, number - 1))
         x = (inside - low[index]) / (high - low).clamp_min(1e-300)[index]
         place = (x * number[index]).long().clamp_min(0)
         total = number.prod(1)
@@ -75,7 +75,7 @@ class _Bins:
             home.long(),
             torch.minimum(place, number[index] - 1),
             number,
-            reach,
+            span,
             total.cumsum(0) - total,
         )
 
@@ -88,8 +88,8 @@ class _Bins:
     def around(self) -> Tensor:
         """Return the steps (M, 3) to all bins that any structure searches."""
         steps = [
-            torch.arange(-n, n + 1, device=self.reach.device)
-            for n in self.reach.amax(0).tolist()
+            torch.arange(-n, n + 1, device=self.span.device)
+            for n in self.span.amax(0).tolist()
         ]
         return torch.cartesian_prod(*steps)
 
@@ -146,7 +146,7 @@ def _pairs(
     structure = system.index[atoms][:, None].expand(-1, len(steps))
     place = bins.place[atoms][:, None] + steps
     image = place.div(bins.number[structure], rounding_mode="floor")
-    seen = (steps.abs() <= bins.reach[structure]) & (
+    seen = (steps.abs() <= bins.span[structure]) & (
         system.pbc[structure] | (image == 0)
     )
     key = bins.keys(place - image * bins.number[structure], structure).flatten()

@@ -150,14 +150,14 @@ def _scipy_pairs(
     home = np.where(pbc, np.floor(fractional), 0.0)
     fractional = fractional - home
     # Images of the home cell whose atoms can be within the cutoff of it.
-    reach = cutoff * np.linalg.norm(inverse, axis=0)
-    span = np.where(pbc, np.ceil(reach), 0).astype(int)
+    margin = cutoff * np.linalg.norm(inverse, axis=0)
+    span = np.where(pbc, np.ceil(margin), 0).astype(int)
     shifts = np.stack(
         np.meshgrid(*(np.arange(-n, n + 1) for n in span), indexing="ij"), axis=-1
     ).reshape(-1, 3)
     image = (fractional[None] + shifts[:, None]).reshape(-1, 3)
     near = np.flatnonzero(
-        (((image >= -reach) & (image <= 1.0 + reach)) | ~pbc).all(axis=1)
+        (((image >= -margin) & (image <= 1.0 + margin)) | ~pbc).all(axis=1)
     )
     tree = cKDTree(fractional @ cell)
     images = cKDTree(image[near] @ cell)
@@ -205,18 +205,18 @@ def build_pairs(
         )
     # On-site terms have no cutoff, but atoms must not coincide; a search
     # for very short distances is slow.
-    reach = max(cutoff, 1.0)
+    radius = max(cutoff, 1.0)
     if backend == "torch":
-        i, j, shift = search_cells(system, reach)
+        i, j, shift = search_cells(system, radius)
     else:
-        i, j, shift = _on_host(system, reach, backend)
+        i, j, shift = _on_host(system, radius, backend)
     pairs = PairList(i, j, shift.to(system.dtype), cutoff)
     _check_distances(system, pairs)
     return pairs
 
 
 def _on_host(
-    system: System, reach: float, backend: str
+    system: System, radius: float, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Search every structure on the CPU."""
     positions = system.positions.detach().cpu().numpy().astype(float)
@@ -226,9 +226,9 @@ def _on_host(
     for b, own in enumerate(system.slices()):
         points, start = positions[own], own.start
         cell = complete_cell(np.where(pbc[b][:, None], cells[b], 0.0))
-        flat = _has_no_cells(points, cell, pbc[b], reach)
+        flat = _has_no_cells(points, cell, pbc[b], radius)
         search = _BACKENDS["scipy" if flat else backend]
-        i, j, shift = search(points, cell, pbc[b], reach)
+        i, j, shift = search(points, cell, pbc[b], radius)
         parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
 
     def join(k: int) -> Tensor:
@@ -239,14 +239,14 @@ def _on_host(
 
 
 def _has_no_cells(
-    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, reach: float
+    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
 ) -> bool:
     """Return whether vesin's search would be left without a cell in some direction."""
     normals = np.linalg.inv(cell).T  # of lengths 1 / heights
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     heights = np.abs((cell * normals).sum(1))
     extents = np.where(pbc, heights, np.ptp(points @ normals.T, axis=0))
-    counts = np.maximum(extents / reach, 1.0)
+    counts = np.maximum(extents / radius, 1.0)
     shrunk = min(1.0, float(MAX_CELLS / counts.prod()) ** (1 / 3))
     return bool(shrunk < 1.0 and counts.min() * shrunk < 2.0)
 

@@ -1,4 +1,4 @@
-"""Batched structures as tensors: the form in which every Potential sees atoms."""
+"""Batches of structures as tensors."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class System:
         Parameters
         ----------
         strain : (B, 3, 3) tensor
-            Cartesian moments are kept, so a rotation part turns the lattice
+            Cartesian moments are kept, so a rotation part rotates the lattice
             under the spins.
         """
         deform = strain.transpose(1, 2)

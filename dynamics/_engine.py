@@ -13,7 +13,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from .._validate import require_calculator
 from ..calculators._deepspin import DeepSpinCalculator
-from ..calculators._magnetic import MomentCalculator
+from ..calculators._magnetic import MagneticCalculator
 from ..potentials import CompiledPotential, Prediction
 from ..spins import set_spins
 from ..system import System
@@ -123,7 +123,7 @@ class CalculatorEngine(Engine):
 
 
 def _virial(calculator: Calculator, image: Atoms) -> np.ndarray:
-    if isinstance(calculator, MomentCalculator):
+    if isinstance(calculator, MagneticCalculator):
         return np.asarray(calculator.get_property("virial", image))
     stress = np.asarray(calculator.get_property("stress", image))
     full = stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ._deepspin import DeepSpinCalculator
-from ._magnetic import MomentCalculator
+from ._magnetic import MagneticCalculator
 from .lammps import DeepSpinLammps
 
 __all__ = [
     "DeepSpinCalculator",
     "DeepSpinLammps",
-    "MomentCalculator",
+    "MagneticCalculator",
 ]

@@ -23,7 +23,7 @@ from ..potentials import (
 from ..potentials.terms._onsite import Zeeman
 from ..quantities import result_names
 from ..system import System
-from ._magnetic import MomentCalculator, check_finite
+from ._magnetic import MagneticCalculator, check_finite
 from ._results import results_of
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -32,7 +32,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BATCH_ATOMS = 20_000
 
 
-class DeepSpinCalculator(MomentCalculator):
+class DeepSpinCalculator(MagneticCalculator):
     """Energy and its derivatives of atoms with vector moments.
 
     The moments are an input: (N, 3) vectors in mu_B in the atoms' initial
@@ -145,7 +145,7 @@ class DeepSpinCalculator(MomentCalculator):
 
     @property
     def compiled(self) -> CompiledPotential:
-        """What evaluates the Potential, the field included."""
+        """The compiled Potential, the field included."""
         return self._compiled
 
     @property

@@ -1,4 +1,4 @@
-"""What the ASE calculators of atoms with moments have in common."""
+"""Common base of the ASE calculators of atoms with moments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ..potentials import Potential
 
 
-class MomentCalculator(Calculator):
+class MagneticCalculator(Calculator):
     """A calculator whose results include magnetic forces.
 
     Moments are an input, so that results are kept while charges change.

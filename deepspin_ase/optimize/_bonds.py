@@ -51,10 +51,10 @@ class Bonds:
         nearest: float,
         neighbors: NeighborList,
     ) -> None:
-        reach = NODES[-1] * nearest
-        i, j, vectors = _pairs(atoms, reach, neighbors)
+        cutoff = NODES[-1] * nearest
+        i, j, vectors = _pairs(atoms, cutoff, neighbors)
         distance = np.linalg.norm(vectors, axis=1)
-        keep = sites[i] & sites[j] & (distance <= reach)
+        keep = sites[i] & sites[j] & (distance <= cutoff)
         self.i, self.j, self.vectors = i[keep], j[keep], vectors[keep]
         distance = distance[keep]
         self.normals = self.vectors / distance[:, None]

@@ -11,7 +11,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.linalg import expm_frechet
 
 from .._strain import exponential, logarithm, symmetric
-from ..calculators._magnetic import MomentCalculator
+from ..calculators._magnetic import MagneticCalculator
 
 
 class Deformation:
@@ -71,7 +71,7 @@ class Deformation:
         atoms, calc = self.atoms, self.atoms.calc
         volume = atoms.get_volume()
         virial = -volume * (atoms.get_stress(voigt=False) + self.pressure * np.eye(3))
-        if isinstance(calc, MomentCalculator):
+        if isinstance(calc, MagneticCalculator):
             full = calc.get_property("virial", atoms)
             virial += 0.5 * (full - full.T)
         deform = self.gradient()

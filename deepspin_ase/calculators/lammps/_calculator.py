@@ -23,7 +23,7 @@ from ...potentials import Potential, load_potential
 from ...potentials.deepmd import is_writable
 from ...spins import get_spins
 from ...system import System
-from .._magnetic import MomentCalculator, check_finite
+from .._magnetic import MagneticCalculator, check_finite
 from ._box import LammpsBox
 from ._data import polar
 from ._export import SUFFIX, export_lammps_model
@@ -34,7 +34,7 @@ from ._worker import Message
 _ROOM = 0.01
 
 
-class DeepSpinLammps(MomentCalculator):
+class DeepSpinLammps(MagneticCalculator):
     """Energy and its derivatives from LAMMPS with ``pair_style deepspin``.
 
     For structures that are too large for one machine: LAMMPS divides them among
