@@ -8,6 +8,7 @@ from . import (
     optimize,
     potentials,
     symmetry,
+    testing,
     training,
     units,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "set_spins",
     "spiral",
     "symmetry",
+    "testing",
     "training",
     "units",
     "write_extxyz",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -23,28 +23,34 @@ from ..kernels import (
 logger = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=32)
 def pair_kernel(
     terms: tuple[PairTermData, ...], species: tuple[int, ...], device: torch.device
 ) -> PairKernel | None:
     """Return the kernel of a sum of pair terms; None where there can be none."""
     make = entry_point("pairs", device)
-    if make is None:
-        return None
+    return None if make is None else _made_pairs(make, terms, species, device)
+
+
+@lru_cache(maxsize=32)
+def _made_pairs(
+    make: Callable[..., PairKernel],
+    terms: tuple[PairTermData, ...],
+    species: tuple[int, ...],
+    device: torch.device,
+) -> PairKernel | None:
     try:
-        kernel: PairKernel = make(terms, species, device)
+        return make(terms, species, device)
     except NotTabulable as error:
         logger.warning(
             "a pair term is %s A; it is evaluated itself, which is slower", error
         )
         return None
-    return kernel
 
 
-#: Bits of the weights of every network and its kernel, by type of number and device.
+#: Bits of the weights of every network and its kernel, by back end, type of number and
+#: device.
 _networks: WeakKeyDictionary[
-    nn.Module,
-    dict[tuple[torch.dtype, torch.device], tuple[Tensor, NetworkKernel | None]],
+    nn.Module, dict[tuple[object, ...], tuple[Tensor, NetworkKernel | None]]
 ] = WeakKeyDictionary()
 
 
@@ -67,7 +73,7 @@ def network_kernel(
         return None
     weights = _bits(data.weights())
     known = _networks.setdefault(network, {})
-    old = known.get((real, device))
+    old = known.get((make, real, device))
     if old is not None and torch.equal(old[0], weights):
         return old[1]
     kernel: NetworkKernel | None = None
@@ -75,7 +81,7 @@ def network_kernel(
         kernel = make(data, real, device)
     except NotTabulable as error:
         logger.warning("%s; the network itself is evaluated, which is slower", error)
-    known[real, device] = weights, kernel
+    known[make, real, device] = weights, kernel
     return kernel
 
 

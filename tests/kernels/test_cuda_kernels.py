@@ -61,7 +61,6 @@ def in_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Triton evaluate on whatever device the tests run."""
     if not ON_DEVICE:
         monkeypatch.setitem(kernels._backends, "cpu", cuda)
-        monkeypatch.setattr(_compiled, "pair_kernel", _compiled.pair_kernel.__wrapped__)
 
 
 def on_device(net: Potential, system: System) -> tuple[Potential, System]:
