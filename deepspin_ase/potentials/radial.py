@@ -27,10 +27,12 @@ __all__ = [
     "DampedCoulomb",
     "Exponential",
     "Mixture",
+    "Parabola",
     "Radial",
     "Shells",
     "SmoothShells",
     "Switched",
+    "TwelveSix",
 ]
 
 
