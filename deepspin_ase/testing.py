@@ -161,9 +161,13 @@ class _Checks:
             yield from self._differ(f"{what}, {name}", value, other)
 
     def _energy(self, systems: Sequence[System]) -> Tensor:
-        nothing = {"forces": False, "magnetic_forces": False, "virial": False}
-        energies = [self.potential.evaluate(s, **nothing).energy for s in systems]
-        return torch.cat(energies).double()
+        found = [
+            self.potential.evaluate(
+                system, forces=False, magnetic_forces=False, virial=False
+            )
+            for system in systems
+        ]
+        return torch.cat([x.energy for x in found]).double()
 
     def _randn(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.random, dtype=torch.float64)
