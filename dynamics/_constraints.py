@@ -14,7 +14,7 @@ from ..system import System
 
 
 class Constraints:
-    """What may not move.
+    """Constraints of atoms and moments of a batch of structures.
 
     FixAtoms, FixCartesian and FixSpins are masks on the device of the dynamics. Any
     other of ASE's constraints is asked on the CPU, at every step.

@@ -20,14 +20,14 @@ from ..system import System
 
 
 class Engine:
-    """What a driver asks for energies, forces and fields.
+    """Source of energies, forces and fields of a driver.
 
     Attributes
     ----------
     n_calls : int
         Model calls so far.
     device : torch.device
-        Where the state of the dynamics lives.
+        Of the state of the dynamics.
     """
 
     n_calls: int

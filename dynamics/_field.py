@@ -54,9 +54,9 @@ class ExternalField:
         energies = -(system.spins @ field)
         assert prediction.magnetic_forces is not None
         # The field acts on atoms that carry a moment.
-        carries = (system.spins != 0).any(dim=1, keepdim=True)
+        has_moment = (system.spins != 0).any(dim=1, keepdim=True)
         return prediction.replace(
             energy=prediction.energy + system.sum(energies),
             energies=prediction.energies + energies,
-            magnetic_forces=prediction.magnetic_forces + field * carries,
+            magnetic_forces=prediction.magnetic_forces + field * has_moment,
         )

@@ -56,7 +56,7 @@ class Stateful:
         """Discard what no longer holds where the driver's state has jumped."""
 
 
-class Evaluate(Protocol):
+class ModelCall(Protocol):
     """A model call, external fields included."""
 
     def __call__(
@@ -96,7 +96,7 @@ class Context:
     lengths: Tensor
     constraints: Constraints
     generator: torch.Generator
-    evaluate: Evaluate
+    evaluate: ModelCall
     check_rotation: Callable[[Tensor], None]
     zero_momentum: bool
     index: Tensor

@@ -1,4 +1,4 @@
-"""What a state of atoms and spins amounts to: temperatures, order, pressure.
+"""Observables of a state: temperatures, order, pressure.
 
 Every function takes a batch and returns one value per structure.
 """
@@ -31,8 +31,8 @@ def magnetization(system: System) -> Tensor:
 def sublattices(system: System) -> Tensor:
     """Return the signs (N, 1) of the moments along their structure's main axis.
 
-    The axis is the leading eigenvector of sum m m^T: the easy way to tell the two
-    sublattices of a collinear order. Zero where there is no moment.
+    The axis is the leading eigenvector of sum m m^T: a simple way to separate the
+    two sublattices of a collinear order. Zero where there is no moment.
     """
     moments = system.sum(system.spins[:, :, None] * system.spins[:, None, :])
     axis = torch.linalg.eigh(moments).eigenvectors[:, :, -1]

@@ -16,7 +16,7 @@ from .._constraints import Constraints
 from .._state import Stateful
 from ._nose_hoover import NoseHooverChain
 
-#: Which components of the strain rate may differ from zero.
+#: Names of the sets of free components of the strain rate.
 CELLS = ("isotropic", "anisotropic", "flexible")
 
 
@@ -61,7 +61,7 @@ def target_stress(
 
 
 def free_strains(cell: str, mask: Sequence[bool] | None) -> np.ndarray:
-    """Return which components of the strain are free, (3, 3), one or zero.
+    """Return a mask (3, 3) of the free components of the strain, one or zero.
 
     Raises
     ------

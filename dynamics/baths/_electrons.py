@@ -12,7 +12,7 @@ from torch import Tensor
 #: gamma_e in eV/K^2 per atom, or a function C_e(T), eV/K per atom, of T (n,) in K.
 HeatCapacity: TypeAlias = float | Callable[[np.ndarray], np.ndarray]
 
-#: Where tables of C_e(T) are taken, K.
+#: Temperatures of tables of C_e(T), K.
 _TABLE = np.arange(0.0, 100_001.0)
 
 

@@ -506,7 +506,7 @@ class SpinLatticeDynamics(BatchedDynamics):
         """Return a driver that continues from a checkpoint, bit for bit.
 
         Trajectory and log files are cut back to where they were; files of other
-        names (``trajectory="more.extxyz"``) begin anew.
+        names (``trajectory="more.extxyz"``) are begun.
 
         Parameters
         ----------

@@ -41,9 +41,9 @@ def equipartition_temperature(
     free : (N, 1) tensor
         Zero for moments that do not count.
     """
-    carries = (system.spins != 0).any(dim=1, keepdim=True) * free
-    count = system.sum(carries.to(field))[:, 0]
-    virial = system.sum((system.spins * field * carries).sum(1))
+    has_moment = (system.spins != 0).any(dim=1, keepdim=True) * free
+    count = system.sum(has_moment.to(field))[:, 0]
+    virial = system.sum((system.spins * field * has_moment).sum(1))
     return -virial / (3.0 * units.kB * count.clamp_min(1.0))
 
 

@@ -29,7 +29,7 @@ Part = TypeVar("Part", bound=Stateful)
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """Everything that a step changes, but for random numbers."""
+    """Everything that a step changes, except random numbers."""
 
     nsteps: int
     state: State

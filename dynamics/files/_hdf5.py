@@ -33,7 +33,7 @@ from . import _hdf5_file as hdf5_file
 from ._hdf5_file import BLOCK, Block
 from ._writers import Snapshots, Writer
 
-#: Datasets per atom beside the quantities.
+#: Datasets per atom besides the quantities.
 _PER_ATOM = ("positions", "spins", "momenta")
 
 #: Bytes that are read at once where frames are taken one by one: they take ten times
@@ -281,7 +281,7 @@ def _constants(images: Sequence[Atoms]) -> Block:
 
 
 def _frames_to_continue(path: Path, images: Sequence[Atoms]) -> int:
-    """Return how many frames a file of these atoms has, and make it continuable."""
+    """Return the number of frames in a file of these atoms, and make it continuable."""
     with hdf5_file.open_for_reading(path) as file:
         for name, values in _constants(images).items():
             if not np.array_equal(file[name][:], values):

@@ -21,11 +21,11 @@ VERSION = 1
 #: Bytes that are written at once, and of one chunk of a dataset.
 BLOCK, CHUNK = 2**22, 2**16
 
-#: Bytes that a file may need beside its chunks when frames are appended, and the
-#: part of its size: the index of chunks grows in steps.
+#: Bytes that a file may need besides its chunks when frames are appended, and as a
+#: fraction of its size: the index of chunks grows in steps.
 _OVERHEAD, _OVERHEAD_PART = 2**18, 2**-14
 
-#: What HDF5 1.10 and later can read; older formats have no safe appending.
+#: Format of HDF5 1.10 and later; older ones have no safe appending.
 _VERSIONS = ("v110", "v110")
 
 #: Datasets by name.
@@ -111,7 +111,7 @@ def append(path: Path, block: Block, start: int) -> None:
         os.truncate(path, size)
         raise cannot_write(path, error) from error
     with file:
-        # Time goes last: its length tells how many frames are complete.
+        # Time goes last: its length is the number of complete frames.
         for name in sorted(block, key=lambda name: name == "time"):
             dataset = file[name]
             dataset.resize(stop, axis=0)
@@ -120,7 +120,7 @@ def append(path: Path, block: Block, start: int) -> None:
 
 
 def _open_for_appending(path: Path) -> Any:
-    """Open a file as its single writer beside readers, by one mark in its head.
+    """Open a file as its single writer next to readers, by one mark in its head.
 
     ``h5py.File(path, "r+")`` and ``swmr_mode = True`` set two marks one after the
     other; a file left with the first alone cannot be opened any more.

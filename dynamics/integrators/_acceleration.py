@@ -183,7 +183,7 @@ class AndersonMixing:
 class StoppingCriterion:
     """Stopping criterion of a fixed-point iteration.
 
-    A correction leaves an error of its own size times ``contraction``, the largest
+    A correction leaves an error of its size times ``contraction``, the largest
     ratio of recent consecutive corrections. Every tenth problem that would end with
     its first correction makes a second one to measure the ratio.
 
