@@ -179,7 +179,7 @@ class ThreeTemperature(SpinLatticeDynamics):
         return units.kB * temperature[self.state.system.index][:, None]
 
     def _light(self, half: int) -> Tensor:
-        """Return the energy absorbed in the first or second half of a step, (B,), eV."""
+        """Return the energy absorbed in one half of a step, (B,), eV."""
         if self._pulse is None:
             return torch.zeros_like(self.electron_energy)
         start = (self.nsteps + 0.5 * half) * self.dt

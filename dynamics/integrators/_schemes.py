@@ -38,13 +38,24 @@ Rate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Memory: TypeAlias = dict[str, Any]
 Step: TypeAlias = tuple[Tensor, Tensor | None, Memory]
 
+#: Spin integrators by name.
+SCHEMES: dict[str, type[Scheme]] = {}
+
 
 @dataclass(frozen=True)
 class Scheme:
-    """Settings of a spin integrator; the module describes the contract."""
+    """Settings of a spin integrator; the module describes the contract.
+
+    A subclass is a frozen dataclass whose fields are plain data. It is known by its
+    ``name``, in arguments, run files and checkpoints.
+    """
 
     #: Its name in files and arguments.
     name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        """Register the scheme by its name."""
+        SCHEMES[cls.name] = cls
 
     def init(self) -> Memory:
         """Return the memory before the first step, and after a jump of the state."""
@@ -270,12 +281,6 @@ class SchemeState(Stateful):
     def load_state_dict(self, state: Memory) -> None:
         """Restore the memory returned by :meth:`state_dict`."""
         self.memory = state
-
-
-SCHEMES: dict[str, type[Scheme]] = {
-    scheme.name: scheme
-    for scheme in (Rotation, DepondtMertens, SemiImplicitB, Midpoint)
-}
 
 
 def as_scheme(scheme: str | Scheme, **settings: Any) -> Scheme:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._couplings import Couplings, couplings
+from ._couplings import Couplings, find_couplings
 from ._hybrid import LatticeMove
 from ._monte_carlo import MonteCarlo
 from ._tempering import ReplicaExchange
@@ -15,5 +15,5 @@ __all__ = [
     "MonteCarlo",
     "ReplicaExchange",
     "TrialMoves",
-    "couplings",
+    "find_couplings",
 ]

@@ -14,7 +14,7 @@ from ...kernels.cpu._threads import share
 from ...potentials import Potential
 from ...system import System
 from .._engine import PotentialEngine
-from ._couplings import Couplings, couplings
+from ._couplings import Couplings, find_couplings
 from ._trial_energies import TrialEnergies, TrialSet, independent_colors, model_pairs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class BilinearEnergies(TrialEnergies):
         if engine.device.type != "cpu":
             return None
         pairs = model_pairs(engine, potential, system)
-        found = couplings(potential, system, pairs)
+        found = find_couplings(potential, system, pairs)
         return None if found is None else cls(engine, potential, found)
 
     def _renew(self, system: System, free: Tensor, values: Tensor | None) -> None:
@@ -74,7 +74,7 @@ class BilinearEnergies(TrialEnergies):
         along_x = torch.nn.functional.pad(self.values[:, None], (0, 2))
         system = system.replace(spins=along_x)
         pairs = model_pairs(self._engine, self.potential, system)
-        found = couplings(self.potential, system, pairs)
+        found = find_couplings(self.potential, system, pairs)
         if found is None:
             raise ValueError(
                 "the spins no longer couple in pairs as they did when this driver was "

@@ -53,7 +53,7 @@ class Couplings:
         return self.linear and self.pairs.shape[1] == 1 and not bool(self.fields.any())
 
 
-def couplings(
+def find_couplings(
     potential: Potential, system: System, pairs: PairList
 ) -> Couplings | None:
     """Return the couplings of a potential that depends on spins.

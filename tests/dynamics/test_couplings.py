@@ -10,7 +10,7 @@ from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.dynamics import MonteCarlo
-from deepspin_ase.dynamics.montecarlo import couplings
+from deepspin_ase.dynamics.montecarlo import find_couplings
 from deepspin_ase.dynamics.montecarlo._bilinear import BilinearEnergies
 from deepspin_ase.dynamics.montecarlo._trial_energies import LocalEnergies
 from deepspin_ase.neighbors import build_pairs
@@ -81,8 +81,8 @@ def test_energies_of_other_directions_follow(potential: Potential) -> None:
 def test_exchange_is_read_as_numbers_and_dm_as_tensors() -> None:
     system = System.from_atoms(iron())
     pairs = build_pairs(system, 3.2)
-    exchange = couplings(Heisenberg(NEAR), system, pairs)
-    chiral = couplings(DzyaloshinskiiMoriya(NEAR), system, pairs)
+    exchange = find_couplings(Heisenberg(NEAR), system, pairs)
+    chiral = find_couplings(DzyaloshinskiiMoriya(NEAR), system, pairs)
     assert exchange is not None and exchange.pairs.shape[1] == 1 and exchange.linear
     assert chiral is not None and chiral.pairs.shape[1] == 9
     tensors = chiral.pairs.reshape(-1, 3, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +37,7 @@ from deepspin_ase.dynamics import (
     read_hdf5,
 )
 from deepspin_ase.dynamics.files import HDF5Trajectory
+from deepspin_ase.dynamics.integrators import rotate
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.system import System
 
@@ -290,6 +291,49 @@ def test_schemes_are_settings(scheme: Scheme) -> None:
         *_, again = scheme.step(spins, evaluate, lambda s, b: b, 0.1, memory)
         assert_same(again, following)
         memory = following
+
+
+@dataclass(frozen=True)
+class Relaxed(Scheme):
+    """Explicit steps whose rate is averaged over those before."""
+
+    name = "test-relaxed"
+
+    weight: float = 0.5
+
+    def init(self) -> dict[str, Any]:
+        return {"rate": None}
+
+    def step(
+        self,
+        spins: torch.Tensor,
+        evaluate: Any,
+        rate: Any,
+        dt: float,
+        memory: dict[str, Any],
+        start: torch.Tensor | None = None,
+    ) -> Any:
+        field, forces = evaluate(spins)
+        omega, before = rate(spins, field), memory["rate"]
+        if before is not None:
+            omega = self.weight * omega + (1.0 - self.weight) * before
+        return rotate(spins, dt * omega), forces, {"rate": omega}
+
+
+def test_a_scheme_of_ones_own(tmp_path: Path) -> None:
+    """Any driver takes it, and a checkpoint keeps its settings and its memory."""
+    atoms = iron()
+    dyn = SpinLatticeNVE(atoms, 0.5 * FS, spin_integrator=Relaxed(weight=0.7))
+    dyn.run(3)
+    dyn.save(tmp_path / "run.ckpt")
+    dyn.run(3)
+    again = SpinLatticeNVE.restore(tmp_path / "run.ckpt")
+    assert again.scheme.scheme == Relaxed(weight=0.7)
+    again.run(3)
+    assert np.array_equal(get_spins(again.images[0]), get_spins(atoms))
+    assert np.array_equal(again.images[0].positions, atoms.positions)
+    named = SpinDynamics(iron(), FS, spin_integrator="test-relaxed")
+    assert named.scheme.scheme == Relaxed()
 
 
 def test_files_take_any_source_of_states(tmp_path: Path) -> None:
