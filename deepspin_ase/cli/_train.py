@@ -18,7 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "torchrun --nproc-per-node 2 -m deepspin_ase train config.yaml"
     )
     parser.add_argument("config", help="training file (YAML), or DeePMD-kit input.json")
-    parser.add_argument("-o", "--output", default="training", help="folder to write to")
+    parser.add_argument(
+        "-o", "--output", help="folder to write to (default: 'output' in the file)"
+    )
     parser.add_argument(
         "-r", "--restart", action="store_true", help="continue from its checkpoint"
     )
@@ -34,7 +36,7 @@ def _run(arguments: argparse.Namespace) -> None:
         config,
         read_dataset(config.data.training),
         read_dataset(validation) if validation else Dataset([]),
-        output=arguments.output,
+        output=arguments.output or config.output,
         baseline=load_potential(config.baseline) if config.baseline else None,
         device=arguments.device,
     )

@@ -9,6 +9,7 @@ from ._deepmd_input import from_deepmd_input
 from ._linear import Baseline, LinearFit, fit_baseline, fit_linear
 from ._metrics import Comparison, compare
 from ._report import plot_learning_curve, plot_parity
+from ._ridge import RidgeFit, fit_linear_term
 from ._trainer import Trainer
 
 __all__ = [
@@ -16,12 +17,14 @@ __all__ = [
     "Batch",
     "Comparison",
     "LinearFit",
+    "RidgeFit",
     "Trainer",
     "TrainingConfig",
     "collect",
     "compare",
     "fit_baseline",
     "fit_linear",
+    "fit_linear_term",
     "from_deepmd_input",
     "load_batches",
     "plot_learning_curve",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,8 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from typing_extensions import Self
 
 from .._config import Configuration, read_mapping
-from ..potentials.networks._trainable import architecture_of, read_architecture
+from ..data import read_dataset
+from ..potentials.networks._trainable import architecture_named, architecture_of
 from ..quantities import label_table
 from ._deepmd_input import from_deepmd_input
 
@@ -144,8 +145,10 @@ class RunConfig(Configuration):
         Frames per step and process.
     seed : int
         Of the initial weights, the order of frames and the augmentation.
-    precision : "float64" or "float32"
+    precision : "float64", "float32" or "mixed"
         Of the network while it trains; labels and the saved model are float64.
+        "mixed" leaves structures and sums in float64, for networks with kernels that
+        compute the rest in float32.
     weight_decay : float
         Of AdamW.
     gradient_clip : float, optional
@@ -153,6 +156,9 @@ class RunConfig(Configuration):
     averaging : float
         Decay of the running average of the weights that becomes the model; 0
         keeps the last weights.
+    keep_best : bool
+        The model is that of the step with the least validation loss (of the training
+        data where there are none for validation), not of the last.
     time_reversal : bool
         Reverse all moments of a frame with probability one half.
     spin_rotation : bool
@@ -169,10 +175,11 @@ class RunConfig(Configuration):
     numb_steps: Count
     batch_size: Count = 1
     seed: int = 0
-    precision: Literal["float64", "float32"] = "float64"
+    precision: Literal["float64", "float32", "mixed"] = "float64"
     weight_decay: Weight = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     averaging: Fraction = 0.0
+    keep_best: bool = False
     time_reversal: bool = False
     spin_rotation: bool = False
     disp_freq: Count = 1000
@@ -187,12 +194,14 @@ class TrainingConfig(Configuration):
     ----------
     model : Configuration
         Keys of the architecture that the key ``type`` names, one of
-        :data:`deepspin_ase.potentials.ARCHITECTURES`; ``deepspin`` if omitted.
+        :data:`deepspin_ase.potentials.ARCHITECTURES`; ``moments`` if omitted.
     baseline : str, optional
         A potential that the network corrects: a model file, or the name of a
         shipped model. The network then starts from zero.
     init_model : str, optional
         A trained model of the same architecture to start from.
+    output : str
+        Folder to write to.
     data : DataConfig
     learning_rate : LearningRateConfig
     loss : LossConfig
@@ -202,6 +211,7 @@ class TrainingConfig(Configuration):
     model: SerializeAsAny[Configuration]
     baseline: str | None = None
     init_model: str | None = None
+    output: str = "training"
     data: DataConfig
     learning_rate: LearningRateConfig = LearningRateConfig()
     loss: LossConfig = Field(default_factory=lambda: LossConfig.from_dict({}))
@@ -213,7 +223,13 @@ class TrainingConfig(Configuration):
         model = values.get("model")
         if isinstance(model, Mapping):
             inside = f"{where}.model" if where else "model"
-            values = {**values, "model": read_architecture(model, where=inside)}
+            cls_, rest = architecture_named(model, where=inside)
+            config = cls_.config_class.from_dict(rest, where=inside)
+            values = {**values, "model": config}
+            for name, defaults in cls_.training_defaults.items():
+                given = values.get(name, {})
+                if isinstance(given, Mapping):
+                    values[name] = _merged(defaults, given)
         return super().from_dict(values, where=where)
 
     def to_dict(self) -> dict[str, Any]:
@@ -226,7 +242,8 @@ class TrainingConfig(Configuration):
 def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     """Read a training file: YAML, or an input.json of DeePMD-kit.
 
-    Paths of data are taken relative to the file.
+    Paths of data and of the output are taken relative to the file. What the section
+    ``model`` leaves open is completed from the training data, if there is a way to.
 
     Raises
     ------
@@ -238,18 +255,51 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     training = values.get("training")
     if isinstance(training, Mapping) and "training_data" in training:
         values = from_deepmd_input(values)
-    config = TrainingConfig.from_dict(values)
 
     def absolute(paths: list[str]) -> list[str]:
         return [str(path.parent / p) for p in paths]
+
+    config = TrainingConfig.from_dict(_completed(values, absolute))
 
     data = DataConfig(
         training=absolute(config.data.training),
         validation=absolute(config.data.validation),
     )
-    update: dict[str, Any] = {"data": data}
+    update: dict[str, Any] = {"data": data, "output": absolute([config.output])[0]}
     for name in ("baseline", "init_model"):
         given = getattr(config, name)
         if given is not None and (path.parent / given).is_file():
             update[name] = str(path.parent / given)
     return config.model_copy(update=update)
+
+
+def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults with what is given in their place."""
+    if any("_pref_" in key for key in given):  # weights of the loss by other names
+        defaults = {key: value for key, value in defaults.items() if key != "weights"}
+    both = {
+        key: {**value, **given[key]}
+        for key, value in defaults.items()
+        if isinstance(value, Mapping) and isinstance(given.get(key), Mapping)
+    }
+    return {**defaults, **given, **both}
+
+
+def _completed(
+    values: Mapping[str, Any], absolute: Callable[[list[str]], list[str]]
+) -> Mapping[str, Any]:
+    """Return a training file's content with a section ``model`` made complete."""
+    model = values.get("model", {})
+    data = values.get("data")
+    if not isinstance(model, Mapping) or not isinstance(data, Mapping):
+        return values
+    cls, rest = architecture_named(model, where="model")
+    required = {k for k, f in cls.config_class.model_fields.items() if f.is_required()}
+    if required <= rest.keys():
+        return values
+    dataset = read_dataset(absolute(DataConfig.from_dict(data, where="data").training))
+    rest = cls.completed(
+        rest, elements=dataset.elements, magnetic=dataset.magnetic_elements
+    )
+    given = {"type": model["type"]} if "type" in model else {}
+    return {**values, "model": {**given, **rest}}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from ..potentials import Prediction
 from ..quantities import QUANTITIES
 from ._batch import Batch
+from ._metrics import Comparison
 
 
 def training_loss(
@@ -47,6 +50,30 @@ def training_loss(
             error = error[known]
             total = total + factor * _penalty(error, huber_delta).mean()
     return total
+
+
+def loss_of_errors(
+    errors: Mapping[str, Comparison], weights: Mapping[str, float], n_atoms: float
+) -> float:
+    """Return the loss that the errors of structures of ``n_atoms`` atoms mean.
+
+    Parameters
+    ----------
+    errors : mapping
+        Of :func:`compare`.
+    weights : mapping
+        By name of the quantity.
+    n_atoms : float
+        Mean number of atoms of the structures.
+    """
+    factors = {
+        "energy": n_atoms * weights["energy"],
+        "forces": weights["forces"],
+        "magnetic_forces_transverse": 2.0 / 3.0 * weights["magnetic_forces"],
+        "magnetic_forces_longitudinal": 1.0 / 3.0 * weights["magnetic_forces"],
+        "virial": n_atoms * weights["virial"],
+    }
+    return sum(factors[name] * found.rmse**2 for name, found in errors.items())
 
 
 def _penalty(error: Tensor, delta: float | None) -> Tensor:

@@ -18,7 +18,14 @@ from .._files import atomic_write
 from .._progress import bar
 from ..data import Dataset
 from ..neighbors import build_pairs
-from ..potentials import Potential, Sum, Trainable, load_potential, save_potential
+from ..potentials import (
+    Potential,
+    Sum,
+    Trainable,
+    choose_backend,
+    load_potential,
+    save_potential,
+)
 from ..potentials.networks._trainable import architecture_of, trainable_parts
 from ..quantities import label_table
 from ._batch import Batch, collect, load_batches
@@ -37,9 +44,10 @@ from ._distributed import (
     process_group,
 )
 from ._energies import energy_of_elements, fit_element_energies, subtract_baseline
-from ._loss import training_loss
+from ._loss import loss_of_errors, training_loss
 from ._metrics import Comparison, compare
 from ._report import save_figures
+from ._ridge import fit_linear_term
 from ._sampling import FrameSampler
 from ._schedule import decay_factor, learning_rate, loss_weights
 
@@ -127,10 +135,24 @@ class Trainer:
         network.fit_statistics((b.system, b.pairs) for b in batches)
         if self.baseline is not None:
             network.start_from_zero()
+        if network.linear_term() is not None:
+            self._fit_linear_term(network, batches)
+
+    def _fit_linear_term(self, network: Trainable, batches: Sequence[Batch]) -> None:
+        """Start from the best linear term, in closed form; the rest is zero.
+
+        Steps refine the rest alone: coefficients of features that nearly depend on each
+        other are large, and small steps of all would undo what cancels.
+        """
+        network.start_from_zero()
+        fit_linear_term(network, batches, loss_weights(self.config.loss, 0.0))
+        linear = network.linear_term()
+        assert linear is not None
+        linear.requires_grad_(False)
 
     def _prepared(self, network: Trainable, batches: Sequence[Batch]) -> list[Batch]:
         """Subtract element energies and convert to training precision."""
-        dtype = getattr(torch, self.config.training.precision)
+        dtype = self._dtype
         return [
             batch.replace(
                 energy=batch.energy
@@ -141,9 +163,15 @@ class Trainer:
             for batch in batches
         ]
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        precision = self.config.training.precision
+        return torch.float32 if precision == "float32" else torch.float64
+
     def _build(self, network: Trainable) -> None:
         run = self.config.training
-        self.network = network.to(self.device, getattr(torch, run.precision))
+        choose_backend(network, mixed=run.precision == "mixed")
+        self.network = network.to(self.device, self._dtype)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=self.config.learning_rate.start_lr,
@@ -157,12 +185,16 @@ class Trainer:
         )
         self.sampler = FrameSampler(len(self._training), run.batch_size, seed=run.seed)
         self._losses: list[float] = []
+        self._best: tuple[float, dict[str, Any]] | None = None
 
     @property
     def potential(self) -> Potential:
         """The potential as trained so far, on the CPU in float64."""
         network = _new_network(self.config)
-        network.load_state_dict(self._averaged.module.state_dict())
+        best = (
+            self._averaged.module.state_dict() if self._best is None else self._best[1]
+        )
+        network.load_state_dict(best)
         network.element_energies = self.element_energies
         network.requires_grad_(False).eval()
         return network if self.baseline is None else Sum([self.baseline, network])
@@ -211,6 +243,8 @@ class Trainer:
                 unit="step",
             ) as shown,
         ):
+            if rank == 0 and self.step == 0 and run.keep_best:
+                self._report()
             while self.step < run.numb_steps:
                 loss = self._advance(rank, world)
                 loss, stop = mean_over_processes(loss, float(stopped()))
@@ -291,16 +325,30 @@ class Trainer:
         row = {
             "step": float(self.step),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "loss": sum(self._losses) / len(self._losses),
+            "loss": sum(self._losses) / len(self._losses) if self._losses else math.nan,
         }
         self._losses = []
-        for kind, comparisons in self.errors().items():
+        errors = self.errors()
+        if self.config.training.keep_best:
+            self._keep_if_best(errors)
+        for kind, comparisons in errors.items():
             for name, found in comparisons.items():
                 row[f"{kind}_rmse_{name}"] = found.rmse
                 row[f"{kind}_mae_{name}"] = found.mae
         append_row(self._curve, row)
         logger.info("step %d: %s", self.step, brief(row))
         return row
+
+    def _keep_if_best(self, errors: dict[str, Errors]) -> None:
+        """Keep the present weights if their errors mean the least loss so far."""
+        kind = "validation" if self._validation else "training"
+        frames = self._validation or self._training
+        n_atoms = sum(b.system.n_atoms for b in frames) / len(frames)
+        weights = loss_weights(self.config.loss, 0.0)
+        score = loss_of_errors(errors[kind], weights, n_atoms)
+        if self._best is None or score < self._best[0]:
+            state = self._averaged.module.state_dict()
+            self._best = score, {k: v.clone() for k, v in state.items()}
 
     def _finish(self) -> None:
         """Write the model with its card, and the figures."""
@@ -338,6 +386,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state(),
             "losses": self._losses,
+            "best": self._best,
         }
         write_checkpoint(self.output / "checkpoint.pt", state)
 
@@ -361,10 +410,11 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.restore(state["sampler"])
         self._losses = state["losses"]
+        self._best = state["best"]
 
     def _identity(self) -> dict[str, Any]:
         config = self.config.to_dict()
-        del config["data"]
+        del config["data"], config["output"]
         for name in ("disp_freq", "save_freq", "tensorboard"):
             del config["training"][name]
         return config | {"data": self._fingerprint}

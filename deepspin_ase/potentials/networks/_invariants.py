@@ -438,7 +438,9 @@ class _Invariants:
         layout, build = self.layout, self.build
         lattice, spins = self.lattice, self.spins
         square = build.add((1.0, 1 + a, 1 + a) for a in AXES)
-        self.keep("(s.u)^4", [layout.quartic + n for n in range(layout.channels)])
+        quartic = [layout.quartic + n for n in range(layout.channels)]
+        self.keep("(s.u)^4", quartic)
+        self.products("|s|^2 (s.u)^4", [square], quartic)
         if len(lattice) > 2:
             # Uniaxial anisotropy, and exchange that is anisotropic for the same reason.
             mapped = [build.contract(m, _own, 1, 1) for m in lattice[2]]

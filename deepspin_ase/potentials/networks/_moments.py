@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from ..._config import Configuration
 from ...kernels.cpu._moments import Described, Head, Sums, moments_model, pulled_back
 from ...neighbors import PairList
 from ...system import System
-from .._base import Potential, Prediction
-from .._registry import register
+from .._base import Prediction
 from ._invariants import Layout, Monomials, Program, compile_invariants, n_monomials
 from ._layers import DenseLayer, ResidualNetwork
+from ._trainable import Trainable, architecture
 
 if TYPE_CHECKING:
     from ...kernels.cpu._moment_kernels import Moments
@@ -39,7 +39,6 @@ LEAST_DEVIATION = 1e-4
 Count = Annotated[int, Field(gt=0)]
 
 
-@register
 class SpinMomentConfig(Configuration):
     """Everything that defines a network on moments except its weights.
 
@@ -112,8 +111,8 @@ class SpinMomentConfig(Configuration):
         )
 
 
-@register
-class SpinMomentNetwork(Potential):
+@architecture("moments")
+class SpinMomentNetwork(Trainable):
     """Network on invariants of moments of the lattice and of explicit spins.
 
     Moments of an atom's neighborhood, sums over neighbors of radial functions times
@@ -148,6 +147,30 @@ class SpinMomentNetwork(Potential):
     """
 
     is_local = True
+    config_class: ClassVar[type[Configuration]] = SpinMomentConfig
+    training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "learning_rate": {"start_lr": 2e-3, "stop_lr": 2e-6, "decay": "cosine"},
+        # About 1 meV an atom weighs as much as 17 meV/A and 2.4 meV/mu_B.
+        "loss": {
+            "weights": {
+                "energy": (10.0, 10.0),
+                "forces": (1.0, 1.0),
+                "magnetic_forces": (50.0, 50.0),
+                "virial": (0.03, 0.03),
+            }
+        },
+        "training": {
+            "numb_steps": 4000,
+            "batch_size": 4,
+            "precision": "mixed",
+            "gradient_clip": 1.0,
+            "averaging": 0.99,
+            "keep_best": True,
+            "disp_freq": 200,
+        },
+    }
+
+    config: SpinMomentConfig
 
     lattice_mixing: Tensor
     spin_mixing: Tensor
@@ -158,8 +181,7 @@ class SpinMomentNetwork(Potential):
     _type_of: Tensor
 
     def __init__(self, config: SpinMomentConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         numbers = [atomic_numbers[symbol] for symbol in config.elements]
         n_types = len(numbers)
         self.species = frozenset(numbers)
@@ -213,9 +235,21 @@ class SpinMomentNetwork(Potential):
         self._program: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
         self._made: dict[str, tuple[Any, Any]] = {}
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the configuration; the weights make the seed irrelevant."""
-        return {"config": self.config}
+    @classmethod
+    def completed(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        elements: Sequence[str],
+        magnetic: Sequence[str],
+    ) -> dict[str, Any]:
+        """Return the configuration with the elements of the data."""
+        given = {"elements": list(elements), **values}
+        known = given["elements"]
+        magnetic = [x for x in magnetic if x in known] if known else list(magnetic)
+        # Channels are shared by the elements: a few more for more than one.
+        wider = {"channels": 8} if len(known) > 1 else {}
+        return {"magnetic": magnetic, **wider, **given}
 
     @property
     def cutoff(self) -> float:
@@ -355,16 +389,12 @@ class SpinMomentNetwork(Potential):
         """Return the neighborhoods of a System on the CPU, for kernels."""
         return Described(self._model(system.dtype), system, pairs, self.types(system))
 
-    def design(self, system: System, pairs: PairList) -> Tensor:
-        """Return the derivatives of the energy and its slopes by ``linear``.
+    def linear_term(self) -> nn.Parameter:
+        """Return the coefficients (n_types, K) of the standardized features."""
+        return self.linear
 
-        Returns
-        -------
-        (1 + 6 N + 9, n_types K) float64 tensor
-            For a System of one structure: of the energy (eV) and of its derivatives by
-            positions (1/A), moments (1/mu_B; zero for elements that carry none) and
-            strain.
-        """
+    def design(self, system: System, pairs: PairList) -> Tensor:
+        """Return the derivatives by the linear term; see :meth:`Trainable.design`."""
         described = self.described(system, pairs)
         scale = ENERGY_SCALE / self.deviation.double()
         rows = described.design(scale)
@@ -448,9 +478,20 @@ class SpinMomentNetwork(Potential):
         constant = float(self.energy_bias[a]) - float(linear @ mean)
         return Head.of(layers, linear, constant, real)
 
+    @property
+    def element_energies(self) -> dict[int, float]:
+        """Constant energy of an atom of every element, eV, by atomic number."""
+        numbers = [atomic_numbers[symbol] for symbol in self.config.elements]
+        return dict(zip(numbers, self.energy_bias.tolist(), strict=True))
+
+    @element_energies.setter
+    def element_energies(self, energies: Mapping[int, float]) -> None:
+        values = [energies[atomic_numbers[s]] for s in self.config.elements]
+        self.energy_bias.copy_(torch.tensor(values, dtype=torch.float64))
+
     @torch.no_grad()
-    def silence(self) -> None:
-        """Make the network return its energy bias: a start for small corrections."""
+    def start_from_zero(self) -> None:
+        """Make the network return its element energies."""
         self.linear.zero_()
         for fitting in self.fittings:
             for parameter in _dense(fitting)[-1].parameters():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor, nn
 
 from ..._config import Configuration
 from ...neighbors import PairList
@@ -31,6 +33,10 @@ class Trainable(Potential):
     #: Configuration that defines the potential except for its parameters.
     config_class: ClassVar[type[Configuration]]
 
+    #: Values of the sections ``learning_rate``, ``loss`` and ``training`` of a training
+    #: file where these are not given, as far as they differ from the usual ones.
+    training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
     config: Configuration
     species: frozenset[int]
 
@@ -41,6 +47,25 @@ class Trainable(Potential):
     def arguments(self) -> dict[str, Any]:
         """Return the configuration; the parameters make the seed irrelevant."""
         return {"config": self.config}
+
+    @classmethod
+    def completed(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        elements: Sequence[str],
+        magnetic: Sequence[str],
+    ) -> dict[str, Any]:
+        """Return the section ``model`` with what follows from the training data.
+
+        Parameters
+        ----------
+        values : mapping
+            As given in a training file, without ``type``.
+        elements, magnetic : sequence of str
+            Symbols of all elements of the data, and of those that carry moments.
+        """
+        return dict(values)
 
     def fit_statistics(self, samples: Iterable[tuple[System, PairList]]) -> None:
         """Set shifts and scales of the inputs from structures, before training.
@@ -69,6 +94,25 @@ class Trainable(Potential):
         """Make the energy that of the elements: the start of a correction."""
         raise NotImplementedError
 
+    def linear_term(self) -> nn.Parameter | None:
+        """Return parameters that the energy is linear in, for a fit in closed form.
+
+        None (the default) if there are none; otherwise :meth:`design` goes with them.
+        """
+        return None
+
+    def design(self, system: System, pairs: PairList) -> Tensor:
+        """Return the derivatives of the energy and its slopes by the linear term.
+
+        Returns
+        -------
+        (1 + 6 N + 9, P) float64 tensor
+            For a System of one structure and the P entries of :meth:`linear_term`: of
+            the energy (eV) and of its derivatives by positions (eV/A), moments
+            (eV/mu_B) and strain (eV).
+        """
+        raise NotImplementedError
+
 
 _T = TypeVar("_T", bound=type[Trainable])
 
@@ -76,7 +120,7 @@ _T = TypeVar("_T", bound=type[Trainable])
 ARCHITECTURES: dict[str, type[Trainable]] = {}
 
 #: Architecture of a training file that names none.
-DEFAULT_ARCHITECTURE = "deepspin"
+DEFAULT_ARCHITECTURE = "moments"
 
 
 def architecture(name: str) -> Callable[[_T], _T]:
@@ -117,31 +161,34 @@ def architecture_of(config: Configuration) -> tuple[str, type[Trainable]]:
     )
 
 
-def read_architecture(values: Mapping[str, Any], *, where: str = "") -> Configuration:
-    """Return the configuration that a section with the key ``type`` describes.
+def architecture_named(
+    values: Mapping[str, Any], *, where: str = ""
+) -> tuple[type[Trainable], dict[str, Any]]:
+    """Return the class that a section with the key ``type`` names, and the other keys.
 
     Parameters
     ----------
     values : mapping
         Keys of the configuration and ``type``, a name registered with
-        :func:`architecture`; :data:`DEFAULT_ARCHITECTURE` if omitted.
+        :func:`architecture`. If omitted, a section with a ``descriptor``, as DeePMD-kit
+        has it, is of type ``deepspin``, others are of :data:`DEFAULT_ARCHITECTURE`.
     where : str
         Name of the section in messages.
 
     Raises
     ------
     ValueError
-        If the type or a key is unknown, a key missing, or a value unfit.
+        If the type is unknown.
     """
-    name = values.get("type", DEFAULT_ARCHITECTURE)
+    default = "deepspin" if "descriptor" in values else DEFAULT_ARCHITECTURE
+    name = values.get("type", default)
     cls = ARCHITECTURES.get(name) if isinstance(name, str) else None
     if cls is None:
         raise ValueError(
             f"{where + '.' if where else ''}type: unknown architecture {name!r}; "
             f"known: {', '.join(ARCHITECTURES)}"
         )
-    rest = {key: value for key, value in values.items() if key != "type"}
-    return cls.config_class.from_dict(rest, where=where)
+    return cls, {key: value for key, value in values.items() if key != "type"}
 
 
 def trainable_parts(potential: Potential) -> list[Trainable]:
