@@ -54,10 +54,8 @@ def metadata() -> configparser.ConfigParser:
     return parser
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of what a build needs, as it stands."""
-    folder = tmp_path_factory.mktemp("source")
+def copy_of_sources(folder: Path) -> Path:
+    """Copy what a build needs, as it stands, into a folder and return it."""
     for name in SOURCES:
         shutil.copy(ROOT / name, folder)
     for name in FOLDERS:
@@ -67,8 +65,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clone(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_sources(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a clone of the sources without symbolic links, as git makes on Windows."""
+    source = copy_of_sources(tmp_path_factory.mktemp("repository"))
     folder = tmp_path_factory.mktemp("clone") / "clone"
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (
@@ -78,20 +82,25 @@ def clone(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["clone", "--quiet", "-c", "core.symlinks=false", ".", str(folder)],
     ):
         subprocess.run([*git, *command], cwd=source, check=True, capture_output=True)
-    shutil.rmtree(source / ".git")
     for name in ("dynamics", "analysis"):
         assert (folder / "deepspin_ase" / name).is_file()
     return folder
 
 
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Build a ``wheel`` or ``sdist`` into a new folder and return its path."""
+    folder.mkdir()
+    script = f"from setuptools.build_meta import build_{kind} as b; b({str(folder)!r})"
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.iterdir()
+    return built
+
+
 def built_wheel(folder: Path) -> set[str]:
     """Build a wheel and return its files."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    command += ["--no-build-isolation", "--wheel-dir", str(folder / "dist"), "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (built,) = (folder / "dist").glob("*.whl")
-    with zipfile.ZipFile(built) as archive:
+    with zipfile.ZipFile(build("wheel", folder, folder / "dist")) as archive:
         return set(archive.namelist())
 
 
@@ -164,12 +173,8 @@ def test_clone_without_links_builds_the_same_wheel(clone, wheel):
 
 def test_sdist_builds_the_same_wheel_and_holds_no_tests(source, wheel, tmp_path):
     shutil.copytree(ROOT / "tests", source / "tests", dirs_exist_ok=True)
-    script = f"from setuptools.build_meta import build_sdist as b; b({str(tmp_path)!r})"
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (built,) = tmp_path.glob("*.tar.gz")
-    shutil.unpack_archive(built, tmp_path)
+    built = build("sdist", source, tmp_path / "dist")
+    shutil.unpack_archive(built, tmp_path, filter="data")
     folder = tmp_path / built.name.removesuffix(".tar.gz")
     inside = {path.name for path in folder.iterdir()}
     assert {"setup.py", "constraints.txt", "dynamics", "analysis"} <= inside
