@@ -73,14 +73,12 @@ def configuration(size: str, steps: int) -> TrainingConfig:
             "data": {"training": ["given"]},
             "learning_rate": {"start_lr": 1e-2, "stop_lr": 1e-5, "decay": "cosine"},
             "loss": {
-                "start_pref_e": 0.02,
-                "limit_pref_e": 1.0,
-                "start_pref_fr": 1000.0,
-                "limit_pref_fr": 1.0,
-                "start_pref_fm": 30000.0,
-                "limit_pref_fm": 100.0,
-                "start_pref_v": 0.02,
-                "limit_pref_v": 0.1,
+                "weights": {
+                    "energy": (0.02, 1.0),
+                    "forces": (1000.0, 1.0),
+                    "magnetic_forces": (30000.0, 100.0),
+                    "virial": (0.02, 0.1),
+                },
             },
             "training": {
                 "numb_steps": steps,

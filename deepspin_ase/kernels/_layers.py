@@ -20,6 +20,7 @@ def _linear(x: Tensor) -> Tensor:
     return x
 
 
+#: Activation functions by name.
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
     "gelu": _gelu,
