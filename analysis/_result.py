@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -129,10 +130,16 @@ def convertible(
 
 
 def plots(kind: type[Result]) -> Callable[[Function], Function]:
-    """Decorate the function ``plot_x(result, ax=None, ...)`` behind ``kind.plot``."""
+    """Decorate the function ``plot_x(result, ax=None, ...)`` behind ``kind.plot``.
+
+    Its docstring gets the sentence on ``ax`` that all of them share.
+    """
 
     def register(function: Function) -> Function:
         _PLOTS[kind] = function
+        summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
+        shared = "In ``ax``, by default in new axes of a figure, which are returned."
+        function.__doc__ = "\n\n".join(filter(None, (summary, shared, rest)))
         return function
 
     return register
@@ -185,9 +192,9 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     for known, foreign in _FOREIGN.items():
         if isinstance(value, foreign.kind):
             return {"foreign": known, "parts": inside(foreign.to_plain(value))}
-    if isinstance(value, list | tuple):
+    if kind in (list, tuple):
         return {kind.__name__: inside(dict(enumerate(value)))}
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and all(isinstance(k, str | int) for k in value):
         return {"dict": inside(value)}
     raise TypeError(f"{name}, of class {kind.__name__}, is not plain data")
 
@@ -200,16 +207,16 @@ def _decode(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return arrays[tree["array"]]
     if "number" in tree:
         return arrays[tree["number"]][()]
-    parts = tree.get("parts") or next(iter(tree.values()))
+    parts = tree["parts"] if "parts" in tree else next(iter(tree.values()))
     found = {key: _decode(part, arrays) for key, part in parts}
     if "kind" in tree:
         return _kind(tree["kind"])(**found)
     if "foreign" in tree:
         _import_rooms(tree["foreign"] not in _FOREIGN)
         return _FOREIGN[tree["foreign"]].from_plain(found)
-    return {"list": list, "tuple": tuple}.get(next(iter(tree)), dict)(
-        found if "dict" in tree else found.values()
-    )
+    if "dict" in tree:
+        return found
+    return list(found.values()) if "list" in tree else tuple(found.values())
 
 
 def _kind(name: str) -> Any:

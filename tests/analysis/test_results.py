@@ -24,12 +24,12 @@ from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.analysis import (
     Result,
     calculate_phonons,
-    hysteresis,
     k_path,
     phonon_bands,
     plot_hysteresis,
     thermal_phonons,
 )
+from deepspin_ase.analysis.transitions import Hysteresis
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.potentials import Harmonic, UniaxialAnisotropy
 
@@ -48,11 +48,10 @@ def _subclasses(kind: type) -> Iterator[type[Result]]:
 KINDS = sorted(_subclasses(Result), key=lambda kind: kind.__name__)
 
 
-def iron() -> Atoms:
-    atoms = bulk("Fe", "bcc", 2.8665)
-    set_spins(atoms, {"Fe": 2.0})
-    atoms.calc = DeepSpinCalculator(UniaxialAnisotropy(-1e-3, (0, 0, 1)))
-    return atoms
+def hysteresis_loop() -> Hysteresis:
+    fields = np.array([1.0, 0.0, -1.0])
+    moments = 2.0 * np.outer(np.sign(fields), [1.0, 0.0, 0.0])
+    return Hysteresis(fields, moments, np.array([1.0, 0.0, 0.0]))
 
 
 def structure() -> Atoms:
@@ -169,14 +168,14 @@ def test_optional_parts_may_be_missing(tmp_path: Path) -> None:
 
 
 def test_arrays_are_read_without_this_package(tmp_path: Path) -> None:
-    loop = hysteresis(iron(), [1.0, -1.0], direction="x")
+    loop = hysteresis_loop()
     loop.save(tmp_path / "loop.npz")
     with np.load(tmp_path / "loop.npz") as arrays:
         np.testing.assert_array_equal(arrays["magnetization"], loop.magnetization)
 
 
 def test_another_class_and_another_file_are_refused(tmp_path: Path) -> None:
-    loop = hysteresis(iron(), [1.0], direction="x")
+    loop = hysteresis_loop()
     loop.save(tmp_path / "loop.npz")
     other = next(kind for kind in KINDS if kind.__name__ == "NEBPath")
     with pytest.raises(ValueError, match="holds Hysteresis, not NEBPath"):
@@ -192,7 +191,7 @@ def test_another_class_and_another_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_objects_are_not_pickled(tmp_path: Path) -> None:
-    loop = hysteresis(iron(), [1.0], direction="x")
+    loop = hysteresis_loop()
     spoilt = dataclasses.replace(loop, fields_T=np.array([object()]))
     with pytest.raises(TypeError, match="fields_T is an array of objects"):
         spoilt.save(tmp_path / "loop.npz")
@@ -200,7 +199,7 @@ def test_objects_are_not_pickled(tmp_path: Path) -> None:
 
 
 def test_a_result_draws_itself_as_its_function_does() -> None:
-    loop = hysteresis(iron(), [1.0, 0.0, -1.0], direction="x")
+    loop = hysteresis_loop()
     ax = loop.plot()
     assert isinstance(ax, Axes)
     assert loop.plot(ax) is ax
