@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .._config import Configuration
 from ._backend import choose_backend
 from ._base import Potential
 from ._compiled_potential import CompiledPotential
 from ._files import load_card, load_potential, save_potential, shipped_models
 from ._prediction import Prediction
+from ._registry import register
 from ._sums import Committee, Sum, TimeReversal
 from ._symmetry_checks import SymmetryViolations, symmetry_violations
 from .materials import reference
@@ -59,6 +61,7 @@ __all__ = [
     "BuckinghamCoulomb",
     "Committee",
     "CompiledPotential",
+    "Configuration",
     "CubicAnisotropy",
     "CubicCut",
     "CubicKnots",
@@ -103,6 +106,7 @@ __all__ = [
     "load_card",
     "load_potential",
     "reference",
+    "register",
     "save_potential",
     "shipped_models",
     "symmetry_violations",
