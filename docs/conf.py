@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -18,6 +18,7 @@ import mathml
 from docutils.nodes import Element
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 
 import deepspin_ase
@@ -57,6 +58,17 @@ def escape_bars(
         lines[k] = "``".join(parts)
 
 
+def skip_fields(
+    app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out fields of named tuples, which the class describes."""
+    return True if isinstance(value, type(_Fields.x)) else None
+
+
+class _Fields(NamedTuple):
+    x: int
+
+
 def find_elsewhere(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element
 ) -> Element | None:
@@ -82,7 +94,12 @@ def find_elsewhere(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Write the pages that are made from the code, and draw formulas as MathML."""
     mathml.setup(app)
+    # Names of attributes in a class's list are no references: many classes have each.
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.rolename = ""
     app.connect("builder-inited", lambda app: generate.write(HERE / "generated"))
     app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("missing-reference", find_elsewhere)
     return {"parallel_read_safe": True}
