@@ -30,7 +30,8 @@ version = release = deepspin_ase.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath", "fieldlist"]
 myst_heading_anchors = 3
-suppress_warnings = ["autosectionlabel.*"]
+#: Words in the types of parameters, "label or list", are looked up as names.
+suppress_warnings = ["ref.python"]
 exclude_patterns = ["_*"]
 
 html_theme = "furo"
