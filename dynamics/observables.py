@@ -12,6 +12,15 @@ from torch import Tensor
 from ..potentials import Prediction
 from ..system import System
 
+__all__ = [
+    "kinetic_energy",
+    "lattice_temperature",
+    "magnetization",
+    "pressure",
+    "staggered_magnetization",
+    "sublattices",
+]
+
 
 def kinetic_energy(system: System, momenta: Tensor, masses: Tensor) -> Tensor:
     """Return sum p^2/2M, (B,), eV; momenta (N, 3) and masses (N, 1) in ASE units."""

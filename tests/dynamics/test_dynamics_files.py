@@ -792,7 +792,7 @@ def test_killed_while_hdf5_writes(
         h5py.File(path, "r")  # proof that it was left open
     frames = read_hdf5(path)
     known = torch.load(tmp_path / "run.ckpt", weights_only=True)
-    (state,) = (v for k, v in known["writers"].items() if "h5" in k)
+    (state,) = (v for k, v in known["state"]["writers"].items() if "h5" in k)
     assert len(frames) >= state["frames"]
     for mine, yours in zip(frames, read_hdf5(whole_run / "run.h5"), strict=False):
         assert_same_frame(mine, yours)
