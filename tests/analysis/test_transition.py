@@ -356,7 +356,7 @@ def test_spins_of_a_moving_lattice_follow_its_couplings() -> None:
     assert driver.acceptance["lattice"] > 0.0
     energies = [driver.spin_energies().item() - atoms.get_potential_energy()]
     set_spins(atoms, {"Fe": 2.36}, pattern=random_directions(0))
-    driver.state = driver._mirror.read(driver.engine.device)
+    driver.state = driver._sync.read(driver.engine.device)
     energies.append(driver.spin_energies().item() - atoms.get_potential_energy())
     assert energies[0] == pytest.approx(energies[1], abs=1e-9)
 
