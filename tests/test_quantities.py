@@ -62,6 +62,7 @@ from deepspin_ase.training import (
     read_learning_curve,
 )
 from deepspin_ase.training._config import LossConfig
+from deepspin_ase.training._loss import loss_of_errors, training_loss
 
 #: The row: a number per atom that is odd in the moments and unknown to ASE.
 CHIRALITY = Quantity(
@@ -195,7 +196,7 @@ def test_new_label_is_trained_and_reported(
             "numb_steps": 120,
             "batch_size": 4,
             "disp_freq": 30,
-            "time_reversal": False,
+            "keep_best": True,
         },
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
@@ -222,6 +223,21 @@ def test_new_label_is_trained_and_reported(
         x for x in capsys.readouterr().out.splitlines() if x.startswith("chirality")
     )
     assert line.split()[-2:] == ["me", "22"]
+
+
+@pytest.mark.usefixtures("label")
+def test_errors_mean_the_loss_of_structures_of_one_size() -> None:
+    """Kinds of errors share the weight of their quantity as its components do."""
+    model = head(0.4, -0.2)
+    virial = 0.1 * np.arange(9.0).reshape(3, 3)
+    batch = Batch.cat(
+        load_batches(Dataset(f.replace(virial=virial) for f in labelled()[1:]), model)
+    )
+    weights = {"energy": 2.0, "forces": 3.0, "magnetic_forces": 5.0, "virial": 7.0}
+    weights["chirality"] = 11.0
+    loss = training_loss(model.evaluate(batch.system, batch.pairs), batch, weights)
+    found = loss_of_errors(compare(model, [batch]), weights, 2.0)
+    assert found == pytest.approx(float(loss), rel=1e-12)
 
 
 @pytest.mark.usefixtures("label")

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..potentials import Prediction
 from ..quantities import QUANTITIES
 from ._batch import Batch
-from ._metrics import Comparison
+from ._metrics import Comparison, error_kinds
 
 
 def training_loss(
@@ -66,14 +66,14 @@ def loss_of_errors(
     n_atoms : float
         Mean number of atoms of the structures.
     """
-    factors = {
-        "energy": n_atoms * weights["energy"],
-        "forces": weights["forces"],
-        "magnetic_forces_transverse": 2.0 / 3.0 * weights["magnetic_forces"],
-        "magnetic_forces_longitudinal": 1.0 / 3.0 * weights["magnetic_forces"],
-        "virial": n_atoms * weights["virial"],
-    }
-    return sum(factors[name] * found.rmse**2 for name, found in errors.items())
+    total = 0.0
+    for name, found in errors.items():
+        kind = error_kinds()[name]
+        factor = kind.share * weights[kind.quantity.name]
+        if kind.quantity.per_atom_in_errors:
+            factor *= n_atoms
+        total += factor * found.rmse**2
+    return total
 
 
 def _penalty(error: Tensor, delta: float | None) -> Tensor:

@@ -22,11 +22,16 @@ class ErrorKind:
 
     Attributes
     ----------
+    quantity : Quantity
+    share : float
+        Part of the components of the quantity.
     title, unit : str
     symbol : str, optional
         In the progress bar.
     """
 
+    quantity: Quantity
+    share: float
     title: str
     unit: str
     symbol: str | None
@@ -42,12 +47,18 @@ def error_kinds() -> dict[str, ErrorKind]:
     for name, quantity in label_table().items():
         unit = f"{quantity.unit}/atom" if quantity.per_atom_in_errors else quantity.unit
         if not quantity.magnetic:
-            kinds[name] = ErrorKind(quantity.title, unit, quantity.symbol)
+            kinds[name] = ErrorKind(
+                quantity, 1.0, quantity.title, unit, quantity.symbol
+            )
             continue
-        for part in _PARTS:
-            symbol = quantity.symbol if part == "transverse" else None
-            title = f"{quantity.title}, {part}"
-            kinds[f"{name}_{part}"] = ErrorKind(title, unit, symbol)
+        for part, rows in _PARTS.items():
+            kinds[f"{name}_{part}"] = ErrorKind(
+                quantity,
+                (rows.stop - rows.start) / 3.0,
+                f"{quantity.title}, {part}",
+                unit,
+                quantity.symbol if part == "transverse" else None,
+            )
     return kinds
 
 
