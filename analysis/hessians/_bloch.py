@@ -237,12 +237,12 @@ def nearest_images(
     )
 
 
-def warn_of_aliasing(share: float) -> None:
+def warn_of_aliasing(fraction: float) -> None:
     """Warn where :meth:`Blocks.fraction_beyond` the supercell's radius is not small."""
-    if share > ALIASING:
+    if fraction > ALIASING:
         warnings.warn(
-            f"{share:.2g} of the strongest coupling reaches the edge of the supercell, "
-            "where pairs cannot be distinguished from their periodic images; increase "
+            f"{fraction:.2g} of the strongest coupling reaches the edge of the "
+            "supercell, where pairs cannot be distinguished from their periodic images; increase "
             "repeat",
             stacklevel=3,
         )

@@ -259,13 +259,13 @@ class MagnonPhonons:
             points,
             modes.energies,
             modes.growth,
-            self._magnon_share(modes.vectors),
+            self._magnon_fraction(modes.vectors),
             modes.vectors,
             instability,
             path,
         )
 
-    def _magnon_share(self, X: np.ndarray) -> np.ndarray:
+    def _magnon_fraction(self, X: np.ndarray) -> np.ndarray:
         """Return the part of the spins in X^+ sigma X, or in |X|^2 where that is 0."""
         n = 2 * len(self._mass)
         part = np.einsum(

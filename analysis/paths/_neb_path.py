@@ -180,8 +180,8 @@ class NEBPath(Result):
         return float(self.energies[-1] - self.energies[0])
 
     @property
-    def shares(self) -> dict[str, float]:
-        """Share of each part in the path: sum of its squared ways over that of all."""
+    def fractions(self) -> dict[str, float]:
+        """Sums of the squared lengths of each part over that of all parts."""
         squares = {name: float(np.sum(way**2)) for name, way in self.lengths.items()}
         return {
             name: square / sum(squares.values()) for name, square in squares.items()

@@ -166,8 +166,8 @@ def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
     state = "converged" if converged else "not converged (run it again to go on)"
     left = ", ".join(f"{name} {x:.1e}" for name, x in neb.residuals().items())
     print(f"\n{state}: {left} (eV/A, eV, eV/A^3); {neb.band.n_calls} model calls")
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in path.shares.items())
-    print(f"length {path.length:.4f} A: {shares}")
+    parts = ", ".join(f"{name} {part:.0%}" for name, part in path.fractions.items())
+    print(f"length {path.length:.4f} A: {parts}")
     for name, fit, image in (
         ("forward", path.barrier_forward, path.barrier_forward_image),
         ("reverse", path.barrier_reverse, path.barrier_reverse_image),

@@ -104,7 +104,7 @@ def test_barrier_of_a_uniaxial_spin_in_a_field(h: float) -> None:
     assert path.barrier_reverse == pytest.approx(K * (1 - h) ** 2, rel=1e-6)
     assert path.barrier_forward_image == pytest.approx(K * (1 + h) ** 2, rel=1e-6)
     assert path.length == pytest.approx(np.pi * 0.4)
-    assert path.shares["spins"] == pytest.approx(1.0)
+    assert path.fractions["spins"] == pytest.approx(1.0)
     assert path.work["spins"][-1] == pytest.approx(4 * K * h, abs=0.1 * K)
 
 
@@ -139,7 +139,7 @@ def test_saddle_of_lattice_and_spin_in_closed_form(spin_scale: float) -> None:
     assert path.barrier_reverse == pytest.approx(CoupledWell.barrier, rel=1e-6)
     np.testing.assert_allclose(images[4].positions, 0.0, atol=1e-4)
     assert abs(get_spins(images[4])[0, 2]) < 1e-3
-    assert sum(path.shares.values()) == pytest.approx(1.0)
+    assert sum(path.fractions.values()) == pytest.approx(1.0)
     summed = path.work["lattice"] + path.work["spins"]
     energies = path.energies - path.energies[0]
     coarse = 0.01 if spin_scale < 1 else 0.08  # bends of 45 degrees near the minima
@@ -249,7 +249,7 @@ def test_path_of_the_cell_between_two_fcc_variants() -> None:
     assert neb.run(fmax=1e-3, stress_max=1e-5)
     path = neb.path()
     assert path.barrier_forward == pytest.approx(saddle.fun - fcc.fun, rel=1e-6)
-    assert path.shares["cell"] == pytest.approx(1.0)
+    assert path.fractions["cell"] == pytest.approx(1.0)
     assert neb.residuals()["stress"] < 1e-5
 
 
