@@ -143,7 +143,7 @@ class TestEquationOfMotion:
                 atoms, h, temperature_K=kT / KB, friction=None, gamma_L=relaxation
             )
             draws = iter(torch.from_numpy(nodes).split(3, dim=1))
-            dyn.normal = lambda: next(draws)
+            dyn.context.normal = lambda: next(draws)
             dyn.step()
             return dyn.state.system.spins
 
