@@ -49,6 +49,14 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 
+def keep_colons(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep napoleon from taking what stands before a colon for a property's type."""
+    if what in ("property", "attribute"):
+        lines[:0] = ["..", ""]
+
+
 def escape_bars(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
@@ -100,6 +108,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         if field.name == "variable":
             field.rolename = ""
     app.connect("builder-inited", lambda app: generate.write(HERE / "generated"))
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)  # first
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("missing-reference", find_elsewhere)
