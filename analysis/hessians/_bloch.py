@@ -242,8 +242,8 @@ def warn_of_aliasing(fraction: float) -> None:
     if fraction > ALIASING:
         warnings.warn(
             f"{fraction:.2g} of the strongest coupling reaches the edge of the "
-            "supercell, where pairs cannot be distinguished from their periodic images; "
-            "increase repeat",
+            "supercell, where pairs cannot be distinguished from their periodic "
+            "images; increase repeat",
             stacklevel=3,
         )
 
