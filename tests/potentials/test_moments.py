@@ -109,8 +109,9 @@ def test_kernels_agree_with_torch(kind):
     pairs = build_pairs(system, net.cutoff + 0.7)  # a list with a skin
     fast, plain = net.evaluate(system, pairs), in_torch(net, system, pairs)
     for name in QUANTITIES:
+        size = float(getattr(plain, name).abs().max())
         torch.testing.assert_close(
-            getattr(fast, name), getattr(plain, name), rtol=0, atol=1e-11
+            getattr(fast, name), getattr(plain, name), rtol=0, atol=3e-11 * size + 1e-13
         )
     net.mixed = True
     mixed = net.evaluate(system, pairs)

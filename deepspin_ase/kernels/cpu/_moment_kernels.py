@@ -14,8 +14,8 @@ of the features, which training needs: with forces F = -J^T dE/dD, the derivativ
 loss by dE/dD is -J dL/dF.
 
 Kernels work on a range of centers without the interpreter's lock, so that threads share
-the work. Geometry and sums of forces are in float64, all else in the type of the mixing
-matrices.
+the work. Geometry, radial functions and sums of forces are in float64, all else in the
+type of the coefficients.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Moments(NamedTuple):
     Attributes
     ----------
     cutoff : float, A
-    lattice_mixing, spin_mixing : (n_types, channels, basis)
+    lattice_mixing, spin_mixing : (n_types, channels, basis) float64
         Of the radial functions, by the type of the neighbor; channels are filled up
         with zeros.
     order : (n_types,) uint64
@@ -54,7 +54,8 @@ class Moments(NamedTuple):
         Of the monomials, see :class:`Monomials`.
     spin_monomials : int
         Monomials that moments of the spins have.
-    channels, spin_channels : int
+    channels, spin_channels, angular, spin_angular : int
+        See :class:`Layout`.
     spin_orbit : bool
     out, first, second : (T,) uint32
     coefficient : (T,)
@@ -73,6 +74,8 @@ class Moments(NamedTuple):
     spin_monomials: int
     channels: int
     spin_channels: int
+    angular: int
+    spin_angular: int
     spin_orbit: bool
     out: np.ndarray
     first: np.ndarray
@@ -101,8 +104,10 @@ class Space(NamedTuple):
     spin : (LANES, 3, P)
         Reduced moments.
     monomials : (LANES, monomials, P)
-    basis : (2, basis, P)
+    basis : (2, basis, P) float64
         Radial basis of the neighbors of one center, and its derivative.
+    wide : (7, P) float64
+        Scratch.
     radial, radial_slope : (LANES, channels, P)
     spin_radial, spin_radial_slope : (LANES, spin channels, P)
     row : (12, P)
@@ -124,6 +129,7 @@ class Space(NamedTuple):
     spin: np.ndarray
     monomials: np.ndarray
     basis: np.ndarray
+    wide: np.ndarray
     radial: np.ndarray
     radial_slope: np.ndarray
     spin_radial: np.ndarray
@@ -136,7 +142,7 @@ class Space(NamedTuple):
     @classmethod
     def allocate(cls, widest: int, model: Moments) -> Space:
         """Return space for at most ``widest`` neighbors of each center."""
-        n, real = max(8, widest + -widest % 8), model.lattice_mixing.dtype
+        n, real = max(8, widest + -widest % 8), model.coefficient.dtype
         _, channels, basis = model.lattice_mixing.shape
         spin_channels, monomials = model.spin_mixing.shape[1], len(model.parent)
         shape = (model.n_values, LANES)
@@ -151,7 +157,8 @@ class Space(NamedTuple):
             unit=np.zeros((LANES, 3, n), real),
             spin=np.zeros((LANES, 3, n), real),
             monomials=np.zeros((LANES, monomials, n), real),
-            basis=np.zeros((2, basis, n), real),
+            basis=np.zeros((2, basis, n)),
+            wide=np.zeros((7, n)),
             radial=np.zeros((LANES, channels, n), real),
             radial_slope=np.zeros((LANES, channels, n), real),
             spin_radial=np.zeros((LANES, spin_channels, n), real),
@@ -236,9 +243,7 @@ def _collect(c, i, geometry, spins, model, space):
 @merged
 def _radial(begin, end, b, magnetic, c, model, space):
     """Fill in the radial functions of the neighbors of type b."""
-    basis, slope, row = space.basis[0], space.basis[1], space.row
-    real = basis.dtype.type
-    one, two = real(1), real(2)
+    basis, slope, row = space.basis[0], space.basis[1], space.wide
     n = end - begin
     if n == 0:
         return
@@ -252,45 +257,49 @@ def _radial(begin, end, b, magnetic, c, model, space):
         f[p] = rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
         g[p] = -30.0 * per_cutoff * t * t * rest * rest
     # Chebyshev polynomials T_k(x) and derivatives, times the cut-off function.
-    per_length = real(2.0 * per_cutoff)
+    per_length = 2.0 * per_cutoff
     a0, a1, d0, d1 = row[3], row[4], row[5], row[6]
     for p in range(n):
-        a0[p], a1[p], d0[p], d1[p] = one, x[p], real(0), one
+        a0[p], a1[p], d0[p], d1[p] = 1.0, x[p], 0.0, 1.0
         basis[0, p], slope[0, p] = f[p], g[p]
     for k in range(1, len(basis)):
         value, derivative = basis[k], slope[k]
         for p in range(n):
             value[p] = a1[p] * f[p]
             derivative[p] = a1[p] * g[p] + d1[p] * f[p] * per_length
-            t = two * x[p] * a1[p] - a0[p]
-            d = two * (a1[p] + x[p] * d1[p]) - d0[p]
+            t = 2.0 * x[p] * a1[p] - a0[p]
+            d = 2.0 * (a1[p] + x[p] * d1[p]) - d0[p]
             a0[p], a1[p], d0[p], d1[p] = a1[p], t, d1[p], d
-    _mix(begin, n, model.channels, model.lattice_mixing[b], basis, space.radial[c])
-    _mix(
-        begin, n, model.channels, model.lattice_mixing[b], slope, space.radial_slope[c]
-    )
+    mixing, total = model.lattice_mixing[b], row[0]
+    _mix(begin, n, model.channels, mixing, basis, total, space.radial[c])
+    _mix(begin, n, model.channels, mixing, slope, total, space.radial_slope[c])
     if magnetic:
-        mixing = model.spin_mixing[b]
-        _mix(begin, n, model.spin_channels, mixing, basis, space.spin_radial[c])
-        _mix(begin, n, model.spin_channels, mixing, slope, space.spin_radial_slope[c])
+        mixing, few = model.spin_mixing[b], model.spin_channels
+        _mix(begin, n, few, mixing, basis, total, space.spin_radial[c])
+        _mix(begin, n, few, mixing, slope, total, space.spin_radial_slope[c])
 
 
 @inlined
-def _mix(begin, n, channels, mixing, basis, result):
-    """Set rows of radial functions to linear combinations of the basis."""
+def _mix(begin, n, channels, mixing, basis, total, result):
+    """Set rows of radial functions to linear combinations of the basis.
+
+    In float64: basis functions nearly cancel in the less important combinations.
+    """
     whole = len(basis) - len(basis) % 2
     for m in range(channels):
-        y = result[m, begin : begin + n]
         for p in range(n):
-            y[p] = 0
+            total[p] = 0
         for k in range(0, whole, 2):
             w0, w1, b0, b1 = mixing[m, k], mixing[m, k + 1], basis[k], basis[k + 1]
             for p in range(n):
-                y[p] += w0 * b0[p] + w1 * b1[p]
+                total[p] += w0 * b0[p] + w1 * b1[p]
         for k in range(whole, len(basis)):
             w, b = mixing[m, k], basis[k]
             for p in range(n):
-                y[p] += w * b[p]
+                total[p] += w * b[p]
+        y = result[m, begin : begin + n]
+        for p in range(n):
+            y[p] = total[p]
 
 
 @inlined
@@ -314,7 +323,7 @@ def _add_moments(c, own, model, space):
         values[1 + a, c] = own[a]
     place = 4
     for m in range(len(model.parent)):
-        for k in range(model.channels):
+        for k in range(model.angular if m > 0 else model.channels):
             values[place, c] = _dot(n, monomials[m], radial[k])
             place += 1
     if model.spin_channels == 0:
@@ -325,7 +334,7 @@ def _add_moments(c, own, model, space):
             low, high = monomials[m], spin[a]
             for p in range(nm):
                 product[p] = low[p] * high[p]
-            for k in range(model.spin_channels):
+            for k in range(model.spin_angular if m > 0 else model.spin_channels):
                 values[place, c] = _dot(nm, product, spin_radial[k])
                 place += 1
     squares, biquadratic = row[0], row[1]
@@ -430,11 +439,12 @@ def _pull_back(c, i, own, geometry, model, space, forces, fields, virial):
     place = 4
     for m in range(count):
         u, result = monomials[m], bar[m]
-        _combine(n, place, c, model.channels, slopes, radial, result)
-        _combine(n, place, c, model.channels, slopes, radial_slope, right)
+        channels = model.angular if m > 0 else model.channels
+        _combine(n, place, c, channels, slopes, radial, result)
+        _combine(n, place, c, channels, slopes, radial_slope, right)
         for p in range(n):
             along[p] += u[p] * right[p]
-        place += model.channels
+        place += channels
     s0, s1, s2 = own[0], own[1], own[2]
     g0, g1, g2 = float(slopes[1, c]), float(slopes[2, c]), float(slopes[3, c])
     if model.spin_channels > 0:
@@ -443,15 +453,16 @@ def _pull_back(c, i, own, geometry, model, space, forces, fields, virial):
             bx[p] = by[p] = bz[p] = 0
         for m in range(model.spin_monomials):
             u, result = monomials[m], bar[m]
+            channels = model.spin_angular if m > 0 else model.spin_channels
             for a in range(3):
                 s, b = spin[a], bar[count + a]
-                _combine(nm, place, c, model.spin_channels, slopes, spin_radial, left)
-                _combine(nm, place, c, model.spin_channels, slopes, spin_slope, right)
+                _combine(nm, place, c, channels, slopes, spin_radial, left)
+                _combine(nm, place, c, channels, slopes, spin_slope, right)
                 for p in range(nm):
                     result[p] += s[p] * left[p]
                     b[p] += u[p] * left[p]
                     along[p] += u[p] * s[p] * right[p]
-                place += model.spin_channels
+                place += channels
         _combine(nm, place, c, model.spin_channels, slopes, spin_radial, left)
         _combine(nm, place, c, model.spin_channels, slopes, spin_slope, right)
         two = real(2)
@@ -615,7 +626,7 @@ def _move(c, i, own, turn, geometry, model, moved, strain, turned, space):
         u, d = monomials[m], bar[m]
         for p in range(n):
             product[p] = u[p] * dr[p]
-        for k in range(model.channels):
+        for k in range(model.angular if m > 0 else model.channels):
             slopes[place, c] = _dot(n, d, radial[k]) + _dot(n, product, radial_slope[k])
             place += 1
     if model.spin_channels == 0:
@@ -635,7 +646,7 @@ def _move(c, i, own, turn, geometry, model, moved, strain, turned, space):
             for p in range(nm):
                 left[p] = d[p] * s[p] + u[p] * b[p]
                 right[p] = u[p] * s[p] * dr[p]
-            for k in range(model.spin_channels):
+            for k in range(model.spin_angular if m > 0 else model.spin_channels):
                 slopes[place, c] = _dot(nm, left, spin_radial[k]) + _dot(
                     nm, right, spin_slope[k]
                 )
@@ -859,7 +870,7 @@ def _seed(lane, c, e, axis, turns, own, model, space):
         slopes[a, lane] = 0
     place = 4
     for m in range(count):
-        for k in range(model.channels):
+        for k in range(model.angular if m > 0 else model.channels):
             slopes[place, lane] = (
                 bar[m, 0] * radial[k, e] + monomials[m, e] * dr * radial_slope[k, e]
             )
@@ -882,7 +893,7 @@ def _seed(lane, c, e, axis, turns, own, model, space):
                 t = tx if a == 0 else (ty if a == 1 else tz)
                 left = bar[m, 0] * s + monomials[m, e] * t
                 right = monomials[m, e] * s * dr
-                for k in range(model.spin_channels):
+                for k in range(model.spin_angular if m > 0 else model.spin_channels):
                     slopes[place, lane] = (
                         left * spin_radial[k, e] + right * spin_slope[k, e]
                         if magnetic
@@ -927,10 +938,11 @@ def _seed_own(lane, c, axis, own, model, space):
     for v in range(model.out[0]):
         slopes[v, lane] = 0
     slopes[1 + axis, lane] = 1
-    place = 4 + len(model.parent) * model.channels
+    place = 4 + model.channels + (len(model.parent) - 1) * model.angular
     if model.spin_channels > 0:
         n = space.magnetic[c]
-        place += (3 * model.spin_monomials + 1) * model.spin_channels
+        place += 4 * model.spin_channels
+        place += 3 * (model.spin_monomials - 1) * model.spin_angular
         for p in range(n):
             t = own[0] * spin[0, p] + own[1] * spin[1, p] + own[2] * spin[2, p]
             row[p] = real(2) * t * spin[axis, p]

@@ -34,7 +34,7 @@ def moments_model(
     ----------
     lattice_mixing, spin_mixing : (n_types, channels, basis) tensors
     real : torch.dtype
-        Of all but geometry and sums of forces; float32 or float64.
+        Of all but geometry, radial functions and sums; float32 or float64.
     **rest
         The other attributes of :class:`Moments`.
     """
@@ -43,7 +43,7 @@ def moments_model(
     def padded(mixing: Tensor) -> np.ndarray:
         filling = -mixing.shape[1] % UNROLLED
         full = torch.nn.functional.pad(mixing.detach(), (0, 0, 0, filling))
-        return np.ascontiguousarray(full.to(real).numpy())
+        return np.ascontiguousarray(full.double().numpy())
 
     rest["coefficient"] = torch.from_numpy(rest["coefficient"]).to(real).numpy()
     for name in ("out", "first", "second"):

@@ -88,6 +88,8 @@ class Layout:
     ----------
     channels, spin_channels : int
         Radial functions R_n and Q_n.
+    angular, spin_angular : int
+        The first of them, whose moments have directions too.
     degree, spin_degree : int
         Of the monomials.
     four_body : int
@@ -97,6 +99,8 @@ class Layout:
 
     channels: int
     spin_channels: int
+    angular: int
+    spin_angular: int
     degree: int
     spin_degree: int
     four_body: int
@@ -110,13 +114,27 @@ class Layout:
     @property
     def spins(self) -> int:
         """Place of the first spin moment."""
-        return self.lattice + n_monomials(self.degree) * self.channels
+        higher = n_monomials(self.degree) - 1
+        return self.lattice + self.channels + higher * self.angular
 
     @property
     def squares(self) -> int:
         """Place of the first sum of |s_j|^2."""
-        n = n_monomials(self.spin_degree) if self.spin_channels else 0
-        return self.spins + 3 * n * self.spin_channels
+        higher = n_monomials(self.spin_degree) - 1
+        return self.spins + 3 * (self.spin_channels + higher * self.spin_angular)
+
+    def lattice_moment(self, monomial: int, channel: int) -> int:
+        """Return the place of a lattice moment."""
+        if monomial == 0:
+            return self.lattice + channel
+        return self.lattice + self.channels + (monomial - 1) * self.angular + channel
+
+    def spin_moment(self, monomial: int, axis: int, channel: int) -> int:
+        """Return the place of a spin moment."""
+        if monomial == 0:
+            return self.spins + axis * self.spin_channels + channel
+        row = 3 * (monomial - 1) + axis
+        return self.spins + 3 * self.spin_channels + row * self.spin_angular + channel
 
     @property
     def biquadratic(self) -> int:
@@ -263,11 +281,17 @@ class _Invariants:
         self.features: list[tuple[str, list[Term]]] = []
         self.place = Monomials.up_to(layout.degree).place
         self.lattice = [
-            [self._lattice(degree, n) for n in range(layout.channels)]
+            [
+                self._lattice(degree, n)
+                for n in range(layout.angular if degree else layout.channels)
+            ]
             for degree in range(layout.degree + 1)
         ]
         self.spins = [
-            [self._spins(degree, n) for n in range(layout.spin_channels)]
+            [
+                self._spins(degree, n)
+                for n in range(layout.spin_angular if degree else layout.spin_channels)
+            ]
             for degree in range(layout.spin_degree + 1)
         ]
 
@@ -275,7 +299,7 @@ class _Invariants:
         layout = self.layout
 
         def moment(x: Index) -> int:
-            return layout.lattice + self.place[x] * layout.channels + n
+            return layout.lattice_moment(self.place[x], n)
 
         return self._traceless(moment, degree)
 
@@ -284,8 +308,7 @@ class _Invariants:
 
         def along(axis: int) -> Tensor:
             def moment(x: Index) -> int:
-                component = 3 * self.place[x] + axis
-                return layout.spins + component * layout.spin_channels + n
+                return layout.spin_moment(self.place[x], axis, n)
 
             return self._traceless(moment, degree)
 
@@ -395,12 +418,13 @@ class _Invariants:
         exchange = [s(()) for s in along[0]]
         self.keep("s B0", exchange)
         self.products("|s|^2 s B0", [own], exchange)
+        few, spin_few = layout.angular, layout.spin_angular
         self.squares("(s B0)^2", exchange)
-        self.products("s B0 A0", exchange, scalars)
-        self.products("|s_j|^2 A0", neighbors, scalars)
+        self.products("s B0 A0", exchange, scalars[:few])
+        self.products("|s_j|^2 A0", neighbors[:spin_few], scalars[:few])
         densities = [
             build.product(*x)
-            for x in itertools.combinations_with_replacement(scalars, 2)
+            for x in itertools.combinations_with_replacement(scalars[:few], 2)
         ]
         self.products("|s|^2 A0 A0", [own], densities)
         for degree, moments in enumerate(spins):

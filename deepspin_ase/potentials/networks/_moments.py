@@ -60,6 +60,8 @@ class SpinMomentConfig(Configuration):
         Radial functions of the moments of the lattice and of the spins: combinations
         of basis functions and elements, whose number need not grow with that of the
         elements.
+    angular, spin_angular : int
+        Those of them, the most important ones first, whose moments have directions too.
     degree, spin_degree : int
         Of the moments in the directions of the neighbors, at most 4 and 3.
     four_body : int
@@ -72,9 +74,11 @@ class SpinMomentConfig(Configuration):
     magnetic: list[str]
     cutoff: Annotated[float, Field(gt=0)] = 5.0
     spin_orbit: bool = False
-    basis: Count = 10
-    channels: Count = 6
-    spin_channels: Count = 6
+    basis: Count = 14
+    channels: Count = 12
+    spin_channels: Count = 8
+    angular: Count = 6
+    spin_angular: Count = 5
     degree: Annotated[int, Field(ge=0, le=4)] = 3
     spin_degree: Annotated[int, Field(ge=0, le=3)] = 2
     four_body: Annotated[int, Field(ge=0)] = 3
@@ -101,13 +105,18 @@ class SpinMomentConfig(Configuration):
 
     def layout(self) -> Layout:
         """Return the sizes of the moments."""
+        spins = bool(self.magnetic)
+        angular = min(self.angular, self.channels)
+        spin_angular = min(self.spin_angular, self.spin_channels)
         return Layout(
-            self.channels,
-            self.spin_channels if self.magnetic else 0,
-            self.degree,
-            self.spin_degree if self.magnetic else 0,
-            min(self.four_body, self.channels, self.spin_channels),
-            self.spin_orbit,
+            channels=self.channels,
+            spin_channels=self.spin_channels if spins else 0,
+            angular=angular,
+            spin_angular=spin_angular if spins else 0,
+            degree=self.degree,
+            spin_degree=self.spin_degree if spins else 0,
+            four_body=min(self.four_body, angular, spin_angular),
+            spin_orbit=self.spin_orbit,
         )
 
 
@@ -248,7 +257,7 @@ class SpinMomentNetwork(Trainable):
         known = given["elements"]
         magnetic = [x for x in magnetic if x in known] if known else list(magnetic)
         # Channels are shared by the elements: a few more for more than one.
-        wider = {"channels": 8} if len(known) > 1 else {}
+        wider = {"channels": 16, "angular": 8} if len(known) > 1 else {}
         return {"magnetic": magnetic, **wider, **given}
 
     @property
@@ -331,19 +340,23 @@ class SpinMomentNetwork(Trainable):
             return flat.new_zeros(n, flat.shape[1]).index_add(0, pairs.i, flat)
 
         radial = _mixed(basis, self.lattice_mixing, near)
+        few = radial[:, None, : layout.angular]
         found = [
             torch.ones_like(s[:, :1]),
             s,
-            total(powers[:, :, None] * radial[:, None]),
+            total(radial),
+            total(powers[:, 1:, None] * few),
         ]
         if layout.spin_channels:
             radial_spin = _mixed(basis, self.spin_mixing, near)
             sj = s[pairs.j]
             low = powers[:, : n_monomials(layout.spin_degree)]
-            product = (low[:, :, None] * sj[:, None]).flatten(1)
+            product = (low[:, 1:, None] * sj[:, None]).flatten(1)
+            few = radial_spin[:, None, : layout.spin_angular]
             aligned = (s[pairs.i] * sj).sum(1)
             found += [
-                total(product[:, :, None] * radial_spin[:, None]),
+                total(sj[:, :, None] * radial_spin[:, None]),
+                total(product[:, :, None] * few),
                 total(sj.square().sum(1)[:, None] * radial_spin),
                 total(aligned.square()[:, None] * radial_spin),
             ]
@@ -442,6 +455,8 @@ class SpinMomentNetwork(Trainable):
             spin_monomials=spin_monomials,
             channels=layout.channels,
             spin_channels=layout.spin_channels,
+            angular=layout.angular,
+            spin_angular=layout.spin_angular,
             spin_orbit=layout.spin_orbit,
             out=program.out,
             first=program.first,
