@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +11,6 @@ import torch
 from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ._cell_list import search_cells
 from ._validate import non_negative
@@ -36,6 +33,8 @@ FARTHEST = 1e8
 #: cell is left in a short direction.
 MAX_CELLS = 1e5
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
 class PairList:
@@ -56,18 +55,43 @@ class PairList:
     j: Tensor
     shift: Tensor
     cutoff: float
-    _seen: list[tuple[System, Tensor]] = field(
-        default_factory=list, repr=False, compare=False
-    )
+    _derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _bound: _Vectors | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the list without what was derived from it, for copies."""
+        return vars(self) | {"_derived": {}, "_bound": None}
 
     def vectors(self, system: System) -> Tensor:
-        """Return R_j + shift - R_i, (E, 3), A; differentiable.
+        """Return R_j + shift - R_i, (E, 3), A; differentiable."""
+        bound = self._bound
+        if bound is None or bound.system is not system:
+            return self._vectors(system)
+        if bound.values is None:
+            bound.values = self._vectors(system)
+        return bound.values
 
-        Those of the last System are cached: the terms of a sum share them.
+    def bound(self, system: System) -> PairList:
+        """Return the list for one evaluation of ``system``.
+
+        It computes the vectors once, for all terms of a sum.
         """
-        if not (self._seen and self._seen[0][0] is system):
-            self._seen[:] = [(system, self._vectors(system))]
-        return self._seen[0][1]
+        return replace(self, _bound=_Vectors(system))
+
+    def derived(self, make: Callable[[PairList, int], Made], n_atoms: int) -> Made:
+        """Return what ``make`` makes of the list of ``n_atoms`` atoms.
+
+        It is made once and lives as long as the list; so it must follow from the
+        pairs alone, not from ``cutoff``.
+        """
+        if (make, n_atoms) not in self._derived:
+            self._derived[make, n_atoms] = make(self, n_atoms)
+        made: Made = self._derived[make, n_atoms]
+        return made
+
+    def with_cutoff(self, cutoff: float) -> PairList:
+        """Return the same pairs, complete out to another distance, A."""
+        return replace(self, cutoff=cutoff, _bound=None)
 
     def _vectors(self, system: System) -> Tensor:
         if system.n_systems == 1:
@@ -97,31 +121,12 @@ class PairList:
         )
 
 
-Made = TypeVar("Made")
+class _Vectors:
+    """Vectors of a list of pairs in one System, once they are known."""
 
-
-def once_per_list(
-    make: Callable[[PairList, int], Made],
-) -> Callable[[PairList, int], Made]:
-    """Cache what a function computes from a list and its number of atoms.
-
-    Computed once per pair list and cached for its lifetime: PairLists with the same
-    tensors are the same list.
-    """
-    known = WeakTensorKeyDictionary()
-
-    @functools.wraps(make)
-    def kept(pairs: PairList, n_atoms: int) -> Made:
-        found = known.get(pairs.i)
-        if found is not None:
-            j, shift, atoms, made = found
-            if j() is pairs.j and shift() is pairs.shift and atoms == n_atoms:
-                return made
-        made = make(pairs, n_atoms)
-        known[pairs.i] = weakref.ref(pairs.j), weakref.ref(pairs.shift), n_atoms, made
-        return made
-
-    return kept
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.values: Tensor | None = None
 
 
 Backend = Callable[
@@ -292,11 +297,10 @@ class NeighborList:
         """Return pairs complete to ``cutoff`` (A) for ``system``."""
         if self._pairs is None or not self._reusable(system, cutoff):
             self._pairs = build_pairs(system, cutoff + self.skin, backend=self.backend)
-            self._pairs._seen.clear()  # drop vectors cached during the build
             self._built = system.detach().clone()
             self._seen = {k: (x, x._version) for k, x in vars(system).items()}
             self.n_builds += 1
-        return PairList(self._pairs.i, self._pairs.j, self._pairs.shift, cutoff)
+        return self._pairs.with_cutoff(cutoff)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without versions of tensors, which copies do not share."""

@@ -149,6 +149,8 @@ class System:
 
     def detach(self) -> System:
         """Return the System without the graph of its tensors, which are shared."""
+        if not any(getattr(self, f.name).requires_grad for f in fields(self)):
+            return self
         return self._each(Tensor.detach)
 
     def clone(self) -> System:
@@ -231,6 +233,10 @@ class System:
         dtype: torch.dtype | None = None,
     ) -> System:
         """Return the System on another device or in another float type."""
+        if (device is None or torch.device(device) == self.device) and (
+            dtype is None or dtype == self.dtype
+        ):
+            return self
         return System(
             self.positions.to(device, dtype),
             self.spins.to(device, dtype),
@@ -271,7 +277,9 @@ def check_structure(atoms: Atoms) -> None:
     if not np.isfinite(cell).all():
         raise ValueError("the cell has entries that are not finite")
     # The smallest singular value is at least |det| / |cell|^2: no need to look for it.
-    if abs(np.linalg.det(cell)) > _PARALLEL * np.square(cell).sum():
+    (a, b, c), (d, e, f), (g, h, i) = cell.tolist()
+    determinant = a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g)
+    if abs(determinant) > _PARALLEL * np.square(cell).sum():
         return
     for axis in np.flatnonzero(pbc):
         if not cell[axis].any():

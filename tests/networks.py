@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from deepspin_ase.kernels import NetworkKernel
 from deepspin_ase.potentials import (
     ZBL,
     Biquadratic,
@@ -166,3 +167,13 @@ def assert_close(a: Prediction, b: Prediction, tolerance: float) -> None:
         assert found.dtype == expected.dtype and found.shape == expected.shape
         scale = max(1.0, float(expected.abs().max()))
         assert float((found - expected).abs().max()) <= tolerance * scale, name
+
+
+def kernels_of(net: DeepSpinNetwork) -> list[NetworkKernel | None]:
+    """Return the kernels that evaluations of a network have made."""
+    known = vars(net).get("_kernels", {}).values()
+    return [
+        kernel
+        for kernels in known
+        for _, kernel in kernels._networks.get(net, {}).values()
+    ]

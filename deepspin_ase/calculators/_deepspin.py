@@ -117,7 +117,7 @@ class DeepSpinCalculator(MagneticCalculator):
         self.device = _as_device(device)
         mixed = dtype == "mixed"
         self.dtype = torch.float64 if mixed else _as_dtype(dtype)
-        self._bare = potential.to(self.device, self.dtype).eval().requires_grad_(False)
+        self._bare = potential.eval().requires_grad_(False)
         choose_backend(self._bare, backend, mixed=mixed)
         self._compiled = CompiledPotential(
             self._bare, device=self.device, dtype=self.dtype, skin=skin
@@ -140,7 +140,7 @@ class DeepSpinCalculator(MagneticCalculator):
 
     @property
     def bare_potential(self) -> Potential:
-        """The Potential without the field."""
+        """The Potential without the field; call :meth:`refresh` after changes."""
         return self._bare
 
     @property
@@ -168,7 +168,7 @@ class DeepSpinCalculator(MagneticCalculator):
             zeeman = Zeeman(field_T).to(self.device, self.dtype)
             self._potential = Sum([self._bare, zeeman])
         self._compiled = self._compiled.replaced(self._potential)
-        self._batched = self._batched.replaced(self._potential)
+        self._batched = self._compiled.twin(self._batched.neighbors)
         self.parameters["external_field_T"] = field_T
         self.reset()
 
@@ -248,19 +248,26 @@ class DeepSpinCalculator(MagneticCalculator):
         """
         if isinstance(images, Atoms):
             raise TypeError("expected a sequence of Atoms: write [atoms] for one")
-        wanted = {
-            "forces": forces,
-            "magnetic_forces": magnetic_forces,
-            "virial": virial,
-        }
         results = []
         for batch in batches(images, max_atoms):
             system = self._system(batch)
-            results += results_of(self._batched.evaluate(system, **wanted), system)
+            prediction = self._batched.evaluate(
+                system, forces=forces, magnetic_forces=magnetic_forces, virial=virial
+            )
+            results += results_of(prediction, system)
         return results
 
     def _system(self, images: Atoms | Sequence[Atoms]) -> System:
         return System.from_atoms(images, require_spins=self.potential.uses_spins)
+
+    def refresh(self) -> None:
+        """Take up weights and settings of :attr:`bare_potential` that were changed.
+
+        They are compiled at the first evaluation and not looked at again. Drivers made
+        of this calculator take them up as well.
+        """
+        self._compiled.refresh()
+        self.reset()
 
     def take_results(self, atoms: Atoms, results: dict[str, Any]) -> None:
         """Take results of the potential for ``atoms`` that were computed elsewhere."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
@@ -28,20 +29,31 @@ def results_of(prediction: Prediction, system: System) -> list[dict[str, Any]]:
 
     quantities = {n: parts(n, v) for n, v in prediction.quantities().items()}
     deviations = {n: parts(n, v) for n, v in prediction.deviations.items()}
-    stress = None if prediction.stress is None else _array(prediction.stress)
-    spins, periodic = system.split(_array(system.spins)), system.pbc.all(dim=1).tolist()
+    torques = _torques(prediction, system)
+    stress = prediction.stress
+    stresses = None if stress is None else _array(stress)
+    periodic = system.pbc.all(dim=1).tolist()
     structures = []
-    for k, own_spins in enumerate(spins):
+    for k in range(system.n_systems):
         results = {name: _plain(values[k]) for name, values in quantities.items()}
         results["free_energy"] = results["energy"]
-        if "magnetic_forces" in results:
-            results["torques"] = np.cross(own_spins, results["magnetic_forces"])
-        if stress is not None and periodic[k]:
-            results["stress"] = full_3x3_to_voigt_6_stress(stress[k])
+        if torques is not None:
+            results["torques"] = torques[k]
+        if stresses is not None and periodic[k]:
+            results["stress"] = full_3x3_to_voigt_6_stress(stresses[k])
         for name, values in deviations.items():
             results[f"{name}_deviation"] = _plain(values[k])
         structures.append(results)
     return structures
+
+
+def _torques(prediction: Prediction, system: System) -> list[np.ndarray] | None:
+    """Return m x (-dE/dm), eV, by structure."""
+    if prediction.magnetic_forces is None:
+        return None
+    fields = prediction.magnetic_forces.detach().double()
+    spins = system.spins.detach().to(fields)
+    return system.split(_array(torch.linalg.cross(spins, fields)))
 
 
 def _plain(value: np.ndarray) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._config import Configuration
 from ._backend import choose_backend
 from ._base import Potential
-from ._compiled_potential import CompiledPotential
+from ._compiled import CompiledPotential
 from ._files import load_card, load_potential, save_potential, shipped_models
 from ._prediction import Prediction
 from ._registry import register

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from ase.data import chemical_symbols
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..kernels import PairTermData
 from ..neighbors import PairList, build_pairs
 from ..system import System
+from ._kernels import Kernels
 from ._prediction import Prediction
 from ._registry import registered
 
@@ -49,6 +50,22 @@ class QuadraticForm(NamedTuple):
             none,
             system.spins.new_zeros(0, 3, 3),
         )
+
+
+class Predictor(Protocol):
+    """What gives the energy of Systems and its derivatives: a Potential, or better."""
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction | None:
+        """Return a prediction; see :meth:`Potential.predict`."""
 
 
 class Potential(nn.Module):
@@ -157,7 +174,8 @@ class Potential(nn.Module):
         """Return the energy and derivatives by other means than autograd.
 
         Parameters are those of :meth:`evaluate`, for a system that has passed
-        :meth:`check`. None, as here, leaves the derivatives to autograd.
+        :meth:`check`. None, as here, leaves the derivatives to autograd. Weights may
+        change between calls; what is compiled for many calls: :meth:`compiled`.
         """
         return None
 
@@ -171,6 +189,18 @@ class Potential(nn.Module):
             sums of potentials they add.
         """
         return {}
+
+    def compiled(self, kernels: Kernels) -> Predictor:
+        """Return what predicts like :meth:`predict`, but from the present weights.
+
+        The potential itself, as here, unless there is something faster.
+
+        Parameters
+        ----------
+        kernels : Kernels
+            Of the device and type of number of the Systems to come.
+        """
+        return self
 
     def check(self, system: System) -> None:
         """Raise ValueError where the potential does not apply to ``system``."""
@@ -221,20 +251,28 @@ class Potential(nn.Module):
         ValueError
             If the potential does not apply to the system (see :meth:`check`).
         """
-        from ._evaluation import evaluate
+        from ._evaluation import Evaluation, Wanted, differentiable
 
         self.check(system)
         if pairs is None:
             pairs = build_pairs(system, self.pair_cutoff(system))
-        return evaluate(
-            self,
-            system,
-            pairs,
-            forces=forces,
-            magnetic_forces=magnetic_forces,
-            virial=virial,
-            create_graph=create_graph,
-        )
+        wanted: Wanted = {
+            "forces": forces,
+            "magnetic_forces": magnetic_forces,
+            "virial": virial,
+        }
+        if create_graph:
+            return differentiable(self, system, pairs, **wanted)
+        known = vars(self).setdefault("_kernels", {})
+        kind = system.device, system.dtype
+        if kind not in known:
+            known[kind] = Kernels(*kind)
+        # Taken apart anew every time: weights and terms may have changed.
+        return Evaluation(self, known[kind])(system, pairs, **wanted)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the potential without its compiled kernels, for copies."""
+        return {k: v for k, v in vars(self).items() if k != "_kernels"}
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor arguments, for saving and printing."""
@@ -263,9 +301,14 @@ def _elements(system: System) -> tuple[list[int], list[int]]:
 
     Counted where the System is, so that a device is waited for once.
     """
+    n = len(chemical_symbols)
     carrying = (system.spins.detach().abs() > 0).any(dim=1)
-    each = torch.stack([torch.ones_like(carrying), carrying]).int()
-    counts = each.new_zeros(2, len(chemical_symbols))
-    counts.index_add_(1, system.species, each)
-    present, magnetic = (row.nonzero().flatten().tolist() for row in counts.cpu())
-    return present, magnetic
+    kinds = system.species + n * carrying
+    if system.device.type == "cpu":
+        found = torch.bincount(kinds).nonzero().flatten().tolist()
+    else:
+        seen = torch.zeros(2 * n, dtype=torch.bool, device=system.device)
+        seen[kinds] = True
+        found = seen.cpu().nonzero().flatten().tolist()
+    magnetic = [k - n for k in found if k >= n]
+    return sorted({k % n for k in found}), magnetic

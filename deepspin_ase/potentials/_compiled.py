@@ -1,107 +1,148 @@
-"""Compiled kernels of potentials, kept as long as what they were made from."""
+"""Potentials compiled once for many evaluations."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..kernels import (
-    NetworkData,
-    NetworkKernel,
-    NotTabulable,
-    PairKernel,
-    PairTermData,
-    entry_point,
-)
-
-logger = logging.getLogger(__name__)
+from ..neighbors import NeighborList, PairList
+from ..system import System
+from ._base import Potential
+from ._evaluation import Evaluation
+from ._kernels import Kernels
+from ._prediction import Prediction
 
 
-def pair_kernel(
-    terms: tuple[PairTermData, ...], species: tuple[int, ...], device: torch.device
-) -> PairKernel | None:
-    """Return the kernel of a sum of pair terms; None where there can be none."""
-    make = entry_point("pairs", device)
-    return None if make is None else _made_pairs(make, terms, species, device)
+class CompiledPotential:
+    """A Potential with all that repeated evaluations share.
 
-
-@lru_cache(maxsize=32)
-def _made_pairs(
-    make: Callable[..., PairKernel],
-    terms: tuple[PairTermData, ...],
-    species: tuple[int, ...],
-    device: torch.device,
-) -> PairKernel | None:
-    try:
-        return make(terms, species, device)
-    except NotTabulable as error:
-        logger.warning(
-            "a pair term is %s A; it is evaluated itself, which is slower", error
-        )
-        return None
-
-
-#: Bits of the weights of every network and its kernel, by back end, type of number and
-#: device.
-_networks: WeakKeyDictionary[
-    nn.Module, dict[tuple[object, ...], tuple[Tensor, NetworkKernel | None]]
-] = WeakKeyDictionary()
-
-
-def network_kernel(
-    network: nn.Module, data: NetworkData, real: torch.dtype, device: torch.device
-) -> NetworkKernel | None:
-    """Return the kernel of a network; made again where a weight has changed.
+    Terms are sorted, tables made and weights packed at the first evaluation and not
+    looked at again. Where weights or settings of the potential are changed later, call
+    :meth:`refresh`; :meth:`Potential.evaluate` sees such changes by itself, and is
+    slower for that.
 
     Parameters
     ----------
-    network : nn.Module
-        As long as it lives the kernel is kept.
-    data : NetworkData
-        Its present weights.
-    real : torch.dtype
-        Of tables and fitting networks.
+    potential : Potential
+        Brought to the device and type of number, in place.
+    device : torch.device or str
+    dtype : torch.dtype
+    skin : float
+        Of the pair list, A.
+
+    Attributes
+    ----------
+    potential : Potential
+    device : torch.device
+    dtype : torch.dtype
+    neighbors : NeighborList
+        Kept from call to call.
+
+    Examples
+    --------
+    >>> compiled = CompiledPotential(potential)
+    >>> prediction = compiled.evaluate(System.from_atoms(atoms))
     """
-    make = entry_point("network", device)
-    if make is None:
-        return None
-    weights = _bits(data.weights())
-    known = _networks.setdefault(network, {})
-    old = known.get((make, real, device))
-    if old is not None and torch.equal(old[0], weights):
-        return old[1]
-    kernel: NetworkKernel | None = None
-    try:
-        kernel = make(data, real, device)
-    except NotTabulable as error:
-        logger.warning("%s; the network itself is evaluated, which is slower", error)
-    known[make, real, device] = weights, kernel
-    return kernel
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+        skin: float = 0.5,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.potential = potential.to(self.device, dtype)
+        self.neighbors = NeighborList(skin)
+        self._evaluation = Evaluation(potential, Kernels(self.device, dtype))
+
+    def twin(self, neighbors: NeighborList | None = None) -> CompiledPotential:
+        """Return one of the same potential with another pair list.
+
+        Both share tables and weights, and are refreshed together.
+        """
+        other = type(self).__new__(type(self))
+        new = neighbors or NeighborList(self.neighbors.skin)
+        vars(other).update(vars(self), neighbors=new)
+        return other
+
+    def replaced(self, potential: Potential) -> CompiledPotential:
+        """Return one of another potential that shares the pair list.
+
+        What both have in common is not compiled twice.
+        """
+        other = type(self).__new__(type(self))
+        evaluation = Evaluation(potential, self._evaluation.kernels)
+        vars(other).update(vars(self), potential=potential, _evaluation=evaluation)
+        return other
+
+    def refresh(self) -> None:
+        """Take up changes of the potential since the last evaluation.
+
+        Only what has changed is compiled again.
+        """
+        self._evaluation.refresh()
+
+    def evaluate(
+        self,
+        system: System,
+        pairs: PairList | None = None,
+        *,
+        forces: bool = True,
+        magnetic_forces: bool = True,
+        virial: bool = True,
+    ) -> Prediction:
+        """Evaluate a System of any device and type of number.
+
+        Parameters
+        ----------
+        system : System
+        pairs : PairList, optional
+            In the type of number of the potential, on its device; by default those of
+            :attr:`neighbors`.
+        forces, magnetic_forces, virial : bool
+            Which derivatives to compute.
+
+        Returns
+        -------
+        Prediction
+            In float64, on the device of the potential.
+
+        Raises
+        ------
+        ValueError
+            If the potential does not apply to the system.
+        """
+        system = system.to(self.device, self.dtype)
+        self.potential.check(system)
+        if pairs is None:
+            cutoff = self.potential.pair_cutoff(system)
+            pairs = self.neighbors.update(system, cutoff)
+        found = self._evaluation(
+            system,
+            pairs,
+            forces=forces,
+            magnetic_forces=magnetic_forces,
+            virial=virial,
+        )
+        return found if self.dtype == torch.float64 else _double(found)
+
+    def state(self) -> dict[str, Any]:
+        """Return where the pair list was built: sums run in its order."""
+        return self.neighbors.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by :meth:`state`."""
+        self.neighbors.restore(state)
 
 
-def _bits(weights: Iterable[Tensor]) -> Tensor:
-    """Return a copy of the bits of all weights: whatever changes one is noticed."""
-    return torch.cat([x.detach().flatten() for x in weights]).view(torch.int32)
-
-
-#: Elements and types by the tensor of atomic numbers, as often as it was written to.
-_types_of: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
-
-def types_of(numbers: Tensor) -> tuple[tuple[int, ...], Tensor]:
-    """Return the elements that occur, and which of them each atom is, (N,).
-
-    Kept as long as the tensor lives: to look at it means to wait for its device.
-    """
-    known = _types_of.get(numbers)
-    if known is None or known[0] != numbers._version:
-        species, types = torch.unique(numbers, return_inverse=True)
-        known = (numbers._version, tuple(species.tolist()), types)
-        _types_of[numbers] = known
-    return known[1], known[2]
+def _double(prediction: Prediction) -> Prediction:
+    """Return a prediction in float64."""
+    values = {"volume": prediction.volume, **prediction.quantities()}
+    return Prediction(
+        **{name: value.double() for name, value in values.items()},
+        deviations={n: v.double() for n, v in prediction.deviations.items()},
+    )

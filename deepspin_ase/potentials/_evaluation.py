@@ -3,91 +3,184 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from ..kernels import has_kernels
+from ..kernels import PairKernel
 from ..neighbors import PairList
 from ..system import System
-from ._base import Potential
-from ._compiled import pair_kernel, types_of
+from ._base import Potential, Predictor
+from ._kernels import Kernels, Species
 from ._prediction import Prediction
 
+#: A term and what predicts its energy and derivatives.
+_Part = tuple[Potential, Predictor]
 
-def evaluate(
-    potential: Potential,
-    system: System,
-    pairs: PairList,
-    *,
-    forces: bool,
-    magnetic_forces: bool,
-    virial: bool,
-    create_graph: bool,
-) -> Prediction:
-    """Evaluate a potential that has passed its check.
 
-    Pair terms go through compiled kernels together, and terms that leave their
-    derivatives to autograd are differentiated together. See
-    :meth:`Potential.evaluate` for the parameters.
+class Wanted(TypedDict):
+    """Which derivatives to compute; see :meth:`Potential.evaluate`."""
+
+    forces: bool
+    magnetic_forces: bool
+    virial: bool
+
+
+class Evaluation:
+    """A potential taken apart for evaluations without a graph.
+
+    Pair terms go through compiled kernels together, other terms through what they
+    compile to (:meth:`Potential.compiled`), and those that leave their derivatives to
+    autograd are differentiated together. All that is found out at the first call, and
+    again at the next one after :meth:`refresh`.
+
+    Parameters
+    ----------
+    potential : Potential
+    kernels : Kernels
+        Where compiled kernels are kept.
     """
-    options = {
-        "forces": forces,
-        "magnetic_forces": magnetic_forces,
-        "virial": virial,
-        "create_graph": create_graph,
-    }
-    terms = rest = potential.terms()
-    parts: list[Prediction] = []
-    if not create_graph and has_kernels(system.device):
-        compiled, rest = _by_pair_kernel(terms, system, pairs, options)
-        parts += compiled
-    plain: list[Potential] = []
-    own: list[Prediction] = []
-    for term in rest:
-        found = term.predict(system, pairs, **options)
-        if found is None:
-            plain.append(term)
-        else:
-            own.append(found)
-    if len(plain) == len(terms):
-        parts.append(_by_autograd(potential, system, pairs, **options))
-    elif plain:
-        parts.append(_by_autograd(_sum_of(plain), system, pairs, **options))
-    total = added(parts + own)
-    with torch.set_grad_enabled(create_graph):
-        further = collected([term.further_quantities(system, pairs) for term in terms])
-    sums = {name: torch.stack(values).sum(0) for name, values in further.items()}
+
+    def __init__(self, potential: Potential, kernels: Kernels) -> None:
+        self.potential = potential
+        self.kernels = kernels
+        self.refresh()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy potential and kernels: the rest is found out again."""
+        return type(self), (self.potential, self.kernels)
+
+    def refresh(self) -> None:
+        """Take the potential as it is at the next call."""
+        self._parts: list[_Part] = []
+        self._by_species: dict[Species, tuple[PairKernel | None, list[_Part]]] = {}
+        self._last: _Types | None = None
+
+    def __call__(
+        self, system: System, pairs: PairList, **wanted: Unpack[Wanted]
+    ) -> Prediction:
+        """Evaluate a System that has passed the check of the potential."""
+        if not self._parts:
+            self._parts = [
+                (term, term.compiled(self.kernels)) for term in self.potential.terms()
+            ]
+        system = system.detach()
+        species, types = self._types(system.species)
+        kernel, rest = self._divided(species)
+        sums = None if kernel is None else kernel(system, pairs, types)
+        if sums is None:
+            total = added(_predicted(self._parts, system, pairs, **wanted))
+            return self._with_further(total, system, pairs)
+        energies, pull, gradients, work = (x.to(system.dtype) for x in sums)
+        first = Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=pull if wanted["forces"] else None,
+            magnetic_forces=-gradients if wanted["magnetic_forces"] else None,
+            virial=work if wanted["virial"] else None,
+        )
+        total = added([first, *_predicted(rest, system, pairs, **wanted)])
+        return self._with_further(total, system, pairs)
+
+    @torch.no_grad()
+    def _with_further(
+        self, total: Prediction, system: System, pairs: PairList
+    ) -> Prediction:
+        return _with_further(total, [term for term, _ in self._parts], system, pairs)
+
+    def _divided(self, species: Species) -> tuple[PairKernel | None, list[_Part]]:
+        """Return the kernel of the pair terms of these elements, and other terms."""
+        if species not in self._by_species:
+            described = [term.pair_term(species) for term, _ in self._parts]
+            data = tuple(found for found in described if found is not None)
+            kernel = self.kernels.pairs(self.potential, data, species)
+            rest = [
+                part
+                for part, found in zip(self._parts, described, strict=True)
+                if found is None
+            ]
+            self._by_species[species] = kernel, rest
+        return self._by_species[species]
+
+    def _types(self, numbers: Tensor) -> tuple[Species, Tensor]:
+        """Return the elements that occur, and which of them each atom is, (N,)."""
+        last = self._last
+        if last is None or not last.are_of(numbers):
+            last = self._last = _Types.of(numbers)
+        return last.species, last.types
+
+
+class _Types(NamedTuple):
+    """Atomic numbers (N,), how often they had been written to, and what they are."""
+
+    numbers: Tensor
+    version: int
+    values: Tensor
+    species: Species
+    types: Tensor
+
+    @classmethod
+    def of(cls, numbers: Tensor) -> _Types:
+        species, types = torch.unique(numbers, return_inverse=True)
+        elements = tuple(species.tolist())
+        return cls(numbers, numbers._version, numbers.clone(), elements, types)
+
+    def are_of(self, numbers: Tensor) -> bool:
+        # To compare values means to wait for a device: the same tensor, not written to
+        # since, needs no look.
+        if self.numbers is numbers and self.version == numbers._version:
+            return True
+        return numbers.device.type == "cpu" and torch.equal(self.values, numbers)
+
+
+def differentiable(
+    potential: Potential, system: System, pairs: PairList, **wanted: Unpack[Wanted]
+) -> Prediction:
+    """Evaluate a potential in torch, with the graph of its parameters."""
+    terms = potential.terms()
+    parts: list[_Part] = [(term, term) for term in terms]
+    total = added(_predicted(parts, system, pairs, create_graph=True, **wanted))
+    with torch.enable_grad():
+        return _with_further(total, terms, system, pairs)
+
+
+def _with_further(
+    total: Prediction, terms: Sequence[Potential], system: System, pairs: PairList
+) -> Prediction:
+    """Add what terms predict besides the energy and its derivatives."""
+    further = collected([term.further_quantities(system, pairs) for term in terms])
+    sums = {name: reduce(torch.add, values) for name, values in further.items()}
     return total.replace(**sums) if sums else total
 
 
-def _by_pair_kernel(
-    terms: Sequence[Potential],
+def _predicted(
+    parts: Sequence[_Part],
     system: System,
     pairs: PairList,
-    options: dict[str, bool],
-) -> tuple[list[Prediction], list[Potential]]:
-    """Evaluate the terms that compiled kernels take; return what is left."""
-    species, types = types_of(system.species)
-    described = [(term, term.pair_term(species)) for term in terms]
-    data = tuple(found for _, found in described if found is not None)
-    kernel = pair_kernel(data, species, system.device) if data else None
-    if kernel is None:
-        return [], list(terms)
-    system = system.detach()
-    sums = kernel(system, pairs, types)
-    if sums is None:
-        return [], list(terms)
-    energies, pull, gradients, work = (x.to(system.dtype) for x in sums)
-    prediction = Prediction(
-        energy=system.sum(energies),
-        energies=energies,
-        volume=system.volume,
-        forces=pull if options["forces"] else None,
-        magnetic_forces=-gradients if options["magnetic_forces"] else None,
-        virial=work if options["virial"] else None,
-    )
-    return [prediction], [term for term, found in described if found is None]
+    *,
+    create_graph: bool = False,
+    **wanted: Unpack[Wanted],
+) -> list[Prediction]:
+    """Return predictions of terms, by autograd where their predictors give none."""
+    predictions: list[Prediction] = []
+    plain: list[Potential] = []
+    for term, predictor in parts:
+        found = predictor.predict(system, pairs, create_graph=create_graph, **wanted)
+        if found is None:
+            plain.append(term)
+        else:
+            predictions.append(found)
+    if plain:
+        forward = plain[0] if len(plain) == 1 else _sum_of(plain)
+        found = _by_autograd(
+            forward, system, pairs, create_graph=create_graph, **wanted
+        )
+        predictions.insert(0, found)
+    return predictions
 
 
 def _sum_of(terms: Sequence[Potential]) -> Callable[[System, PairList], Tensor]:
@@ -117,7 +210,7 @@ def _by_autograd(
         strain = torch.zeros_like(system.cell).requires_grad_(virial)
         if virial:
             moved = moved.strained(strain)
-        energies = forward(moved, pairs)
+        energies = forward(moved, pairs.bound(moved))
         leaves = [leaf for leaf in (positions, spins, strain) if leaf.requires_grad]
         gradients: list[Tensor] = []
         if leaves and energies.requires_grad:
@@ -148,7 +241,7 @@ def added(parts: Sequence[Prediction]) -> Prediction:
     if len(parts) == 1:
         return parts[0]
     sums = {
-        name: torch.stack(values).sum(0)
+        name: reduce(torch.add, values)
         for name, values in collected([part.quantities() for part in parts]).items()
     }
     deviations = {

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from .._validate import as_symbols, atomic_numbers_of
-from ..neighbors import PairList, once_per_list
+from ..neighbors import PairList
 from ..quantities import QUANTITIES
 from ..system import System
-from ._base import Potential
-from ._evaluation import collected
+from ._base import Potential, Predictor
+from ._evaluation import Evaluation, Wanted, collected, differentiable
+from ._kernels import Kernels
 from ._prediction import Prediction
 from ._registry import register
 
@@ -143,17 +145,48 @@ class Committee(_Members):
         """Return per-atom energies (N,), eV."""
         return torch.stack([m(system, pairs) for m in self._each]).mean(0)
 
-    def predict(self, system: System, pairs: PairList, **options: bool) -> Prediction:
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        create_graph: bool,
+        **wanted: Unpack[Wanted],
+    ) -> Prediction:
         """Average the members' predictions; see :meth:`Potential.evaluate`."""
-        parts = [m.evaluate(system, pairs, **options) for m in self._each]
-        values = collected([part.quantities() for part in parts])
-        stacks = {name: torch.stack(found) for name, found in values.items()}
-        return parts[0].replace(
-            **{name: stack.mean(0) for name, stack in stacks.items()},
-            deviations={
-                name: stack.std(0, correction=0) for name, stack in stacks.items()
-            },
-        )
+        parts = [differentiable(m, system, pairs, **wanted) for m in self._each]
+        return _average(parts)
+
+    def compiled(self, kernels: Kernels) -> Predictor:
+        """Return what averages over compiled members."""
+        return _CompiledCommittee([Evaluation(m, kernels) for m in self._each])
+
+
+class _CompiledCommittee:
+    """Mean of compiled potentials."""
+
+    def __init__(self, members: Sequence[Evaluation]) -> None:
+        self.members = members
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        create_graph: bool,
+        **wanted: Unpack[Wanted],
+    ) -> Prediction:
+        return _average([member(system, pairs, **wanted) for member in self.members])
+
+
+def _average(parts: Sequence[Prediction]) -> Prediction:
+    """Return the mean of predictions with their standard deviations."""
+    values = collected([part.quantities() for part in parts])
+    stacks = {name: torch.stack(found) for name, found in values.items()}
+    return parts[0].replace(
+        **{name: stack.mean(0) for name, stack in stacks.items()},
+        deviations={name: stack.std(0, correction=0) for name, stack in stacks.items()},
+    )
 
 
 @register
@@ -192,28 +225,54 @@ class TimeReversal(Potential):
         """Return the range of the potential, A."""
         return self.potential.interaction_range(system, moments_only=moments_only)
 
-    @staticmethod
-    def _both(system: System, pairs: PairList) -> tuple[System, PairList]:
-        reversed_ = system.replace(spins=-system.spins)
-        listed = PairList(*_twice(pairs, system.n_atoms), pairs.cutoff)
-        return System.cat([system, reversed_]), listed
-
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""
-        energies = self.potential(*self._both(system, pairs))
+        energies = self.potential(*_both(system, pairs))
         return 0.5 * (energies[: system.n_atoms] + energies[system.n_atoms :])
 
-    def predict(self, system: System, pairs: PairList, **options: bool) -> Prediction:
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        create_graph: bool,
+        **wanted: Unpack[Wanted],
+    ) -> Prediction:
         """Evaluate both orientations at once; see :meth:`Potential.evaluate`."""
-        system, pairs = self._both(system, pairs)
-        both = self.potential.evaluate(system, pairs, **options)
+        both = differentiable(self.potential, *_both(system, pairs), **wanted)
         return _mean_of_halves(both)
 
+    def compiled(self, kernels: Kernels) -> Predictor:
+        """Return what evaluates both orientations of the compiled potential."""
+        return _CompiledReversal(Evaluation(self.potential, kernels))
 
-@once_per_list
-def _twice(pairs: PairList, n_atoms: int) -> tuple[Tensor, Tensor, Tensor]:
-    both = pairs.repeated(2, n_atoms)
-    return both.i, both.j, both.shift
+
+class _CompiledReversal:
+    """(E(S) + E(-S))/2 of a compiled potential."""
+
+    def __init__(self, evaluate: Evaluation) -> None:
+        self.evaluate = evaluate
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        create_graph: bool,
+        **wanted: Unpack[Wanted],
+    ) -> Prediction:
+        return _mean_of_halves(self.evaluate(*_both(system, pairs), **wanted))
+
+
+def _both(system: System, pairs: PairList) -> tuple[System, PairList]:
+    """Return a System and its time reversal as one, with their pairs."""
+    turned = system.replace(spins=-system.spins)
+    listed = pairs.derived(_twice, system.n_atoms).with_cutoff(pairs.cutoff)
+    return System.cat([system, turned]), listed
+
+
+def _twice(pairs: PairList, n_atoms: int) -> PairList:
+    return pairs.repeated(2, n_atoms)
 
 
 def _mean_of_halves(both: Prediction) -> Prediction:

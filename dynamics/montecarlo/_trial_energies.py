@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ...neighbors import PairList, build_pairs
-from ...potentials import Potential
+from ...potentials import CompiledPotential, Potential
 from ...system import System
 from .._engine import Engine, PotentialEngine
 from .._state import Stateful
@@ -188,8 +188,7 @@ class TotalEnergies(TrialEnergies):
 
     def _evaluate(self, system: System, rows: Tensor | None = None) -> Tensor:
         if isinstance(self.engine, PotentialEngine):
-            potential = self.engine.potential
-            shares = _energies(self.engine, potential, system, self._pairs)
+            shares = _energies(self.engine, self.engine.compiled, system, self._pairs)
             energy = system.sum(shares)
         else:
             energy = self.engine.evaluate(system, forces=False).energy
@@ -213,6 +212,7 @@ class LocalEnergies(TrialEnergies):
         super().__init__(engine)
         self._engine = engine
         self.potential = potential
+        self._compiled = engine.compiled.replaced(potential)
 
     def _independent_sets(self, system: System, free: Tensor) -> list[TrialSet]:
         self._pairs = pairs = model_pairs(self._engine, self.potential, system)
@@ -238,9 +238,9 @@ class LocalEnergies(TrialEnergies):
 
     def _evaluate(self, system: System, rows: Tensor | None = None) -> Tensor:
         if rows is None:
-            return _energies(self._engine, self.potential, system, self._pairs)
+            return _energies(self._engine, self._compiled, system, self._pairs)
         part, pairs, place = self._surroundings(system, rows)
-        return _energies(self._engine, self.potential, part, pairs)[place]
+        return _energies(self._engine, self._compiled, part, pairs)[place]
 
     def _surroundings(
         self, system: System, rows: Tensor
@@ -278,18 +278,17 @@ def model_pairs(
 
 
 def _energies(
-    engine: PotentialEngine, potential: Potential, system: System, pairs: PairList
+    engine: PotentialEngine,
+    compiled: CompiledPotential,
+    system: System,
+    pairs: PairList,
 ) -> Tensor:
     """Return the per-atom energies (N,) in float64; one model call."""
     engine.n_calls += 1
-    found = potential.evaluate(
-        system.to(engine.device, engine.dtype),
-        pairs,
-        forces=False,
-        magnetic_forces=False,
-        virial=False,
+    found = compiled.evaluate(
+        system, pairs, forces=False, magnetic_forces=False, virial=False
     )
-    return found.energies.to(torch.float64)
+    return found.energies
 
 
 def _dependence(pairs: PairList, n_atoms: int) -> csr_array:

@@ -37,6 +37,8 @@ from deepspin_ase.potentials import (
     MomentExchange,
     PairPotential,
     Potential,
+    SpinMomentConfig,
+    SpinMomentNetwork,
     TimeReversal,
     UniaxialAnisotropy,
     Zeeman,
@@ -93,6 +95,13 @@ def ferrite() -> Atoms:
     return atoms
 
 
+def moment_network() -> Potential:
+    config = SpinMomentConfig(
+        elements=["Fe", "Ni", "O"], magnetic=["Fe", "Ni"], cutoff=3.5, spin_orbit=True
+    )
+    return SpinMomentNetwork(config)
+
+
 #: A potential of every class, and structures that it takes.
 POTENTIALS: dict[str, tuple[Callable[[], Potential], Callable[[], Atoms]]] = {
     "Biquadratic": (lambda: Biquadratic(CUT), periodic),
@@ -116,6 +125,7 @@ POTENTIALS: dict[str, tuple[Callable[[], Potential], Callable[[], Atoms]]] = {
     "Material": (nio, nickel_oxide),
     "MomentExchange": (lambda: MomentExchange(CUT, subtract_collinear=True), periodic),
     "PairPotential": (lambda: PairPotential(CUT, elements=("Fe", "Ni")), periodic),
+    "SpinMomentNetwork": (moment_network, triclinic),
     "Sum": (lambda: Heisenberg(CUT) + UniaxialAnisotropy(0.02, (0, 1, 1)), periodic),
     "TimeReversal": (
         lambda: TimeReversal(networks.model(**networks.EVERY["plain"])),

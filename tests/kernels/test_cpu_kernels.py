@@ -23,6 +23,7 @@ from networks import (
     exactly,
     for_model,
     frozen,
+    kernels_of,
     model,
     nickel_oxide,
     spin_terms,
@@ -44,7 +45,6 @@ from deepspin_ase.potentials import (
     Switched,
     TimeReversal,
     Zeeman,
-    _compiled,
     choose_backend,
     load_potential,
 )
@@ -223,9 +223,11 @@ def test_what_needs_torch_gets_it() -> None:
     system = for_model(structure(), net)
     found = net.evaluate(system, create_graph=True)
     assert found.forces is not None and found.forces.requires_grad
-    assert not _compiled._networks.get(net)  # still in training
+    assert not kernels_of(net)
+    net.evaluate(system)
+    assert not kernels_of(net)  # still in training
     net.eval().evaluate(system)
-    assert _compiled._networks.get(net)
+    assert kernels_of(net)
 
 
 def test_embeddings_with_kinks(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,7 @@ from networks import (
     exactly,
     for_model,
     frozen,
+    kernels_of,
     nickel_oxide,
     spin_terms,
     structure,
@@ -40,7 +41,6 @@ from deepspin_ase.potentials import (
     Potential,
     Shells,
     Sum,
-    _compiled,
     choose_backend,
     load_potential,
 )
@@ -90,8 +90,8 @@ def test_equals_the_network(variant: str) -> None:
     system = for_model(structure(pbc=False)[[0, 1, 2]], net)
     net, system = on_device(net, system)
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
-    (known,) = _compiled._networks[net].values()
-    assert isinstance(known[1], network.CompiledNetwork)
+    (known,) = kernels_of(net)
+    assert isinstance(known, network.CompiledNetwork)
 
 
 def test_batches(net: DeepSpinNetwork) -> None:
@@ -215,11 +215,11 @@ def test_memory_that_is_small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = for_model(structure(pbc=False)[[2, 0, 3]], net).to(DEVICE)
-    _compiled._networks.clear()
+    vars(net).pop("_kernels", None)
     with pytest.raises(torch.OutOfMemoryError, match=r"about \d+ atoms .* would"):
         net.evaluate(system)
     monkeypatch.setattr(network, "STEP", 1)
-    for _, kernel in _compiled._networks[net].values():
+    for kernel in kernels_of(net):
         kernel.chunk = None
     little_memory.clear()
     assert_close(net.evaluate(system), exactly(net, system), 1e-10)
@@ -249,7 +249,7 @@ def test_pair_terms(kind: str) -> None:
     twist = expected.virial - expected.virial.transpose(1, 2)
     assert (float(twist.abs().max()) > 1e-6) == (kind == "chiral")
     data = tuple(term.pair_term((8, 26, 28)) for term in terms)
-    kernel = _compiled.pair_kernel(data, (8, 26, 28), system.device)
+    kernel = cuda.pairs(data, (8, 26, 28), system.device)
     close = system.replace(positions=0.1 * system.positions)
     types = torch.searchsorted(torch.tensor([8, 26, 28]).to(DEVICE), system.species)
     assert kernel(close, build_pairs(close, 5.0), types) is None
@@ -360,7 +360,7 @@ def test_memory_of_the_device() -> None:
         load_potential("NiO"), System.cat([nickel_oxide(k) for k in range(40)])
     )
     expected = potential.evaluate(system)
-    _compiled._networks.clear()
+    vars(potential).pop("_kernels", None)
     torch.cuda.empty_cache()
     used = torch.cuda.memory_allocated() / torch.cuda.mem_get_info()[1]
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...neighbors import PairList, once_per_list
+from ...neighbors import PairList
 from ...system import System
 
 
@@ -42,6 +42,10 @@ class Geometry(NamedTuple):
     shifts: np.ndarray
     widest: int
 
+    def is_finite(self) -> bool:
+        """Return whether positions and cells are finite."""
+        return bool(np.isfinite(self.positions).all() and np.isfinite(self.cells).all())
+
     @classmethod
     def of(cls, system: System, pairs: PairList, types: Tensor) -> Geometry:
         """Collect the arrays; most are views of the tensors."""
@@ -50,11 +54,10 @@ class Geometry(NamedTuple):
             indices(types),
             indices(system.index),
             numbers(system.cell),
-            *_listed(pairs, system.n_atoms),
+            *pairs.derived(_listed, system.n_atoms),
         )
 
 
-@once_per_list
 def _listed(
     pairs: PairList, n_atoms: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:

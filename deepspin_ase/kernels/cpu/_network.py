@@ -40,6 +40,7 @@ class CompiledNetwork:
         self.tables = network_tables(data, real)
         self.fittings = [packed(layers, real) for layers in data.fittings]
         self.energy_bias = data.energy_bias.double().clone()
+        self._last: tuple[Tensor, list[np.ndarray]] | None = None
 
     def __call__(
         self,
@@ -53,21 +54,17 @@ class CompiledNetwork:
         """Evaluate structures, in the type of the System."""
         from . import _network_kernels as kernels
 
-        finite = virtual.sum() + system.positions.sum() + system.cell.sum()
-        if not torch.isfinite(finite):
-            return None
         geometry, arms = Geometry.of(system, pairs, types), numbers(virtual)
+        if not (geometry.is_finite() and np.isfinite(arms).all()):
+            return None
         n, workers, b = system.n_atoms, torch.get_num_threads(), system.n_systems
         shapes = ((n,), (workers, n, 3), (workers, n, 3), (workers, b, 3, 3))
-        sums = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
-        energies, *by_worker = (x.numpy() for x in sums)
+        energies, *by_worker = arrays = [np.zeros(shape) for shape in shapes]
         fits: list[bool] = []
-        for a, fitting in enumerate(self.fittings):
-            centers = (types == a).nonzero().flatten()
-            common = (
-                *(indices(centers), a, geometry, arms, self.tables),
-                *(fitting, derivatives),
-            )
+        for a, (centers, fitting) in enumerate(
+            zip(self._centers(types), self.fittings, strict=True)
+        ):
+            common = (centers, a, geometry, arms, self.tables, fitting, derivatives)
 
             def work(
                 worker: int,
@@ -86,9 +83,19 @@ class CompiledNetwork:
                 share(work, len(centers), least=LEAST, workers=workers)
         if not all(fits):
             return None
+        sums = [torch.from_numpy(array) for array in arrays]
         total = sums[0] + self.energy_bias[types]
-        reduced = (x.sum(0) for x in sums[1:])
+        reduced = (x[0] if workers == 1 else x.sum(0) for x in sums[1:])
         return NetworkSums(*(x.to(system.dtype) for x in (total, *reduced)))
+
+    def _centers(self, types: Tensor) -> list[np.ndarray]:
+        """Return the atoms of each type; those of the last call are kept."""
+        last = self._last
+        if last is None or not torch.equal(last[0], types):
+            kinds = range(len(self.fittings))
+            found = [indices((types == a).nonzero().flatten()) for a in kinds]
+            last = self._last = types.clone(), found
+        return last[1]
 
 
 def packed(layers: tuple[Layer, ...], real: torch.dtype) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from ...neighbors import PairList
 from ...system import System
 from .._data import PairSums, PairTermData
 from .._pair_tables import pair_tables
-from ._geometry import Geometry
+from ._geometry import Geometry, numbers
 from ._threads import share
 
 #: Fewest atoms that are worth a thread.
@@ -39,17 +40,15 @@ class CompiledPairs:
         """
         from ._pair_kernels import Moments, add_pairs
 
-        finite = system.positions.sum() + system.spins.sum() + system.cell.sum()
-        if not torch.isfinite(finite):
-            return None
         geometry = Geometry.of(system, pairs, types)
+        if not (geometry.is_finite() and np.isfinite(numbers(system.spins)).all()):
+            return None
         n, workers = system.n_atoms, torch.get_num_threads()
         lengths = system.spins.double().norm(dim=1)
         unit = system.spins.double() / lengths.clamp_min(1e-300)[:, None]
         moments = Moments(lengths.numpy(), unit.numpy())
         shapes = ((n,), (n, 3), (n, 3), (workers, system.n_systems, 3, 3))
-        sums = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
-        *by_atom, virial = (x.numpy() for x in sums)
+        *by_atom, virial = arrays = [np.zeros(shape) for shape in shapes]
         done: list[bool] = []
 
         def work(worker: int, begin: int, end: int) -> None:
@@ -57,6 +56,6 @@ class CompiledPairs:
             done.append(add_pairs(begin, end, geometry, moments, self.tables, *own))
 
         share(work, n, least=LEAST, workers=workers)
-        energies, forces, gradients, virials = sums
+        energies, forces, gradients, virials = map(torch.from_numpy, arrays)
         total = PairSums(energies, forces, gradients, virials.sum(0))
         return total if all(done) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...neighbors import PairList, once_per_list
+from ...neighbors import PairList
 from ...system import System
 
 
@@ -28,7 +28,6 @@ class Links:
     reverse: Tensor
 
 
-@once_per_list
 def links_of(pairs: PairList, n_atoms: int) -> Links:
     """Return the structure of a list, the same object for the same list.
 
@@ -37,6 +36,10 @@ def links_of(pairs: PairList, n_atoms: int) -> Links:
     ValueError
         If a pair is not listed both ways.
     """
+    return pairs.derived(_links, n_atoms)
+
+
+def _links(pairs: PairList, n_atoms: int) -> Links:
     atoms = torch.arange(n_atoms + 1, device=pairs.i.device)
     return Links(torch.searchsorted(pairs.i, atoms), _reverse(pairs, n_atoms))
 

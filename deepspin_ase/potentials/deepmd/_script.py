@@ -88,7 +88,8 @@ class DeepmdScript(Potential):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the potential without its programs, which the file holds."""
-        return vars(self) | {"path": self.path.resolve(), "_scripts": {}}
+        own = {"path": self.path.resolve(), "_scripts": {}}
+        return super().__getstate__() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a potential whose file is still there.
@@ -109,7 +110,7 @@ class DeepmdScript(Potential):
         """Return a copy that shares the programs, which never change."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        own = {k: v for k, v in vars(self).items() if k != "_scripts"}
+        own = {k: v for k, v in super().__getstate__().items() if k != "_scripts"}
         vars(copied).update(copy.deepcopy(own, memo), _scripts=dict(self._scripts))
         return copied
 
@@ -170,7 +171,7 @@ class DeepmdScript(Potential):
 
         None for message passing, whose number of rounds the program does not say.
         """
-        asked = getattr(self._scripts[torch.device("cpu")], "has_message_passing", None)
+        asked = getattr(self._program(torch.device("cpu")), "has_message_passing", None)
         if asked is None or asked():
             return None
         return 2.0 * self.pair_cutoff(system)
@@ -241,12 +242,16 @@ class DeepmdScript(Potential):
                 ),
             )
 
+    def _program(self, device: torch.device) -> torch.jit.ScriptModule:
+        """Return the program on a device."""
+        if device not in self._scripts:
+            self._scripts[device] = open_script(self.path, device)
+        return self._scripts[device]
+
     def _run(self, structure: Structure) -> dict[str, Tensor]:
         """Return the program's output; forces are those on the atoms."""
         device = structure.positions.device
-        if device not in self._scripts:
-            self._scripts[device] = open_script(self.path, device)
-        script = self._scripts[device]
+        script = self._program(device)
         crowded = self._truncation.happens(structure)
         if crowded and not self._warned:
             self._warned = True

@@ -10,10 +10,11 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
-from ...kernels import Layer, NetworkData, NetworkSums
+from ...kernels import Layer, NetworkData, NetworkKernel, NetworkSums
 from ...neighbors import PairList
 from ...system import System
-from .._compiled import network_kernel
+from .._base import Predictor
+from .._kernels import Kernels
 from .._prediction import Prediction
 from ._config import DeepSpinConfig
 from ._environment import Environment
@@ -177,8 +178,13 @@ class DeepSpinNetwork(Trainable):
         """Return the position of every atom's element in the type map, (N,)."""
         return self._type_of[system.species]
 
+    def scale(self, types: Tensor) -> Tensor:
+        """Return the distance of pseudo-atoms per moment, (N, 1), A/mu_B."""
+        return self._scale[types][:, None]
+
     def _virtual(self, system: System, types: Tensor) -> Tensor:
-        return system.spins * self._scale[types][:, None]
+        """Return the vectors (N, 3) from the atoms to their pseudo-atoms, A."""
+        return system.spins * self.scale(types)
 
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV; differentiable in everything."""
@@ -205,37 +211,54 @@ class DeepSpinNetwork(Trainable):
     ) -> Prediction:
         """Return energy and derivatives; see :meth:`Potential.evaluate`."""
         system = system.detach()
-        types = self.types(system)
-        virtual = self._virtual(system, types)
-        want = forces or magnetic_forces or virial
-        sums = None
-        if not create_graph and self._is_frozen(system):
-            real = torch.float32 if self.mixed else system.dtype
-            kernel = network_kernel(self, self.frozen(), real, system.device)
-            if kernel is not None:
-                sums = kernel(system, pairs, types, virtual, derivatives=want)
-        if sums is None:
-            sums = self._evaluate_plainly(
-                system, pairs, virtual, want=want, create_graph=create_graph
-            )
+        scale = self.scale(self.types(system))
+        sums = self._evaluate_plainly(
+            system,
+            pairs,
+            system.spins * scale,
+            want=forces or magnetic_forces or virial,
+            create_graph=create_graph,
+        )
+        return self.prediction(
+            system,
+            scale,
+            sums,
+            forces=forces,
+            magnetic_forces=magnetic_forces,
+            virial=virial,
+        )
+
+    def prediction(
+        self,
+        system: System,
+        scale: Tensor,
+        sums: NetworkSums,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+    ) -> Prediction:
+        """Return sums over the sites as a prediction, with :meth:`scale`."""
         return Prediction(
             energy=system.sum(sums.energies),
             energies=sums.energies,
             volume=system.volume,
             forces=sums.forces if forces else None,
-            magnetic_forces=(
-                -sums.pulls * self._scale[types][:, None] if magnetic_forces else None
-            ),
+            magnetic_forces=-sums.pulls * scale if magnetic_forces else None,
             virial=sums.virial if virial else None,
         )
 
-    def _is_frozen(self, system: System) -> bool:
-        """Return whether compiled kernels may evaluate: see ``backend``."""
-        return (
-            self.backend == "fused"
-            and system.dtype == self.mean.dtype
-            and not (self.training and any(p.requires_grad for p in self.parameters()))
-        )
+    def compiled(self, kernels: Kernels) -> Predictor:
+        """Return what evaluates the present weights in kernels: see ``backend``."""
+        if (
+            self.backend != "fused"
+            or kernels.dtype != self.mean.dtype
+            or (self.training and any(p.requires_grad for p in self.parameters()))
+        ):
+            return self
+        real = torch.float32 if self.mixed else kernels.dtype
+        kernel = kernels.network(self, self.frozen(), real)
+        return self if kernel is None else _Compiled(self, kernel)
 
     def frozen(self) -> NetworkData:
         """Return the network as plain data: its present weights and sizes."""
@@ -421,6 +444,38 @@ class DeepSpinNetwork(Trainable):
         self.mean.zero_()
         if not self.config.descriptor.set_davg_zero:
             self.mean[:, 0] = mean.to(self.mean)
+
+
+class _Compiled:
+    """A network with frozen weights in a compiled kernel."""
+
+    def __init__(self, network: DeepSpinNetwork, kernel: NetworkKernel) -> None:
+        self.network = network
+        self.kernel = kernel
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction:
+        network, want = self.network, forces or magnetic_forces or virial
+        types = network.types(system)
+        scale = network.scale(types)
+        arms = system.spins * scale
+        sums = self.kernel(system, pairs, types, arms, derivatives=want)
+        wanted = {
+            "forces": forces,
+            "magnetic_forces": magnetic_forces,
+            "virial": virial,
+        }
+        if sums is None:
+            return network.predict(system, pairs, create_graph=create_graph, **wanted)
+        return network.prediction(system, scale, sums, **wanted)
 
 
 def _frozen(network: nn.Module) -> tuple[Layer, ...]:

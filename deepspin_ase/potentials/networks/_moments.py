@@ -16,7 +16,9 @@ from ..._config import Configuration
 from ...kernels.cpu._moments import Described, Head, Sums, moments_model, pulled_back
 from ...neighbors import PairList
 from ...system import System
-from .._base import Prediction
+from .._base import Predictor
+from .._kernels import Kernels
+from .._prediction import Prediction
 from ._invariants import Layout, Monomials, Program, compile_invariants, n_monomials
 from ._layers import DenseLayer, ResidualNetwork
 from ._trainable import Trainable, architecture
@@ -380,15 +382,11 @@ class SpinMomentNetwork(Trainable):
         With ``create_graph`` the results can be differentiated by the weights, not by
         positions and moments: for that, differentiate :meth:`forward`.
         """
-        if self.backend != "fused" or system.device.type != "cpu":
+        on_cpu = system.device.type == "cpu"
+        if self.backend != "fused" or not (on_cpu and create_graph):
             return None
-        system = system.detach()
         want = forces or magnetic_forces or virial
-        if create_graph:
-            energies, sums = self._evaluate_for_training(system, pairs, want=want)
-        else:
-            described = self.described(system, pairs)
-            energies, sums = described.evaluate(self._heads(), derivatives=want)
+        energies, sums = self._evaluate_for_training(system.detach(), pairs, want=want)
         return Prediction(
             energy=system.sum(energies),
             energies=energies,
@@ -397,6 +395,16 @@ class SpinMomentNetwork(Trainable):
             magnetic_forces=sums[1] if magnetic_forces else None,
             virial=sums[2] if virial else None,
         )
+
+    def compiled(self, kernels: Kernels) -> Predictor:
+        """Return what evaluates the present weights in kernels: see ``backend``."""
+        if self.backend != "fused" or kernels.device.type != "cpu":
+            return self
+        return _Compiled(self, self._model(kernels.dtype), self._heads())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the network without what was made of its weights, for copies."""
+        return super().__getstate__() | {"_made": {}}
 
     def described(self, system: System, pairs: PairList) -> Described:
         """Return the neighborhoods of a System on the CPU, for kernels."""
@@ -602,6 +610,39 @@ def _components(matrix: Tensor, near: Tensor, count: int) -> Tensor:
     chosen = vectors.T.flip(0)[:count]
     size = torch.einsum("cj,jk,ck->c", chosen, near, chosen).clamp_min(1e-12).sqrt()
     return chosen / size[:, None]
+
+
+class _Compiled:
+    """A network with frozen weights in compiled kernels."""
+
+    def __init__(
+        self, network: SpinMomentNetwork, model: Moments, heads: Sequence[Head]
+    ) -> None:
+        self.network = network
+        self.model = model
+        self.heads = heads
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction:
+        described = Described(self.model, system, pairs, self.network.types(system))
+        want = forces or magnetic_forces or virial
+        energies, sums = described.evaluate(self.heads, derivatives=want)
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=sums[0] if forces else None,
+            magnetic_forces=sums[1] if magnetic_forces else None,
+            virial=sums[2] if virial else None,
+        )
 
 
 def radial_basis(r: Tensor, cutoff: float, n: int) -> Tensor:

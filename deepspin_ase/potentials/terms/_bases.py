@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -177,24 +176,13 @@ def _changed(cls: type) -> bool:
 
 def _is_constant(value: Any) -> bool:
     """Return whether a value is made of frozen dataclasses and numbers throughout."""
-    try:
-        return _consists_of_constants(value)
-    except TypeError:  # it has no hash
-        return False
-
-
-@lru_cache(maxsize=256)
-def _consists_of_constants(value: Any) -> bool:
     if value is None or isinstance(value, bool | int | float | str):
         return True
     if isinstance(value, tuple):
-        return all(_consists_of_constants(v) for v in value)
+        return all(map(_is_constant, value))
     parameters = getattr(type(value), "__dataclass_params__", None)
     return (
         parameters is not None
         and parameters.frozen
-        and all(
-            _consists_of_constants(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-        )
+        and all(_is_constant(getattr(value, f.name)) for f in dataclasses.fields(value))
     )

@@ -12,9 +12,15 @@ import torch
 from torch import Tensor
 
 from ..._validate import as_direction, as_vector, finite
+from ...neighbors import PairList
+from ...system import System
 from ...units import MU_B
+from .._base import Predictor
+from .._kernels import Kernels
+from .._prediction import Prediction
 from .._registry import register
 from ._bases import SiteTerm
+from ._sites import magnetic_sites
 
 
 def _unit(moments: Tensor) -> Tensor:
@@ -144,3 +150,37 @@ class Zeeman(SiteTerm):
     def site_energies(self, moments: Tensor) -> Tensor:
         """Return -mu_B m.B, eV."""
         return -MU_B * (moments @ moments.new_tensor(self.field_T))
+
+    def compiled(self, kernels: Kernels) -> Predictor:
+        """Return the derivatives without autograd, unless a subclass has others."""
+        own = type(self).site_energies is Zeeman.site_energies
+        return _UniformField(self) if own else self
+
+
+class _UniformField:
+    """The field of a Zeeman term: mu_B B on every moment, and nothing else."""
+
+    def __init__(self, term: Zeeman) -> None:
+        self.term = term
+
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction:
+        sites = magnetic_sites(system, self.term.elements)[:, None]
+        pull = MU_B * system.spins.new_tensor(self.term.field_T)
+        energies = -(torch.where(sites, system.spins, 0.0) @ pull)
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=torch.zeros_like(system.positions) if forces else None,
+            magnetic_forces=torch.where(sites, pull, 0.0) if magnetic_forces else None,
+            virial=torch.zeros_like(system.cell) if virial else None,
+        )
