@@ -276,6 +276,7 @@ def test_without_a_device() -> None:
 def test_kernels_compile() -> None:
     """For a device of compute capability 8.0 and 9.0, which need not be there."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # with folders of the tests
     script = Path(__file__).with_name("compile_kernels.py")
     subprocess.run([sys.executable, script], check=True, env=environment)
 

@@ -213,6 +213,11 @@ def test_longer_lists_change_nothing(name: str, backend: str) -> None:
         torch.testing.assert_close(found.virial, exact.virial)
 
 
+@pytest.mark.parametrize("name", ["heisenberg", "dipole"])
+def test_one_potential_has_no_deviations(name: str, backend: str) -> None:
+    assert build(name, backend).evaluate(system_of()).deviations == {}
+
+
 def test_pair_terms_are_compiled() -> None:
     kinds = (
         "heisenberg",
