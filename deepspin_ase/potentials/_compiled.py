@@ -41,8 +41,9 @@ class CompiledPotential:
 
     Examples
     --------
-    >>> compiled = CompiledPotential(potential)
-    >>> prediction = compiled.evaluate(System.from_atoms(atoms))
+    >>> compiled = CompiledPotential(load_potential("model.pt"))
+    >>> system = ds.system.System.from_atoms(atoms)
+    >>> forces = compiled.evaluate(system).forces
     """
 
     def __init__(
