@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -306,17 +307,61 @@ def test_child_processes(two_threads: None) -> None:
 
 
 def test_no_folder_for_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(function: object) -> None:
+        raise RuntimeError("cannot cache function")
+
+    monkeypatch.setattr(compile_module, "KernelCache", refuse)
+    assert compile_module.compiled(lambda x: x + 1)(2) == 3
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize("kind", ["index", "data", "renamed", "other sources"])
+def test_unreadable_compiled_code_is_made_again(
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Cut off by a full disk, of classes that are gone, or of other files."""
     import numba
 
-    compile_now = numba.njit
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
-    def njit(*args: object, cache: bool = False, **options: object) -> object:
-        if cache:
-            raise RuntimeError("cannot cache function")
-        return compile_now(*args, **options)
+    def hits() -> int:
+        kernel: Any = compile_module.compiled(double)
+        assert kernel(3) == 6
+        return sum(kernel.stats.cache_hits.values())
 
-    monkeypatch.setattr(numba, "njit", njit)
-    assert compile_module.compiled(lambda x: x + 1)(2) == 3
+    assert (hits(), hits()) == (0, 1)
+    (index,), (data,) = tmp_path.rglob("*.nbi"), tmp_path.rglob("*.nbc")
+    if kind == "index":
+        index.write_bytes(index.read_bytes()[:-7])
+    elif kind == "data":
+        data.write_bytes(b"")
+    elif kind == "renamed":
+        index.write_bytes(index.read_bytes().replace(b"numba", b"bumna"))
+    else:
+        monkeypatch.setattr(compile_module, "_digest_of_sources", lambda: "other")
+    assert (hits(), hits()) == (0, 1)
+    assert ("is made again" in caplog.text) == (kind != "other sources")
+
+
+def test_compiled_code_that_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import numba
+
+    def full(*arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kernel: Any = compile_module.compiled(double)
+    monkeypatch.setattr(kernel._cache._cache_file, "_save_data", full)
+    assert kernel(3) == 6
+    assert "no space left" in caplog.text
 
 
 def test_compilers_are_loaded_when_needed() -> None:

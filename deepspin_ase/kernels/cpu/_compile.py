@@ -1,12 +1,17 @@
-"""How kernels are compiled, and what all of them take."""
+"""Just-in-time compilation of kernels with numba, and their cache on the disk."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +46,62 @@ def merged(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(inline="always", **_PART)(function)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel at the first call; from the disk where that was done before.
+class KernelCache(FunctionCache):
+    """Compiled code on the disk, fresh for all files of the kernels, never fatal.
 
-    numba looks whether the kernel's own file has changed; delete its ``__pycache__``
-    after work on a part in another file.
+    numba compares the time of the file that a kernel stands in, and unpickles its index
+    before it looks at that: parts in other files, classes that were renamed, and files
+    cut off by a full disk or a power failure would go unnoticed or end the run. Here
+    the contents of all files of this folder count, and whatever cannot be read is
+    compiled again.
     """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _digest_of_sources()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return compiled code, or None where there is none that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # unpickling raises anything
+            logger.warning(
+                "compiled code in %s cannot be read and is made again (%s: %s)",
+                self.cache_path,
+                type(error).__name__,
+                error,
+            )
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep compiled code, where the disk takes it."""
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # a full disk, or an index that cannot be read
+            logger.warning(
+                "compiled code cannot be kept in %s (%s: %s)",
+                self.cache_path,
+                type(error).__name__,
+                error,
+            )
+
+
+@cache
+def _digest_of_sources() -> str:
+    """Return a digest of all files from which kernels are compiled."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel at the first call; from the disk where that was done before."""
+    kernel: Any = numba.njit(**_OPTIONS)(function)
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        kernel._cache = KernelCache(function)
     except RuntimeError:  # no folder can be written
         logger.info("no folder for compiled code: set NUMBA_CACHE_DIR to keep it")
-        return numba.njit(**_OPTIONS)(function)
+    return kernel
