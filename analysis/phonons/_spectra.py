@@ -133,7 +133,9 @@ def thermal_properties(
     """
     temperatures = np.atleast_1d(np.asarray(temperatures_K, dtype=float))
     phonon.run_mesh(mesh)
-    phonon.run_thermal_properties(temperatures=temperatures)
+    # phonopy 4.8 squares exp(hw/kT), which overflows where modes are frozen out: zero.
+    with np.errstate(over="ignore"):
+        phonon.run_thermal_properties(temperatures=temperatures)
     found = phonon.thermal_properties
     assert found is not None
     per_mol = units.kJ / units.mol
