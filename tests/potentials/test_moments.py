@@ -24,6 +24,7 @@ from deepspin_ase.potentials import (
     load_potential,
     save_potential,
 )
+from deepspin_ase.potentials.networks._moments import ENERGY_SCALE
 from deepspin_ase.system import System
 
 QUANTITIES = ("energy", "energies", "forces", "magnetic_forces", "virial")
@@ -171,9 +172,12 @@ def test_derivatives(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_symmetries(kind):
     net, system = network(kind), system_of(kind)
-    reference = energy(net, system)
     net.energy_bias.zero_()
-    size = float(net.evaluate(system).energies.abs().sum())
+    # Of the terms that add up to the energy: rounding is relative to them.
+    types = net.types(system)
+    features = net.features(system, build_pairs(system, net.cutoff))
+    z = (features - net.mean[types]) / net.deviation[types]
+    size = ENERGY_SCALE * float((z * net.linear[types]).abs().sum())
     rng = np.random.default_rng(2)
     one = np.eye(3)
     turn, other = Rotation.random(2, rng).as_matrix()
@@ -228,6 +232,18 @@ def test_smooth_where_moments_vanish(kind):
         energies.append(energy(net, system.replace(spins=spins)))
     fit = np.polynomial.Polynomial.fit(lengths, energies, 4)
     assert np.abs(fit(lengths) - energies).max() < 1e-10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_no_magnetic_forces_on_other_elements(kind: str, backend: str) -> None:
+    net, system = network(kind), system_of(kind)
+    net.backend = backend
+    magnetic = torch.tensor(sorted(net.magnetic_species or ()))
+    found = net.evaluate(system).magnetic_forces
+    carrying = torch.isin(system.species, magnetic)
+    assert (found[~carrying] == 0.0).all()
+    assert not carrying.any() or (found[carrying] != 0.0).all()
 
 
 def test_smooth_at_the_cutoff():

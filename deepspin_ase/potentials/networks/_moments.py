@@ -236,7 +236,9 @@ class SpinMomentNetwork(Trainable):
         full = torch.zeros(n_types, *mixing.shape[1:], dtype=torch.float64)
         full[torch.tensor(magnetic)] = mixing
         keep("spin_mixing", full)
-        keep("moment_scale", torch.ones(n_types, dtype=torch.float64))
+        # Moments of elements that carry none are nothing, and so are their derivatives.
+        scale = [1.0 if carries else torch.inf for carries in magnetic]
+        keep("moment_scale", torch.tensor(scale, dtype=torch.float64))
         keep("mean", torch.zeros(n_types, k, dtype=torch.float64))
         keep("deviation", torch.ones(n_types, k, dtype=torch.float64))
         keep("energy_bias", torch.zeros(n_types, dtype=torch.float64))
@@ -547,7 +549,7 @@ class SpinMomentNetwork(Trainable):
         self.deviation.copy_(torch.maximum(variance.sqrt(), least))
 
     def _scale_moments(self, samples: Sequence[tuple[System, PairList]]) -> None:
-        """Set the unit of every element's moments to their root mean square."""
+        """Set the unit of every magnetic element's moments to their rms."""
         n_types = len(self.moment_scale)
         squares, counts = torch.zeros(2, n_types, dtype=torch.float64)
         for system, _ in samples:
@@ -555,7 +557,8 @@ class SpinMomentNetwork(Trainable):
             squares.index_add_(0, types, length)
             counts.index_add_(0, types, (length > 0).double())
         mean = (squares / counts.clamp_min(1.0)).sqrt()
-        self.moment_scale.copy_(torch.where(mean > 0, mean, torch.ones_like(mean)))
+        present = torch.isfinite(self.moment_scale) & (mean > 0)
+        self.moment_scale.copy_(torch.where(present, mean, self.moment_scale))
 
     def _choose_mixing(self, samples: Sequence[tuple[System, PairList]]) -> None:
         """Set the radial functions to principal components of moments."""
