@@ -6,7 +6,7 @@ python benchmarks/evaluate.py --device cuda
 Evaluates a frozen DeePMD-kit model of NiO with this package - compiled kernels in
 float64 and mixed precision, torch up to ``--plain-atoms`` atoms - and, up to
 ``--peer-atoms`` atoms, as the TorchScript that it is, in the same process. Each size
-runs in a process of its own, so that its memory can be told apart. Pair lists are
+runs in a separate process, so that its memory can be told apart. Pair lists are
 timed apart: dynamics reuse them. What a calculator takes for 64 atoms outside the
 kernels is measured with one thread. Times are the smallest of several runs: of the
 clock, and of the processor, which other programs on the machine disturb less; ratios
@@ -70,7 +70,7 @@ def memory_of(function: Callable[[], object]) -> float:
     def kibibytes(name: str) -> float:
         return float(status.read_text().split(name + ":")[1].split()[0])
 
-    reset.write_text("5")  # the peak begins anew
+    reset.write_text("5")  # the peak begins again
     before = kibibytes("VmRSS")
     function()
     return (kibibytes("VmHWM") - before) / 2**20

@@ -196,7 +196,7 @@ def in_turn(
 
 
 def row(atoms: Atoms, coordinates: SpinLatticeFilter, seconds: float) -> dict[str, Any]:
-    """Return what a relaxation came to.
+    """Return the result of a relaxation.
 
     Converged is what meets all thresholds; some of ASE's optimizers ask for less.
     """

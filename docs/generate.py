@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def write(folder: Path) -> None:
-    """Write all pages, and none anew that has not changed."""
+    """Write all pages, except those that have not changed."""
     pages: dict[str, str | bytes] = {**api(), **configurations(), **tutorials()}
     for path in folder.rglob("*.*"):
         if str(path.relative_to(folder)) not in pages:

@@ -26,7 +26,7 @@ class Modes(Result):
     ----------
     energies : (K, n) array, eV
         hbar omega, ascending. Negative where the mode lowers the energy of the
-        reference state, which then is no minimum.
+        reference state, which then is not a minimum.
     growth : (K, n) array, eV
         hbar times the rate at which the deviation grows; zero in a stable state.
     vectors : (K, 2n, n) complex array

@@ -92,7 +92,7 @@ def _relaxation(calculator: DeepSpinCalculator, path: Path) -> None:
 
 
 def _summary(atoms: Atoms, reference: float) -> dict[str, float]:
-    """Return what characterises a state, by name and unit."""
+    """Return the characteristics of a state, by name and unit."""
     energy = atoms.get_potential_energy()
 
     def largest(vectors: np.ndarray) -> float:

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
         driver = _new(config, folder, files)
     left = config.steps - driver.nsteps
     if left <= 0 < driver.nsteps:
-        print(f"the run has {driver.nsteps} steps already; raise 'steps' to go on")
+        print(f"the run has {driver.nsteps} steps already; raise 'steps' to continue")
         return
     try:
         driver.run(left)
@@ -135,7 +135,7 @@ def _restored(config: RunConfig, files: dict[str, Any]) -> SpinLatticeDynamics:
 
 
 def _record(checkpoint: Path) -> Path:
-    """Return where the configuration of a checkpoint is kept."""
+    """Return the path of the configuration of a checkpoint."""
     return checkpoint.with_name(f"{checkpoint.name}.yaml")
 
 

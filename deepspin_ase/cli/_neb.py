@@ -163,7 +163,7 @@ def _same(given: Atoms, found: Atoms) -> bool:
 
 def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
     print(path.table())
-    state = "converged" if converged else "not converged (run it again to go on)"
+    state = "converged" if converged else "not converged (run it again to resume)"
     left = ", ".join(f"{name} {x:.1e}" for name, x in neb.residuals().items())
     print(f"\n{state}: {left} (eV/A, eV, eV/A^3); {neb.band.n_calls} model calls")
     parts = ", ".join(f"{name} {part:.0%}" for name, part in path.fractions.items())

@@ -77,7 +77,7 @@ class Potential(nn.Module):
 
     What a potential is, it says itself: callers ask :meth:`terms`,
     :meth:`interaction_range` and :attr:`is_local` instead of its class. A subclass
-    with derivatives of its own, faster than those of autograd, implements
+    with analytic derivatives, faster than those of autograd, implements
     :meth:`predict`.
     """
 
@@ -267,7 +267,7 @@ class Potential(nn.Module):
         kind = system.device, system.dtype
         if kind not in known:
             known[kind] = Kernels(*kind)
-        # Taken apart anew every time: weights and terms may have changed.
+        # Taken apart again every time: weights and terms may have changed.
         return Evaluation(self, known[kind])(system, pairs, **wanted)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def save_potential(
     Raises
     ------
     ValueError
-        If a part of the potential is a program of DeePMD-kit.
+        If a part of the potential is a TorchScript model of DeePMD-kit.
     """
     content = {
         "format": FORMAT,
@@ -55,7 +55,7 @@ def plain_data(potential: Potential) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a part of the potential is a program of DeePMD-kit.
+        If a part of the potential is a TorchScript model of DeePMD-kit.
     """
     from .deepmd import DeepmdScript
 

@@ -1,4 +1,4 @@
-"""How far a potential is from the symmetries that its form does not impose."""
+"""Violations of symmetries that a potential does not enforce."""
 
 from __future__ import annotations
 

@@ -396,7 +396,7 @@ def test_calculator_relaxes_with_it():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"elements": ["Fe", "Xx"]}, "'Xx', which is no element"),
+        ({"elements": ["Fe", "Xx"]}, "'Xx', which is not an element"),
         ({"elements": ["Fe", "Fe"]}, "elements holds an element twice"),
         ({"magnetic": ["Ni"]}, "'Ni', which is not in elements"),
         ({"degree": 1}, "spin_degree must not exceed degree"),

@@ -107,7 +107,7 @@ def fit(n, fitting, derivatives, space):
 
 @inlined
 def _size(layer, fitting):
-    """Return how many weights a layer has."""
+    """Return the number of weights of a layer."""
     k, m = fitting.widths[layer], fitting.widths[layer + 1]
     return 2 * k * m + 2 * m
 

@@ -13,7 +13,7 @@ from ...system import System
 
 
 class Geometry(NamedTuple):
-    """Where the atoms are and who is near whom.
+    """Positions, cells and pair list of a batch as arrays.
 
     Attributes
     ----------

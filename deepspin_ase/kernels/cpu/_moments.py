@@ -230,7 +230,7 @@ class Described:
         """Share work on the centers, all of them by default.
 
         Called with (begin, end, centers, geometry, spins, model, space, own, *sums);
-        every worker has sums of its own.
+        every worker has separate sums.
         """
         from ._moment_kernels import LANES, Space
 

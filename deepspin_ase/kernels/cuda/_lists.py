@@ -1,4 +1,4 @@
-"""Structure of pair lists and order of the centers, made once for every list."""
+"""Structure of pair lists and order of the centers, computed once per pair list."""
 
 from __future__ import annotations
 

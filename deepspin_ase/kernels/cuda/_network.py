@@ -329,7 +329,7 @@ class _Call:
         return sums
 
     def _first_chunk(self) -> int:
-        """Return how many centres take :data:`SHARE` of the memory."""
+        """Return the number of centres that take :data:`SHARE` of the memory."""
         tables, size = self.tables, self.real.itemsize
         n_sites = 2 * self.n_pairs / self.system.n_atoms + 1
         biases = sum(layer.bias.numel() for layer in self.network.fittings[0])
@@ -340,7 +340,7 @@ class _Call:
         return max(STEP, fits // STEP * STEP)
 
     def _too_large(self) -> str:
-        """Return what to say where even the smallest chunk does not fit."""
+        """Return the message where even the smallest chunk does not fit."""
         n, device = self.system.n_atoms, self.system.device
         listed = 20 + 3 * self.system.dtype.itemsize + 8 * self.real.itemsize
         total = _memory(device)
@@ -355,7 +355,7 @@ class _Call:
 
 
 def _memory(device: torch.device) -> int:
-    """Return how much memory a device has, bytes."""
+    """Return the memory of a device, bytes."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return 2**32

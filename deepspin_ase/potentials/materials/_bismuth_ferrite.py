@@ -99,7 +99,7 @@ def bismuth_ferrite(
 
 @register
 class BismuthFerriteSpins(Potential):
-    """Energy of the spins of BiFeO3, zero for collinear G order but for anisotropy.
+    """Energy of the spins of BiFeO3, zero for collinear G order up to anisotropy.
 
     With unit vectors e = m/|m| on Fe and r^ from O to Fe or from Fe to Fe,
 

@@ -159,7 +159,7 @@ class DeepSpinConfig(Configuration):
     def _check(self) -> Self:
         for symbol in self.type_map:
             if symbol not in atomic_numbers or symbol == "X":
-                raise ValueError(f"type_map holds {symbol!r}, which is no element")
+                raise ValueError(f"type_map holds {symbol!r}, which is not an element")
         n = len(self.type_map)
         if len(set(self.type_map)) != n:
             raise ValueError("type_map holds an element twice")

@@ -46,7 +46,7 @@ class DeepSpinNetwork(Trainable):
     se_e2_a descriptor, and a network maps the descriptor to its energy. Only
     real atoms are centres, so the cost is that of the pairs they have.
 
-    Without a magnetic element it is a deep potential that any moments pass by: the
+    Without a magnetic element it is a deep potential that ignores the moments: the
     lattice beside an analytic Hamiltonian of the spins.
 
     Sources: DeepSPIN, Yang et al., Phys. Rev. B 110, 064427 (2024); se_e2_a,

@@ -90,7 +90,7 @@ class SpinMomentConfig(Configuration):
     def _check(self) -> Self:
         for symbol in self.elements:
             if symbol not in atomic_numbers or symbol == "X":
-                raise ValueError(f"elements holds {symbol!r}, which is no element")
+                raise ValueError(f"elements holds {symbol!r}, which is not an element")
         for name in ("elements", "magnetic"):
             values = getattr(self, name)
             if len(set(values)) != len(values):

@@ -193,7 +193,7 @@ class _Kept:
         return cls(near < rcut, inside & carries, inside & ~carries, near, near_virtual)
 
     def count(self) -> int:
-        """Return how many sites there are, without placeholders."""
+        """Return the number of sites, without placeholders."""
         return int(self.real.sum() + self.virtual.sum())
 
     def nearest(self, sites: Sites, sel: Sequence[int]) -> _Kept:

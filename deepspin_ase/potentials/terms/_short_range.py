@@ -22,7 +22,7 @@ class ScreenedNuclear:
     """Universal Ziegler-Biersack-Littmark repulsion of two nuclei, eV.
 
     Z1 Z2 e^2/(4 pi eps0 r) phi(r/a), a = 0.8854 a_0/(Z1^0.23 + Z2^0.23). It has no
-    cutoff of its own: join it to another function with :class:`Blend`.
+    own cutoff: join it to another function with :class:`Blend`.
 
     Parameters
     ----------
