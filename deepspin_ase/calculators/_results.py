@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
@@ -51,9 +50,9 @@ def _torques(prediction: Prediction, system: System) -> list[np.ndarray] | None:
     """Return m x (-dE/dm), eV, by structure."""
     if prediction.magnetic_forces is None:
         return None
-    fields = prediction.magnetic_forces.detach().double()
-    spins = system.spins.detach().to(fields)
-    return system.split(_array(torch.linalg.cross(spins, fields)))
+    # Not in torch, whose rounding depends on how long the arrays are.
+    torques = np.cross(_array(system.spins), _array(prediction.magnetic_forces))
+    return system.split(torques)
 
 
 def _plain(value: np.ndarray) -> Any:
