@@ -41,13 +41,13 @@ def frames_of(path: str, only: list[str]) -> Dataset:
 
 
 def pseudo_atoms(elements: list[str], magnetic: list[str]) -> dict[str, Any]:
-    """Return the configuration of a pseudo-atom network, small for many steps."""
-    return {
+    """Return the training file of a small pseudo-atom network, as in tutorials/fe."""
+    model = {
         "type": "deepspin",
         "type_map": elements,
         "descriptor": {
             "rcut": 5.0,
-            "rcut_smth": 1.0,
+            "rcut_smth": 2.0,
             "sel": [120] * len(elements),
             "neuron": [10, 20, 40],
             "axis_neuron": 8,
@@ -58,6 +58,13 @@ def pseudo_atoms(elements: list[str], magnetic: list[str]) -> dict[str, Any]:
             "virtual_scale": 0.3,
         },
     }
+    weights = {"energy": [1, 1], "forces": [10, 1], "magnetic_forces": [100, 10]}
+    return {
+        "model": model,
+        "learning_rate": {"start_lr": 5e-3, "decay": "cosine"},
+        "loss": {"weights": weights},
+        "training": {"precision": "float32", "averaging": 0.999},
+    }
 
 
 def carries(frame: Frame, symbol: str) -> bool:
@@ -67,13 +74,14 @@ def carries(frame: Frame, symbol: str) -> bool:
 
 
 def train(
-    model: dict[str, Any], train: Dataset, valid: Dataset, steps: int
+    sections: dict[str, Any], train: Dataset, valid: Dataset, steps: int
 ) -> tuple[dict[str, float], float]:
     """Return the errors of the kept-back frames and the processor time, s."""
+    length = {"numb_steps": steps, "disp_freq": max(steps // 8, 1)}
     values = {
-        "model": model,
+        **sections,
         "data": {"training": ["-"], "validation": ["-"]},
-        "training": {"numb_steps": steps, "disp_freq": max(steps // 8, 1)},
+        "training": {**sections.get("training", {}), **length},
     }
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
@@ -101,7 +109,9 @@ def main() -> None:
     results: dict[str, Any] = {}
     magnetic = [s for s in symbols if any(carries(f, s) for f in data)]
     models = {
-        "moments": {"type": "moments", "elements": symbols, "magnetic": magnetic},
+        "moments": {
+            "model": {"type": "moments", "elements": symbols, "magnetic": magnetic}
+        },
         "pseudo-atoms": pseudo_atoms(symbols, magnetic),
     }
     for name, model in models.items():
