@@ -2,8 +2,9 @@
 
 Ours is E = -sum_{i<j} e_i.J_ij.e_j - sum_i e_i.A_i.e_i with pairs once, in eV. What
 each function writes instead is in its docstring. Only magnetic atoms are written,
-in the cell, with lattice translations to match. Where a code takes one anisotropy
-axis for each atom, a biaxial A is refused unless the smaller part is negligible.
+in the cell, with lattice translations to match. What a format cannot hold is refused
+unless it is negligible: fields everywhere, anisotropy where a code takes one axis for
+each atom, or none, and symmetric anisotropic exchange in Spirit.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -19,8 +21,11 @@ from ase import Atoms, units
 from ..._files import atomic_write
 from ._tensors import ExchangeTensors
 
-#: An axis describes A if it leaves out no more than this fraction of it, or eV.
-_BIAXIAL, _NO_ANISOTROPY = 1e-3, 1e-9
+#: An axis describes A if it leaves out no more than this fraction of it.
+_BIAXIAL = 1e-3
+
+#: Anisotropies and fields below this, eV, are none.
+_NEGLIGIBLE = 1e-9
 
 #: Symmetric anisotropic exchange below this fraction of J is none (Spirit takes none).
 _SYMMETRIC = 1e-6
@@ -70,6 +75,28 @@ def wrapped_sites(exchange: ExchangeTensors) -> WrappedSites:
     return WrappedSites(names, fractional - home, shift, pairs.i, pairs.j)
 
 
+def _refuse_others(exchange: ExchangeTensors, code: str, *parts: str) -> None:
+    """Raise ValueError if there are ``onsite`` or ``fields`` that a code does not hold.
+
+    Parameters
+    ----------
+    exchange : ExchangeTensors
+    code : str
+        For the message.
+    *parts : str
+        Attributes that its files have no place for.
+    """
+    names = {"onsite": "on-site anisotropy", "fields": "fields at single sites"}
+    for part in parts:
+        largest = np.abs(getattr(exchange, part)).max(initial=0.0)
+        if largest > _NEGLIGIBLE:
+            raise ValueError(
+                f"{code} takes no {names[part]}, and there is up to "
+                f"{1e3 * largest:.4g} meV of it; to write the rest, give "
+                f"dataclasses.replace(exchange, {part}=0 * exchange.{part})"
+            )
+
+
 def _axes(exchange: ExchangeTensors, code: str) -> tuple[np.ndarray, np.ndarray]:
     """Return K (n,), eV, and n (n, 3) with A = K (n n - 1/3).
 
@@ -85,7 +112,7 @@ def _axes(exchange: ExchangeTensors, code: str) -> tuple[np.ndarray, np.ndarray]
         # The axis is across the pair of eigenvalues that are closer.
         own = 2 if gaps[1] > gaps[0] else 0
         rest = min(gaps)
-        if rest > max(_BIAXIAL * max(gaps), _NO_ANISOTROPY):
+        if rest > max(_BIAXIAL * max(gaps), _NEGLIGIBLE):
             raise ValueError(
                 f"the anisotropy of atom {site} has two axes (eigenvalues "
                 f"{', '.join(f'{1e3 * v:.4g}' for v in values)} meV); {code} takes "
@@ -109,14 +136,20 @@ def write_tb2j(exchange: ExchangeTensors, path: Path_) -> None:
     """Write TB2J's ``exchange.out``, which magnopy reads too.
 
     TB2J: E = -sum_{i != j} [J e_i.e_j + e_i.J_ani.e_j + D.(e_i x e_j)], every pair
-    twice, meV: numbers are half of ours. The format holds no on-site anisotropies
-    and no fields.
+    twice, meV: numbers are half of ours. Moments are those of the reference state.
+    magnopy 0.6.1 gets our energies from the file.
 
     Parameters
     ----------
     exchange : ExchangeTensors
     path : path
+
+    Raises
+    ------
+    ValueError
+        If there are on-site anisotropies or fields, which the file does not hold.
     """
+    _refuse_others(exchange, "exchange.out of TB2J", "onsite", "fields")
     atoms = exchange.atoms
     fold = wrapped_sites(exchange)
     places = fold.fractional @ atoms.cell.array
@@ -154,7 +187,9 @@ def write_tb2j(exchange: ExchangeTensors, path: Path_) -> None:
     _write(Path(path), lines)
 
 
-def write_uppasd(exchange: ExchangeTensors, folder: Path_) -> None:
+def write_uppasd(
+    exchange: ExchangeTensors, folder: Path_, *, dm_sign: Literal[-1, 1] = -1
+) -> None:
     """Write ``inpsd.dat``, ``posfile``, ``momfile``, ``jfile``, ... for UppASD.
 
     UppASD: E = -sum_{i != j} [J e_i.e_j + D.(e_i x e_j) + e_i.J_ani.e_j] + sum_i K
@@ -163,17 +198,28 @@ def write_uppasd(exchange: ExchangeTensors, folder: Path_) -> None:
     they are not zero, ``kfile`` where there is anisotropy. Temperatures and steps
     in ``inpsd.dat`` are a template.
 
+    The sign of the Dzyaloshinskii-Moriya energy has changed: it is -D.(e_i x e_j) in
+    the sources from 2023-05-25 on, release 6.0.2 among them, and +D.(e_i x e_j) before
+    and, in the development branch, again since 2026-07-31. Signs and factors are
+    those of the sources; UppASD was not run.
+
     Parameters
     ----------
     exchange : ExchangeTensors
     folder : path
         Made if it is not there.
+    dm_sign : {-1, 1}
+        The sign of D.(e_i x e_j) in the energy of the version that will read the
+        files; ``inpsd.dat`` says which was taken.
 
     Raises
     ------
     ValueError
-        If an anisotropy has two axes.
+        If an anisotropy has two axes, or there are fields at single sites.
     """
+    if dm_sign not in (-1, 1):
+        raise ValueError(f"dm_sign must be -1 or 1, got {dm_sign!r}")
+    _refuse_others(exchange, "UppASD", "fields")
     folder = Path(folder)
     fold, atoms = wrapped_sites(exchange), exchange.atoms
     K, n = _axes(exchange, "UppASD")
@@ -194,14 +240,17 @@ def write_uppasd(exchange: ExchangeTensors, folder: Path_) -> None:
     symmetric = 0.5 * to_mRy * exchange.anisotropic
     tables = {
         "exchange jfile": 0.5 * to_mRy * exchange.isotropic[:, None],
-        "dm dmfile": 0.5 * to_mRy * exchange.dm,
+        "dm dmfile": -dm_sign * 0.5 * to_mRy * exchange.dm,
         "pd pdfile": symmetric[:, [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]],
     }
     order = np.argsort(exchange.distances, kind="stable")
+    sign = "-+"[dm_sign > 0]
     keywords = []
     for keyword, values in tables.items():
         if keyword != "exchange jfile" and np.abs(values).max(initial=0.0) < 1e-9:
             continue
+        if keyword.startswith("dm "):
+            keywords.append(f"# For versions with E = {sign} D.(e_i x e_j):")
         keywords.append(keyword.replace(" ", " ./"))
         _write(
             folder / keyword.split()[1],
@@ -211,7 +260,7 @@ def write_uppasd(exchange: ExchangeTensors, folder: Path_) -> None:
                 for p in order
             ],
         )
-    if np.abs(K).max() > _NO_ANISOTROPY:
+    if np.abs(K).max() > _NEGLIGIBLE:
         keywords.append("anisotropy ./kfile")
         _write(
             folder / "kfile",
@@ -259,8 +308,10 @@ def write_vampire(exchange: ExchangeTensors, folder: Path_) -> None:
 
     VAMPIRE: E = -1/2 sum_{i != j} e_i.J_ij.e_j - sum_i K (e_i.n)^2, every pair
     listed from both ends, joule: numbers are ours. Every site is a separate
-    material. VAMPIRE builds orthogonal cells only; others are written with their
-    vectors and need a cell that is.
+    material, which ``unit-cell-category`` ties to it (VAMPIRE 6 makes all sites one
+    material without). VAMPIRE places atoms in orthogonal cells only: of other cells,
+    exchange is right and positions are not. Keywords are those of the sources of
+    VAMPIRE 6; it was not run.
 
     Parameters
     ----------
@@ -271,8 +322,9 @@ def write_vampire(exchange: ExchangeTensors, folder: Path_) -> None:
     Raises
     ------
     ValueError
-        If an anisotropy has two axes.
+        If an anisotropy has two axes, or there are fields at single sites.
     """
+    _refuse_others(exchange, "VAMPIRE", "fields")
     folder = Path(folder)
     fold, atoms = wrapped_sites(exchange), exchange.atoms
     K, n = _axes(exchange, "VAMPIRE")
@@ -306,6 +358,7 @@ def _vampire_materials(
         properties = {
             "material-name": f"{name}{k + 1}",
             "material-element": name,
+            "unit-cell-category": str(k + 1),
             "damping-constant": "0.1",
             "atomic-spin-moment": f"{exchange.lengths[k]:.10f} !muB",
             "initial-spin-direction": direction,
@@ -341,7 +394,8 @@ def write_spirit(exchange: ExchangeTensors, path: Path_) -> None:
     """Write an input file (``.cfg``) for Spirit.
 
     Spirit: E = -sum_{<ij>} [J e_i.e_j + D.(e_i x e_j)] - sum_i K (e_i.n)^2, pairs
-    once, meV: numbers are ours. It has no symmetric anisotropic exchange.
+    once, meV: numbers are ours. It has no symmetric anisotropic exchange. Spirit 2.2.0
+    gets our energies from the file.
 
     Parameters
     ----------
@@ -351,8 +405,10 @@ def write_spirit(exchange: ExchangeTensors, path: Path_) -> None:
     Raises
     ------
     ValueError
-        If an anisotropy has two axes, or there is symmetric anisotropic exchange.
+        If an anisotropy has two axes, or there are fields at single sites or symmetric
+        anisotropic exchange.
     """
+    _refuse_others(exchange, "Spirit", "fields")
     fold, atoms = wrapped_sites(exchange), exchange.atoms
     K, n = _axes(exchange, "Spirit")
     largest = np.abs(exchange.isotropic).max(initial=0.0)

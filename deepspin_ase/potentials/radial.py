@@ -203,9 +203,11 @@ class SmoothShells:
 class BetheSlater:
     """Bethe-Slater curve, 4 a (r/d)^2 [1 - b (r/d)^2] exp[-(r/d)^2].
 
-    The form of LAMMPS's spin package. It is cut off abruptly, as there; wrap it
-    in :class:`Switched` for dynamics of the lattice. LAMMPS counts each pair
-    twice: to reproduce its energies with pairs counted once, double ``a``.
+    The form of LAMMPS's ``pair_style spin/exchange``. It is cut off abruptly, as there;
+    wrap it in :class:`Switched` for dynamics of the lattice. LAMMPS since 2020 counts
+    each pair once, as :class:`~deepspin_ase.potentials.Heisenberg` does, with the same
+    ``a`` (checked with 22 Jul 2025); before, it counted pairs twice, as
+    [Tranchida2018]_ does: double the ``a`` of such sources.
 
     Parameters
     ----------
@@ -220,8 +222,8 @@ class BetheSlater:
 
     References
     ----------
-    Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys. 372, 406 (2018),
-    doi:10.1016/j.jcp.2018.06.042.
+    .. [Tranchida2018] Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys.
+       372, 406 (2018), doi:10.1016/j.jcp.2018.06.042.
     """
 
     a: float

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import os
 import pickle
 import subprocess
@@ -23,7 +24,12 @@ from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed
 from scipy.spatial.transform import Rotation
 
-from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
+from deepspin_ase import (
+    DeepSpinCalculator,
+    get_spins,
+    random_directions,
+    set_spins,
+)
 from deepspin_ase.analysis import SpinLatticeNEB
 from deepspin_ase.calculators.lammps import (
     DeepSpinLammps,
@@ -38,7 +44,13 @@ from deepspin_ase.calculators.lammps._process import PYTHON_VARIABLE, LammpsProc
 from deepspin_ase.calculators.lammps._worker import Message
 from deepspin_ase.dynamics import SpinLatticeNVE
 from deepspin_ase.optimize import SpinLatticeFilter
-from deepspin_ase.potentials import Potential, Zeeman, load_potential
+from deepspin_ase.potentials import (
+    BetheSlater,
+    Heisenberg,
+    Potential,
+    Zeeman,
+    load_potential,
+)
 
 NIO = Path(__file__).parents[1] / "data" / "deepmd" / "nio_early.pth"
 QUANTITIES = ("energy", "forces", "magnetic_forces", "torques", "virial")
@@ -614,6 +626,48 @@ def test_lammps_reads_and_writes_the_data_files(tmp_path: Path) -> None:
     assert get_spins(found) == pytest.approx(get_spins(atoms) @ rotation, abs=1e-12)
     expected = atoms.positions @ rotation
     assert found.positions == pytest.approx(expected, abs=1e-9)
+
+
+#: Prints the energy, eV, and fm of all atoms, rad/ps, for a data file and a curve.
+EXCHANGE_OF_LAMMPS = """
+from mpi4py import MPI
+import json, sys, lammps
+lmp = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
+lmp.commands_list([
+    "units metal", "atom_style spin", "atom_modify map array sort 0 0",
+    "boundary p p p", f"read_data {sys.argv[1]}", "neighbor 1.0 bin",
+    "pair_style spin/exchange 3.4", f"pair_coeff * * exchange 3.4 {sys.argv[2]}",
+    "compute fm all property/atom fmx fmy fmz", "run 0",
+])
+fields = lmp.numpy.extract_compute("fm", 1, 2)[: lmp.get_natoms()].tolist()
+print("answer", json.dumps([lmp.get_thermo("pe"), fields]))
+"""
+
+
+@needs_lammps
+@pytest.mark.parametrize("name", ["dimer", "collinear crystal", "canted crystal"])
+def test_exchange_of_lammps_is_ours(name: str, tmp_path: Path) -> None:
+    """Pairs count once there, too: 19.478 meV for two parallel moments of iron."""
+    curve = BetheSlater(0.02726, 0.2171, 1.841, cutoff=3.4)
+    atoms = bulk("Fe", cubic=True).repeat(3)
+    if name == "dimer":
+        atoms = Atoms("Fe2", positions=[(0, 0, 0), (2.4824, 0, 0)], cell=[20, 20, 20])
+        atoms.pbc = True
+    order = random_directions(3) if name == "canted crystal" else None
+    set_spins(atoms, {"Fe": 2.2}, pattern=order)
+    atoms.calc = DeepSpinCalculator(Heisenberg(curve))
+    write_lammps_data(tmp_path / "data", atoms)
+    script = [os.environ[PYTHON_VARIABLE], "-c", EXCHANGE_OF_LAMMPS]
+    command = [*script, str(tmp_path / "data"), "0.02726 0.2171 1.841"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    energy, fields = json.loads(done.stdout.split("answer")[-1])
+    assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    if name == "dimer":
+        assert energy == pytest.approx(-0.019478, abs=1e-6)
+    # fm is |m| (-dE/dm) / hbar; ours has no part along the moment.
+    theirs = 6.5821191e-4 * np.cross(get_spins(atoms), fields)
+    ours = 2.2 * atoms.calc.get_property("torques", atoms)
+    assert theirs == pytest.approx(ours, abs=1e-8)
 
 
 @needs_lammps

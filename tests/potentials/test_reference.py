@@ -136,7 +136,7 @@ def test_couplings_of_iron() -> None:
     r = torch.tensor([3**0.5 / 2 * 2.8665, 2.8665], dtype=torch.float64)
     near, far = (G_FACTOR**2 * exchange.radial(r)).tolist()
     assert 8 * near + 6 * far == pytest.approx(0.337, abs=5e-4)
-    # Twice the LAMMPS values, which are counted as (i, j) and as (j, i).
+    # Twice the values of the source, which counts (i, j) and (j, i).
     bethe_slater = fe(lattice=None, exchange="bethe-slater").members[0]
     assert isinstance(bethe_slater, Heisenberg)
     found = 0.5e3 * bethe_slater.radial(torch.tensor([2.4824, 2.8665])).double()

@@ -56,10 +56,11 @@ def fe(
         ``"heisenberg-landau"``: moments of varying length m = g S mu_B, with
         J(r) = 0.870 eV (1 - r/3.75 A)^3 and A S^2 + B S^4 + C S^6 [Ma2012]_. Its
         ferromagnet at a = 2.8665 A has S = 1.1785, m = 2.36 mu_B.
-        ``"bethe-slater"``: unit spins with the curve of LAMMPS's example
-        [Tranchida2018]_. LAMMPS adds both (i, j) and (j, i); here pairs count once,
-        so that J is twice the 19.48 and 11.08 meV that it has at 2.4824 and
-        2.8665 A. It is switched off between 3.0 and 3.4 A. None for the lattice
+        ``"bethe-slater"``: unit spins with the curve that [Tranchida2018]_ fitted to J
+        of 19.48 and 11.08 meV at 2.4824 and 2.8665 A in a sum over both (i, j) and
+        (j, i). Here pairs count once, so that J is twice that. LAMMPS's example has
+        the same numbers, but LAMMPS counts pairs once since 2020, and its exchange is
+        half of this. It is switched off between 3.0 and 3.4 A. None for the lattice
         alone.
 
     Returns
