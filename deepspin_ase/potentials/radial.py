@@ -206,8 +206,8 @@ class BetheSlater:
     The form of LAMMPS's ``pair_style spin/exchange``. It is cut off abruptly, as there;
     wrap it in :class:`Switched` for dynamics of the lattice. LAMMPS since 2020 counts
     each pair once, as :class:`~deepspin_ase.potentials.Heisenberg` does, with the same
-    ``a`` (checked with 22 Jul 2025); before, it counted pairs twice, as
-    [Tranchida2018]_ does: double the ``a`` of such sources.
+    ``a`` (checked with 22 Jul 2025); before, it counted pairs twice, as the reference
+    does: double the ``a`` of such sources.
 
     Parameters
     ----------
@@ -222,8 +222,8 @@ class BetheSlater:
 
     References
     ----------
-    .. [Tranchida2018] Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys.
-       372, 406 (2018), doi:10.1016/j.jcp.2018.06.042.
+    Tranchida, Plimpton, Thibaudeau, Thompson, J. Comput. Phys. 372, 406 (2018),
+    doi:10.1016/j.jcp.2018.06.042.
     """
 
     a: float
