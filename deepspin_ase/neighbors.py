@@ -71,12 +71,12 @@ class PairList:
             bound.values = self._vectors(system)
         return bound.values
 
-    def bound(self, system: System) -> PairList:
+    def bound(self, system: System, vectors: Tensor | None = None) -> PairList:
         """Return the list for one evaluation of ``system``.
 
-        It computes the vectors once, for all terms of a sum.
+        It computes the vectors once, for all terms of a sum, or takes those given.
         """
-        return replace(self, _bound=_Vectors(system))
+        return replace(self, _bound=_Vectors(system, vectors))
 
     def derived(self, make: Callable[[PairList, int], Made], n_atoms: int) -> Made:
         """Return what ``make`` makes of the list of ``n_atoms`` atoms.
@@ -124,9 +124,9 @@ class PairList:
 class _Vectors:
     """Vectors of a list of pairs in one System, once they are known."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, values: Tensor | None = None) -> None:
         self.system = system
-        self.values: Tensor | None = None
+        self.values = values
 
 
 Backend = Callable[

@@ -24,6 +24,7 @@ COMMANDS = {
     "view": "moments as arrows in a web page",
     "info": "what a model is",
     "convert": "models from and to DeePMD-kit",
+    "export": "a model as TorchScript that runs without this package",
 }
 
 

@@ -11,6 +11,7 @@ from ._prediction import Prediction
 from ._registry import register
 from ._sums import Committee, Sum, TimeReversal
 from ._symmetry_checks import SymmetryViolations, symmetry_violations
+from ._torchscript import export_torchscript
 from .materials import reference
 from .materials._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .networks._config import DeepSpinConfig
@@ -102,6 +103,7 @@ __all__ = [
     "bismuth_ferrite",
     "choose_backend",
     "dudarev_derlet_fe",
+    "export_torchscript",
     "finnis_sinclair_fe",
     "load_card",
     "load_potential",

@@ -50,7 +50,8 @@ def open_script(
     if not hasattr(script, "get_type_map") or not hasattr(script, "forward_lower"):
         raise ValueError(
             f"{path} is TorchScript ({script.original_name}), but no energy model of "
-            "DeePMD-kit; expected what 'dp --pt freeze' writes"
+            "DeePMD-kit; expected what 'dp --pt freeze' writes (of what 'deepspin "
+            "export' wrote, load the model that it was made from)"
         )
     return script.eval()
 

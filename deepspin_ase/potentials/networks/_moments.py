@@ -666,7 +666,7 @@ def radial_basis(r: Tensor, cutoff: float, n: int) -> Tensor:
 
 def _mixed(basis: Tensor, mixing: Tensor, types: Tensor) -> Tensor:
     """Return radial functions (E, channels) of neighbors of the given types."""
-    result = basis.new_zeros(len(basis), mixing.shape[1])
+    result = basis.new_zeros(basis.shape[0], mixing.shape[1])
     for b in range(len(mixing)):
         rows = (types == b).nonzero().flatten()
         result = result.index_add(0, rows, basis[rows] @ mixing[b].T)
