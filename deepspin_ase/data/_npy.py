@@ -36,9 +36,21 @@ def _files() -> dict[str, str]:
     return _STRUCTURE | {name: stem for name, stem in named.items() if stem}
 
 
-def find_systems(root: Path) -> list[Path]:
-    """Return all folders with a ``type.raw`` in or below ``root``, sorted."""
-    return sorted(path.parent for path in root.rglob("type.raw"))
+def find_systems(root: Path, patterns: Sequence[str] | None = None) -> list[Path]:
+    """Return the folders with a ``type.raw`` in or below ``root``, sorted.
+
+    With ``patterns``, only those below it that fit one of these, as in
+    :meth:`pathlib.Path.rglob`.
+    """
+    if patterns is None:
+        return sorted(path.parent for path in root.rglob("type.raw"))
+    fitting = {path for pattern in patterns for path in root.rglob(pattern)}
+    return sorted(path for path in fitting if (path / "type.raw").is_file())
+
+
+def number_of_atoms(folder: Path) -> int:
+    """Return the number of atoms, or of slots, of a frame of the system."""
+    return len(_read_types(folder / "type.raw"))
 
 
 def is_mixed(folder: Path) -> bool:

@@ -45,12 +45,16 @@ class LearningRateConfig(Configuration):
     decay : "exp" or "cosine"
     warmup_steps : int
         Steps of linear rise from zero.
+    decay_steps : int, optional
+        The rate of an exponential decay stays the same for so many steps; it
+        changes with every step if unset.
     """
 
     start_lr: Annotated[float, Field(gt=0)] = 1e-3
     stop_lr: Annotated[float, Field(gt=0)] = 1e-6
     decay: Literal["exp", "cosine"] = "exp"
     warmup_steps: Annotated[int, Field(ge=0)] = 200
+    decay_steps: Count | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -254,7 +258,7 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     values = read_mapping(path)
     training = values.get("training")
     if isinstance(training, Mapping) and "training_data" in training:
-        values = from_deepmd_input(values)
+        values = from_deepmd_input(values, folder=path.parent)
 
     def absolute(paths: list[str]) -> list[str]:
         return [str(path.parent / p) for p in paths]

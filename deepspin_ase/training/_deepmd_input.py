@@ -3,59 +3,82 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from ..data._npy import find_systems, number_of_atoms
+from ..potentials.deepmd import activation, complete, magnetic_elements
 
 logger = logging.getLogger(__name__)
 
-#: Keys that change nothing here, by section. Comments are dropped everywhere.
-_IGNORED = {
-    "": {"nvnmd"},
-    "model": {"data_stat_nbatch", "data_stat_protect", "type"},
-    "descriptor": {"type", "seed", "precision", "trainable"},
-    "fitting_net": {"type", "seed", "precision", "trainable"},
-    "learning_rate": {"type", "decay_steps", "scale_by_worker"},
-    "loss": {"type"},
-    "training": {"disp_file", "save_ckpt", "disp_training", "max_ckpt_keep"}
-    | {"time_training", "profiling", "profiling_file", "tensorboard_log_dir"}
-    | {"tensorboard_freq", "opt_type", "mixed_precision", "stat_file"}
-    | {"training_data", "validation_data"},
+#: The rate at the end where none is given, and the least one, of DeePMD-kit.
+_STOP_LR, _LEAST_LR = 5e-8, 1e-10
+
+#: Entries that stood in the section ``training`` before release 3.2.
+_MOVED = {
+    "learning_rate": ("warmup_steps", "warmup_ratio", "warmup_start_factor"),
+    "optimizer": ("opt_type", "weight_decay", "adam_beta1", "adam_beta2"),
 }
 
-#: DeePMD-kit's defaults where they differ from those of DeepSpinConfig.
-_DESCRIPTOR = {"rcut": 6.0, "rcut_smth": 0.5, "neuron": [10, 20, 40], "axis_neuron": 4}
-_FITTING = {"neuron": [120, 120, 120]}
+#: Entries of the section ``training`` that are the same here.
+_SAME = ("numb_steps", "disp_freq", "save_freq", "tensorboard")
+
+#: Names of the two precisions that networks train in.
+_PRECISIONS = {
+    "default": "float64",
+    "float64": "float64",
+    "double": "float64",
+    "float32": "float32",
+    "single": "float32",
+}
 
 
-def from_deepmd_input(values: Mapping[str, Any]) -> dict[str, Any]:
+def from_deepmd_input(
+    values: Mapping[str, Any], *, folder: Path = Path()
+) -> dict[str, Any]:
     """Map DeePMD-kit's input.json of an se_e2_a spin model to a training file.
 
-    Keys that only steer DeePMD-kit (output files, seeds of single networks) are
-    dropped; others that have no counterpart stay and are refused later by name.
-    Omitted sizes of the networks take DeePMD-kit's defaults.
+    All its entries are in a table (:mod:`deepspin_ase.potentials.deepmd`): those that
+    change no numbers are dropped, omitted ones have DeePMD-kit's defaults, and what
+    has no counterpart here is refused.
+
+    Parameters
+    ----------
+    values : mapping
+    folder : path
+        What the paths of data are relative to.
 
     Raises
     ------
     ValueError
-        If the input describes another kind of model.
+        If the input describes another kind of model, or an entry is unknown, missing,
+        or has no counterpart.
     """
-    values = _without_comments(values)
-    training = values.get("training", {})
-    descriptor = values.get("model", {}).get("descriptor", {})
-    rate = values.get("learning_rate", {})
-    result = _section(values, "", {"model", "training", "learning_rate", "loss"})
-    return result | {
-        "model": _model(values.get("model", {})),
-        "data": {
-            "training": _systems(training.get("training_data")),
-            "validation": _systems(training.get("validation_data")),
+    top = complete("", _modernized(_without_comments(values)))
+    for section in ("validating", "nvnmd"):
+        complete(section, top[section])
+    run = complete("training", top["training"])
+    if run["numb_steps"] is None:
+        raise ValueError("training.numb_steps is missing in DeePMD-kit's input")
+    model, precision = _model(top["model"])
+    data, batch_size = _data(run, folder)
+    return {
+        "model": model,
+        "data": data,
+        "learning_rate": _learning_rate(top["learning_rate"], run["numb_steps"]),
+        "loss": _loss(top["loss"]),
+        "training": {
+            **{name: run[name] for name in _SAME},
+            "batch_size": batch_size,
+            "precision": precision,
+            "seed": run["seed"] or 0,
+            "weight_decay": _weight_decay(top["optimizer"]),
+            "gradient_clip": run["gradient_max_norm"] or None,
+            "averaging": run["ema_decay"] if run["enable_ema"] else 0.0,
+            "keep_best": False,
         },
-        "learning_rate": _section(rate, "learning_rate")
-        | {"decay": rate.get("type", "exp")},
-        "loss": _loss(values.get("loss", {})),
-        "training": _section(training, "training")
-        | _batch_size(training.get("training_data") or {})
-        | _precision(descriptor.get("precision", "default")),
     }
 
 
@@ -69,63 +92,225 @@ def _without_comments(value: Any) -> Any:
     return value
 
 
-def _section(
-    source: Mapping[str, Any], name: str, also: set[str] | None = None
-) -> dict[str, Any]:
-    dropped = _IGNORED[name] | (also or set())
-    return {k: v for k, v in source.items() if k not in dropped}
+def _modernized(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the input with entries where release 3.2 has them."""
+    training = values.get("training")
+    if not isinstance(training, Mapping):
+        return values
+    result = dict(values)
+    for section, names in _MOVED.items():
+        old = {k.removeprefix("opt_"): training[k] for k in names if k in training}
+        if old:
+            result[section] = {**old, **result.get(section, {})}
+        training = {k: v for k, v in training.items() if k not in names}
+    return result | {"training": training}
 
 
-def _model(values: Mapping[str, Any]) -> dict[str, Any]:
-    descriptor = values.get("descriptor", {})
-    kind = descriptor.get("type", "se_e2_a")
+def _model(values: Any) -> tuple[dict[str, Any], str]:
+    """Return the section ``model`` and the precision of its networks."""
+    kind = values.get("descriptor", {}).get("type")
     if kind not in ("se_e2_a", "se_a"):
         raise ValueError(
             f"the descriptor of this input is {kind!r}; only se_e2_a is trained here"
         )
-    if "spin" not in values:
+    model = complete("model", values)
+    if model["spin"] is None:
         raise ValueError("this input has no model.spin section: it is no spin model")
-    if not isinstance(descriptor.get("sel"), list):
+    descriptor = complete("model.descriptor", model["descriptor"])
+    fitting = complete("model.fitting_net", model["fitting_net"])
+    del descriptor["type"]
+    if not isinstance(descriptor["sel"], list):
         raise ValueError(
-            f"model.descriptor.sel is {descriptor.get('sel', 'auto')!r}; give the "
+            f"model.descriptor.sel is {descriptor['sel']!r}; give the "
             "largest number of neighbours of each element, as in [60, 60]"
         )
-    mapped = _DESCRIPTOR | _section(descriptor, "descriptor")
-    if not mapped.get("env_protection", True):
-        del mapped["env_protection"]
-    fitting = _FITTING | _section(values.get("fitting_net", {}), "fitting_net")
-    spin = dict(values["spin"])
-    use = spin.get("use_spin", [])
-    if use and not any(isinstance(entry, bool) for entry in use):
-        # Positions in the type map instead of one bool per element.
-        n_types = len(values.get("type_map", []))
-        spin["use_spin"] = [k in use for k in range(n_types)]
-    return _section(values, "model") | {
-        "descriptor": mapped,
+    if not descriptor["env_protection"]:
+        del descriptor["env_protection"]
+    names = [part.pop("precision") for part in (descriptor, fitting)]
+    precisions = {_PRECISIONS.get(name) for name in names}
+    precision = precisions.pop()
+    if precision is None or precisions:
+        raise ValueError(
+            f"model.descriptor.precision = {names[0]!r} and "
+            f"model.fitting_net.precision = {names[1]!r}; give 'float64' or 'float32' "
+            "for both"
+        )
+    for part in (descriptor, fitting):
+        part["activation_function"] = activation(part["activation_function"])
+    return {
+        "type_map": model["type_map"],
+        "descriptor": descriptor,
         "fitting_net": fitting,
-        "spin": spin,
+        "spin": _spin(model["spin"], model["type_map"]),
+    }, precision
+
+
+def _spin(values: Any, type_map: list[str]) -> dict[str, Any]:
+    """Return the section ``spin``, of the PyTorch or the TensorFlow back end."""
+    spin = complete("model.spin", values)
+    use_spin = magnetic_elements(spin["use_spin"], type_map)
+    scale = spin["virtual_scale"]
+    lengths, norms = spin["virtual_len"], spin["spin_norm"]
+    if scale is None and lengths and norms and len(lengths) == len(norms):
+        scale = [length / norm for length, norm in zip(lengths, norms, strict=True)]
+    elif scale is None or lengths or norms:
+        raise ValueError(
+            "model.spin needs virtual_scale, or virtual_len and spin_norm of each "
+            "magnetic element (their ratio), and not both"
+        )
+    return {"use_spin": use_spin, "virtual_scale": scale}
+
+
+def _learning_rate(values: Any, n_steps: int) -> dict[str, Any]:
+    """Return the section ``learning_rate``."""
+    kind = values.get("type", "exp") if isinstance(values, Mapping) else "exp"
+    if kind not in ("exp", "cosine"):
+        raise ValueError(
+            f"learning_rate.type = {kind!r} has no counterpart here: 'exp' and "
+            "'cosine' have"
+        )
+    rate = complete("learning_rate", values)
+    start, stop, ratio = rate["start_lr"], rate["stop_lr"], rate["stop_lr_ratio"]
+    if stop is not None and ratio is not None:
+        raise ValueError("learning_rate has stop_lr and stop_lr_ratio: give one")
+    if stop is None:
+        stop = _STOP_LR if ratio is None else start * ratio
+    warmup = rate["warmup_steps"]
+    if rate["warmup_ratio"] is not None:
+        warmup = int(rate["warmup_ratio"] * n_steps)
+    if warmup:
+        logger.warning(
+            "the learning rate decays from the first of the %d steps of the warm-up "
+            "on; in DeePMD-kit it starts to after them",
+            warmup,
+        )
+    result = {"start_lr": start, "decay": kind, "warmup_steps": warmup}
+    if kind == "cosine":
+        return result | {"stop_lr": stop}
+    total, steps = n_steps - warmup, rate["decay_steps"]
+    if rate["decay_rate"] is not None:
+        reached = start * rate["decay_rate"] ** (total / steps)
+        if reached < stop:
+            raise ValueError(
+                f"learning_rate.decay_rate = {rate['decay_rate']} reaches "
+                f"{reached:.3g} in {total} steps, below stop_lr = {stop:.3g}, where "
+                "DeePMD-kit would hold it: leave decay_rate out, or lower stop_lr"
+            )
+        stop = reached
+    elif steps >= total:
+        steps = 100 if total // 10 > 100 else total // 100 + 1
+    stairs = None if rate["smooth"] else steps
+    return result | {"stop_lr": max(stop, _LEAST_LR), "decay_steps": stairs}
+
+
+def _loss(values: Any) -> dict[str, float]:
+    """Return the section ``loss``; DeePMD-kit drops what starts or ends at zero."""
+    kind = values.get("type", "ener") if isinstance(values, Mapping) else "ener_spin"
+    if kind != "ener_spin":
+        raise ValueError(
+            f"the loss of this input is {kind!r}, which leaves out magnetic forces; "
+            "expected loss.type = 'ener_spin'"
+        )
+    loss = complete("loss", values)
+    del loss["type"]
+    pairs = [(name, name.replace("start", "limit")) for name in loss if "start" in name]
+    return {
+        name: loss[name] if loss[start] and loss[limit] else 0.0
+        for start, limit in pairs
+        for name in (start, limit)
     }
 
 
-def _loss(values: Mapping[str, Any]) -> dict[str, Any]:
-    kind = values.get("type", "ener_spin")
-    if kind != "ener_spin":
-        raise ValueError(f"the loss of this input is {kind!r}; expected 'ener_spin'")
-    return _section(values, "loss")
+def _weight_decay(values: Any) -> float:
+    """Return the weight decay of the section ``optimizer``, of AdamW."""
+    kind = values.get("type", "Adam") if isinstance(values, Mapping) else "Adam"
+    if kind not in ("Adam", "AdamW"):
+        raise ValueError(
+            f"optimizer.type = {kind!r} has no counterpart here: 'Adam' and 'AdamW' "
+            "have"
+        )
+    decay = complete("optimizer", values)["weight_decay"]
+    if decay is None:
+        return 0.0 if kind == "Adam" else 1e-3
+    if decay and kind == "Adam":
+        raise ValueError(
+            f"optimizer.weight_decay = {decay} of Adam is added to the gradient, which "
+            "has no counterpart here: use AdamW"
+        )
+    return float(decay)
 
 
-def _batch_size(data: Mapping[str, Any]) -> dict[str, int]:
-    size = data.get("batch_size", "auto")
-    if isinstance(size, int):
-        return {"batch_size": size}
-    logger.warning("batch_size %r has no counterpart: batches of one frame", size)
-    return {"batch_size": 1}
+def _data(run: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], int]:
+    """Return the section ``data`` and the number of frames of a batch."""
+    training = complete("training.training_data", run["training_data"])
+    systems = _systems(training, folder)
+    style, probabilities = training["auto_prob"], training["sys_probs"]
+    if probabilities is not None or style != "prob_sys_size":
+        given = probabilities if probabilities is not None else style
+        raise ValueError(
+            f"training.training_data draws systems by {given!r}, which has no "
+            "counterpart here: leave it out, so that all frames count alike"
+        )
+    validation: list[str] = []
+    if run["validation_data"] is not None:
+        section = complete("training.validation_data", run["validation_data"])
+        validation = _systems(section, folder)
+    batch_size = _batch_size(training["batch_size"], systems, folder)
+    return {"training": systems, "validation": validation}, batch_size
 
 
-def _precision(name: str) -> dict[str, str]:
-    return {"precision": "float64" if name == "default" else name}
+def _systems(data: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return the folders of data: those given, or those in them that fit patterns."""
+    given, patterns = data["systems"], data["rglob_patterns"]
+    roots = [given] if isinstance(given, str) else list(given)
+    if patterns is None:
+        return roots
+    found = {
+        str(system.relative_to(folder))
+        for root in roots
+        for system in find_systems(folder / root, patterns)
+    }
+    if not found:
+        raise FileNotFoundError(
+            f"no DeePMD system (a folder with type.raw) in {', '.join(roots)} fits "
+            f"rglob_patterns = {patterns!r}"
+        )
+    return sorted(found)
 
 
-def _systems(data: Mapping[str, Any] | None) -> list[str]:
-    systems = (data or {}).get("systems", [])
-    return [systems] if isinstance(systems, str) else list(systems)
+def _batch_size(size: Any, roots: list[str], folder: Path) -> int:
+    """Return the number of frames of a batch."""
+    sizes = size if isinstance(size, list) else [size]
+    if all(isinstance(n, int) for n in sizes) and len(set(sizes)) == 1:
+        return int(sizes[0])
+    rule, _, number = str(size).partition(":")
+    if isinstance(size, list) or rule not in ("auto", "max", "mixed"):
+        raise ValueError(
+            f"training.training_data.batch_size = {size!r} has no counterpart here: "
+            "give one number of frames"
+        )
+    wanted = int(number or 32)
+    if rule == "mixed":
+        return wanted
+    atoms = [
+        number_of_atoms(system)
+        for root in roots
+        for system in find_systems(folder / root)
+    ]
+    if not atoms:
+        raise FileNotFoundError(
+            f"no DeePMD system (a folder with type.raw) in {', '.join(roots)}"
+        )
+    frames = [
+        math.ceil(wanted / n) if rule == "auto" else max(1, wanted // n) for n in atoms
+    ]
+    if len(set(frames)) > 1:
+        logger.warning(
+            "batch_size %r means %d to %d frames, by system; batches have one size "
+            "here: %d frames",
+            size,
+            min(frames),
+            max(frames),
+            min(frames),
+        )
+    return min(frames)

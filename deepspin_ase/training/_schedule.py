@@ -9,6 +9,8 @@ from ._config import LearningRateConfig, LossConfig
 
 def decay_factor(config: LearningRateConfig, step: int, n_steps: int) -> float:
     """Return lr / start_lr of a step, warm-up left out."""
+    if config.decay_steps is not None and config.decay == "exp":
+        step -= step % config.decay_steps
     progress = step / n_steps
     floor = config.stop_lr / config.start_lr
     if config.decay == "exp":

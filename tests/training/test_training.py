@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import signal
@@ -53,7 +52,6 @@ from deepspin_ase.training import (
     compare,
     fit_baseline,
     fit_linear,
-    from_deepmd_input,
     load_batches,
     plot_learning_curve,
     plot_parity,
@@ -928,144 +926,3 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.data.training == [str(tmp_path / "train.extxyz")]
     assert config.data.validation == ["/somewhere/else"]
     assert config.baseline == str(tmp_path / "base.pt")
-
-
-# --- DeePMD-kit's input.json ---------------------------------------------------------
-
-DEEPMD: Values = {
-    "_comment": "as in examples/spin/se_e2_a",
-    "model": {
-        "type_map": ["Ni", "O"],
-        "descriptor": {
-            "type": "se_e2_a",
-            "sel": [60, 60],
-            "rcut_smth": 5.4,
-            "rcut": 5.6,
-            "neuron": [25, 50, 100],
-            "resnet_dt": False,
-            "axis_neuron": 16,
-            "type_one_side": True,
-            "precision": "float32",
-            "seed": 1,
-            "_comment2": "that's all",
-        },
-        "fitting_net": {
-            "neuron": [240, 240, 240],
-            "resnet_dt": True,
-            "precision": "float32",
-            "seed": 1,
-        },
-        "data_stat_nbatch": 10,
-        "spin": {
-            "use_spin": [True, False],
-            "virtual_scale": [0.314],
-            "_comment": "that's all",
-        },
-    },
-    "learning_rate": {
-        "type": "exp",
-        "decay_steps": 5000,
-        "start_lr": 0.001,
-        "stop_lr": 3.51e-8,
-        "_comment": "that's all",
-    },
-    "loss": {
-        "type": "ener_spin",
-        "start_pref_e": 0.02,
-        "limit_pref_e": 1,
-        "start_pref_fr": 1000,
-        "limit_pref_fr": 1,
-        "start_pref_fm": 500,
-        "limit_pref_fm": 10.0,
-    },
-    "training": {
-        "training_data": {"systems": ["../data_0", "../data_1"], "batch_size": 3},
-        "validation_data": {"systems": "../data_2", "batch_size": 1, "numb_btch": 3},
-        "numb_steps": 100000,
-        "seed": 10,
-        "disp_file": "lcurve.out",
-        "disp_freq": 100,
-        "save_freq": 10000,
-    },
-}
-
-
-def changed(path: str, value: object) -> Values:
-    """Return the input with one entry changed; ``...`` removes it."""
-    values: Values = json.loads(json.dumps(DEEPMD))
-    *sections, last = path.split(".")
-    target = values
-    for name in sections:
-        target = target[name]
-    if value is ...:
-        del target[last]
-    else:
-        target[last] = value
-    return values
-
-
-def test_deepmd_input_is_mapped(tmp_path: Path) -> None:
-    path = tmp_path / "input.json"
-    path.write_text(json.dumps(DEEPMD, indent="\t"))
-    config = read_config(path)
-    assert config.model.type_map == ["Ni", "O"]
-    assert config.model.descriptor.sel == [60, 60]
-    assert config.model.descriptor.type_one_side
-    assert config.model.spin.scales() == [0.314, 0.0]
-    assert config.model.fitting_net.neuron == [240, 240, 240]
-    assert config.learning_rate.stop_lr == 3.51e-8
-    assert config.learning_rate.decay == "exp"
-    assert config.loss.weights["magnetic_forces"] == (500, 10)
-    assert config.training.numb_steps == 100000
-    assert config.training.batch_size == 3
-    assert config.training.seed == 10
-    assert config.training.precision == "float32"
-    assert [Path(p).name for p in config.data.training] == ["data_0", "data_1"]
-    assert config.data.training[0].startswith(str(tmp_path))
-    assert len(config.data.validation) == 1
-
-
-def mapped(values: Values) -> TrainingConfig:
-    return TrainingConfig.from_dict(from_deepmd_input(values))
-
-
-def test_deepmd_defaults() -> None:
-    config = mapped(changed("model.descriptor.neuron", ...))
-    assert config.model.descriptor.neuron == [10, 20, 40]
-    config = mapped(changed("model.descriptor.env_protection", 0.0))
-    assert config.model.descriptor.env_protection == 0.01
-    assert mapped(changed("training.validation_data", None)).data.validation == []
-    assert mapped(changed("model.descriptor.precision", ...)).training.precision == (
-        "float64"
-    )
-    assert mapped(changed("model.spin.use_spin", [1])).model.spin.use_spin == [
-        False,
-        True,
-    ]
-
-
-def test_deepmd_batches_without_counterpart(caplog: pytest.LogCaptureFixture) -> None:
-    config = mapped(changed("training.training_data.batch_size", "auto"))
-    assert config.training.batch_size == 1
-    assert "'auto'" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        ("model.descriptor.type", "dpa2", "'dpa2'; only se_e2_a"),
-        ("model.spin", ..., "no spin model"),
-        ("model.descriptor.sel", "auto", "sel is 'auto'; give the largest"),
-        ("model.descriptor.sel", ..., "sel is 'auto'"),
-        ("model.descriptor.exclude_types", [[0, 1]], "descriptor.exclude_types"),
-        ("model.descriptor.precision", "bfloat16", "training.precision"),
-        ("loss.type", "ener", "loss of this input is 'ener'"),
-        ("learning_rate.type", "wsd", "learning_rate.decay"),
-        ("learning_rate.decay_rate", 0.9, "learning_rate.decay_rate"),
-        ("training.numb_stepz", 3, "did you mean 'numb_steps'"),
-        ("modle", {}, "did you mean 'model'"),
-    ],
-)
-def test_deepmd_input_that_is_refused(path: str, value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mapped(changed(path, value))

@@ -7,15 +7,20 @@ this package, and ``script`` runs what is no such network as it is.
 
 from __future__ import annotations
 
+from ._entries import complete, magnetic_elements
 from ._files import is_writable, load_deepmd, recognises, write_deepmd
+from ._parameters import activation
 from ._script import DeepmdScript
 from ._trees import SUFFIXES
 
 __all__ = [
     "SUFFIXES",
     "DeepmdScript",
+    "activation",
+    "complete",
     "is_writable",
     "load_deepmd",
+    "magnetic_elements",
     "recognises",
     "write_deepmd",
 ]

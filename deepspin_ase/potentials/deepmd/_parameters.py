@@ -210,17 +210,17 @@ def configuration(
         "descriptor": {
             **{name: descriptor[name] for name in DESCRIPTOR},
             "sel": sel[:n_types],
-            "activation_function": _activation(descriptor["activation_function"]),
+            "activation_function": activation(descriptor["activation_function"]),
         },
         "fitting_net": {
             "neuron": fitting["neuron"],
             "resnet_dt": fitting["resnet_dt"],
-            "activation_function": _activation(fitting["activation_function"]),
+            "activation_function": activation(fitting["activation_function"]),
         },
     }
 
 
-def _activation(name: str) -> str:
+def activation(name: str) -> str:
     """Return this package's name of an activation function."""
     name = name.lower()
     return "linear" if name == "none" else name
