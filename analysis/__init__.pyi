@@ -1,3 +1,4 @@
+from .._distributed import map_tasks
 from . import (
     exchange,
     ferroic,
@@ -11,7 +12,6 @@ from . import (
     transitions,
     view,
 )
-from ._distributed import map_tasks
 from ._kpath import k_path
 from ._result import Result
 from ._trajectories import frames_of

@@ -9,6 +9,7 @@ from typing import Any
 EXTRAS = {
     "chemiscope": "view",
     "dpdata": "dpdata",
+    "gpaw": "gpaw",
     "h5py": "hdf5",
     "magnopy": "magnons",
     "sevenn": "reference",

@@ -28,19 +28,19 @@ def attach(
     home: dict[str, str] = {}
     listed: list[str] = []
     for node in ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            home |= {alias.name: node.module or "" for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = "." * node.level + (node.module or "")
+            home |= {alias.name: module for alias in node.names}
         elif isinstance(node, ast.Assign):
             listed = ast.literal_eval(node.value)
 
     def __getattr__(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if home[name]:
-            module = importlib.import_module(f"{package}.{home[name]}")
-            value = getattr(module, name)
+        if home[name].strip("."):
+            value = getattr(importlib.import_module(home[name], package), name)
         else:
-            value = importlib.import_module(f"{package}.{name}")
+            value = importlib.import_module(home[name] + name, package)
         setattr(sys.modules[package], name, value)
         return value
 

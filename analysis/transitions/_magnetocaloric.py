@@ -11,11 +11,11 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import ArrayLike
 
+from ..._distributed import map_tasks
 from ..._figures import figure_axes
 from ..._validate import positive_numbers
 from ...spins import unit_vector
 from ...units import MU_B
-from .._distributed import map_tasks
 from .._model import Model, model_of
 from .._result import Result, plots
 from .._statistics import bootstrap

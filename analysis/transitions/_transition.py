@@ -22,11 +22,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ..._distributed import map_tasks, n_threads
 from ..._figures import figure_axes
 from ..._validate import positive_numbers
 from ...spins import get_spins
 from ...symmetry import star
-from .._distributed import map_tasks, n_threads
 from .._model import Model, model_of
 from .._result import Result, plots
 from .._statistics import Estimate

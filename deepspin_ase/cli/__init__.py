@@ -16,6 +16,7 @@ from .._version import __version__
 COMMANDS = {
     "demo": "see the shipped NiO model at work",
     "data": "look into labelled data, convert them",
+    "label": "energies and magnetic forces of structures, by DFT or a model",
     "train": "train a network",
     "test": "compare a model with labelled data",
     "relax": "relax atoms, spins and cell together",
@@ -29,19 +30,22 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``deepspin`` and return its exit code: 0, 2 on bad input, 130 if stopped."""
+    """Run ``deepspin`` and return its exit code.
+
+    0, 2 on bad input, 3 where a result is not what was asked for, 130 if stopped.
+    """
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser(given).parse_args(given)
     logging.basicConfig(format="deepspin: %(levelname)s: %(message)s")
     try:
-        arguments.run(arguments)
+        code = arguments.run(arguments)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("deepspin: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("deepspin: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -194,3 +194,12 @@ def _best_rotations(moments: np.ndarray, target: np.ndarray) -> np.ndarray:
     """
     u, _, vt = np.linalg.svd(np.einsum("pni,nj->pij", moments, target))
     return u @ vt
+
+
+def pair_work(a: Frame, b: Frame) -> tuple[float, np.ndarray]:
+    """Return the energy difference of two frames of the same atoms, and the work (4,).
+
+    Both in eV, b after a; the columns are :data:`TERMS`. An unknown virial does none.
+    """
+    pair = Pairs.of(_stack([a, b], 0), aligned=False)
+    return float(pair.energy[0]) * a.n_atoms, pair.work[0] * a.n_atoms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from .._progress import bar
+from ._progress import bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
