@@ -8,14 +8,11 @@ errors, valid range, units, citation). It is read with ``weights_only=True``.
 from __future__ import annotations
 
 import os
-import pickle
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .._files import atomic_write
+from .._plain_data import load_plain, save_plain
 from . import _registry as registry
 from ._base import Potential
 
@@ -38,6 +35,8 @@ def save_potential(
     ------
     ValueError
         If a part of the potential is a TorchScript model of DeePMD-kit.
+    OSError
+        If it cannot be written; an earlier file of that name stays.
     """
     content = {
         "format": FORMAT,
@@ -45,8 +44,7 @@ def save_potential(
         **plain_data(potential),
         "card": card or {},
     }
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+    save_plain(path, content)
 
 
 def plain_data(potential: Potential) -> dict[str, Any]:
@@ -107,22 +105,12 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     expected = (
-        "expected a model.pt written by deepspin_ase, a frozen DeePMD-kit .pth "
+        "a model.pt written by deepspin_ase, a frozen DeePMD-kit .pth "
         "(PyTorch back end), or a DeePMD-kit .yaml"
     )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds something other than plain tensors and was not opened, "
-            f"because loading it could run code; {expected}"
-        ) from error
-    except Exception as error:
-        raise ValueError(
-            f"{path} is truncated or not a model file; {expected}"
-        ) from error
+    content = load_plain(path, expected=expected)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a model file; {expected}")
+        raise ValueError(f"{path} is not a model file; expected {expected}")
     if content.get("version") != VERSION:
         raise ValueError(
             f"{path} has format version {content.get('version')}; this release reads "
@@ -146,7 +134,7 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
     FileNotFoundError
         If there is no such file or shipped model.
     ValueError
-        If the file is truncated, of another kind, or could run code.
+        If the file is truncated, damaged, of another kind, or could run code.
     """
     path = _resolve(name)
     from . import deepmd
@@ -156,8 +144,12 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
     content = _read(path)
     try:
         return from_plain_data(content)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} does not describe a potential: {error}") from error
+    except Exception as error:  # whatever a content of another kind leads to
+        raise ValueError(
+            f"{path} does not describe a potential of this release "
+            f"({type(error).__name__}: {error}); write it again, or load it with the "
+            "release that wrote it"
+        ) from error
 
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .._digest import digest
-from .._files import atomic_write
+from .._plain_data import load_plain
 from ..data import Dataset, Frame
 
 
@@ -25,16 +25,10 @@ def fingerprint(datasets: Iterable[Dataset]) -> str:
     return digest([[known(frame) for frame in dataset] for dataset in datasets])
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write plain data and tensors atomically."""
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
-
-
 def read_checkpoint(
     path: Path, *, run: dict[str, Any], device: torch.device
 ) -> dict[str, Any]:
-    """Read what :func:`write_checkpoint` wrote for the same ``run``.
+    """Read the checkpoint of the same ``run``.
 
     Raises
     ------
@@ -45,11 +39,10 @@ def read_checkpoint(
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: there is nothing to resume")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        recorded = state["run"]
-    except Exception as error:
-        raise ValueError(f"{path} is not a checkpoint of a training run") from error
+    state = load_plain(path, expected="a checkpoint of a training run", device=device)
+    if not isinstance(state, dict) or not isinstance(state.get("run"), dict):
+        raise ValueError(f"{path} is not a checkpoint of a training run")
+    recorded = state["run"]
     if recorded != run:
         differs = ", ".join(k for k in run if recorded.get(k) != run[k])
         raise ValueError(

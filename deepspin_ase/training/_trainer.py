@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._extras import require
 from .._files import atomic_write
+from .._plain_data import save_plain
 from .._progress import bar
 from ..data import Dataset
 from ..neighbors import build_pairs
@@ -33,7 +34,6 @@ from ._checkpoint import (
     deferred_interrupt,
     fingerprint,
     read_checkpoint,
-    write_checkpoint,
 )
 from ._config import TrainingConfig
 from ._curve import append_row, brief, drop_rows_after, read_learning_curve
@@ -388,7 +388,7 @@ class Trainer:
             "losses": self._losses,
             "best": self._best,
         }
-        write_checkpoint(self.output / "checkpoint.pt", state)
+        save_plain(self.output / "checkpoint.pt", state)
 
     def restore(self) -> None:
         """Continue from the checkpoint in the output folder.

@@ -15,7 +15,7 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import dict2constraint
 from ase.io.jsonio import decode, encode
 
-from ..._files import atomic_write
+from ..._plain_data import load_plain, save_plain
 from ...calculators._deepspin import DeepSpinCalculator
 from ...constraints import FixSpins
 from ...potentials._files import from_plain_data, plain_data
@@ -61,14 +61,7 @@ def save(
         "model": _model(images[0].calc),
         "state": dict(state),
     }
-    try:
-        with atomic_write(path) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:
-        raise OSError(
-            f"cannot write the checkpoint {path} ({error}); is the disk full? An "
-            "earlier one is as it was"
-        ) from error
+    save_plain(path, content)
 
 
 def load(
@@ -122,11 +115,8 @@ def load(
 def _read(path: Path, driver: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: there is nothing to restore")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        kind = content["format"]
-    except Exception as error:
-        raise ValueError(f"{path} is damaged or not a checkpoint") from error
+    content = load_plain(path, expected=f"a checkpoint of {driver}")
+    kind = content.get("format") if isinstance(content, dict) else None
     if kind != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of a driver, but: {kind}")
     if content["version"] != VERSION:

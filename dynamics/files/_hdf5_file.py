@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..._extras import require
-from ..._files import atomic_write
+from ..._files import atomic_write, cannot_write
 from ...quantities import QUANTITIES
-from ._writers import cannot_write, too_short
+from ._writers import too_short
 
 FORMAT = "deepspin-ase trajectory"
 VERSION = 1

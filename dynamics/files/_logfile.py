@@ -11,6 +11,7 @@ import torch
 from ase import units
 from torch import Tensor
 
+from ..._files import append_text
 from .._state import State
 from ..observables import (
     kinetic_energy,
@@ -20,7 +21,7 @@ from ..observables import (
     staggered_magnetization,
     sublattices,
 )
-from ._writers import Snapshots, Writer, append_text, truncate_to
+from ._writers import Snapshots, Writer, truncate_to
 
 _FORMATS = {
     "time_fs": "12.3f",

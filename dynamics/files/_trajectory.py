@@ -10,11 +10,11 @@ import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ..._files import atomic_write
+from ..._files import append_text, atomic_write
 from ...constraints import FixSpins
 from ...io import extxyz_text
 from ._hdf5 import HDF5Trajectory
-from ._writers import Snapshots, Writer, append_text, too_short, truncate_to
+from ._writers import Snapshots, Writer, too_short, truncate_to
 
 
 class ExtxyzTrajectory(Writer):

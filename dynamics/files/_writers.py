@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -58,45 +57,6 @@ class Writer(Stateful):
 
     def flush(self) -> None:
         """Write what is still buffered."""
-
-
-def append_text(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Append the whole text to a file or, where that fails, nothing.
-
-    Parameters
-    ----------
-    path : Path
-    text : str
-    overwrite : bool
-        Replace the content of the file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written, on a full disk for one.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_APPEND)
-    # Unbuffered: a buffer would write its rest on closing, after a failure too.
-    file = os.open(path, flags, 0o666)
-    try:
-        whole, left = os.fstat(file).st_size, text.encode()
-        try:
-            while left:
-                left = left[os.write(file, left) :]
-        except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(file, whole)
-            raise cannot_write(path, error) from error
-    finally:
-        os.close(file)
-
-
-def cannot_write(path: Path, error: OSError) -> OSError:
-    """Return the error for a file that cannot grow."""
-    reason = error.strerror or error
-    return OSError(
-        f"cannot write to {path} ({reason}); what is there already is complete"
-    )
 
 
 def truncate_to(path: Path, size: int) -> None:
