@@ -112,6 +112,23 @@ def cannot_write(path: PathLike, error: Exception) -> OSError:
     )
 
 
+def make_folder(path: PathLike) -> None:
+    """Make a folder, and those above it, unless it exists.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"cannot make the folder {os.fspath(path)} ({error.strerror}): choose "
+            "another place for the output"
+        ) from error
+
+
 # Locks
 
 

@@ -24,6 +24,7 @@ from ase import Atoms
 from ase.utils.abc import Optimizable
 from tqdm import tqdm
 
+from ..._files import locked
 from ..._progress import bar
 from ..._validate import positive, whole
 from ...io import write_extxyz
@@ -251,6 +252,8 @@ class SpinLatticeNEB(Optimizable):
         ------
         ValueError
             If a threshold is not positive, or ``steps`` is negative.
+        OSError
+            If ``output`` cannot be written, or another process writes to it.
         """
         positive("fmax", fmax)
         whole("steps", steps)
@@ -259,6 +262,16 @@ class SpinLatticeNEB(Optimizable):
             parts = self.metric.parts(len(self.images[0]))
             self._optimizer = BandLBFGS([*parts.values()])
         self._optimizer.resume()
+        with locked(*([] if output is None else [output])):
+            return self._optimize(self._optimizer, fmax, steps, output)
+
+    def _optimize(
+        self,
+        optimizer: BandLBFGS,
+        fmax: float,
+        steps: int,
+        output: str | os.PathLike[str] | None,
+    ) -> bool:
         converged = False
         with bar(total=steps, desc="band", unit="step") as progress:
             for step in range(steps + 1):
@@ -270,7 +283,7 @@ class SpinLatticeNEB(Optimizable):
                 if last:
                     break
                 x = self.get_x().reshape(forces.shape)
-                self.set_x(self._optimizer.next(x, forces))
+                self.set_x(optimizer.next(x, forces))
                 progress.update()
         return converged
 

@@ -18,7 +18,7 @@ import torch
 from ase import Atoms, units
 
 from ..._digest import digest
-from ..._files import atomic_write
+from ..._files import atomic_write, locked, make_folder
 from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo, SpinLatticeDynamics, SpinLatticeLangevin
@@ -148,10 +148,26 @@ def run_sampling(task: SamplingTask, *, progress: bool | None = None) -> Thermal
     ValueError
         If moments are missing, a q does not repeat with the structure, the driver
         does not take the options, or the checkpoint is of another task.
+    OSError
+        If the checkpoint cannot be written, or another process writes to it.
     """
     atoms = task.atoms.copy()
     waves = _waves(atoms, task)
-    files = None if task.checkpoint is None else _Checkpoint(task)
+    if task.checkpoint is None:
+        return _sample(task, atoms, waves, None, progress=progress)
+    files = _Checkpoint(task)
+    with locked(files.driver, files.samples):
+        return _sample(task, atoms, waves, files, progress=progress)
+
+
+def _sample(
+    task: SamplingTask,
+    atoms: Atoms,
+    waves: torch.Tensor,
+    files: _Checkpoint | None,
+    *,
+    progress: bool | None,
+) -> ThermalSamples:
     resumed = None if files is None else files.read(METHODS[task.method])
     driver, equilibration, found = resumed or (
         _driver(task, atoms),
@@ -274,6 +290,7 @@ class _Checkpoint:
         self._task = _identity(task)
         self._interval = task.interval
         self._written = time.monotonic()
+        make_folder(self.samples.parent)
 
     def due(self) -> bool:
         """Return whether the files are older than a minute."""
@@ -283,7 +300,6 @@ class _Checkpoint:
         self, driver: SpinLatticeDynamics, equilibration: int, found: Series
     ) -> None:
         """Write the samples and the state after them, each whole or not at all."""
-        os.makedirs(self.samples.parent, exist_ok=True)
         arrays: dict[str, Any] = {name: np.array(rows) for name, rows in found.items()}
         arrays |= {"task": self._task, "equilibration": equilibration}
         with atomic_write(self.samples) as temporary:

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.md.velocitydistribution import thermalize_momenta
 
-from .._files import atomic_write
+from .._files import atomic_write, locked, make_folder
 from ..calculators._deepspin import DeepSpinCalculator
 from ..dynamics import SpinLatticeDynamics
 from ..dynamics._config import (
@@ -46,7 +46,14 @@ def _run(arguments: argparse.Namespace) -> None:
     config = read_run_config(arguments.config)
     folder = arguments.config.parent
     files = _files(config, folder)
-    resume = arguments.resume or config.resume
+    make_folder(folder / config.output)
+    with locked(*(path for path in files.values() if path != "-")):
+        _run_or_resume(config, folder, files, resume=arguments.resume or config.resume)
+
+
+def _run_or_resume(
+    config: RunConfig, folder: Path, files: dict[str, Any], *, resume: bool
+) -> None:
     if resume and "checkpoint" not in files:
         raise ValueError("a run without a checkpoint file cannot be resumed")
     if resume and files["checkpoint"].exists():
@@ -101,7 +108,6 @@ def _new(config: RunConfig, folder: Path, files: dict[str, Any]) -> SpinLatticeD
     calculator = _calculator(config, folder)
     for image in images:
         image.calc = calculator
-    (folder / config.output).mkdir(parents=True, exist_ok=True)
     try:
         driver = registered_driver(config.driver).cls(
             images if len(images) > 1 else images[0],
@@ -115,7 +121,8 @@ def _new(config: RunConfig, folder: Path, files: dict[str, Any]) -> SpinLatticeD
         raise ValueError(str(error)) from error
     if "checkpoint" in files:
         with atomic_write(_record(files["checkpoint"])) as temporary:
-            temporary.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+            text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+            temporary.write_text(text, encoding="utf-8")
     return driver
 
 

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
 from .._figures import write_figure
+from .._files import locked
 from ..analysis._joint_space import displacement
 from ..analysis.paths import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
@@ -85,6 +86,14 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    output = arguments.output
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} does not exist")
+    with locked(output, output.with_suffix(".npz"), output.with_suffix(".png")):
+        _find_path(arguments)
+
+
+def _find_path(arguments: argparse.Namespace) -> None:
     images = _images(arguments)
     calculator = DeepSpinCalculator(arguments.model, dtype=arguments.dtype)
     for image in images:
@@ -112,8 +121,6 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _images(arguments: argparse.Namespace) -> list[Atoms]:
     """Return the band of the output file, or else a first guess."""
-    if not arguments.output.parent.is_dir():
-        raise ValueError(f"the folder {arguments.output.parent} does not exist")
     initial, final = (read_structure(p) for p in (arguments.initial, arguments.final))
     if not arguments.output.exists():
         return interpolate(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from contextlib import nullcontext
+from pathlib import Path
 
+from .._files import locked, make_folder
 from ..data import Dataset, read_dataset
 from ..potentials import load_potential
-from ..training import Trainer, read_config
+from ..training import Trainer, TrainingConfig, read_config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +34,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     logging.getLogger("deepspin_ase").setLevel(logging.INFO)
     config = read_config(arguments.config)
+    output = Path(arguments.output or config.output)
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first:
+        make_folder(output)
+    with locked(output) if first else nullcontext():
+        _train(config, output, arguments)
+    if first:
+        print(f"wrote {output / 'model.pt'}")
+
+
+def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) -> None:
+    if not arguments.restart and (output / "checkpoint.pt").exists():
+        raise ValueError(
+            f"{output} already holds a training run; continue it with --restart or "
+            "choose another --output"
+        )
     validation = config.data.validation
     trainer = Trainer(
         config,
         read_dataset(config.data.training),
         read_dataset(validation) if validation else Dataset([]),
-        output=arguments.output or config.output,
+        output=output,
         baseline=load_potential(config.baseline) if config.baseline else None,
         device=arguments.device,
     )
     if arguments.restart:
         trainer.restore()
-    elif (trainer.output / "checkpoint.pt").exists():
-        raise ValueError(
-            f"{trainer.output} already holds a training run; continue it with "
-            "--restart or choose another --output"
-        )
     trainer.run()
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"wrote {trainer.output / 'model.pt'}")

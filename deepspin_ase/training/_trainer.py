@@ -14,7 +14,7 @@ import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._extras import require
-from .._files import atomic_write
+from .._files import atomic_write, locked, make_folder
 from .._plain_data import save_plain
 from .._progress import bar
 from ..data import Dataset
@@ -36,7 +36,7 @@ from ._checkpoint import (
     read_checkpoint,
 )
 from ._config import TrainingConfig
-from ._curve import append_row, brief, drop_rows_after, read_learning_curve
+from ._curve import LearningCurve, brief
 from ._distributed import (
     average_gradients,
     local_device,
@@ -101,6 +101,7 @@ class Trainer:
         _check_labels(training, validation)
         self.config = config
         self.output = Path(output)
+        self._curve = LearningCurve(self.output / "lcurve.csv")
         self.baseline = baseline
         self.device = local_device(torch.device(device or "cpu"))
         self.step = 0
@@ -219,14 +220,18 @@ class Trainer:
         ------
         FloatingPointError
             If the loss is no longer finite; the last checkpoint stays.
+        OSError
+            If the folder cannot be written to, or another process trains there.
         """
         with process_group(self.device) as (rank, world):
-            if rank == 0:
-                self.output.mkdir(parents=True, exist_ok=True)
+            if rank > 0:
+                self._loop(rank, world, progress)
+                return self.potential
+            make_folder(self.output)
+            with locked(self.output):
                 self._write_config()
-                drop_rows_after(self._curve, self.step)
-            self._loop(rank, world, progress)
-            if rank == 0:
+                self._curve.begin()
+                self._loop(rank, world, progress)
                 self._finish()
         return self.potential
 
@@ -316,10 +321,6 @@ class Trainer:
             for kind, batches in watched.items()
         }
 
-    @property
-    def _curve(self) -> Path:
-        return self.output / "lcurve.csv"
-
     def _report(self) -> dict[str, float]:
         """Append a line to the learning curve."""
         row = {
@@ -335,7 +336,7 @@ class Trainer:
             for name, found in comparisons.items():
                 row[f"{kind}_rmse_{name}"] = found.rmse
                 row[f"{kind}_mae_{name}"] = found.mae
-        append_row(self._curve, row)
+        self._curve.append(row)
         logger.info("step %d: %s", self.step, brief(row))
         return row
 
@@ -369,11 +370,12 @@ class Trainer:
             "parameters": sum(p.numel() for p in potential.parameters()),
         }
         save_potential(self.output / "model.pt", potential, card=card)
-        save_figures(self.output, read_learning_curve(self._curve), comparisons)
+        save_figures(self.output, self._curve.columns(), comparisons)
 
     def _write_config(self) -> None:
         with atomic_write(self.output / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+            text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
+            temporary.write_text(text, encoding="utf-8")
 
     def save_checkpoint(self) -> None:
         """Write ``checkpoint.pt``: all that a bit-for-bit continuation needs."""
@@ -387,6 +389,7 @@ class Trainer:
             "sampler": self.sampler.state(),
             "losses": self._losses,
             "best": self._best,
+            "curve": self._curve.state_dict(),
         }
         save_plain(self.output / "checkpoint.pt", state)
 
@@ -411,6 +414,10 @@ class Trainer:
         self.sampler.restore(state["sampler"])
         self._losses = state["losses"]
         self._best = state["best"]
+        if "curve" in state:
+            self._curve.load_state_dict(state["curve"])
+        else:
+            self._curve.load_file(self.step)
 
     def _identity(self) -> dict[str, Any]:
         config = self.config.to_dict()

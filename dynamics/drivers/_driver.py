@@ -477,9 +477,10 @@ class SpinLatticeDynamics(BatchedDynamics):
         self._load_parts(state["variables"], state["parts"])
         self.engine.load_state_dict(state["engine"])
         self.generator.set_state(generator)
-        for writer in self.writers:
-            if writer.label in state["writers"]:
-                writer.load_state_dict(state["writers"][writer.label])
+        with self._locked_files():
+            for writer in self.writers:
+                if writer.label in state["writers"]:
+                    writer.load_state_dict(state["writers"][writer.label])
         self.publish()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -524,6 +525,8 @@ class SpinLatticeDynamics(BatchedDynamics):
             If there is no such file.
         ValueError
             If it is damaged, of another driver, or of another version.
+        BlockingIOError
+            If another process writes to the files.
         """
         images, arguments, state = checkpoints.load(
             path, driver=cls.__name__, calculator=calculator, changes=changes

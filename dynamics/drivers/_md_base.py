@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ase import Atoms
@@ -14,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 from torch import Tensor
 
+from ..._files import locked
 from ..._progress import bar
 from ..._validate import whole
 from ...calculators import DeepSpinCalculator
@@ -239,12 +241,26 @@ class BatchedDynamics(MolecularDynamics):
             for writer in self.writers:
                 writer.flush()
 
+    def _locked_files(self) -> AbstractContextManager[None]:
+        """Keep other processes from the files of this run."""
+        paths = [writer.path for writer in self.writers if writer.on_disk]
+        if self._checkpoint is not None:
+            paths.append(Path(self._checkpoint))
+        return locked(*paths)
+
     def irun(self, steps: int = 50) -> Iterator[bool]:
-        """Run step by step; the Atoms are up to date in every iteration."""
-        for done in self._march(steps):
-            self.publish()
-            yield done
-            self._absorb()
+        """Run step by step; the Atoms are up to date in every iteration.
+
+        Raises
+        ------
+        CalculationFailed, OSError
+            As :meth:`run`.
+        """
+        with self._locked_files():
+            for done in self._march(steps):
+                self.publish()
+                yield done
+                self._absorb()
 
     def run(self, steps: int = 50) -> bool:
         """Run ``steps`` steps.
@@ -254,7 +270,14 @@ class BatchedDynamics(MolecularDynamics):
         CalculationFailed
             If an energy is not finite: the last good state is in the Atoms, the
             trajectory and the log; the checkpoint is an earlier one, as it was.
+        OSError
+            If a file cannot be written, or another process writes to it.
         """
+        with self._locked_files():
+            self._run(steps)
+        return self.converged()
+
+    def _run(self, steps: int) -> None:
         first = self.nsteps
         with bar(total=steps, progress=self.progress, unit="step") as shown:
             try:
@@ -267,7 +290,6 @@ class BatchedDynamics(MolecularDynamics):
                 self.publish()
         if self._checkpoint is not None and self.nsteps % self._checkpoint_interval:
             self.save(self._checkpoint)
-        return self.converged()
 
     def _keep_last_good(self) -> None:
         """Go back to a state of finite energy; write it where it is not yet."""

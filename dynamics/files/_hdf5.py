@@ -27,6 +27,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_masses
 from ase.io.formats import string2index
 
+from ..._files import locked
 from ...quantities import QUANTITIES, results_unknown_to_ase
 from ...spins import get_spins, set_spins
 from . import _hdf5_file as hdf5_file
@@ -71,7 +72,8 @@ class HDF5Trajectory(Writer):
         self._buffer: list[Block] = []
         self._frames = 0
         if append and path.exists():
-            self._frames = _frames_to_continue(path, source.images)
+            with locked(path):
+                self._frames = _frames_to_continue(path, source.images)
 
     def write(self) -> None:
         """Append the present state of every replica."""

@@ -93,8 +93,8 @@ class DynamicsLog(Writer):
     ) -> None:
         super().__init__(Path(path))
         self._source = source
-        self._to_screen = path == "-"
-        self._started = append and not self._to_screen and self.path.exists()
+        self.on_disk = path != "-"
+        self._started = append and self.on_disk and self.path.exists()
         self._signs = sublattices(source.state.system)
         self._reference: Tensor | None = None
 
@@ -138,16 +138,16 @@ class DynamicsLog(Writer):
             widths = (int(form.split(".")[0]) for form in formats)
             names = (f"{n:>{w}}" for n, w in zip(values, widths, strict=True))
             text = "#" + " ".join(names)[1:] + "\n" + text
-        if self._to_screen:
+        if self.on_disk:
+            append_text(self.path, text, overwrite=not self._started)
+        else:
             sys.stdout.write(text)
             sys.stdout.flush()
-        else:
-            append_text(self.path, text, overwrite=not self._started)
         self._started = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the file size, and the references of staggered order and drift."""
-        in_file = self._started and not self._to_screen
+        in_file = self._started and self.on_disk
         size = self.path.stat().st_size if in_file else 0
         return {
             "started": self._started,
@@ -160,5 +160,5 @@ class DynamicsLog(Writer):
         """Cut the file back to where it was."""
         self._started = state["started"]
         self._signs, self._reference = state["signs"], state["reference"]
-        if self._started and not self._to_screen:
+        if self._started and self.on_disk:
             truncate_to(self.path, state["size"])

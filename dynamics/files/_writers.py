@@ -43,6 +43,9 @@ class Writer(Stateful):
     path : Path
     """
 
+    #: Whether this is a file, and not the screen.
+    on_disk = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -297,6 +297,62 @@ def test_killed_run_continues_from_its_last_checkpoint(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("damage", ["removed", "rows", "digits", "bytes"])
+def test_the_curve_of_a_resumed_run_is_that_of_its_checkpoint(
+    tmp_path: Path, damage: str
+) -> None:
+    """What became of the file meanwhile does not matter."""
+    trainer, _ = trained(tmp_path, training={"numb_steps": 8})
+    path = tmp_path / "lcurve.csv"
+    whole = path.read_bytes()
+    continued = Trainer(trainer.config, train_frames(), valid_frames(), output=tmp_path)
+    if damage == "removed":
+        path.unlink()
+    elif damage == "rows":
+        path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    elif damage == "digits":
+        path.write_bytes(whole.replace(b"0.", b"7."))
+    else:
+        path.write_bytes(whole[: len(whole) // 2] + b"\xff\x00")
+    continued.restore()
+    continued.run(progress=False)
+    assert path.read_bytes() == whole
+
+
+def test_a_checkpoint_without_rows_of_an_earlier_release(tmp_path: Path) -> None:
+    trainer, _ = trained(tmp_path, training={"numb_steps": 8})
+    whole = (tmp_path / "lcurve.csv").read_bytes()
+    checkpoint = tmp_path / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    del state["curve"]
+    torch.save(state, checkpoint)
+    continued = Trainer(trainer.config, train_frames(), valid_frames(), output=tmp_path)
+    continued.restore()
+    continued.run(progress=False)
+    assert (tmp_path / "lcurve.csv").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"step,loss\n", "holds no steps"),
+        (b"", "the columns are missing"),
+        (b"step,step\n1,2\n", "the columns are step, step"),
+        (b"step,loss\n4\n", "line 2 has 1 of 2 numbers"),
+        (b"step,loss\n4,1\n8,2e\n", "line 3: could not convert"),
+        (b"step,loss\n8,1\n4,2\n", "the steps do not ascend"),
+        (b"step,loss\n\xff,1\n", "can't decode byte"),
+    ],
+)
+def test_files_that_are_no_learning_curve(
+    tmp_path: Path, text: bytes, message: str
+) -> None:
+    path = tmp_path / "lcurve.csv"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=rf"lcurve\.csv .*{message}"):
+        read_learning_curve(path)
+
+
 def test_restoring_refuses_what_does_not_belong(tmp_path: Path) -> None:
     trained(tmp_path, training={"numb_steps": 2})
 
@@ -312,7 +368,7 @@ def test_restoring_refuses_what_does_not_belong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data differ"):
         restore(train_frames(11), training=same)
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a checkpoint"):
+    with pytest.raises(ValueError, match="expected a checkpoint"):
         restore(train_frames(), training=same)
     (tmp_path / "checkpoint.pt").unlink()
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
