@@ -17,7 +17,8 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from ..spins import get_spins, set_spins
+from ..io._columns import standardize
+from ..spins import get_spins
 
 #: A structure, structures, or a file of them (``.extxyz``, ``.h5``, any of ASE's). Of
 #: an HDF5 file with replicas, ``frames_of(path, replica=k)`` is a source.
@@ -125,6 +126,5 @@ def _read_by_ase(path: Path) -> Iterator[Atoms]:
             raise ValueError(
                 f"{path} is damaged or no trajectory ({type(error).__name__}: {error})"
             ) from error
-        if atoms.has("initial_magmoms"):
-            set_spins(atoms, get_spins(atoms))
+        standardize(atoms)
         yield atoms

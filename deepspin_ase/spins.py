@@ -81,6 +81,8 @@ def set_spins(
     ValueError
         If shapes do not fit, numbers are not finite, a named element is not in
         ``atoms``, or the pattern gives a magnetic atom no direction.
+    TypeError
+        If the pattern is a name.
 
     Examples
     --------
@@ -88,6 +90,12 @@ def set_spins(
     >>> set_spins(nio, {"Ni": 1.9}, pattern=antiferromagnetic((.5, .5, .5), cell=4.17))
     """
     n_atoms = len(atoms)
+    if isinstance(pattern, str):
+        raise TypeError(
+            f"pattern is an order or directions, not {pattern!r}: give an order such "
+            "as antiferromagnetic((0.5, 0.5, 0.5)), with its wave vector in reciprocal "
+            'lattice units, spiral(...) or collinear("x"), or (N,) signs +1 and -1'
+        )
     if isinstance(moments, Mapping):
         moments = _magnitudes(atoms, moments)
     if pattern is None:

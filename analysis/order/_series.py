@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
-from ...io import current_results
+from ...io._extxyz import current_results
 from .._result import Result, plots
 from .._time_series import time_of
 from .._trajectories import Frames, frames_of, spins_of

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from ..._extras import require
 from ..._files import atomic_write
-from ...io import current_results
+from ...io._extxyz import current_results
 from ...spins import get_spins
 from .._trajectories import Frames, frames_of, spins_of
 from ._arrows import arrow_scale, direction_colors

@@ -8,7 +8,7 @@ import ase.io
 from ase import units
 
 from ..._files import atomic_write
-from ...io import current_results
+from ...io._extxyz import current_results
 from ...spins import get_spins
 from .._trajectories import Frames, frames_of
 

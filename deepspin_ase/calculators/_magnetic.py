@@ -14,6 +14,7 @@ from ase.outputs import Properties, all_outputs
 from typing_extensions import Self
 
 from ..potentials import Potential
+from ..spins import get_spins
 
 
 class MagneticCalculator(Calculator):
@@ -54,6 +55,14 @@ class MagneticCalculator(Calculator):
     def get_torques(self, atoms: Atoms) -> np.ndarray:
         """Return m x (-dE/dm), (N, 3), eV."""
         return self.get_property("torques", atoms)
+
+    def get_magnetic_moments(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Return the moments (N, 3), mu_B, which are an input: those of the atoms."""
+        return get_spins(self.atoms if atoms is None else atoms)
+
+    def get_magnetic_moment(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Return the sum of the moments, (3,), mu_B."""
+        return self.get_magnetic_moments(atoms).sum(axis=0)
 
     def export_properties(self) -> Properties:
         """Return those results that ASE has a name for (``atoms.get_properties``)."""

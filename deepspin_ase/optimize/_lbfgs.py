@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.optimize.optimize import Optimizer
 
 from .._validate import positive, whole
-from ..io import extxyz_text
+from ..io._extxyz import extxyz_text
 from ._defaults import FMAX
 from ._descent import Descent
 from ._filter import SpinLatticeFilter

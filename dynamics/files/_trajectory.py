@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from ..._files import append_text, atomic_write
 from ...constraints import FixSpins
-from ...io import extxyz_text
+from ...io._extxyz import extxyz_text
 from ._hdf5 import HDF5Trajectory
 from ._writers import Snapshots, Writer, too_short, truncate_to
 

@@ -39,10 +39,10 @@ from deepspin_ase.calculators.lammps import (
 )
 from deepspin_ase.calculators.lammps import _calculator as calculator_module
 from deepspin_ase.calculators.lammps import _process as process_module
-from deepspin_ase.calculators.lammps._box import LammpsBox
 from deepspin_ase.calculators.lammps._process import PYTHON_VARIABLE, LammpsProcess
 from deepspin_ase.calculators.lammps._worker import Message
 from deepspin_ase.dynamics import SpinLatticeNVE
+from deepspin_ase.io._lammps_box import LammpsBox
 from deepspin_ase.optimize import SpinLatticeFilter
 from deepspin_ase.potentials import (
     BetheSlater,

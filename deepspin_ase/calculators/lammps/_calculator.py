@@ -19,13 +19,13 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from typing_extensions import Self
 
+from ...io._lammps import polar
+from ...io._lammps_box import LammpsBox
 from ...potentials import Potential, load_potential
 from ...potentials.deepmd import is_writable
 from ...spins import get_spins
 from ...system import System
 from .._magnetic import MagneticCalculator, check_finite
-from ._box import LammpsBox
-from ._data import polar
 from ._export import SUFFIX, export_lammps_model
 from ._process import LammpsProcess, environment_python
 from ._worker import Message

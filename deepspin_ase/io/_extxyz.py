@@ -10,7 +10,7 @@ with eight decimals.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, overload
@@ -21,15 +21,10 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ._files import atomic_write
-from .quantities import results_unknown_to_ase
-from .spins import get_spins, set_spins
-
-__all__ = [
-    "read_extxyz",
-    "read_structure",
-    "write_extxyz",
-]
+from .._files import atomic_write
+from ..quantities import results_unknown_to_ase
+from ..spins import get_spins, set_spins
+from ._columns import standardize
 
 
 def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) -> None:
@@ -63,17 +58,28 @@ def extxyz_text(images: Sequence[Atoms]) -> str:
 
 
 @overload
-def read_extxyz(path: str | os.PathLike[str], index: int) -> Atoms: ...
+def read_extxyz(
+    path: str | os.PathLike[str],
+    index: int,
+    *,
+    columns: Mapping[str, str] | None = None,
+) -> Atoms: ...
 
 
 @overload
 def read_extxyz(
-    path: str | os.PathLike[str], index: str | slice = ":"
+    path: str | os.PathLike[str],
+    index: str | slice = ":",
+    *,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Atoms]: ...
 
 
 def read_extxyz(
-    path: str | os.PathLike[str], index: int | str | slice = ":"
+    path: str | os.PathLike[str],
+    index: int | str | slice = ":",
+    *,
+    columns: Mapping[str, str] | None = None,
 ) -> Atoms | list[Atoms]:
     """Read structures with their moments and results from an extxyz file.
 
@@ -82,6 +88,10 @@ def read_extxyz(
     path : path
     index : int, str or slice
         Frames, as in :func:`ase.io.read`; all by default.
+    columns : {quantity: name}, optional
+        Names that the file has for ``moments``, ``magnetic_forces``, ``forces``,
+        ``energy``, ``virial`` or ``stress``, such as ``{"moments": "dft_spin"}``. Those
+        that other programs use, such as ``spin`` and ``mforce``, are known.
 
     Returns
     -------
@@ -96,7 +106,13 @@ def read_extxyz(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is truncated or not an extxyz file, or holds no structure.
+        If the file is truncated or not an extxyz file, or holds no structure, if a
+        given column is missing, or two columns hold different moments or labels.
+
+    Notes
+    -----
+    Moments are the computed ``magmoms`` where a file has both these and
+    ``initial_magmoms``, which a calculation starts from.
     """
     try:
         images = ase.io.read(Path(path), index=index, format="extxyz")
@@ -107,40 +123,16 @@ def read_extxyz(
             f"{os.fspath(path)} is truncated or not an extxyz file "
             f"({type(error).__name__}: {error})"
         ) from error
-    if isinstance(images, Atoms):
-        return _with_results_from_arrays(images)
-    if not images:
+    frames = [images] if isinstance(images, Atoms) else images
+    if not frames:
         raise ValueError(f"{os.fspath(path)} holds no structure at index {index!r}")
-    return [_with_results_from_arrays(atoms) for atoms in images]
-
-
-def read_structure(path: str | os.PathLike[str]) -> Atoms:
-    """Return the last structure of a file of any format that ASE knows.
-
-    Moments of an extxyz file are (N, 3) vectors. No calculator is attached.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is damaged or holds no structure.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"the structure {path} does not exist")
-    if path.suffix in (".xyz", ".extxyz"):
-        atoms = read_extxyz(path, -1)
-    else:
+    for k, atoms in enumerate(frames):
         try:
-            (atoms,) = ase.io.read(path, index="-1:")
-        except Exception as error:  # ASE's parsers raise whatever the damage leads to
-            raise ValueError(
-                f"{path} is damaged or not a structure "
-                f"({type(error).__name__}: {error})"
-            ) from error
-    atoms.calc = None
-    return atoms
+            standardize(atoms, columns)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}, frame {k}: {error}") from error
+        _take_results(atoms)
+    return images
 
 
 def current_results(atoms: Atoms) -> dict[str, Any]:
@@ -176,10 +168,8 @@ def _with_results_as_arrays(atoms: Atoms) -> Atoms:
     return frame
 
 
-def _with_results_from_arrays(atoms: Atoms) -> Atoms:
-    """Move results from arrays and info to the calculator; make moments vectors."""
-    if atoms.has("initial_magmoms"):
-        set_spins(atoms, get_spins(atoms))
+def _take_results(atoms: Atoms) -> None:
+    """Copy results that ASE does not know from arrays and info to the calculator."""
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     per_atom, per_frame = _extra_names()
     results |= {k: atoms.arrays[k].copy() for k in per_atom if k in atoms.arrays}
@@ -187,4 +177,3 @@ def _with_results_from_arrays(atoms: Atoms) -> Atoms:
     if results:
         atoms.calc = SinglePointCalculator(atoms)
         atoms.calc.results.update(results)
-    return atoms

@@ -21,9 +21,9 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.io.lammpsdata import read_lammps_data as read_plain
 from numpy.typing import ArrayLike
 
-from ..._files import atomic_write
-from ...spins import get_spins, set_spins
-from ._box import LammpsBox
+from .._files import atomic_write
+from ..spins import get_spins, set_spins
+from ._lammps_box import LammpsBox
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def write_lammps_data(
 
     LAMMPS prescribes the orientation of the cell: positions, velocities and
     moments are rotated with it (by :class:`LammpsBox
-    <deepspin_ase.calculators.lammps._box.LammpsBox>`, whose text says what becomes of
+    <deepspin_ase.io._lammps_box.LammpsBox>`, whose text says what becomes of
     left-handed cells and of directions that are not periodic). Velocities are
     written where the atoms have momenta. What is periodic is not in the file:
     give LAMMPS the command ``boundary``.
@@ -149,7 +149,7 @@ def read_lammps_data(
             f"({type(error).__name__}: {error})"
         ) from error
     moments, images = rest[:, :_SPIN_COLUMNS], rest[:, _SPIN_COLUMNS:]
-    set_spins(atoms, _moments(moments))
+    set_spins(atoms, moments_of(moments))
     atoms.positions += images @ atoms.cell.array
     atoms.pbc = pbc
     atoms.info.clear()
@@ -270,7 +270,7 @@ def _is_old_order(values: np.ndarray) -> bool:
     return not present and are_directions(values[:, 4:7], values[:, 0])
 
 
-def _moments(polar: np.ndarray) -> np.ndarray:
+def moments_of(polar: np.ndarray) -> np.ndarray:
     """Return the moments (N, 3) of spx spy spz sp; directions may have any length.
 
     LAMMPS itself writes directions that are not numbers where there is no moment.
@@ -295,3 +295,14 @@ def _elements(lines: Sequence[str]) -> list[str]:
         if names and all(name in atomic_numbers for name in names):
             return names
     return []
+
+
+def is_lammps_data(path: Path) -> bool:
+    """Return whether a file is a LAMMPS data file, by its header."""
+    return bool(re.search(r"^[^#\n]*\bxlo\s+xhi\b", start_of(path), re.MULTILINE))
+
+
+def start_of(path: Path) -> str:
+    """Return the first few lines of a file."""
+    with path.open("rb") as file:
+        return file.read(4096).decode("utf-8", errors="replace")
