@@ -2,7 +2,7 @@
 
 - :func:`atomic_write` puts a new file in the place of the old one when it is complete
   and on the disk (``fsync``), so that neither a kill nor a loss of power leaves half.
-- :func:`append_text` appends a whole text or nothing.
+- :func:`append_text` and :func:`append_bytes` append all or nothing.
 - :func:`locked` keeps other processes from the files of a run, and removes what a
   killed one left behind.
 """
@@ -69,13 +69,17 @@ def _to_disk(path: Path) -> None:
 
 
 def append_text(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Append the whole text to a file or, where that fails, nothing.
+    """Append a text as UTF-8; see :func:`append_bytes`."""
+    append_bytes(path, text.encode(), overwrite=overwrite)
+
+
+def append_bytes(path: Path, content: bytes, *, overwrite: bool = False) -> None:
+    """Append the whole content to a file or, where that fails, nothing.
 
     Parameters
     ----------
     path : Path
-    text : str
-        Written as UTF-8.
+    content : bytes
     overwrite : bool
         Replace the content of the file.
 
@@ -91,7 +95,7 @@ def append_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        whole, left = os.fstat(file).st_size, text.encode()
+        whole, left = os.fstat(file).st_size, content
         try:
             while left:
                 left = left[os.write(file, left) :]

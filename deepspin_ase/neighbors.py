@@ -302,6 +302,10 @@ class NeighborList:
             self.n_builds += 1
         return self._pairs.with_cutoff(cutoff)
 
+    def clear(self) -> None:
+        """Build the next list anew, so that it depends on its structure alone."""
+        self._pairs = self._built = None
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without versions of tensors, which copies do not share."""
         return vars(self) | {"_seen": {}}

@@ -257,6 +257,15 @@ class DeepSpinCalculator(MagneticCalculator):
             results += results_of(prediction, system)
         return results
 
+    def clear_pairs(self) -> None:
+        """Build the next pair lists anew: sums run in the order of a list.
+
+        The next results then depend to the last bit on their structure alone, and not
+        on where atoms were when the list was built.
+        """
+        for compiled in (self._compiled, self._batched):
+            compiled.neighbors.clear()
+
     def _system(self, images: Atoms | Sequence[Atoms]) -> System:
         return System.from_atoms(images, require_spins=self.potential.uses_spins)
 

@@ -28,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Minimum energy path of atoms and spins, and of the cell on "
         "request, by a nudged elastic band. A band that was stopped, or "
         "is not converged, is resumed where its output file exists. The energies along "
-        "the path are drawn next to it (.png), their numbers kept (.npz)."
+        "the path are drawn next to it (.png), their numbers kept (.npz). The exit "
+        "code is 3 where the band does not converge."
     )
     parser.add_argument("initial", type=Path, help="a minimum, with moments (extxyz)")
     parser.add_argument("final", type=Path, help="another one: the same atoms")
@@ -85,15 +86,15 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=("float64", "float32"), default="float64")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     output = arguments.output
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} does not exist")
     with locked(output, output.with_suffix(".npz"), output.with_suffix(".png")):
-        _find_path(arguments)
+        return _find_path(arguments)
 
 
-def _find_path(arguments: argparse.Namespace) -> None:
+def _find_path(arguments: argparse.Namespace) -> int:
     images = _images(arguments)
     calculator = DeepSpinCalculator(arguments.model, dtype=arguments.dtype)
     for image in images:
@@ -117,6 +118,7 @@ def _find_path(arguments: argparse.Namespace) -> None:
     path = neb.path()
     _report(path, converged, neb)
     _keep(path, arguments.output)
+    return 0 if converged else 3
 
 
 def _images(arguments: argparse.Namespace) -> list[Atoms]:

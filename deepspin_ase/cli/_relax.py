@@ -8,6 +8,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
+from .._files import locked
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure, write_extxyz
 from ..optimize import relax
@@ -20,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add description and arguments."""
     parser.description = (
         "Relax positions and directions of moments together, on request "
-        "the cell and the lengths of the moments, too."
+        "the cell and the lengths of the moments, too. A relaxation that was stopped "
+        "at any moment continues with --resume as if it had not been. The exit code is "
+        "3 where it does not converge."
     )
     parser.add_argument("structure", type=Path, help="extxyz, or any file ASE reads")
     parser.add_argument(
@@ -32,6 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("relaxed.extxyz"),
         help="extxyz file to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-t",
+        "--trajectory",
+        type=Path,
+        help="every step (.extxyz, or ASE's .traj)",
+    )
+    parser.add_argument(
+        "-r",
+        "--resume",
+        action="store_true",
+        help="continue a relaxation that was stopped, to the same bits, from its "
+        "checkpoint beside the output (.ckpt); a larger --steps or other thresholds "
+        "may be given",
     )
     _add_start(parser)
     _add_parts(parser)
@@ -103,13 +120,27 @@ def _add_ends(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.output.suffix not in (".extxyz", ".xyz"):
-        raise ValueError(f"{arguments.output} must end in .extxyz or .xyz")
-    if not arguments.output.parent.is_dir():
-        raise ValueError(f"the folder {arguments.output.parent} does not exist")
+def _run(arguments: argparse.Namespace) -> int:
+    output, trajectory = arguments.output, arguments.trajectory
+    if output.suffix not in (".extxyz", ".xyz"):
+        raise ValueError(f"{output} must end in .extxyz or .xyz")
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} does not exist")
     if arguments.pressure_GPa and not arguments.cell:
         raise ValueError("--pressure-GPa does nothing without --cell")
+    checkpoint = output.with_suffix(".ckpt")
+    with locked(output, checkpoint, *([] if trajectory is None else [trajectory])):
+        if checkpoint.exists() != arguments.resume:
+            raise ValueError(
+                f"{checkpoint} does not exist: there is nothing to resume"
+                if arguments.resume
+                else f"{checkpoint} holds a relaxation that was stopped: continue it "
+                "with --resume, remove it, or choose another --output"
+            )
+        return _relax(arguments, checkpoint)
+
+
+def _relax(arguments: argparse.Namespace, checkpoint: Path) -> int:
     atoms = read_structure(arguments.structure)
     _set_moments(atoms, arguments)
     atoms.calc = DeepSpinCalculator(arguments.model)
@@ -121,6 +152,8 @@ def _run(arguments: argparse.Namespace) -> None:
             stress_max=arguments.stress_max,
             steps=arguments.steps,
             logfile="-",
+            trajectory=arguments.trajectory,
+            checkpoint=checkpoint,
             positions=not arguments.fix_positions,
             cell=arguments.cell,
             spins=not arguments.fix_spins,
@@ -134,6 +167,11 @@ def _run(arguments: argparse.Namespace) -> None:
         f"{'converged' if found.converged else 'NOT converged'} after {found.n_calls} "
         f"model calls: {found.energy:.6f} eV; structure in {arguments.output}"
     )
+    if found.converged:
+        checkpoint.unlink()
+        return 0
+    print(f"{checkpoint} keeps the steps: raise --steps and --resume to continue")
+    return 3
 
 
 def _set_moments(atoms: Atoms, arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.optimize.optimize import Optimizer
 
+from .._files import append_text
 from .._validate import positive, whole
 from ..io._extxyz import extxyz_text
 from ._defaults import FMAX
@@ -71,7 +72,7 @@ class SpinLatticeLBFGS(Optimizer):
             trajectory=None if as_text else trajectory,
         )
         if as_text and trajectory is not None:
-            Path(trajectory).write_text("")
+            append_text(Path(trajectory), "", overwrite=True)
             self.attach(self._write, 1, Path(trajectory))
 
     @property
@@ -152,8 +153,7 @@ class SpinLatticeLBFGS(Optimizer):
         self.logfile.write(f"{self.nsteps:5d} {clock} {energy:16.6f}{columns}\n")
 
     def _write(self, path: Path) -> None:
-        with path.open("a") as stream:
-            stream.write(extxyz_text([self.filter.atoms]))
+        append_text(path, extxyz_text([self.filter.atoms]))
 
 
 _TEXT = (".extxyz", ".xyz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +15,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
+from .._digest import digest
+from .._files import locked
 from .._progress import bar
-from .._validate import positive, whole
+from .._validate import positive, require_calculator, whole
 from ..calculators._deepspin import DeepSpinCalculator
+from ..calculators._recorded import RecordedCalculator, RecordedResults, identity
+from ..io import current_results
 from ..system import check_structure
 from ._defaults import FMAX, SPINS_TORQUE_MAX, STRESS_MAX, TORQUE_MAX
 from ._descent import Descent
@@ -58,6 +63,7 @@ def relax(
     steps: int = 1000,
     logfile: IO[str] | str | Path | None = None,
     trajectory: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     **options: Any,
 ) -> Relaxation:
     """Relax positions and moments together, and on request cell and lengths.
@@ -80,16 +86,65 @@ def relax(
         Largest number of steps.
     logfile, trajectory : path, optional
         See :class:`SpinLatticeLBFGS`.
+    checkpoint : path, optional
+        File that keeps the results of every model call. The same call, from the same
+        structure, repeats its steps from there and goes on where it was stopped or
+        killed, to the same bits; thresholds and ``steps`` may be others.
     **options
         Of :class:`SpinLatticeFilter`: ``cell=True``, ``magnitudes=True``, ...
 
     Raises
     ------
     ValueError
-        As :class:`SpinLatticeFilter`.
+        As :class:`SpinLatticeFilter`, or if the checkpoint is damaged or of another
+        model, structure or options.
     CalculationFailed
         If the model gives numbers that are not finite for the first structure.
+    OSError
+        If a file cannot be written, or another process writes to it.
     """
+    arguments = {
+        "fmax": fmax,
+        "torque_max": torque_max,
+        "stress_max": stress_max,
+        "steps": steps,
+        "logfile": logfile,
+        "trajectory": trajectory,
+        **options,
+    }
+    if checkpoint is None:
+        return _relax(atoms, **arguments)
+    require_calculator(atoms)
+    calculator = atoms.calc
+    known = inspect.signature(SpinLatticeFilter).bind(atoms, **options)
+    known.apply_defaults()
+    run = {
+        name: repr(known.arguments[name]) for name in known.arguments if name != "atoms"
+    }
+    run |= {"model": identity(calculator), "structure": digest(atoms)}
+    with locked(checkpoint):
+        record = RecordedResults(checkpoint, run)
+        atoms.calc = RecordedCalculator(calculator, record)
+        try:
+            return _relax(atoms, **arguments)
+        finally:
+            results = current_results(atoms)
+            atoms.calc = calculator
+            if isinstance(calculator, DeepSpinCalculator) and results:
+                calculator.take_results(atoms, results)
+
+
+def _relax(
+    atoms: Atoms,
+    *,
+    fmax: float,
+    torque_max: float,
+    stress_max: float,
+    steps: int,
+    logfile: IO[str] | str | Path | None,
+    trajectory: str | Path | None,
+    **options: Any,
+) -> Relaxation:
     coordinates = SpinLatticeFilter(atoms, **options)
     with SpinLatticeLBFGS(
         coordinates, logfile=logfile, trajectory=trajectory

@@ -71,7 +71,7 @@ def command_of(folder: Path, name: str) -> tuple[list[str], Path]:
     }[name]
 
 
-@pytest.mark.parametrize("name", ["md", "train", "neb"])
+@pytest.mark.parametrize("name", ["md", "train", "neb", "relax"])
 def test_commands(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     command, path = command_of(folder, name)
     (folder / "md").mkdir()

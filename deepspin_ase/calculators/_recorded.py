@@ -1,0 +1,203 @@
+"""Results of model calls on the disk, from which a deterministic run resumes.
+
+A minimization depends on nothing but its start and what the model says. Where every
+answer is kept, the same run repeats its steps without model calls up to where it was
+stopped, to the same bits, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from .._digest import digest
+from .._files import append_bytes
+from ..potentials._files import plain_data
+from ._deepspin import DeepSpinCalculator
+from ._magnetic import MagneticCalculator
+
+_MAGIC = b"deepspin-ase results 1\n"
+
+#: Before each entry: bytes of its content, and their checksum.
+_HEAD = struct.Struct("<II")
+
+#: Bytes of the digest of structures.
+_KEY = hashlib.sha256().digest_size
+
+Results = dict[str, Any]
+
+
+class RecordedResults:
+    """Results of model calls, appended to a file one by one.
+
+    What a kill left incomplete at the end of the file is cut off.
+
+    Parameters
+    ----------
+    path : path
+        Made if missing.
+    run : mapping
+        Plain data that identify what the results belong to, model and start among
+        them; they are compared with those in the file.
+
+    Raises
+    ------
+    ValueError
+        If the file belongs to something else, or is damaged before its end.
+    OSError
+        If it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self._calls: dict[bytes, bytes] = {}
+        now = json.loads(json.dumps(dict(run)))
+        if self.path.exists() and self.path.stat().st_size:
+            self._read(now)
+        else:
+            header = json.dumps(now).encode()
+            append_bytes(self.path, _MAGIC + _entry(header), overwrite=True)
+
+    def __len__(self) -> int:
+        """Return the number of calls."""
+        return len(self._calls)
+
+    def get(self, images: Sequence[Atoms]) -> list[Results] | None:
+        """Return the results of a call, to the last bit the same, if it is known."""
+        content = self._calls.get(_key(images))
+        if content is None:
+            return None
+        results: list[Results] = [{} for _ in images]
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            for name, value in stored.items():
+                k, _, quantity = name.partition(".")
+                results[int(k)][quantity] = value if value.ndim else value.item()
+        return results
+
+    def add(self, images: Sequence[Atoms], results: Sequence[Results]) -> None:
+        """Append the results of a call.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written; those before stay.
+        """
+        stream = io.BytesIO()
+        pairs = enumerate(results)
+        np.savez(stream, **{f"{k}.{n}": v for k, own in pairs for n, v in own.items()})
+        key, content = _key(images), stream.getvalue()
+        append_bytes(self.path, _entry(key + content))
+        self._calls[key] = content
+
+    def _read(self, run: dict[str, Any]) -> None:
+        data = self.path.read_bytes()
+        if not data.startswith(_MAGIC):
+            raise self._damaged("it begins with something else")
+        contents, whole = [], len(_MAGIC)
+        while whole + _HEAD.size <= len(data):
+            size, checksum = _HEAD.unpack_from(data, whole)
+            start = whole + _HEAD.size
+            content = data[start : start + size]
+            if len(content) < size:
+                break
+            if zlib.crc32(content) != checksum:
+                raise self._damaged(f"the checksum at byte {whole} is wrong")
+            contents.append(content)
+            whole = start + size
+        if not contents:
+            raise self._damaged("it ends in its head")
+        self._check_run(json.loads(contents[0]), run)
+        self._calls = {c[:_KEY]: c[_KEY:] for c in contents[1:]}
+        if whole < len(data):
+            os.truncate(self.path, whole)
+
+    def _check_run(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        differ = [k for k in before | now if before.get(k) != now.get(k)]
+        if differ:
+            raise ValueError(
+                f"{self.path} belongs to another run: {', '.join(differ)} differ. "
+                "Continue with what it began with, remove it, or choose another place"
+            )
+
+    def _damaged(self, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.path} is damaged or no file of results ({reason}): remove it, and "
+            "begin anew"
+        )
+
+
+def _entry(content: bytes) -> bytes:
+    return _HEAD.pack(len(content), zlib.crc32(content)) + content
+
+
+def _key(images: Sequence[Atoms]) -> bytes:
+    """Return a digest of all that a model depends on."""
+    names = ("numbers", "positions", "initial_magmoms")
+    return bytes.fromhex(
+        digest(
+            [
+                {k: atoms.arrays[k] for k in names if k in atoms.arrays}
+                | {"cell": atoms.cell.array, "pbc": atoms.pbc}
+                for atoms in images
+            ]
+        )
+    )
+
+
+class RecordedCalculator(Calculator):
+    """A calculator that is asked only for what a file does not hold yet.
+
+    Parameters
+    ----------
+    calculator : Calculator
+    record : RecordedResults
+    """
+
+    ignored_changes = MagneticCalculator.ignored_changes
+
+    def __init__(self, calculator: Calculator, record: RecordedResults) -> None:
+        super().__init__()
+        self.calculator = calculator
+        self.record = record
+        self.implemented_properties = list(calculator.implemented_properties)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Take the results from the file, or compute and append them."""
+        super().calculate(atoms, properties, system_changes)
+        known = self.record.get([self.atoms])
+        if known is not None and set(properties) <= known[0].keys():
+            self.results = known[0]
+            return
+        if isinstance(self.calculator, DeepSpinCalculator):
+            self.calculator.clear_pairs()
+        for name in properties:
+            self.calculator.get_property(name, self.atoms)
+        self.results = dict(self.calculator.results)
+        self.record.add([self.atoms], [self.results])
+
+
+def identity(calculator: Calculator) -> str:
+    """Return a digest of a model: its weights, or kind and parameters."""
+    known: Any = calculator.parameters
+    if isinstance(calculator, DeepSpinCalculator):
+        try:
+            known = [known, plain_data(calculator.potential)]
+        except ValueError:  # TorchScript of another program
+            known = [known, repr(calculator.potential)]
+    return digest([type(calculator).__name__, known])
