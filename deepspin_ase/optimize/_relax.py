@@ -21,7 +21,7 @@ from .._progress import bar
 from .._validate import positive, require_calculator, whole
 from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._recorded import RecordedCalculator, RecordedResults, identity
-from ..io import current_results
+from ..io._extxyz import current_results
 from ..system import check_structure
 from ._defaults import FMAX, SPINS_TORQUE_MAX, STRESS_MAX, TORQUE_MAX
 from ._descent import Descent
