@@ -8,11 +8,15 @@ A back end is a module, or any object, with the entry points
     Compile pair terms for the elements ``species``.
 ``network(data, real, device) -> NetworkKernel``
     Compile a pseudo-atom network with tables and fitting networks in ``real``.
+``moments(data, real, device) -> MomentsKernel``
+    Compile a network on moments, with all but geometry and sums in ``real``.
+``features(data, real, device) -> MomentDescriptor``
+    Compile the features of such a network alone, for training.
 
-and is added with :func:`register`. Both entry points raise :class:`NotTabulable` where
-a function is too rough for a table. What they return is called with structures and
-owns tables, weights and work space. Kernels see plain arrays (:mod:`._data`), never a
-potential.
+and is added with :func:`register`. The first two raise :class:`NotTabulable` where a
+function is too rough for a table. What entry points return is called with structures
+and owns tables, weights and work space. Kernels see plain arrays (:mod:`._data`), never
+a potential.
 """
 
 from __future__ import annotations
@@ -24,6 +28,13 @@ import torch
 
 from . import cpu, cuda
 from ._data import (
+    Instructions,
+    MomentDescriptor,
+    MomentFeatures,
+    MomentsData,
+    MomentsKernel,
+    MomentsNetworkData,
+    MomentsSums,
     NetworkData,
     NetworkKernel,
     NetworkSums,
@@ -37,7 +48,14 @@ from ._tables import NotTabulable
 
 __all__ = [
     "ACTIVATIONS",
+    "Instructions",
     "Layer",
+    "MomentDescriptor",
+    "MomentFeatures",
+    "MomentsData",
+    "MomentsKernel",
+    "MomentsNetworkData",
+    "MomentsSums",
     "NetworkData",
     "NetworkKernel",
     "NetworkSums",

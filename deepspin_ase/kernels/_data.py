@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,6 +129,205 @@ class NetworkKernel(Protocol):
             None where only torch gives the answer: there are more neighbors than
             slots, or the input is not finite.
         """
+
+
+class Instructions(NamedTuple):
+    """Sums of products, value[out] += coefficient * value[first] * value[second].
+
+    Those of one sum follow each other, and its factors are complete before. Value 0 is
+    one.
+
+    Attributes
+    ----------
+    out, first, second : (T,) int64 arrays
+    coefficient : (T,) float64 array
+    n_values : int
+    """
+
+    out: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    coefficient: np.ndarray
+    n_values: int
+
+
+class MomentsData(NamedTuple):
+    """Moments of the neighborhoods of atoms, and their features.
+
+    Attributes
+    ----------
+    cutoff : float, A
+    mixing : (n_types, channels, basis) tensor
+        Radial functions, those of the lattice before those of the spins, in
+        :func:`~deepspin_ase.potentials.networks._moments.radial_basis`, by the type of
+        the neighbor.
+    lattice : int
+        How many are of the lattice.
+    moment_scale : (n_types,) tensor, mu_B
+        Units of the moments, infinite for elements that have none.
+    factors : Instructions
+        What radial functions are multiplied with: products of value 0, the direction
+        to the neighbor (1 to 3), its moment (4 to 6) and that of the atom (7 to 9).
+    rows : tuple of (int, int, int)
+        Factor f, channel k and count c: the next c moments are sums over neighbors of
+        f times the radial functions k to k + c.
+    contractions : Instructions
+        Features of value 0, the atom's moment (1 to 3) and the moments of the rows.
+    n_features : int
+        The last values are the features.
+    """
+
+    cutoff: float
+    mixing: Tensor
+    lattice: int
+    moment_scale: Tensor
+    factors: Instructions
+    rows: tuple[tuple[int, int, int], ...]
+    contractions: Instructions
+    n_features: int
+
+    def weights(self) -> Iterator[Tensor]:
+        """Yield every tensor that the features depend on."""
+        yield from (self.mixing, self.moment_scale)
+
+
+class MomentsNetworkData(NamedTuple):
+    """A network on moments with frozen weights.
+
+    The energy of an atom is scale (linear.z + fitting(z)) + energy_bias, with its
+    features standardized, z = (features - mean)/deviation.
+
+    Attributes
+    ----------
+    moments : MomentsData
+    scale : float, eV
+    mean, deviation, linear : (n_types, n_features) tensors
+    energy_bias : (n_types,) tensor, eV
+    fittings : (n_types,) tuple of layers
+        With tanh in all layers but the last, which is linear.
+    """
+
+    moments: MomentsData
+    scale: float
+    mean: Tensor
+    deviation: Tensor
+    linear: Tensor
+    energy_bias: Tensor
+    fittings: tuple[tuple[Layer, ...], ...]
+
+    def weights(self) -> Iterator[Tensor]:
+        """Yield every tensor that the energy depends on."""
+        yield from self.moments.weights()
+        yield from (self.mean, self.deviation, self.linear, self.energy_bias)
+        for layers in self.fittings:
+            for layer in layers:
+                yield from layer.weights()
+
+    def head(self, a: int) -> tuple[tuple[Layer, ...], Tensor, Tensor]:
+        """Return the energy of atoms of type a by features that are not scaled.
+
+        Returns
+        -------
+        layers
+            Of a fitting network whose energies are in eV.
+        (n_features,) tensor
+            Linear term, eV per unit of the features.
+        tensor
+            Constant, eV; all in float64.
+        """
+        mean, per = self.mean[a].double(), 1.0 / self.deviation[a].double()
+        first, *between, last = (x.mapped(Tensor.double) for x in self.fittings[a])
+        matrix = first.matrix * per[:, None]
+        first = first._replace(matrix=matrix, bias=first.bias - mean @ matrix)
+        last = last._replace(
+            matrix=self.scale * last.matrix, bias=self.scale * last.bias
+        )
+        linear = self.scale * self.linear[a].double() * per
+        constant = self.energy_bias[a].double() - linear @ mean
+        return (first, *between, last), linear, constant
+
+
+class MomentsSums(NamedTuple):
+    """Derivatives of energies by neighborhoods.
+
+    Attributes
+    ----------
+    forces, magnetic_forces : (N, 3) tensors, eV/A and eV/mu_B
+    virial : (B, 3, 3) tensor, eV
+        -dE/dstrain.
+    """
+
+    forces: Tensor
+    magnetic_forces: Tensor
+    virial: Tensor
+
+
+class MomentsKernel(Protocol):
+    """A compiled network on moments."""
+
+    def __call__(
+        self, system: System, pairs: PairList, types: Tensor, *, derivatives: bool
+    ) -> tuple[Tensor, MomentsSums] | None:
+        """Evaluate structures, in the type of the System.
+
+        Parameters
+        ----------
+        system : System
+            Without gradients.
+        pairs : PairList
+        types : (N,) int64 tensor
+        derivatives : bool
+            Compute more than energies; zeros otherwise.
+
+        Returns
+        -------
+        (N,) tensor and MomentsSums, or None
+            Energies in eV and their derivatives. None where only torch gives the
+            answer: the input is not finite.
+        """
+
+
+class MomentFeatures(Protocol):
+    """Features of the neighborhoods of a System, and both ways to differentiate."""
+
+    @property
+    def types(self) -> Tensor:
+        """Types (N,) of the atoms."""
+
+    def features(self) -> Tensor:
+        """Return the features (N, K)."""
+
+    def pull_back(self, gradient: Tensor) -> MomentsSums:
+        """Return forces, magnetic forces and virial of dE/d(features) (N, K)."""
+
+    def push_forward(self, moved: Tensor, turned: Tensor, strain: Tensor) -> Tensor:
+        """Return the change (N, K) of the features along a displacement.
+
+        Parameters
+        ----------
+        moved, turned : (N, 3) tensors, A and mu_B
+        strain : (B, 3, 3) tensor
+        """
+
+    def design(self, scale: Tensor) -> Tensor:
+        """Return sums of scaled features and their derivatives, by type of the center.
+
+        For one structure.
+
+        Parameters
+        ----------
+        scale : (n_types, K) tensor
+            Factors of the features.
+
+        Returns
+        -------
+        (n_types, 1 + 6 N + 9, K) float64 tensor
+            Sums, and derivatives by positions, moments and strain.
+        """
+
+
+#: Describes structures (System, pairs and types (N,) int64 of the atoms).
+MomentDescriptor = Callable[[System, PairList, Tensor], MomentFeatures]
 
 
 class TabulatedFunction(Protocol):

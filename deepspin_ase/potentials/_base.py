@@ -263,12 +263,17 @@ class Potential(nn.Module):
         }
         if create_graph:
             return differentiable(self, system, pairs, **wanted)
-        known = vars(self).setdefault("_kernels", {})
-        kind = system.device, system.dtype
-        if kind not in known:
-            known[kind] = Kernels(*kind)
         # Taken apart again every time: weights and terms may have changed.
-        return Evaluation(self, known[kind])(system, pairs, **wanted)
+        kernels = self.kernels(system.device, system.dtype)
+        return Evaluation(self, kernels)(system, pairs, **wanted)
+
+    def kernels(self, device: torch.device, dtype: torch.dtype) -> Kernels:
+        """Return where compiled kernels of this potential are kept."""
+        known: dict[tuple[torch.device, torch.dtype], Kernels]
+        known = vars(self).setdefault("_kernels", {})
+        if (device, dtype) not in known:
+            known[device, dtype] = Kernels(device, dtype)
+        return known[device, dtype]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the potential without its compiled kernels, for copies."""

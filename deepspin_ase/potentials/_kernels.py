@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import (
+    MomentDescriptor,
+    MomentsData,
+    MomentsKernel,
+    MomentsNetworkData,
     NetworkData,
     NetworkKernel,
     NotTabulable,
@@ -23,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 PairTerms = tuple[PairTermData, ...]
 Species = tuple[int, ...]
+
+
+class _Weights(Protocol):
+    def weights(self) -> Iterator[Tensor]: ...
 
 
 class Kernels:
@@ -47,7 +55,7 @@ class Kernels:
         ] = WeakKeyDictionary()
         self._networks: WeakKeyDictionary[
             nn.Module,
-            dict[tuple[Any, torch.dtype], tuple[Tensor, NetworkKernel | None]],
+            dict[tuple[Any, torch.dtype], tuple[Tensor, Any]],
         ] = WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -95,7 +103,31 @@ class Kernels:
         real : torch.dtype
             Of tables and fitting networks.
         """
-        make = entry_point("network", self.device)
+        return self._frozen("network", owner, data, real)
+
+    def moments(
+        self, owner: nn.Module, data: MomentsNetworkData, real: torch.dtype
+    ) -> MomentsKernel | None:
+        """Return the kernel of a network on moments, None if there can be none.
+
+        Parameters are those of :meth:`network`.
+        """
+        return self._frozen("moments", owner, data, real)
+
+    def features(
+        self, owner: nn.Module, data: MomentsData, real: torch.dtype
+    ) -> MomentDescriptor | None:
+        """Return what describes neighborhoods by moments, None if there is nothing.
+
+        Parameters are those of :meth:`network`.
+        """
+        return self._frozen("features", owner, data, real)
+
+    def _frozen(
+        self, name: str, owner: nn.Module, data: _Weights, real: torch.dtype
+    ) -> Any:
+        """Return what an entry point makes of the present weights."""
+        make = entry_point(name, self.device)
         if make is None:
             return None
         weights = _bits(data.weights())

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import torch
 
-from .._data import NetworkData, PairTermData
+from .._data import MomentsData, MomentsNetworkData, NetworkData, PairTermData
+from ._moments import CompiledMoments, Descriptor
 from ._network import CompiledNetwork
 from ._pair_terms import CompiledPairs
 
-__all__ = ["available", "network", "pairs"]
+__all__ = ["available", "features", "moments", "network", "pairs"]
 
 
 def available() -> bool:
@@ -33,3 +34,15 @@ def network(
 ) -> CompiledNetwork:
     """Compile a network with tables and fitting networks in ``real``."""
     return CompiledNetwork(data, real)
+
+
+def moments(
+    data: MomentsNetworkData, real: torch.dtype, device: torch.device
+) -> CompiledMoments:
+    """Compile a network on moments, with all but geometry in ``real``."""
+    return CompiledMoments(data, real)
+
+
+def features(data: MomentsData, real: torch.dtype, device: torch.device) -> Descriptor:
+    """Compile features of moments, with all but geometry in ``real``."""
+    return Descriptor(data, real)

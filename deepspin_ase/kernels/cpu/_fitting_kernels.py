@@ -18,7 +18,7 @@ from ._compile import inlined, merged
 
 #: Numbers of the activations in the kernels.
 CODES = {name: k for k, name in enumerate(ACTIVATIONS)}
-_TANH, _LINEAR, _RELU = CODES["tanh"], CODES["linear"], CODES["relu"]
+TANH, _LINEAR, _RELU = CODES["tanh"], CODES["linear"], CODES["relu"]
 _ODD = tuple(np.float32(k) for k in (11, 9, 7, 5, 3, 1))
 _SIGMOID, _SILU, _SOFTPLUS = CODES["sigmoid"], CODES["silu"], CODES["softplus"]
 
@@ -123,7 +123,7 @@ def _forward(n, layer, offset, code, fitting, x, y, slope):
             y[i, c] = weights[bias + c]
     _multiply(n, k, m, x, weights[offset:], y)
     for i in range(n):
-        _activate(code, m, y[i], slope[i])
+        activate(code, m, y[i], slope[i])
         for c in range(m):
             y[i, c] *= weights[step + c]
             slope[i, c] *= weights[step + c]
@@ -196,9 +196,9 @@ def _tanh(x):
 
 
 @inlined
-def _activate(code, m, z, slope):
+def activate(code, m, z, slope):
     """Replace z (m,) by its activation and set its derivative."""
-    if code == _TANH:
+    if code == TANH:
         for c in range(m):
             t = _tanh(z[c])
             z[c] = t

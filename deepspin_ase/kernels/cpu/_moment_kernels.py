@@ -1,186 +1,301 @@
 """Compiled kernels of networks on moments: features, and both ways to differentiate.
 
-A block of centers is described together. For each, its neighbors are listed in rows, so
-that loops over neighbors fill whole vectors of the processor: unit vectors u, monomials
-u^c, radial functions R_n and Q_n with their derivatives, reduced moments s. The moments
+The moments of an atom's neighborhood are sums over neighbors of radial functions X_k(r)
+times factors L_f, products of its direction u, its reduced moment s and that of the
+atom:
 
-    A[n, c] = sum_j R_n u^c,    B[n, c, a] = sum_j Q_n u^c s^a
+    M_v = sum_j L_f(v)(u_j, s_j, s_i) X_k(v)(r_j).
 
-go into a table of values with a column per center, in which the products of
-:mod:`deepspin_ase.potentials.networks._invariants` are carried out. In reverse, the
-same products bring dE/dD of the features D back to dE/dA and dE/dB, and one more pass
-over the neighbors to positions and moments. Along a displacement, they give the change
-of the features, which training needs: with forces F = -J^T dE/dD, the derivative of a
-loss by dE/dD is -J dL/dF.
+Factors are made by one list of products, and features of moments by another, see
+:mod:`deepspin_ase.potentials.networks._invariants`. A list is carried out in three ways
+(:func:`_multiply`, :func:`_multiply_back`, :func:`_multiply_along`): for values, for
+derivatives of the energy, and for changes along a displacement. With forces
+F = -J^T dE/dD of features D, the derivative of a loss by dE/dD is -J dL/dF, so that
+training needs the last.
 
-Kernels work on a range of centers without the interpreter's lock, so that threads share
-the work. Geometry, radial functions and sums of forces are in float64, all else in the
-type of the coefficients.
+LANES atoms go together, a vector holds one number of each. Neighbors stand in slots: a
+slot holds one neighbor of every atom, all of one element, magnetic ones first; where an
+atom has fewer, something at the cutoff, where radial functions vanish. Kernels work on
+a range of atoms without the interpreter's lock, so that threads share the work.
+Geometry, radial functions and sums of forces are in float64, all else in the type of
+the coefficients.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ._compile import compiled, inlined, merged
-from ._fitting_kernels import FittingSpace, fit
+from ._fitting_kernels import TANH, activate
+from ._lanes import LANES, double, load, root, spread, store
 
-#: Centers that go through the products together; even.
-LANES = 16
+#: Slots that are summed together.
+GROUP = 4
 
-#: Channels that go through the pass back together; their number is filled up to it.
-UNROLLED = 3
+#: What :func:`run` does.
+FEATURES, PULL_BACK, PUSH_FORWARD, ENERGIES, DERIVATIVES = range(5)
+
+
+class Products(NamedTuple):
+    """Sums of products of two values, each complete before it is used.
+
+    Attributes
+    ----------
+    out : (S,) uint32
+        Values that the sums make.
+    start : (S + 1,) uint32
+        Terms of sum s are ``start[s]`` to ``start[s + 1]``.
+    first, second : (T,) uint32
+        Factors of the terms; value 0 is one.
+    coefficient : (T,)
+    """
+
+    out: np.ndarray
+    start: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    coefficient: np.ndarray
 
 
 class Moments(NamedTuple):
-    """Radial functions and contractions.
+    """Radial functions, factors and contractions.
 
     Attributes
     ----------
     cutoff : float, A
-    lattice_mixing, spin_mixing : (n_types, channels, basis) float64
-        Of the radial functions, by the type of the neighbor; channels are filled up
-        with zeros.
+    mixing : (n_types, channels, basis) float64
+        Radial functions by the type of the neighbor, those of the lattice first; an
+        even number, filled up with zeros.
+    lattice : int
+        How many are of the lattice.
     order : (n_types,) uint64
-        Types of neighbors in the order of their rows, magnetic ones first.
+        Types of neighbors in the order of their slots, magnetic ones first.
     magnetic : int
         How many of them are magnetic.
     inverse_moment : (n_types,) float64, 1/mu_B
         Reduced moments are moments times this.
-    parent, axis : (monomials,) uint64
-        Of the monomials, see :class:`Monomials`.
-    spin_monomials : int
-        Monomials that moments of the spins have.
-    channels, spin_channels, angular, spin_angular : int
-        See :class:`Layout`.
-    spin_orbit : bool
-    out, first, second : (T,) uint32
-    coefficient : (T,)
-    n_values, n_features : int
-        See :class:`Program`.
+    factors : Products
+        Of value 0, the direction u (1 to 3), s_j (4 to 6) and s_i (7 to 9).
+    n_factors : int
+        Number of these values.
+    rows : (R, 3) uint32
+        Factor, first radial function and number of them: the products of each are
+        summed over neighbors to the next moments.
+    by_channel : (channels + 1,) uint32
+        Moments with radial function k are those from ``by_channel[k]`` to
+        ``by_channel[k + 1]`` of
+    factor, moment : (V,) uint32
+        the factors and moments sorted by radial function.
+    contractions : Products
+        Of value 0, s_i (1 to 3) and the moments.
+    n_moments, n_values, n_features : int
+        The last values are the features.
     """
 
     cutoff: float
-    lattice_mixing: np.ndarray
-    spin_mixing: np.ndarray
+    mixing: np.ndarray
+    lattice: int
     order: np.ndarray
     magnetic: int
     inverse_moment: np.ndarray
-    parent: np.ndarray
-    axis: np.ndarray
-    spin_monomials: int
-    channels: int
-    spin_channels: int
-    angular: int
-    spin_angular: int
-    spin_orbit: bool
-    out: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    coefficient: np.ndarray
+    factors: Products
+    n_factors: int
+    rows: np.ndarray
+    by_channel: np.ndarray
+    factor: np.ndarray
+    moment: np.ndarray
+    contractions: Products
+    n_moments: int
     n_values: int
     n_features: int
 
 
-class Space(NamedTuple):
-    """Work space for a block of centers.
+class Head(NamedTuple):
+    """Energies of atoms of one type as a function of their features.
+
+    A linear term and dense layers with tanh in between, whose widths are filled up to
+    multiples of four.
 
     Attributes
     ----------
-    counts, magnetic : (LANES,) int64
-        Numbers of neighbors, and of magnetic ones among them.
-    atom : (LANES, P) uint64
-        The neighbors.
-    near : (5, P) float64
-        Vectors, squared distances and types of neighbors before they are sorted.
-    listed : (P,) uint64
-        The same neighbors.
-    vector : (LANES, 3, P) float64, A
-    distance : (LANES, P) float64, A
-    unit : (LANES, 3, P)
-    spin : (LANES, 3, P)
-        Reduced moments.
-    monomials : (LANES, monomials, P)
-    basis : (2, basis, P) float64
-        Radial basis of the neighbors of one center, and its derivative.
-    wide : (7, P) float64
-        Scratch.
-    radial, radial_slope : (LANES, channels, P)
-    spin_radial, spin_radial_slope : (LANES, spin channels, P)
-    row : (12, P)
-        Scratch.
-    bar : (monomials + 3, P)
-        dE/d(monomials), and dE/ds.
-    values, slopes : (n_values, LANES)
-        Values, and their derivatives: dE/dvalue, or dvalue along a displacement.
+    linear : (inputs,)
+    weights : (n,)
+        Of each layer: matrix (inputs, outputs), its transpose, bias.
+    widths : (n_layers + 1,) int64
+        Inputs of the layers, and outputs of the last, of which the first counts.
+    copies : (n_layers,) int64
+        How many copies of the input are added to the output.
     """
 
-    counts: np.ndarray
-    magnetic: np.ndarray
-    atom: np.ndarray
+    linear: np.ndarray
+    weights: np.ndarray
+    widths: np.ndarray
+    copies: np.ndarray
+
+
+class Space(NamedTuple):
+    """Work space for a block of atoms.
+
+    Arrays of vectors have a row of LANES numbers for each.
+
+    Attributes
+    ----------
+    near : (LANES, P, 3) float64, A
+        Vectors to the neighbors of each atom before they are given slots.
+    listed : (LANES, P) uint64
+        Those neighbors.
+    counts : (LANES,) int64
+        How many there are.
+    begin, used : (n_types,) int64
+        First slot of every type, and a counter.
+    kind : (slots,) uint64
+        Types of the slots.
+    atom : (slots, LANES) uint64
+        The neighbors.
+    vector : (3 slots, LANES) float64, A
+    distance : (slots, LANES) float64, A
+    spin : (3 slots, LANES) float64
+        Reduced moments of the neighbors.
+    own, own_change : (3, LANES) float64
+        Reduced moments of the atoms, and their change along a displacement.
+    basis : (2 basis, LANES) float64
+        Radial basis at one slot, and its derivatives, 1/A.
+    radial : (2 slots channels, LANES)
+        Radial functions of each slot, and their derivatives, 1/A.
+    factors, factor_slopes : (GROUP n_factors, LANES)
+        Factors of a group of slots, and their derivatives.
+    values, slopes : (n_values + 3, LANES)
+        Values of the contractions, and derivatives: dE/dvalue, or dvalue along a
+        displacement.
+    wide : (15, LANES) float64
+        Scratch: derivatives by a neighbor's position and moment, and their sums.
+    hidden, hidden_slopes : (layers, width, LANES)
+        Outputs of the layers of a head and derivatives of their activations.
+    chain : (3, width, LANES)
+        Derivatives by outputs and inputs of a layer.
+    """
+
     near: np.ndarray
     listed: np.ndarray
+    counts: np.ndarray
+    begin: np.ndarray
+    used: np.ndarray
+    kind: np.ndarray
+    atom: np.ndarray
     vector: np.ndarray
     distance: np.ndarray
-    unit: np.ndarray
     spin: np.ndarray
-    monomials: np.ndarray
+    own: np.ndarray
+    own_change: np.ndarray
     basis: np.ndarray
-    wide: np.ndarray
     radial: np.ndarray
-    radial_slope: np.ndarray
-    spin_radial: np.ndarray
-    spin_radial_slope: np.ndarray
-    row: np.ndarray
-    bar: np.ndarray
+    factors: np.ndarray
+    factor_slopes: np.ndarray
     values: np.ndarray
     slopes: np.ndarray
+    wide: np.ndarray
+    hidden: np.ndarray
+    hidden_slopes: np.ndarray
+    chain: np.ndarray
 
     @classmethod
-    def allocate(cls, widest: int, model: Moments) -> Space:
-        """Return space for at most ``widest`` neighbors of each center."""
-        n, real = max(8, widest + -widest % 8), model.coefficient.dtype
-        _, channels, basis = model.lattice_mixing.shape
-        spin_channels, monomials = model.spin_mixing.shape[1], len(model.parent)
-        shape = (model.n_values, LANES)
+    def allocate(cls, widest: int, model: Moments, layers: int, width: int) -> Space:
+        """Return space for at most ``widest`` neighbors of each atom.
+
+        And for heads with a number of layers of at most some ``width``.
+        """
+        n_types, channels, basis = model.mixing.shape
+        slots = n_types * widest + GROUP
+        real = model.contractions.coefficient.dtype
+
+        def rows(n: int, dtype: np.dtype | type = np.float64) -> np.ndarray:
+            return _aligned((n, LANES), dtype)
+
         return cls(
+            near=_aligned((LANES, widest, 3), np.float64),
+            listed=_aligned((LANES, widest), np.uint64),
             counts=np.zeros(LANES, np.int64),
-            magnetic=np.zeros(LANES, np.int64),
-            atom=np.zeros((LANES, n), np.uint64),
-            near=np.zeros((5, n)),
-            listed=np.zeros(n, np.uint64),
-            vector=np.zeros((LANES, 3, n)),
-            distance=np.ones((LANES, n)),
-            unit=np.zeros((LANES, 3, n), real),
-            spin=np.zeros((LANES, 3, n), real),
-            monomials=np.zeros((LANES, monomials, n), real),
-            basis=np.zeros((2, basis, n)),
-            wide=np.zeros((7, n)),
-            radial=np.zeros((LANES, channels, n), real),
-            radial_slope=np.zeros((LANES, channels, n), real),
-            spin_radial=np.zeros((LANES, spin_channels, n), real),
-            spin_radial_slope=np.zeros((LANES, spin_channels, n), real),
-            row=np.zeros((12, n), real),
-            bar=np.zeros((monomials + 3, n), real),
-            values=np.zeros(shape, real),
-            slopes=np.zeros(shape, real),
+            begin=np.zeros(n_types, np.int64),
+            used=np.zeros(n_types, np.int64),
+            kind=np.zeros(slots, np.uint64),
+            atom=rows(slots, np.uint64),
+            vector=rows(3 * slots),
+            distance=rows(slots),
+            spin=rows(3 * slots),
+            own=rows(3),
+            own_change=rows(3),
+            basis=rows(2 * basis),
+            radial=rows(2 * slots * channels, real),
+            factors=rows(GROUP * model.n_factors, real),
+            factor_slopes=rows(GROUP * model.n_factors, real),
+            values=rows(model.n_values + 3, real),
+            slopes=rows(model.n_values + 3, real),
+            wide=rows(15),
+            hidden=_aligned((layers, width, LANES), real),
+            hidden_slopes=_aligned((layers, width, LANES), real),
+            chain=_aligned((3, width, LANES), real),
         )
 
 
-@merged
-def _collect(c, i, geometry, spins, model, space):
-    """List the neighbors of atom i in the rows of lane c, sorted by type."""
-    positions, shifts, types = geometry.positions, geometry.shifts, geometry.types
+def _aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """Return zeros that begin where a line of the processor's cache does."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    return raw[begin : begin + size].view(dtype).reshape(shape)
+
+
+@inlined
+def _multiply(products, at, values):
+    """Carry out all products; value 0 is at row ``at``."""
+    for s in range(len(products.out)):
+        y = spread(0, values)
+        for t in range(products.start[s], products.start[s + 1]):
+            a = load(values, at + products.first[t])
+            b = load(values, at + products.second[t])
+            y = y + products.coefficient[t] * a * b
+        store(values, at + products.out[s], y)
+
+
+@inlined
+def _multiply_back(products, at, values, slopes):
+    """Bring dE/dvalue of what the products make back to what they are made of."""
+    for s in range(len(products.out) - 1, -1, -1):
+        y = load(slopes, at + products.out[s])
+        for t in range(products.start[s], products.start[s + 1]):
+            a, b = at + products.first[t], at + products.second[t]
+            z = products.coefficient[t] * y
+            if products.first[t] > 0:
+                store(slopes, a, load(slopes, a) + z * load(values, b))
+            store(slopes, b, load(slopes, b) + z * load(values, a))
+
+
+@inlined
+def _multiply_along(products, at, values, slopes):
+    """Carry changes on to all values."""
+    for s in range(len(products.out)):
+        y = spread(0, values)
+        for t in range(products.start[s], products.start[s + 1]):
+            i, j = at + products.first[t], at + products.second[t]
+            a, b = load(values, i), load(values, j)
+            change = load(slopes, i) * b + a * load(slopes, j)
+            y = y + products.coefficient[t] * change
+        store(slopes, at + products.out[s], y)
+
+
+@inlined
+def _collect(c, i, geometry, model, space):
+    """List the neighbors of atom i in lane c."""
+    positions, shifts = geometry.positions, geometry.shifts
     cell = geometry.cells[geometry.structure[i]]
     ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
     bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
     cx, cy, cz = cell[2, 0], cell[2, 1], cell[2, 2]
     xi, yi, zi = positions[i, 0], positions[i, 1], positions[i, 2]
     square = model.cutoff * model.cutoff
-    near, listed = space.near, space.listed
+    near, listed = space.near[c], space.listed[c]
     n = 0
     for pair in range(geometry.first[i], geometry.first[i + np.uint64(1)]):
         j = np.uint64(geometry.neighbours[pair])
@@ -188,780 +303,579 @@ def _collect(c, i, geometry, spins, model, space):
         x = positions[j, 0] - xi + u * ax + v * bx + w * cx
         y = positions[j, 1] - yi + u * ay + v * by + w * cy
         z = positions[j, 2] - zi + u * az + v * bz + w * cz
-        d = x * x + y * y + z * z
-        if d < square:
-            near[0, n], near[1, n], near[2, n], near[3, n] = x, y, z, d
+        if x * x + y * y + z * z < square:
+            near[n, 0], near[n, 1], near[n, 2] = x, y, z
             listed[n] = j
             n += 1
-    vector, distance, unit, spin = (
-        space.vector[c],
-        space.distance[c],
-        space.unit[c],
-        space.spin[c],
-    )
-    atom = space.atom[c]
-    e = 0
-    for k in range(len(model.order)):
-        b, begin = model.order[k], e
-        scale = model.inverse_moment[b]
-        for p in range(n):
-            j = listed[p]
-            if types[j] == b:
-                atom[e] = j
-                vector[0, e], vector[1, e], vector[2, e] = (
-                    near[0, p],
-                    near[1, p],
-                    near[2, p],
-                )
-                distance[e] = math.sqrt(near[3, p])
-                e += 1
-        if k < model.magnetic:
-            for p in range(begin, e):
-                j = atom[p]
-                spin[0, p] = spins[j, 0] * scale
-                spin[1, p] = spins[j, 1] * scale
-                spin[2, p] = spins[j, 2] * scale
-            space.magnetic[c] = e
-        _radial(begin, e, b, k < model.magnetic, c, model, space)
-    if model.magnetic == 0:
-        space.magnetic[c] = 0
     space.counts[c] = n
-    for p in range(n):
-        inverse = 1.0 / distance[p]
-        unit[0, p] = vector[0, p] * inverse
-        unit[1, p] = vector[1, p] * inverse
-        unit[2, p] = vector[2, p] * inverse
-    monomials = space.monomials[c]
-    for p in range(n):
-        monomials[0, p] = 1
-    for m in range(1, len(model.parent)):
-        lower, u, result = monomials[model.parent[m]], unit[model.axis[m]], monomials[m]
-        for p in range(n):
-            result[p] = lower[p] * u[p]
 
 
-@merged
-def _radial(begin, end, b, magnetic, c, model, space):
-    """Fill in the radial functions of the neighbors of type b."""
-    basis, slope, row = space.basis[0], space.basis[1], space.wide
-    n = end - begin
-    if n == 0:
-        return
-    distance = space.distance[c]
+@inlined
+def _give_slots(n, along, geometry, spins, model, space):
+    """Give slots to the neighbors of n atoms.
+
+    With ``along``, those of a single atom stand side by side in its slots.
+
+    Returns
+    -------
+    int, int
+        Number of slots, and of those with magnetic neighbors.
+    """
+    types, begin, used = geometry.types, space.begin, space.used
+    for b in range(len(begin)):
+        begin[b] = 0
+    for c in range(n):
+        for b in range(len(used)):
+            used[b] = 0
+        for k in range(space.counts[c]):
+            used[types[space.listed[c, k]]] += 1
+        for b in range(len(used)):
+            most = (used[b] + LANES - 1) // LANES if along else used[b]
+            begin[b] = max(begin[b], most)
+    total = magnetic = 0
+    for k in range(len(model.order)):
+        b = model.order[k]
+        most = begin[b]
+        begin[b] = total
+        for p in range(total, total + most):
+            space.kind[p] = b
+        total += most
+        if k < model.magnetic:
+            magnetic = total
+    # Enough for whole groups, and one that is empty.
+    for p in range(total, total + GROUP):
+        space.kind[p] = 0
+    for p in range(total + GROUP):
+        store(space.vector, 3 * p, spread(model.cutoff, space.vector))
+        for a in range(1, 3):
+            store(space.vector, 3 * p + a, spread(0, space.vector))
+        for a in range(3):
+            store(space.spin, 3 * p + a, spread(0, space.vector))
+        for c in range(LANES):
+            space.atom[p, c] = 0
+    for c in range(n):
+        for b in range(len(used)):
+            used[b] = 0
+        for k in range(space.counts[c]):
+            j = space.listed[c, k]
+            b = types[j]
+            if along:
+                p, lane = begin[b] + used[b] // LANES, used[b] % LANES
+            else:
+                p, lane = begin[b] + used[b], c
+            used[b] += 1
+            space.atom[p, lane] = j
+            for a in range(3):
+                space.vector[3 * p + a, lane] = space.near[c, k, a]
+            if p < magnetic:
+                for a in range(3):
+                    space.spin[3 * p + a, lane] = spins[j, a] * model.inverse_moment[b]
+    return total, magnetic
+
+
+@inlined
+def _add_radial(p, channels, model, space):
+    """Fill in distances and the first radial functions of a slot."""
+    basis, radial = space.basis, space.radial
+    x = load(space.vector, 3 * p)
+    y = load(space.vector, 3 * p + 1)
+    z = load(space.vector, 3 * p + 2)
+    r = root(x * x + y * y + z * z)
+    store(space.distance, p, r)
+    size = model.mixing.shape[2]
     per_cutoff = 1.0 / model.cutoff
-    x, f, g = row[0], row[1], row[2]
-    for p in range(n):
-        t = distance[begin + p] * per_cutoff
-        x[p] = 2.0 * t - 1.0
-        rest = 1.0 - t
-        f[p] = rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
-        g[p] = -30.0 * per_cutoff * t * t * rest * rest
+    rest = (model.cutoff - r) * per_cutoff  # exactly zero in empty places
+    t = 1.0 - rest
+    f = rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
+    g = (-30.0 * per_cutoff) * t * t * rest * rest
     # Chebyshev polynomials T_k(x) and derivatives, times the cut-off function.
     per_length = 2.0 * per_cutoff
-    a0, a1, d0, d1 = row[3], row[4], row[5], row[6]
-    for p in range(n):
-        a0[p], a1[p], d0[p], d1[p] = 1.0, x[p], 0.0, 1.0
-        basis[0, p], slope[0, p] = f[p], g[p]
-    for k in range(1, len(basis)):
-        value, derivative = basis[k], slope[k]
-        for p in range(n):
-            value[p] = a1[p] * f[p]
-            derivative[p] = a1[p] * g[p] + d1[p] * f[p] * per_length
-            t = 2.0 * x[p] * a1[p] - a0[p]
-            d = 2.0 * (a1[p] + x[p] * d1[p]) - d0[p]
-            a0[p], a1[p], d0[p], d1[p] = a1[p], t, d1[p], d
-    mixing, total = model.lattice_mixing[b], row[0]
-    _mix(begin, n, model.channels, mixing, basis, total, space.radial[c])
-    _mix(begin, n, model.channels, mixing, slope, total, space.radial_slope[c])
-    if magnetic:
-        mixing, few = model.spin_mixing[b], model.spin_channels
-        _mix(begin, n, few, mixing, basis, total, space.spin_radial[c])
-        _mix(begin, n, few, mixing, slope, total, space.spin_radial_slope[c])
+    x = 2.0 * t - 1.0
+    a0, a1 = spread(1.0, basis), x
+    d0, d1 = spread(0.0, basis), spread(per_length, basis)
+    for k in range(size):
+        store(basis, k, a0 * f)
+        store(basis, size + k, a0 * g + d0 * f)
+        a2 = 2.0 * x * a1 - a0
+        d2 = 2.0 * (per_length * a1 + x * d1) - d0
+        a0, a1, d0, d1 = a1, a2, d1, d2
+    # In float64: basis functions nearly cancel in the less important combinations.
+    mixing = model.mixing[space.kind[p]]
+    value = 2 * p * len(mixing)
+    slope = value + len(mixing)
+    for k in range(0, channels, 2):
+        y0 = y1 = z0 = z1 = spread(0.0, basis)
+        for m in range(size):
+            b, d = load(basis, m), load(basis, size + m)
+            y0 = y0 + mixing[k, m] * b
+            z0 = z0 + mixing[k, m] * d
+            y1 = y1 + mixing[k + 1, m] * b
+            z1 = z1 + mixing[k + 1, m] * d
+        store(radial, value + k, y0)
+        store(radial, value + k + 1, y1)
+        store(radial, slope + k, z0)
+        store(radial, slope + k + 1, z1)
 
 
 @inlined
-def _mix(begin, n, channels, mixing, basis, total, result):
-    """Set rows of radial functions to linear combinations of the basis.
-
-    In float64: basis functions nearly cancel in the less important combinations.
-    """
-    whole = len(basis) - len(basis) % 2
-    for m in range(channels):
-        for p in range(n):
-            total[p] = 0
-        for k in range(0, whole, 2):
-            w0, w1, b0, b1 = mixing[m, k], mixing[m, k + 1], basis[k], basis[k + 1]
-            for p in range(n):
-                total[p] += w0 * b0[p] + w1 * b1[p]
-        for k in range(whole, len(basis)):
-            w, b = mixing[m, k], basis[k]
-            for p in range(n):
-                total[p] += w * b[p]
-        y = result[m, begin : begin + n]
-        for p in range(n):
-            y[p] = total[p]
-
-
-@inlined
-def _dot(n, a, b):
-    """Return sum a b."""
-    total = a.dtype.type(0)
-    for p in range(n):
-        total += a[p] * b[p]
-    return total
-
-
-@merged
-def _add_moments(c, own, model, space):
-    """Set the moments of lane c from its rows."""
-    values, row = space.values, space.row
-    n, nm = space.counts[c], space.magnetic[c]
-    monomials, radial, spin = space.monomials[c], space.radial[c], space.spin[c]
-    unit, spin_radial = space.unit[c], space.spin_radial[c]
-    values[0, c] = 1
+def _add_factors(p, at, model, space):
+    """Fill in the factors of slot p from row ``at`` on."""
+    factors = space.factors
+    inverse = 1.0 / load(space.distance, p)
+    store(factors, at, spread(1.0, factors))
     for a in range(3):
-        values[1 + a, c] = own[a]
-    place = 4
-    for m in range(len(model.parent)):
-        for k in range(model.angular if m > 0 else model.channels):
-            values[place, c] = _dot(n, monomials[m], radial[k])
-            place += 1
-    if model.spin_channels == 0:
-        return
-    product = row[0]
-    for m in range(model.spin_monomials):
-        for a in range(3):
-            low, high = monomials[m], spin[a]
-            for p in range(nm):
-                product[p] = low[p] * high[p]
-            for k in range(model.spin_angular if m > 0 else model.spin_channels):
-                values[place, c] = _dot(nm, product, spin_radial[k])
-                place += 1
-    squares, biquadratic = row[0], row[1]
-    s0, s1, s2 = own[0], own[1], own[2]
-    for p in range(nm):
-        x, y, z = spin[0, p], spin[1, p], spin[2, p]
-        squares[p] = x * x + y * y + z * z
-        t = s0 * x + s1 * y + s2 * z
-        biquadratic[p] = t * t
-    for k in range(model.spin_channels):
-        values[place, c] = _dot(nm, squares, spin_radial[k])
-        place += 1
-    for k in range(model.spin_channels):
-        values[place, c] = _dot(nm, biquadratic, spin_radial[k])
-        place += 1
-    if model.spin_orbit:
-        quartic = row[0]
-        for p in range(n):
-            t = s0 * unit[0, p] + s1 * unit[1, p] + s2 * unit[2, p]
-            quartic[p] = t * t * t * t
-        for k in range(model.channels):
-            values[place, c] = _dot(n, quartic, radial[k])
-            place += 1
-
-
-@merged
-def _multiply(model, values):
-    """Carry out all products."""
-    for v in range(model.out[0], model.n_values):
-        y = values[v]
-        for c in range(LANES):
-            y[c] = 0
-    for t in range(len(model.out)):
-        factor = model.coefficient[t]
-        y, a, b = values[model.out[t]], values[model.first[t]], values[model.second[t]]
-        for c in range(LANES):
-            y[c] += factor * a[c] * b[c]
-
-
-@merged
-def _multiply_back(model, values, slopes):
-    """Bring dE/dvalue of the features back to all values that they are made of."""
-    for v in range(model.n_values - model.n_features):
-        y = slopes[v]
-        for c in range(LANES):
-            y[c] = 0
-    for t in range(len(model.out) - 1, -1, -1):
-        factor = model.coefficient[t]
-        a, b = model.first[t], model.second[t]
-        y, x, z = slopes[model.out[t]], values[b], slopes[a]
-        if a > 0:
-            for c in range(LANES):
-                z[c] += factor * x[c] * y[c]
-        x, z = values[a], slopes[b]
-        for c in range(LANES):
-            z[c] += factor * x[c] * y[c]
-
-
-@merged
-def _multiply_along(model, values, slopes):
-    """Carry the changes of the moments on to all values."""
-    for v in range(model.out[0], model.n_values):
-        y = slopes[v]
-        for c in range(LANES):
-            y[c] = 0
-    for t in range(len(model.out)):
-        factor = model.coefficient[t]
-        o, i, j = model.out[t], model.first[t], model.second[t]
-        y, a, b, da, db = slopes[o], values[i], values[j], slopes[i], slopes[j]
-        for c in range(LANES):
-            y[c] += factor * (da[c] * b[c] + a[c] * db[c])
+        store(factors, at + 1 + a, load(space.vector, 3 * p + a) * inverse)
+        store(factors, at + 4 + a, load(space.spin, 3 * p + a))
+        store(factors, at + 7 + a, load(space.own, a))
+    _multiply(model.factors, at, factors)
 
 
 @inlined
-def _combine(n, place, c, channels, slopes, radial, result):
-    """Set ``result`` to the sum of rows times dE/d(moments at ``place``)."""
-    zero = result.dtype.type(0)
-    for p in range(n):
-        result[p] = zero
-    for k in range(0, channels, UNROLLED):
-        w0 = slopes[place + k, c]
-        w1 = slopes[place + k + 1, c] if k + 1 < channels else zero
-        w2 = slopes[place + k + 2, c] if k + 2 < channels else zero
-        r0, r1, r2 = radial[k], radial[k + 1], radial[k + 2]
-        for p in range(n):
-            result[p] += w0 * r0[p] + w1 * r1[p] + w2 * r2[p]
+def _combine(skip, a, b, c, d, x, y, z, w, left, right, radial, model, values):
+    """Add products of factors and radial functions to the moments, four at a time.
+
+    Factors from rows a and c on are of ``left``, those from b and d on of ``right``;
+    radial functions begin at rows x, y, z and w. Without ``skip`` those of spins count.
+    """
+    place = 4
+    for r in range(len(model.rows)):
+        f, k, count = model.rows[r, 0], model.rows[r, 1], model.rows[r, 2]
+        if not (skip and k >= model.lattice):
+            l0, l1 = load(left, a + f), load(right, b + f)
+            l2, l3 = load(left, c + f), load(right, d + f)
+            for n in range(count):
+                total = load(values, place + n)
+                total = total + l0 * load(radial, x + k + n)
+                total = total + l1 * load(radial, y + k + n)
+                total = total + l2 * load(radial, z + k + n)
+                total = total + l3 * load(radial, w + k + n)
+                store(values, place + n, total)
+        place += count
 
 
 @merged
-def _pull_back(c, i, own, geometry, model, space, forces, fields, virial):
-    """Add what dE/d(moments) of lane c, atom i, means for positions and moments."""
-    slopes, row, bar = space.slopes, space.row, space.bar
-    n, nm = space.counts[c], space.magnetic[c]
-    monomials, spin, unit = space.monomials[c], space.spin[c], space.unit[c]
-    radial, radial_slope = space.radial[c], space.radial_slope[c]
-    spin_radial, spin_slope = space.spin_radial[c], space.spin_radial_slope[c]
-    count = len(model.parent)
-    real = bar.dtype.type
-    along, left, right = row[0], row[1], row[2]
-    for p in range(n):
-        along[p] = 0
-    place = 4
-    for m in range(count):
-        u, result = monomials[m], bar[m]
-        channels = model.angular if m > 0 else model.channels
-        _combine(n, place, c, channels, slopes, radial, result)
-        _combine(n, place, c, channels, slopes, radial_slope, right)
-        for p in range(n):
-            along[p] += u[p] * right[p]
-        place += channels
-    s0, s1, s2 = own[0], own[1], own[2]
-    g0, g1, g2 = float(slopes[1, c]), float(slopes[2, c]), float(slopes[3, c])
-    if model.spin_channels > 0:
-        bx, by, bz = bar[count], bar[count + 1], bar[count + 2]
-        for p in range(nm):
-            bx[p] = by[p] = bz[p] = 0
-        for m in range(model.spin_monomials):
-            u, result = monomials[m], bar[m]
-            channels = model.spin_angular if m > 0 else model.spin_channels
+def _describe(n, along, geometry, spins, model, space):
+    """Set the moments of a block of n atoms whose neighbors are listed.
+
+    Returns what :func:`_give_slots` does.
+    """
+    total, magnetic = _give_slots(n, along, geometry, spins, model, space)
+    values, radial, width = space.values, space.radial, 2 * model.mixing.shape[1]
+    store(values, 0, spread(1.0, values))
+    for a in range(3):
+        store(values, 1 + a, load(space.own, a))
+    for v in range(4, 4 + model.n_moments):
+        store(values, v, spread(0.0, values))
+    for p in range(total + GROUP):
+        skip = magnetic <= p - p % GROUP and p < total
+        _add_radial(p, model.lattice if skip else width // 2, model, space)
+    size, factors = model.n_factors, space.factors
+    for first in range(0, total, GROUP):
+        for q in range(GROUP):
+            _add_factors(first + q, q * size, model, space)
+        x = first * width
+        _combine(
+            first >= magnetic,
+            0,
+            size,
+            2 * size,
+            3 * size,
+            x,
+            x + width,
+            x + 2 * width,
+            x + 3 * width,
+            factors,
+            factors,
+            radial,
+            model,
+            values,
+        )
+    return total, magnetic
+
+
+@merged
+def _pull_back(
+    start, n, total, magnetic, centers, geometry, model, space, forces, fields, virial
+):
+    """Add what dE/d(moments) means for positions and moments."""
+    slopes, radial, wide = space.slopes, space.radial, space.wide
+    factors, back, size = space.factors, space.factor_slopes, model.n_factors
+    channels = model.mixing.shape[1]
+    nothing = spread(0.0, wide)
+    for k in range(3, 15):
+        store(wide, k, nothing)
+    g0, g1, g2 = load(slopes, 1), load(slopes, 2), load(slopes, 3)
+    for first in range(0, total, GROUP):
+        skip = first >= magnetic
+        for q in range(GROUP):
+            _add_factors(first + q, q * size, model, space)
+        for v in range(GROUP * size):
+            store(back, v, spread(0.0, back))
+        x = 2 * first * channels
+        y, z, w = x + 2 * channels, x + 4 * channels, x + 6 * channels
+        place = 4
+        for r in range(len(model.rows)):
+            f, k, count = model.rows[r, 0], model.rows[r, 1], model.rows[r, 2]
+            if not (skip and k >= model.lattice):
+                b0 = b1 = b2 = b3 = spread(0.0, back)
+                for m in range(count):
+                    slope = load(slopes, place + m)
+                    b0 = b0 + slope * load(radial, x + k + m)
+                    b1 = b1 + slope * load(radial, y + k + m)
+                    b2 = b2 + slope * load(radial, z + k + m)
+                    b3 = b3 + slope * load(radial, w + k + m)
+                store(back, f, b0)
+                store(back, size + f, b1)
+                store(back, 2 * size + f, b2)
+                store(back, 3 * size + f, b3)
+            place += count
+        r0 = r1 = r2 = r3 = spread(0.0, back)
+        for k in range(model.lattice if skip else channels):
+            b0 = b1 = b2 = b3 = spread(0.0, back)
+            for t in range(model.by_channel[k], model.by_channel[k + 1]):
+                slope, f = load(slopes, model.moment[t]), model.factor[t]
+                b0 = b0 + slope * load(factors, f)
+                b1 = b1 + slope * load(factors, size + f)
+                b2 = b2 + slope * load(factors, 2 * size + f)
+                b3 = b3 + slope * load(factors, 3 * size + f)
+            r0 = r0 + b0 * load(radial, x + channels + k)
+            r1 = r1 + b1 * load(radial, y + channels + k)
+            r2 = r2 + b2 * load(radial, z + channels + k)
+            r3 = r3 + b3 * load(radial, w + channels + k)
+        # The place of factor 0, the number one, holds the radial derivatives.
+        store(back, 0, r0)
+        store(back, size, r1)
+        store(back, 2 * size, r2)
+        store(back, 3 * size, r3)
+        for q in range(GROUP):
+            p, at = first + q, q * size
+            along = double(load(back, at))  # dE/dr at fixed directions
+            _multiply_back(model.factors, at, factors, back)
+            inverse = 1.0 / load(space.distance, p)
             for a in range(3):
-                s, b = spin[a], bar[count + a]
-                _combine(nm, place, c, channels, slopes, spin_radial, left)
-                _combine(nm, place, c, channels, slopes, spin_slope, right)
-                for p in range(nm):
-                    result[p] += s[p] * left[p]
-                    b[p] += u[p] * left[p]
-                    along[p] += u[p] * s[p] * right[p]
-                place += channels
-        _combine(nm, place, c, model.spin_channels, slopes, spin_radial, left)
-        _combine(nm, place, c, model.spin_channels, slopes, spin_slope, right)
-        two = real(2)
-        for p in range(nm):
-            x, y, z = spin[0, p], spin[1, p], spin[2, p]
-            along[p] += (x * x + y * y + z * z) * right[p]
-            bx[p] += two * x * left[p]
-            by[p] += two * y * left[p]
-            bz[p] += two * z * left[p]
-        place += model.spin_channels
-        _combine(nm, place, c, model.spin_channels, slopes, spin_radial, left)
-        _combine(nm, place, c, model.spin_channels, slopes, spin_slope, right)
-        h0 = h1 = h2 = real(0)
-        for p in range(nm):
-            x, y, z = spin[0, p], spin[1, p], spin[2, p]
-            t = s0 * x + s1 * y + s2 * z
-            w = two * t * left[p]
-            along[p] += t * t * right[p]
-            bx[p] += w * s0
-            by[p] += w * s1
-            bz[p] += w * s2
-            h0 += w * x
-            h1 += w * y
-            h2 += w * z
-        g0, g1, g2 = g0 + h0, g1 + h1, g2 + h2
-        place += model.spin_channels
-    # From here on, bar[m] of lower monomials collects what the higher hold of u.
-    gx, gy, gz = row[3], row[4], row[5]
-    for p in range(n):
-        gx[p] = gy[p] = gz[p] = 0
-    if model.spin_orbit:
-        _combine(n, place, c, model.channels, slopes, radial, left)
-        _combine(n, place, c, model.channels, slopes, radial_slope, right)
-        h0 = h1 = h2 = real(0)
-        four = real(4)
-        for p in range(n):
-            x, y, z = unit[0, p], unit[1, p], unit[2, p]
-            t = s0 * x + s1 * y + s2 * z
-            w = four * t * t * t * left[p]
-            along[p] += t * t * t * t * right[p]
-            gx[p] += w * s0
-            gy[p] += w * s1
-            gz[p] += w * s2
-            h0 += w * x
-            h1 += w * y
-            h2 += w * z
-        g0, g1, g2 = g0 + h0, g1 + h1, g2 + h2
-    for m in range(count - 1, 0, -1):
-        lower, upper = bar[model.parent[m]], bar[m]
-        u, g, v = (
-            unit[model.axis[m]],
-            row[3 + model.axis[m]],
-            monomials[model.parent[m]],
-        )
-        for p in range(n):
-            lower[p] += upper[p] * u[p]
-        for p in range(n):
-            g[p] += upper[p] * v[p]
-    _scatter(c, i, n, nm, geometry, model, space, forces, fields, virial)
-    scale = model.inverse_moment[geometry.types[i]]
-    fields[i, 0] -= scale * g0
-    fields[i, 1] -= scale * g1
-    fields[i, 2] -= scale * g2
-
-
-@inlined
-def _scatter(c, i, n, nm, geometry, model, space, forces, fields, virial):
-    """Add the derivatives by the rows of lane c to those by the atoms."""
-    row, bar, atom, vector = space.row, space.bar, space.atom[c], space.vector[c]
-    distance, unit, count = space.distance[c], space.unit[c], len(model.parent)
-    along, gx, gy, gz = row[0], row[3], row[4], row[5]
-    for p in range(n):
-        x, y, z = unit[0, p], unit[1, p], unit[2, p]
-        inverse = row.dtype.type(1.0 / distance[p])
-        radial = along[p] - (x * gx[p] + y * gy[p] + z * gz[p]) * inverse
-        gx[p] = gx[p] * inverse + radial * x
-        gy[p] = gy[p] * inverse + radial * y
-        gz[p] = gz[p] * inverse + radial * z
-    fx = fy = fz = 0.0
-    w00 = w01 = w02 = w10 = w11 = w12 = w20 = w21 = w22 = 0.0
-    for p in range(n):
-        j = atom[p]
-        x, y, z = vector[0, p], vector[1, p], vector[2, p]
-        hx, hy, hz = float(gx[p]), float(gy[p]), float(gz[p])
-        fx += hx
-        fy += hy
-        fz += hz
-        forces[j, 0] -= hx
-        forces[j, 1] -= hy
-        forces[j, 2] -= hz
-        w00 += hx * x
-        w01 += hx * y
-        w02 += hx * z
-        w10 += hy * x
-        w11 += hy * y
-        w12 += hy * z
-        w20 += hz * x
-        w21 += hz * y
-        w22 += hz * z
-    forces[i, 0] += fx
-    forces[i, 1] += fy
-    forces[i, 2] += fz
-    virial[0, 0] -= w00
-    virial[0, 1] -= w01
-    virial[0, 2] -= w02
-    virial[1, 0] -= w10
-    virial[1, 1] -= w11
-    virial[1, 2] -= w12
-    virial[2, 0] -= w20
-    virial[2, 1] -= w21
-    virial[2, 2] -= w22
-    for p in range(nm):
-        j = atom[p]
-        scale = model.inverse_moment[geometry.types[j]]
-        fields[j, 0] -= scale * bar[count, p]
-        fields[j, 1] -= scale * bar[count + 1, p]
-        fields[j, 2] -= scale * bar[count + 2, p]
-
-
-@merged
-def _move(c, i, own, turn, geometry, model, moved, strain, turned, space):
-    """Set the changes of the moments of lane c, atom i, along a displacement.
-
-    ``own`` and ``turn`` are the atom's reduced moment and its change, ``moved`` and
-    ``turned`` the changes of positions and moments, ``strain`` that of the cell.
-    """
-    slopes, row, bar, atom = space.slopes, space.row, space.bar, space.atom[c]
-    n, nm, vector = space.counts[c], space.magnetic[c], space.vector[c]
-    monomials, spin, unit = space.monomials[c], space.spin[c], space.unit[c]
-    radial, radial_slope = space.radial[c], space.radial_slope[c]
-    spin_radial, spin_slope = space.spin_radial[c], space.spin_radial_slope[c]
-    count = len(model.parent)
-    dr, dx, dy, dz, product = row[0], row[1], row[2], row[3], row[4]
-    for p in range(n):
-        j = atom[p]
-        x, y, z = vector[0, p], vector[1, p], vector[2, p]
-        hx = moved[j, 0] - moved[i, 0]
-        hy = moved[j, 1] - moved[i, 1]
-        hz = moved[j, 2] - moved[i, 2]
-        hx += strain[0, 0] * x + strain[0, 1] * y + strain[0, 2] * z
-        hy += strain[1, 0] * x + strain[1, 1] * y + strain[1, 2] * z
-        hz += strain[2, 0] * x + strain[2, 1] * y + strain[2, 2] * z
-        inverse = 1.0 / space.distance[c, p]
-        t = (x * hx + y * hy + z * hz) * inverse
-        dr[p] = t
-        dx[p] = (hx - t * inverse * x) * inverse
-        dy[p] = (hy - t * inverse * y) * inverse
-        dz[p] = (hz - t * inverse * z) * inverse
-    for p in range(n):
-        bar[0, p] = 0
-    for m in range(1, count):
-        lower, v, result = bar[model.parent[m]], monomials[model.parent[m]], bar[m]
-        u, d = unit[model.axis[m]], row[1 + model.axis[m]]
-        for p in range(n):
-            result[p] = lower[p] * u[p] + v[p] * d[p]
-    slopes[0, c] = 0
-    for a in range(3):
-        slopes[1 + a, c] = turn[a]
-    place = 4
-    for m in range(count):
-        u, d = monomials[m], bar[m]
-        for p in range(n):
-            product[p] = u[p] * dr[p]
-        for k in range(model.angular if m > 0 else model.channels):
-            slopes[place, c] = _dot(n, d, radial[k]) + _dot(n, product, radial_slope[k])
-            place += 1
-    if model.spin_channels == 0:
-        return
-    bx, by, bz = bar[count], bar[count + 1], bar[count + 2]
-    for p in range(nm):
-        j = atom[p]
-        scale = model.inverse_moment[geometry.types[j]]
-        bx[p] = scale * turned[j, 0]
-        by[p] = scale * turned[j, 1]
-        bz[p] = scale * turned[j, 2]
-    left, right = row[4], row[5]
-    for m in range(model.spin_monomials):
-        u, d = monomials[m], bar[m]
-        for a in range(3):
-            s, b = spin[a], bar[count + a]
-            for p in range(nm):
-                left[p] = d[p] * s[p] + u[p] * b[p]
-                right[p] = u[p] * s[p] * dr[p]
-            for k in range(model.spin_angular if m > 0 else model.spin_channels):
-                slopes[place, c] = _dot(nm, left, spin_radial[k]) + _dot(
-                    nm, right, spin_slope[k]
-                )
-                place += 1
-    s0, s1, s2 = own[0], own[1], own[2]
-    t0, t1, t2 = turn[0], turn[1], turn[2]
-    two = row.dtype.type(2)
-    for p in range(nm):
-        x, y, z = spin[0, p], spin[1, p], spin[2, p]
-        left[p] = two * (x * bx[p] + y * by[p] + z * bz[p])
-        right[p] = (x * x + y * y + z * z) * dr[p]
-    for k in range(model.spin_channels):
-        slopes[place, c] = _dot(nm, left, spin_radial[k]) + _dot(
-            nm, right, spin_slope[k]
-        )
-        place += 1
-    for p in range(nm):
-        x, y, z = spin[0, p], spin[1, p], spin[2, p]
-        t = s0 * x + s1 * y + s2 * z
-        d = t0 * x + t1 * y + t2 * z + s0 * bx[p] + s1 * by[p] + s2 * bz[p]
-        left[p] = two * t * d
-        right[p] = t * t * dr[p]
-    for k in range(model.spin_channels):
-        slopes[place, c] = _dot(nm, left, spin_radial[k]) + _dot(
-            nm, right, spin_slope[k]
-        )
-        place += 1
-    if model.spin_orbit:
-        four = row.dtype.type(4)
-        for p in range(n):
-            x, y, z = unit[0, p], unit[1, p], unit[2, p]
-            t = s0 * x + s1 * y + s2 * z
-            d = t0 * x + t1 * y + t2 * z + s0 * dx[p] + s1 * dy[p] + s2 * dz[p]
-            left[p] = four * t * t * t * d
-            right[p] = t * t * t * t * dr[p]
-        for k in range(model.channels):
-            slopes[place, c] = _dot(n, left, radial[k]) + _dot(
-                n, right, radial_slope[k]
-            )
-            place += 1
-
-
-@merged
-def _describe(start, n, centers, geometry, spins, model, own, space):
-    """Compute the values of n centers."""
+                h = double(load(back, at + 1 + a)) * inverse
+                store(wide, a, h)
+                along = along - h * double(load(factors, at + 1 + a))
+            for a in range(3):
+                u = double(load(factors, at + 1 + a))
+                store(wide, a, load(wide, a) + along * u)
+            for a in range(3):
+                h = load(wide, a)
+                store(wide, 3 + a, load(wide, 3 + a) + h)
+                for b in range(3):
+                    k = 6 + 3 * a + b
+                    store(wide, k, load(wide, k) + h * load(space.vector, 3 * p + b))
+            g0 = g0 + load(back, at + 7)
+            g1 = g1 + load(back, at + 8)
+            g2 = g2 + load(back, at + 9)
+            for c in range(n):
+                j = space.atom[p, c]
+                for a in range(3):
+                    forces[j, a] -= wide[a, c]
+            if p < magnetic:
+                scale = model.inverse_moment[space.kind[p]]
+                for c in range(n):
+                    j = space.atom[p, c]
+                    for a in range(3):
+                        fields[j, a] -= scale * back[at + 4 + a, c]
+    store(wide, 0, g0)
+    store(wide, 1, g1)
+    store(wide, 2, g2)
     for c in range(n):
         i = centers[start + c]
         scale = model.inverse_moment[geometry.types[i]]
+        W = virial[geometry.structure[i]]
         for a in range(3):
-            own[c, a] = spins[i, a] * scale
-        _collect(c, i, geometry, spins, model, space)
-        _add_moments(c, own[c], model, space)
-    _multiply(model, space.values)
+            forces[i, a] += wide[3 + a, c]
+            fields[i, a] -= scale * wide[a, c]
+            for b in range(3):
+                W[a, b] -= wide[6 + 3 * a + b, c]
 
 
-@compiled
-def features(begin, end, centers, geometry, spins, model, space, own, result):
-    """Set rows ``centers[begin:end]`` of the features ``result`` (N, K)."""
-    offset = model.n_values - model.n_features
-    for start in range(begin, end, LANES):
-        n = min(LANES, end - start)
-        _describe(start, n, centers, geometry, spins, model, own, space)
-        for c in range(n):
-            row = result[centers[start + c]]
-            for k in range(model.n_features):
-                row[k] = space.values[offset + k, c]
+@inlined
+def _move(p, at, to, model, space):
+    """Set the changes of the factors of slot p, and of its radial functions.
 
-
-@compiled
-def pull_back(
-    begin,
-    end,
-    centers,
-    geometry,
-    spins,
-    model,
-    space,
-    own,
-    gradient,
-    forces,
-    fields,
-    virial,
-):
-    """Add -dE/dR, -dE/dm and the virial for dE/dD ``gradient`` (N, K) of the centers.
-
-    ``forces`` and ``fields`` (N, 3) and ``virial`` (B, 3, 3) are added to.
+    Where its neighbor moves by rows 0 to 2 of the scratch space and turns by rows 3 to
+    5, and the atom by ``own_change``. Those of radial functions go to rows from ``to``.
     """
-    offset = model.n_values - model.n_features
-    for start in range(begin, end, LANES):
-        n = min(LANES, end - start)
-        _describe(start, n, centers, geometry, spins, model, own, space)
-        for c in range(n):
-            row = gradient[centers[start + c]]
-            for k in range(model.n_features):
-                space.slopes[offset + k, c] = row[k]
-        _multiply_back(model, space.values, space.slopes)
-        for c in range(n):
-            i = centers[start + c]
-            W = virial[geometry.structure[i]]
-            _pull_back(c, i, own[c], geometry, model, space, forces, fields, W)
+    factors, change, wide = space.factors, space.factor_slopes, space.wide
+    _add_factors(p, at, model, space)
+    inverse = 1.0 / load(space.distance, p)
+    u0, u1, u2 = load(factors, at + 1), load(factors, at + 2), load(factors, at + 3)
+    h0, h1, h2 = load(wide, 0), load(wide, 1), load(wide, 2)
+    dr = double(u0) * h0 + double(u1) * h1 + double(u2) * h2
+    store(change, at, spread(0.0, change))
+    store(change, at + 1, (h0 - dr * double(u0)) * inverse)
+    store(change, at + 2, (h1 - dr * double(u1)) * inverse)
+    store(change, at + 3, (h2 - dr * double(u2)) * inverse)
+    for a in range(3):
+        store(change, at + 4 + a, load(wide, 3 + a))
+        store(change, at + 7 + a, load(space.own_change, a))
+    _multiply_along(model.factors, at, factors, change)
+    channels = model.mixing.shape[1]
+    slope = (2 * p + 1) * channels
+    for k in range(channels):
+        store(space.radial, to + k, double(load(space.radial, slope + k)) * dr)
 
 
-@compiled
-def push_forward(
-    begin,
-    end,
-    centers,
-    geometry,
-    spins,
-    model,
-    space,
-    own,
-    turn,
-    moved,
-    turned,
-    strain,
-    result,
+@inlined
+def _start_changes(model, space):
+    """Set the changes of the moments to zero, and that of the atoms' own."""
+    slopes = space.slopes
+    for v in range(4 + model.n_moments):
+        store(slopes, v, spread(0.0, slopes))
+    for a in range(3):
+        store(slopes, 1 + a, load(space.own_change, a))
+
+
+@merged
+def _push_forward(
+    start, n, total, magnetic, centers, geometry, model, space, moved, turned, strain
 ):
-    """Set the changes of the features along a displacement.
-
-    ``moved`` and ``turned`` (N, 3) are the changes of positions and moments, ``strain``
-    (B, 3, 3) those of the cells and positions in them, ``result`` (N, K).
-    """
-    offset = model.n_values - model.n_features
-    for start in range(begin, end, LANES):
-        n = min(LANES, end - start)
-        _describe(start, n, centers, geometry, spins, model, own, space)
-        for c in range(n):
-            i = centers[start + c]
+    """Set the changes of the moments along a displacement."""
+    wide, change, factors = space.wide, space.factor_slopes, space.factors
+    size, channels = model.n_factors, model.mixing.shape[1]
+    for c in range(n):
+        i = centers[start + c]
+        for a in range(3):
             scale = model.inverse_moment[geometry.types[i]]
-            for a in range(3):
-                turn[c, a] = turned[i, a] * scale
-            U = strain[geometry.structure[i]]
-            _move(c, i, own[c], turn[c], geometry, model, moved, U, turned, space)
-        _multiply_along(model, space.values, space.slopes)
-        for c in range(n):
-            row = result[centers[start + c]]
-            for k in range(model.n_features):
-                row[k] = space.slopes[offset + k, c]
+            space.own_change[a, c] = scale * turned[i, a]
+    _start_changes(model, space)
+    for first in range(0, total, 2):
+        for q in range(2):
+            p = first + q
+            scale = model.inverse_moment[space.kind[p]]
+            for c in range(n):
+                i, j = centers[start + c], space.atom[p, c]
+                U = strain[geometry.structure[i]]
+                for a in range(3):
+                    h = moved[j, a] - moved[i, a]
+                    for b in range(3):
+                        h += U[a, b] * space.vector[3 * p + b, c]
+                    wide[a, c] = h
+                    wide[3 + a, c] = scale * turned[j, a]
+            _move(p, q * size, (2 * p + 1) * channels, model, space)
+        x = 2 * first * channels
+        _combine(
+            first >= magnetic,
+            0,
+            0,
+            size,
+            size,
+            x,
+            x + channels,
+            x + 2 * channels,
+            x + 3 * channels,
+            change,
+            factors,
+            space.radial,
+            model,
+            space.slopes,
+        )
+
+
+@merged
+def _fit(head, derivatives, model, space):
+    """Set energies (row 0 of the scratch space) and derivatives by features."""
+    values, hidden, weights = space.values, space.hidden, head.weights
+    features = model.n_values - model.n_features
+    last = len(head.copies) - 1
+    offset = 0
+    x, begin = values, features
+    for layer in range(last + 1):
+        k, m = head.widths[layer], head.widths[layer + 1]
+        y, bias = hidden[layer], offset + 2 * k * m
+        for h in range(0, m, 4):
+            y0, y1 = spread(weights[bias + h], y), spread(weights[bias + h + 1], y)
+            y2, y3 = spread(weights[bias + h + 2], y), spread(weights[bias + h + 3], y)
+            for i in range(k):
+                v, o = load(x, begin + i), offset + i * m + h
+                y0 = y0 + weights[o] * v
+                y1 = y1 + weights[o + 1] * v
+                y2 = y2 + weights[o + 2] * v
+                y3 = y3 + weights[o + 3] * v
+            store(y, h, y0)
+            store(y, h + 1, y1)
+            store(y, h + 2, y2)
+            store(y, h + 3, y3)
+        if layer < last:
+            slope = space.hidden_slopes[layer].reshape(-1)
+            activate(TANH, m * LANES, y.reshape(-1), slope)
+        for copy in range(head.copies[layer]):
+            for i in range(k):
+                o = copy * k + i
+                store(y, o, load(y, o) + load(x, begin + i))
+        offset += 2 * k * m + m
+        x, begin = y, 0
+    total = load(hidden[last], 0)
+    for k in range(model.n_features):
+        total = total + head.linear[k] * load(values, features + k)
+    store(space.wide, 0, total)
+    if not derivatives:
+        return
+    gradient, other, scaled = space.chain[0], space.chain[1], space.chain[2]
+    for h in range(head.widths[last + 1]):
+        store(gradient, h, spread(1.0 if h == 0 else 0.0, gradient))
+    for layer in range(last, -1, -1):
+        k, m = head.widths[layer], head.widths[layer + 1]
+        offset -= 2 * k * m + m
+        for h in range(m):
+            g = load(gradient, h)
+            if layer < last:
+                g = g * load(space.hidden_slopes[layer], h)
+            store(scaled, h, g)
+        result, begin = (space.slopes, features) if layer == 0 else (other, 0)
+        for i in range(0, k, 4):
+            y0 = y1 = y2 = y3 = spread(0.0, values)
+            for h in range(m):
+                v, o = load(scaled, h), offset + k * m + h * k + i
+                y0 = y0 + weights[o] * v
+                y1 = y1 + weights[o + 1] * v
+                y2 = y2 + weights[o + 2] * v
+                y3 = y3 + weights[o + 3] * v
+            store(result, begin + i, y0)
+            store(result, begin + i + 1, y1)
+            store(result, begin + i + 2, y2)
+            store(result, begin + i + 3, y3)
+        for copy in range(head.copies[layer]):
+            for i in range(k):
+                o = begin + i
+                store(result, o, load(result, o) + load(gradient, copy * k + i))
+        gradient, other = other, gradient
+    for k in range(model.n_features):
+        o = features + k
+        store(space.slopes, o, load(space.slopes, o) + head.linear[k])
 
 
 @compiled
-def evaluate(
+def run(
+    task,
     begin,
     end,
     centers,
     geometry,
     spins,
     model,
+    head,
     space,
-    own,
-    linear,
-    fitting,
-    derivatives,
-    fits,
     energies,
-    forces,
-    fields,
-    virial,
+    rows,
+    positions,
+    moments,
+    strains,
 ):
-    """Add the energies of ``centers[begin:end]``, of one type, and derivatives.
+    """Describe the atoms ``centers[begin:end]`` and do one of the tasks.
 
-    Energies are ``linear`` (K,) times the features plus those of a fitting network.
+    FEATURES sets their ``rows`` (N, K) to the features; PULL_BACK takes dE/dD there and
+    adds -dE/dR, -dE/dm (N, 3) and -dE/dstrain (B, 3, 3) to ``positions``, ``moments``
+    and ``strains``; PUSH_FORWARD takes changes of these and sets ``rows`` to those of
+    the features. ENERGIES adds to ``energies`` (N,) by ``head``, DERIVATIVES adds to
+    the forces and so on, too.
     """
-    offset = model.n_values - model.n_features
     values, slopes = space.values, space.slopes
+    offset = model.n_values - model.n_features
     for start in range(begin, end, LANES):
         n = min(LANES, end - start)
-        _describe(start, n, centers, geometry, spins, model, own, space)
-        for c in range(LANES):
-            for k in range(model.n_features):
-                fits.features[c, k] = values[offset + k, c]
-        fit(n, fitting, derivatives, fits)
         for c in range(n):
-            row = fits.features[c]
-            energies[centers[start + c]] += fits.values[-1, c, 0] + _dot(
-                model.n_features, row, linear
-            )
-        if derivatives:
-            for c in range(LANES):
-                row = fits.gradients[c]
-                for k in range(model.n_features):
-                    slopes[offset + k, c] = row[k] + linear[k]
-            _multiply_back(model, values, slopes)
-            for c in range(n):
-                i = centers[start + c]
-                W = virial[geometry.structure[i]]
-                _pull_back(c, i, own[c], geometry, model, space, forces, fields, W)
-
-
-@inlined
-def _seed(lane, c, e, axis, turns, own, model, space):
-    """Set the changes of the moments of lane c with one component of neighbor e.
-
-    Of its position, or of its reduced moment (``turns``).
-    """
-    slopes, bar = space.slopes, space.bar
-    unit, spin, monomials = space.unit[c], space.spin[c], space.monomials[c]
-    real = slopes.dtype.type
-    count = len(model.parent)
-    radial, radial_slope = space.radial[c], space.radial_slope[c]
-    spin_radial, spin_slope = space.spin_radial[c], space.spin_radial_slope[c]
-    inverse = real(1.0 / space.distance[c, e])
-    x, y, z = unit[0, e], unit[1, e], unit[2, e]
-    dr = unit[axis, e]
-    dx, dy, dz = -x * dr * inverse, -y * dr * inverse, -z * dr * inverse
-    if axis == 0:
-        dx += inverse
-    elif axis == 1:
-        dy += inverse
-    else:
-        dz += inverse
-    if turns:
-        dr = dx = dy = dz = real(0)
-    bar[0, 0] = 0
-    for m in range(1, count):
-        parent = model.parent[m]
-        d = dx if model.axis[m] == 0 else (dy if model.axis[m] == 1 else dz)
-        bar[m, 0] = bar[parent, 0] * unit[model.axis[m], e] + monomials[parent, e] * d
-    for a in range(4):
-        slopes[a, lane] = 0
-    place = 4
-    for m in range(count):
-        for k in range(model.angular if m > 0 else model.channels):
-            slopes[place, lane] = (
-                bar[m, 0] * radial[k, e] + monomials[m, e] * dr * radial_slope[k, e]
-            )
-            place += 1
-    if model.spin_channels > 0:
-        sx = sy = sz = tx = ty = tz = real(0)
-        if e < space.magnetic[c]:
-            sx, sy, sz = spin[0, e], spin[1, e], spin[2, e]
-            if turns:
-                if axis == 0:
-                    tx = real(1)
-                elif axis == 1:
-                    ty = real(1)
-                else:
-                    tz = real(1)
-        magnetic = e < space.magnetic[c]
-        for m in range(model.spin_monomials):
+            i = centers[start + c]
+            _collect(c, i, geometry, model, space)
             for a in range(3):
-                s = sx if a == 0 else (sy if a == 1 else sz)
-                t = tx if a == 0 else (ty if a == 1 else tz)
-                left = bar[m, 0] * s + monomials[m, e] * t
-                right = monomials[m, e] * s * dr
-                for k in range(model.spin_angular if m > 0 else model.spin_channels):
-                    slopes[place, lane] = (
-                        left * spin_radial[k, e] + right * spin_slope[k, e]
-                        if magnetic
-                        else real(0)
-                    )
-                    place += 1
-        square = sx * sx + sy * sy + sz * sz
-        change = real(2) * (sx * tx + sy * ty + sz * tz)
-        aligned = own[0] * sx + own[1] * sy + own[2] * sz
-        turned = real(2) * aligned * (own[0] * tx + own[1] * ty + own[2] * tz)
-        for k in range(model.spin_channels):
-            slopes[place, lane] = (
-                change * spin_radial[k, e] + square * dr * spin_slope[k, e]
-                if magnetic
-                else real(0)
+                scale = model.inverse_moment[geometry.types[i]]
+                space.own[a, c] = spins[i, a] * scale
+        total, magnetic = _describe(n, False, geometry, spins, model, space)
+        _multiply(model.contractions, 0, values)
+        if task == FEATURES:
+            for c in range(n):
+                row = rows[centers[start + c]]
+                for k in range(model.n_features):
+                    row[k] = values[offset + k, c]
+        elif task == PUSH_FORWARD:
+            _push_forward(
+                start,
+                n,
+                total,
+                magnetic,
+                centers,
+                geometry,
+                model,
+                space,
+                positions,
+                moments,
+                strains,
             )
-            place += 1
-        for k in range(model.spin_channels):
-            slopes[place, lane] = (
-                turned * spin_radial[k, e] + aligned * aligned * dr * spin_slope[k, e]
-                if magnetic
-                else real(0)
-            )
-            place += 1
-    if model.spin_orbit:
-        t = own[0] * x + own[1] * y + own[2] * z
-        d = own[0] * dx + own[1] * dy + own[2] * dz
-        for k in range(model.channels):
-            slopes[place, lane] = (
-                real(4) * t * t * t * d * radial[k, e]
-                + t * t * t * t * dr * radial_slope[k, e]
-            )
-            place += 1
+            _multiply_along(model.contractions, 0, values, slopes)
+            for c in range(n):
+                row = rows[centers[start + c]]
+                for k in range(model.n_features):
+                    row[k] = slopes[offset + k, c]
+        else:
+            if task == PULL_BACK:
+                for c in range(n):
+                    row = rows[centers[start + c]]
+                    for k in range(model.n_features):
+                        slopes[offset + k, c] = row[k]
+            else:
+                _fit(head, task == DERIVATIVES, model, space)
+                for c in range(n):
+                    energies[centers[start + c]] += space.wide[0, c]
+            if task != ENERGIES:
+                for v in range(offset):
+                    store(slopes, v, spread(0.0, slopes))
+                _multiply_back(model.contractions, 0, values, slopes)
+                _pull_back(
+                    start,
+                    n,
+                    total,
+                    magnetic,
+                    centers,
+                    geometry,
+                    model,
+                    space,
+                    positions,
+                    moments,
+                    strains,
+                )
 
 
 @inlined
-def _seed_own(lane, c, axis, own, model, space):
-    """Set the changes of the moments of lane c with the atom's own reduced moment."""
-    slopes, row = space.slopes, space.row[0]
-    unit, spin = space.unit[c], space.spin[c]
-    real = slopes.dtype.type
-    for v in range(model.out[0]):
-        slopes[v, lane] = 0
-    slopes[1 + axis, lane] = 1
-    place = 4 + model.channels + (len(model.parent) - 1) * model.angular
-    if model.spin_channels > 0:
-        n = space.magnetic[c]
-        place += 4 * model.spin_channels
-        place += 3 * (model.spin_monomials - 1) * model.spin_angular
-        for p in range(n):
-            t = own[0] * spin[0, p] + own[1] * spin[1, p] + own[2] * spin[2, p]
-            row[p] = real(2) * t * spin[axis, p]
-        for k in range(model.spin_channels):
-            slopes[place, lane] = _dot(n, row, space.spin_radial[c, k])
-            place += 1
-    if model.spin_orbit:
-        n = space.counts[c]
-        for p in range(n):
-            t = own[0] * unit[0, p] + own[1] * unit[1, p] + own[2] * unit[2, p]
-            row[p] = real(4) * t * t * t * unit[axis, p]
-        for k in range(model.channels):
-            slopes[place, lane] = _dot(n, row, space.radial[c, k])
-            place += 1
+def _add_lanes(model, values):
+    """Replace all lanes of the moments by their sum."""
+    for v in range(4, 4 + model.n_moments):
+        total = values[v, 0]
+        for c in range(1, LANES):
+            total += values[v, c]
+        store(values, v, spread(total, values))
+
+
+@inlined
+def _move_one(p, skip, empty, spare, model, space):
+    """Add the changes of the moments with one slot; see :func:`_move`."""
+    _move(p, 0, spare, model, space)
+    value = 2 * p * model.mixing.shape[1]
+    _combine(
+        skip,
+        0,
+        0,
+        0,
+        0,
+        value,
+        spare,
+        empty,
+        empty,
+        space.factor_slopes,
+        space.factors,
+        space.radial,
+        model,
+        space.slopes,
+    )
 
 
 @compiled
-def design(begin, end, centers, geometry, spins, model, space, own, scale, result):
+def design(begin, end, centers, geometry, spins, model, space, scale, result):
     """Add the derivatives of sums of features over the centers to rows of a matrix.
+
+    The neighbors of one atom at a time stand side by side, and are moved together.
 
     Parameters
     ----------
@@ -971,70 +885,72 @@ def design(begin, end, centers, geometry, spins, model, space, own, scale, resul
         The sums of the features of the centers of every type, their derivatives by
         positions (1/A), moments (1/mu_B) and strain.
     """
+    values, slopes, wide = space.values, space.slopes, space.wide
     offset, count = model.n_values - model.n_features, len(geometry.types)
-    values, slopes = space.values, space.slopes
-    # Direction of each lane: neighbor (or -1 for the atom itself), axis, kind.
-    neighbor = np.zeros(LANES, np.int64)
-    axes = np.zeros(LANES, np.int64)
-    kinds = np.zeros(LANES, np.int64)
+    channels = model.mixing.shape[1]
     for start in range(begin, end):
         i = centers[start]
-        type_ = geometry.types[i]
-        rows, factor = result[type_], scale[type_]
+        kind = geometry.types[i]
+        rows, factor = result[kind], scale[kind]
         for a in range(3):
-            own[0, a] = spins[i, a] * model.inverse_moment[type_]
-        _collect(0, i, geometry, spins, model, space)
-        _add_moments(0, own[0], model, space)
-        for v in range(model.out[0]):
-            for c in range(1, LANES):
-                values[v, c] = values[v, 0]
-        _multiply(model, values)
+            for c in range(LANES):
+                space.own[a, c] = spins[i, a] * model.inverse_moment[kind]
+        _collect(0, i, geometry, model, space)
+        total, magnetic = _describe(1, True, geometry, spins, model, space)
+        _add_lanes(model, values)
+        _multiply(model.contractions, 0, values)
         for k in range(model.n_features):
             rows[0, k] += values[offset + k, 0] * factor[k]
-        n, nm = space.counts[0], space.magnetic[0]
-        own_turns = 3 if model.spin_channels > 0 else 0
-        total = 3 * n + (3 * nm if model.spin_channels > 0 else 0) + own_turns
-        for first in range(0, total, LANES):
-            lanes = min(LANES, total - first)
-            for lane in range(lanes):
-                d = first + lane
-                axis = d % 3
-                axes[lane] = axis
-                if d < 3 * n:
-                    neighbor[lane], kinds[lane] = d // 3, 0
-                    _seed(lane, 0, d // 3, axis, False, own[0], model, space)
-                elif d < 3 * n + 3 * nm:
-                    neighbor[lane], kinds[lane] = (d - 3 * n) // 3, 1
-                    _seed(lane, 0, (d - 3 * n) // 3, axis, True, own[0], model, space)
-                else:
-                    neighbor[lane], kinds[lane] = -1, 1
-                    _seed_own(lane, 0, axis, own[0], model, space)
-            _multiply_along(model, values, slopes)
-            for lane in range(lanes):
-                e, axis = neighbor[lane], axes[lane]
-                j = i if e < 0 else space.atom[0, e]
-                if kinds[lane] == 1:
-                    row = rows[1 + 3 * (np.uint64(count) + j) + np.uint64(axis)]
-                    per = model.inverse_moment[geometry.types[j]]
-                    for k in range(model.n_features):
-                        row[k] += slopes[offset + k, lane] * factor[k] * per
-                else:
-                    here = rows[1 + 3 * i + np.uint64(axis)]
-                    there = rows[1 + 3 * j + np.uint64(axis)]
-                    strained = 1 + 6 * count + 3 * axis
-                    x = space.vector[0, 0, e]
-                    y = space.vector[0, 1, e]
-                    z = space.vector[0, 2, e]
-                    r0, r1, r2 = rows[strained], rows[strained + 1], rows[strained + 2]
-                    for k in range(model.n_features):
-                        g = slopes[offset + k, lane] * factor[k]
-                        there[k] += g
-                        here[k] -= g
-                        r0[k] += g * x
-                        r1[k] += g * y
-                        r2[k] += g * z
+        for k in range(6):
+            store(wide, k, spread(0.0, wide))
+        for a in range(3):
+            store(space.own_change, a, spread(0.0, wide))
+        # Behind the last slot there are empty ones, with room for changes.
+        empty = 2 * total * channels
+        spare = empty + 3 * channels
+        for p in range(total):
+            # Directions of the neighbors' positions and reduced moments.
+            for d in range(6 if p < magnetic else 3):
+                store(wide, d, spread(1.0, wide))
+                _start_changes(model, space)
+                _move_one(p, p >= magnetic, empty, spare, model, space)
+                store(wide, d, spread(0.0, wide))
+                _multiply_along(model.contractions, 0, values, slopes)
+                for c in range(LANES):
+                    if space.distance[p, c] < model.cutoff:
+                        j, axis = space.atom[p, c], d % 3
+                        row = 1 + 3 * np.int64(j) + axis
+                        if d < 3:
+                            here = rows[1 + 3 * np.int64(i) + axis]
+                            there = rows[row]
+                            strained = rows[1 + 6 * count + 3 * axis :]
+                            for k in range(model.n_features):
+                                g = slopes[offset + k, c] * factor[k]
+                                there[k] += g
+                                here[k] -= g
+                                for b in range(3):
+                                    strained[b, k] += g * space.vector[3 * p + b, c]
+                        else:
+                            turned = rows[3 * count + row]
+                            per = model.inverse_moment[space.kind[p]]
+                            for k in range(model.n_features):
+                                turned[k] += slopes[offset + k, c] * factor[k] * per
+        for axis in range(3 if model.magnetic > 0 else 0):
+            # Directions of the atom's own reduced moment.
+            store(space.own_change, axis, spread(1.0, wide))
+            _start_changes(model, space)
+            for p in range(total):
+                _move_one(p, p >= magnetic, empty, spare, model, space)
+            store(space.own_change, axis, spread(0.0, wide))
+            _add_lanes(model, slopes)
+            _multiply_along(model.contractions, 0, values, slopes)
+            turned = rows[1 + 3 * (count + np.int64(i)) + axis]
+            for k in range(model.n_features):
+                per = model.inverse_moment[kind]
+                turned[k] += slopes[offset + k, 0] * factor[k] * per
 
 
-def fitting_space(fitting):
-    """Return work space for the fitting of one block."""
-    return FittingSpace.allocate(LANES, fitting)
+def no_head(real):
+    """Return what stands for a head where none is needed."""
+    integers = np.zeros(0, np.int64)
+    return Head(np.zeros(0, real), np.zeros(0, real), integers, integers)

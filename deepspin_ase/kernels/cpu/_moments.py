@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,86 +12,139 @@ from torch import Tensor
 
 from ...neighbors import PairList
 from ...system import System
+from .._data import Instructions, MomentsData, MomentsNetworkData, MomentsSums
+from .._layers import Layer
 from ._geometry import Geometry, indices, numbers
 from ._threads import share
 
 if TYPE_CHECKING:
-    from ._fitting_kernels import Fitting
-    from ._moment_kernels import Moments
+    from ._moment_kernels import Head, Moments, Products, Space
 
 #: Fewest centers that are worth a thread.
 LEAST = 32
 
-#: Forces, magnetic forces and virial.
-Sums = tuple[Tensor, Tensor, Tensor]
+#: Layers have multiples of this many outputs.
+MULTIPLE = 4
 
 
-def moments_model(
-    *, lattice_mixing: Tensor, spin_mixing: Tensor, real: torch.dtype, **rest: Any
-) -> Moments:
-    """Return radial functions and contractions as arrays for kernels.
+class Descriptor:
+    """Radial functions and contractions as arrays, and space to work in.
+
+    Called with structures, it returns their :class:`Described` neighborhoods.
 
     Parameters
     ----------
-    lattice_mixing, spin_mixing : (n_types, channels, basis) tensors
+    data : MomentsData
     real : torch.dtype
         Of all but geometry, radial functions and sums; float32 or float64.
-    **rest
-        The other attributes of :class:`Moments`.
+    layers, width : int
+        Number of layers of heads, and most outputs of one; 0 without heads.
     """
-    from ._moment_kernels import UNROLLED, Moments
 
-    def padded(mixing: Tensor) -> np.ndarray:
-        filling = -mixing.shape[1] % UNROLLED
-        full = torch.nn.functional.pad(mixing.detach(), (0, 0, 0, filling))
-        return np.ascontiguousarray(full.double().numpy())
+    @torch.no_grad()
+    def __init__(
+        self, data: MomentsData, real: torch.dtype, *, layers: int = 0, width: int = 0
+    ) -> None:
+        from ._moment_kernels import no_head
 
-    rest["coefficient"] = torch.from_numpy(rest["coefficient"]).to(real).numpy()
-    for name in ("out", "first", "second"):
-        rest[name] = rest[name].astype(np.uint32)
-    for name in ("order", "parent", "axis"):
-        rest[name] = rest[name].astype(np.uint64)
+        self.model = _model(data, real)
+        self.nothing = no_head(self.model.contractions.coefficient.dtype)
+        self._layers = layers
+        self._width = width
+        self._spaces: list[Space] = []
+
+    def __call__(self, system: System, pairs: PairList, types: Tensor) -> Described:
+        """Return neighborhoods; types are (N,) int64."""
+        return Described(self, system, pairs, types)
+
+    @contextmanager
+    def space(self, widest: int) -> Iterator[Space]:
+        """Lend work space to a thread; it is used again."""
+        from ._moment_kernels import Space
+
+        space = self._spaces.pop() if self._spaces else None
+        if space is None or space.listed.shape[1] < widest:
+            space = Space.allocate(widest, self.model, self._layers, self._width)
+        yield space
+        self._spaces.append(space)
+
+
+def _model(data: MomentsData, real: torch.dtype) -> Moments:
+    from ._moment_kernels import Moments
+
+    channels = data.mixing.shape[1]
+    padding = (0, 0, 0, channels % 2)
+    mixing = torch.nn.functional.pad(data.mixing.double(), padding)
+    inverse = (1.0 / data.moment_scale.double()).numpy()
+    # All moments, sorted by radial function.
+    each = np.array([(f, k + n) for f, k, count in data.rows for n in range(count)])
+    order = np.argsort(each[:, 1], kind="stable")
+    factor, channel = each[order].T
+    bounds = np.searchsorted(channel, np.arange(mixing.shape[1] + 1))
     return Moments(
-        lattice_mixing=padded(lattice_mixing), spin_mixing=padded(spin_mixing), **rest
+        cutoff=data.cutoff,
+        mixing=np.ascontiguousarray(mixing.numpy()),
+        lattice=data.lattice,
+        order=np.argsort(inverse == 0.0, kind="stable").astype(np.uint64),
+        magnetic=int((inverse > 0.0).sum()),
+        inverse_moment=inverse,
+        factors=_products(data.factors, real),
+        n_factors=data.factors.n_values,
+        rows=np.array(data.rows, np.uint32),
+        by_channel=bounds.astype(np.uint32),
+        factor=factor.astype(np.uint32),
+        moment=(4 + order).astype(np.uint32),
+        contractions=_products(data.contractions, real),
+        n_moments=len(each),
+        n_values=data.contractions.n_values,
+        n_features=data.n_features,
     )
 
 
-class Head(NamedTuple):
-    """Energy of an atom of one type as a function of its features.
+def _products(instructions: Instructions, real: torch.dtype) -> Products:
+    from ._moment_kernels import Products
 
-    Attributes
-    ----------
-    linear : (K,)
-        eV per unit of the features.
-    fitting : Fitting
-    constant : float, eV
-    """
+    begin = np.flatnonzero(np.diff(instructions.out, prepend=-1))
+    return Products(
+        out=instructions.out[begin].astype(np.uint32),
+        start=np.append(begin, len(instructions.out)).astype(np.uint32),
+        first=instructions.first.astype(np.uint32),
+        second=instructions.second.astype(np.uint32),
+        coefficient=torch.from_numpy(instructions.coefficient).to(real).numpy(),
+    )
 
-    linear: np.ndarray
-    fitting: Fitting
-    constant: float
 
-    @classmethod
-    def of(
-        cls,
-        layers: Sequence[tuple[Tensor, Tensor, int]],
-        linear: Tensor,
-        constant: float,
-        real: torch.dtype,
-    ) -> Head:
-        """Take dense layers with tanh in between: matrix, bias, copies of the input."""
-        from ._fitting_kernels import CODES, Fitting
+def _whole(width: int) -> int:
+    return width + -width % MULTIPLE
 
-        parts: list[Tensor] = []
-        for matrix, bias, _ in layers:
-            parts += [matrix.flatten(), matrix.T.flatten(), bias, torch.ones_like(bias)]
-        fitting = Fitting(
-            torch.cat(parts).to(real).numpy(),
-            np.array([len(layers[0][0]), *(len(bias) for _, bias, _ in layers)]),
-            np.array([copies for _, _, copies in layers]),
-            CODES["tanh"],
-        )
-        return cls(linear.to(real).numpy(), fitting, constant)
+
+def _head(layers: Sequence[Layer], linear: Tensor, real: torch.dtype) -> Head:
+    """Return energies by features as arrays, with whole widths."""
+    from ._moment_kernels import Head
+
+    parts: list[Tensor] = []
+    places = torch.arange(len(layers[0].matrix))  # of the inputs of a layer
+    width = _whole(len(places))
+    widths = [width]
+    for layer in layers:
+        outputs = torch.arange(len(layer.bias))
+        if layer.copies:
+            # Copies of an input that is filled up.
+            outputs = torch.cat([k * width + places for k in range(layer.copies)])
+        width = _whole(int(outputs[-1]) + 1)
+        matrix = torch.zeros(widths[-1], width, dtype=torch.float64)
+        bias = torch.zeros(width, dtype=torch.float64)
+        matrix[places[:, None], outputs] = layer.matrix
+        bias[outputs] = layer.bias
+        parts += [matrix.flatten(), matrix.T.flatten(), bias]
+        widths.append(width)
+        places = outputs
+    return Head(
+        linear.to(real).numpy(),
+        torch.cat(parts).to(real).numpy(),
+        np.array(widths),
+        np.array([layer.copies for layer in layers]),
+    )
 
 
 class Described:
@@ -98,17 +152,18 @@ class Described:
 
     Parameters
     ----------
-    model : Moments
+    descriptor : Descriptor
     system : System
     pairs : PairList
     types : (N,) int64 tensor
-        Of the atoms, as the model counts them.
+        Of the atoms.
     """
 
     def __init__(
-        self, model: Moments, system: System, pairs: PairList, types: Tensor
+        self, descriptor: Descriptor, system: System, pairs: PairList, types: Tensor
     ) -> None:
-        self.model = model
+        self.descriptor = descriptor
+        self.model = descriptor.model
         self.geometry = Geometry.of(system, pairs, types)
         self.types = types
         self.spins = numbers(system.spins)
@@ -116,27 +171,27 @@ class Described:
         self.dtype = system.dtype
         self.workers = torch.get_num_threads()
 
+    def is_finite(self) -> bool:
+        """Return whether positions, cells and moments are finite."""
+        return self.geometry.is_finite() and bool(np.isfinite(self.spins).all())
+
     def features(self) -> Tensor:
         """Return the features (N, K)."""
-        from . import _moment_kernels as kernels
+        from ._moment_kernels import FEATURES
 
-        result = self._array(len(self.spins), self.model.n_features)
-        self._shared(lambda *rest: kernels.features(*rest, result))
+        result = self._rows()
+        nothing = [[np.zeros(s)] * self.workers for s in ((0, 3), (0, 3), (0, 3, 3))]
+        self._run(FEATURES, self._centers(), nothing, rows=result)
         return torch.from_numpy(result).to(self.dtype)
 
-    def pull_back(self, gradient: Tensor) -> Sums:
-        """Return -dE/dR, -dE/dm and -dE/dstrain of dE/d(features) (N, K)."""
-        from . import _moment_kernels as kernels
+    def pull_back(self, gradient: Tensor) -> MomentsSums:
+        """Return forces, magnetic forces and virial of dE/d(features) (N, K)."""
+        from ._moment_kernels import PULL_BACK
 
-        slope = self._array(*gradient.shape)
-        slope[...] = gradient.detach().numpy()
+        rows = self._rows()
+        rows[...] = gradient.detach().numpy()
         sums = self._sums()
-
-        def work(*arguments: Any) -> None:
-            *rest, forces, fields, virial = arguments
-            kernels.pull_back(*rest, slope, forces, fields, virial)
-
-        self._shared(work, *sums)
+        self._run(PULL_BACK, self._centers(), sums, rows=rows)
         return self._reduced(sums)
 
     def push_forward(self, moved: Tensor, turned: Tensor, strain: Tensor) -> Tensor:
@@ -147,16 +202,12 @@ class Described:
         moved, turned : (N, 3) tensors, A and mu_B
         strain : (B, 3, 3) tensor
         """
-        from . import _moment_kernels as kernels
+        from ._moment_kernels import PUSH_FORWARD
 
-        result = self._array(len(self.spins), self.model.n_features)
+        result = self._rows()
         along = [numbers(x) for x in (moved, turned, strain)]
-
-        def work(*rest: Any) -> None:
-            turn = self._array(kernels.LANES, 3)
-            kernels.push_forward(*rest, turn, *along, result)
-
-        self._shared(work)
+        same = [[x] * self.workers for x in along]
+        self._run(PUSH_FORWARD, self._centers(), same, rows=result)
         return torch.from_numpy(result).to(self.dtype)
 
     def design(self, scale: Tensor) -> Tensor:
@@ -174,99 +225,127 @@ class Described:
         (n_types, 1 + 6 N + 9, K) float64 tensor
             Sums, and derivatives by positions, moments and strain.
         """
-        from . import _moment_kernels as kernels
+        from ._moment_kernels import design
 
-        factor = numbers(scale)
+        factor, centers = numbers(scale), self._centers()
         shape = (len(scale), 1 + 6 * len(self.spins) + 9, self.model.n_features)
         sums = np.zeros((self.workers, *shape))
 
-        def work(*arguments: Any) -> None:
-            *rest, result = arguments
-            kernels.design(*rest, factor, result)
+        def work(worker: int, begin: int, end: int) -> None:
+            with self.descriptor.space(self.geometry.widest) as space:
+                design(
+                    begin,
+                    end,
+                    centers,
+                    self.geometry,
+                    self.spins,
+                    self.model,
+                    space,
+                    factor,
+                    sums[worker],
+                )
 
-        self._shared(work, sums)
+        share(work, len(centers), least=1, workers=self.workers)
         return torch.from_numpy(sums[0] if self.workers == 1 else sums.sum(0))
 
-    def evaluate(
+    def energies(
         self, heads: Sequence[Head], *, derivatives: bool
-    ) -> tuple[Tensor, Sums]:
+    ) -> tuple[Tensor, MomentsSums]:
         """Return per-atom energies (N,) by the heads of the types, and derivatives."""
-        from . import _moment_kernels as kernels
+        from ._moment_kernels import DERIVATIVES, ENERGIES
 
+        task = DERIVATIVES if derivatives else ENERGIES
         energies, sums = np.zeros(len(self.spins)), self._sums()
         for a, head in enumerate(heads):
             centers = indices((self.types == a).nonzero().flatten())
-
-            def work(*arguments: Any, head: Head = head) -> None:
-                *rest, forces, fields, virial = arguments
-                fits = kernels.fitting_space(head.fitting)
-                answer = (derivatives, fits, energies, forces, fields, virial)
-                kernels.evaluate(*rest, head.linear, head.fitting, *answer)
-
             if len(centers):
-                self._shared(work, *sums, centers=centers)
-        constant = torch.tensor([head.constant for head in heads], dtype=torch.float64)
-        total = torch.from_numpy(energies) + constant[self.types]
-        return total.to(self.dtype), self._reduced(sums)
+                self._run(task, centers, sums, head=head, energies=energies)
+        return torch.from_numpy(energies), self._reduced(sums)
 
-    def _array(self, *shape: int) -> np.ndarray:
-        return np.zeros(shape, self.model.coefficient.dtype)
+    def _centers(self) -> np.ndarray:
+        """Return all atoms, those of one type together: their neighbors are alike."""
+        return indices(torch.argsort(self.types, stable=True))
+
+    def _rows(self) -> np.ndarray:
+        shape = (len(self.spins), self.model.n_features)
+        return np.empty(shape, self.model.contractions.coefficient.dtype)
 
     def _sums(self) -> list[np.ndarray]:
         shape = self.spins.shape
         shapes = (shape, shape, (self.n_systems, 3, 3))
         return [np.zeros((self.workers, *shape)) for shape in shapes]
 
-    def _reduced(self, sums: Sequence[np.ndarray]) -> Sums:
-        a, b, c = (torch.from_numpy(x.sum(0)).to(self.dtype) for x in sums)
-        return a, b, c
-
-    def _shared(
-        self,
-        work: Callable[..., None],
-        *sums: np.ndarray,
-        centers: np.ndarray | None = None,
-    ) -> None:
-        """Share work on the centers, all of them by default.
-
-        Called with (begin, end, centers, geometry, spins, model, space, own, *sums);
-        every worker has separate sums.
-        """
-        from ._moment_kernels import LANES, Space
-
-        if centers is None:
-            centers = np.arange(len(self.spins), dtype=np.uint64)
-
-        def part(worker: int, begin: int, end: int) -> None:
-            work(
-                begin,
-                end,
-                centers,
-                self.geometry,
-                self.spins,
-                self.model,
-                Space.allocate(self.geometry.widest, self.model),
-                self._array(LANES, 3),
-                *(x[worker] for x in sums),
+    def _reduced(self, sums: Sequence[np.ndarray]) -> MomentsSums:
+        return MomentsSums(
+            *(
+                torch.from_numpy(x[0] if len(x) == 1 else x.sum(0)).to(self.dtype)
+                for x in sums
             )
+        )
 
-        share(part, len(centers), least=LEAST, workers=self.workers)
+    def _run(
+        self,
+        task: int,
+        centers: np.ndarray,
+        sums: Sequence[Sequence[np.ndarray] | np.ndarray],
+        *,
+        head: Head | None = None,
+        energies: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        """Share a task of :func:`._moment_kernels.run`; workers have separate sums."""
+        from ._moment_kernels import run
+
+        head = self.descriptor.nothing if head is None else head
+        energies = np.zeros(0) if energies is None else energies
+        if rows is None:
+            rows = np.zeros((0, 0), self.model.contractions.coefficient.dtype)
+
+        def work(worker: int, begin: int, end: int) -> None:
+            with self.descriptor.space(self.geometry.widest) as space:
+                run(
+                    task,
+                    begin,
+                    end,
+                    centers,
+                    self.geometry,
+                    self.spins,
+                    self.model,
+                    head,
+                    space,
+                    energies,
+                    rows,
+                    *(x[worker] for x in sums),
+                )
+
+        share(work, len(centers), least=LEAST, workers=self.workers)
 
 
-class _PulledBack(torch.autograd.Function):
-    """Forces of dE/d(features), linear in these: the gradient is the transposed map."""
+class CompiledMoments:
+    """A network with frozen weights, see :class:`.MomentsKernel`.
 
-    @staticmethod
-    def forward(ctx: Any, slope: Tensor, described: Described) -> Sums:
-        ctx.described = described
-        return described.pull_back(slope)
+    Parameters
+    ----------
+    data : MomentsNetworkData
+    real : torch.dtype
+        Of all but geometry, radial functions and sums; float32 or float64.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.described.push_forward(*gradients), None
+    @torch.no_grad()
+    def __init__(self, data: MomentsNetworkData, real: torch.dtype) -> None:
+        heads = [data.head(a) for a in range(len(data.fittings))]
+        self.heads = [_head(layers, linear, real) for layers, linear, _ in heads]
+        width = max(int(head.widths[1:].max()) for head in self.heads)
+        layers = len(self.heads[0].copies)
+        self.descriptor = Descriptor(data.moments, real, layers=layers, width=width)
+        self.constants = torch.stack([constant for *_, constant in heads])
 
-
-def pulled_back(slope: Tensor, described: Described) -> Sums:
-    """Return forces, magnetic forces and virial; differentiable in ``slope``."""
-    result: Sums = _PulledBack.apply(slope, described)
-    return result
+    def __call__(
+        self, system: System, pairs: PairList, types: Tensor, *, derivatives: bool
+    ) -> tuple[Tensor, MomentsSums] | None:
+        """Evaluate structures, in the type of the System."""
+        described = self.descriptor(system, pairs, types)
+        if not described.is_finite():
+            return None
+        energies, sums = described.energies(self.heads, derivatives=derivatives)
+        return (energies + self.constants[types]).to(system.dtype), sums

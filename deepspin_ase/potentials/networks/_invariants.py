@@ -152,6 +152,29 @@ class Layout:
         return self.quartic + (self.channels if self.spin_orbit else 0)
 
 
+class Factors(NamedTuple):
+    """What radial functions are multiplied with before sums over neighbors.
+
+    Attributes
+    ----------
+    out, first, second : (T,) int64 arrays
+    coefficient : (T,) float64 array
+        Instructions, whose values are: one, the direction to the neighbor, its reduced
+        moment, that of the atom (3 each), and what they make.
+    n_values : int
+    rows : tuple of (int, int, int)
+        Factor, first channel and number of channels: the moments in the order of
+        :class:`Layout`. Channels of the lattice come before those of the spins.
+    """
+
+    out: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    coefficient: np.ndarray
+    n_values: int
+    rows: tuple[tuple[int, int, int], ...]
+
+
 def n_monomials(degree: int) -> int:
     """Return the number of monomials of three variables up to a degree."""
     return (degree + 1) * (degree + 2) * (degree + 3) // 6
@@ -541,6 +564,46 @@ def _sorted(build: _Builder, names: Sequence[str]) -> Program:
         tuple(bounds),
         tuple(names),
     )
+
+
+@lru_cache(maxsize=16)
+def compile_factors(layout: Layout) -> Factors:
+    """Return the instructions for what is summed over neighbors."""
+    build = _Builder(10)
+    direction, spin, own = (1, 2, 3), (4, 5, 6), (7, 8, 9)
+    monomials = Monomials.up_to(layout.degree)
+    powers = [0, *direction]
+    for parent, axis in zip(monomials.parent[4:], monomials.axis[4:], strict=True):
+        powers.append(build.product(powers[parent], direction[axis]))
+    channels, start = layout.channels, layout.channels
+    powers = powers[: len(monomials.parent)]
+    rows = [
+        (x, 0, layout.angular if degree else channels)
+        for degree, x in enumerate(powers)
+    ]
+    if layout.spin_channels:
+        for degree, x in enumerate(powers[: n_monomials(layout.spin_degree)]):
+            count = layout.spin_angular if degree else layout.spin_channels
+            factors = [build.product(x, s) for s in spin] if degree else spin
+            rows += [(y, start, count) for y in factors]
+        aligned = build.add((1.0, *x) for x in zip(own, spin, strict=True))
+        for y in (
+            build.add((1.0, s, s) for s in spin),
+            build.product(aligned, aligned),
+        ):
+            rows.append((y, start, layout.spin_channels))
+    if layout.spin_orbit:
+        polar = build.add((1.0, *x) for x in zip(own, direction, strict=True))
+        square = build.product(polar, polar)
+        rows.append((build.product(square, square), 0, channels))
+    terms = [
+        (build.start + k, a, b, c)
+        for k, total in enumerate(build.sums)
+        for c, a, b in total
+    ]
+    table = np.array(terms).reshape(-1, 4)
+    out, first, second = (table[:, k].astype(np.int64) for k in range(3))
+    return Factors(out, first, second, table[:, 3], len(build.level), tuple(rows))
 
 
 @lru_cache(maxsize=16)

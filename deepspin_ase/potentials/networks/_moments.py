@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import torch
 from ase.data import atomic_numbers
 from pydantic import Field, model_validator
@@ -13,18 +12,31 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ..._config import Configuration
-from ...kernels.cpu._moments import Described, Head, Sums, moments_model, pulled_back
+from ...kernels import (
+    Instructions,
+    MomentDescriptor,
+    MomentFeatures,
+    MomentsData,
+    MomentsKernel,
+    MomentsNetworkData,
+    MomentsSums,
+)
 from ...neighbors import PairList
 from ...system import System
 from .._base import Predictor
 from .._kernels import Kernels
 from .._prediction import Prediction
-from ._invariants import Layout, Monomials, Program, compile_invariants, n_monomials
+from ._invariants import (
+    Factors,
+    Layout,
+    Monomials,
+    Program,
+    compile_factors,
+    compile_invariants,
+    n_monomials,
+)
 from ._layers import DenseLayer, ResidualNetwork
 from ._trainable import Trainable, architecture
-
-if TYPE_CHECKING:
-    from ...kernels.cpu._moment_kernels import Moments
 
 #: Energy that a standardized feature stands for at first, eV: the scale of what
 #: distinguishes the atoms of one magnet from each other.
@@ -219,7 +231,8 @@ class SpinMomentNetwork(Trainable):
         )
         with torch.no_grad():
             for fitting in self.fittings:
-                *_, head = _dense(fitting)
+                first, *_, head = _dense(fitting)
+                first.copies = 0  # features stay out of the network's residuals
                 head.matrix.mul_(0.1)
                 head.bias.zero_()
         self._register(numbers, k)
@@ -246,7 +259,6 @@ class SpinMomentNetwork(Trainable):
         type_of[torch.tensor(numbers)] = torch.arange(n_types)
         self.register_buffer("_type_of", type_of, persistent=False)
         self._program: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
-        self._made: dict[str, tuple[Any, Any]] = {}
 
     @classmethod
     def completed(
@@ -384,33 +396,71 @@ class SpinMomentNetwork(Trainable):
         With ``create_graph`` the results can be differentiated by the weights, not by
         positions and moments: for that, differentiate :meth:`forward`.
         """
-        on_cpu = system.device.type == "cpu"
-        if self.backend != "fused" or not (on_cpu and create_graph):
+        describe = self._descriptor(system) if create_graph else None
+        if self.backend != "fused" or describe is None:
             return None
         want = forces or magnetic_forces or virial
-        energies, sums = self._evaluate_for_training(system.detach(), pairs, want=want)
+        described = describe(system.detach(), pairs, self.types(system))
+        energies, sums = self._evaluate_for_training(described, want=want)
         return Prediction(
             energy=system.sum(energies),
             energies=energies,
             volume=system.volume,
-            forces=sums[0] if forces else None,
-            magnetic_forces=sums[1] if magnetic_forces else None,
-            virial=sums[2] if virial else None,
+            forces=sums.forces if forces else None,
+            magnetic_forces=sums.magnetic_forces if magnetic_forces else None,
+            virial=sums.virial if virial else None,
         )
 
     def compiled(self, kernels: Kernels) -> Predictor:
         """Return what evaluates the present weights in kernels: see ``backend``."""
-        if self.backend != "fused" or kernels.device.type != "cpu":
+        if self.backend != "fused":
             return self
-        return _Compiled(self, self._model(kernels.dtype), self._heads())
+        real = torch.float32 if self.mixed else kernels.dtype
+        kernel = kernels.moments(self, self.frozen(), real)
+        return self if kernel is None else _Compiled(self, kernel)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the network without what was made of its weights, for copies."""
-        return super().__getstate__() | {"_made": {}}
+    def frozen(self) -> MomentsNetworkData:
+        """Return the network as plain data: its present weights and sizes."""
+        return MomentsNetworkData(
+            moments=self._frozen_moments(),
+            scale=ENERGY_SCALE,
+            mean=self.mean,
+            deviation=self.deviation,
+            linear=self.linear.detach(),
+            energy_bias=self.energy_bias,
+            fittings=tuple(
+                tuple(layer.frozen() for layer in _dense(fitting))
+                for fitting in self.fittings
+            ),
+        )
 
-    def described(self, system: System, pairs: PairList) -> Described:
-        """Return the neighborhoods of a System on the CPU, for kernels."""
-        return Described(self._model(system.dtype), system, pairs, self.types(system))
+    def _frozen_moments(self) -> MomentsData:
+        layout = self.layout
+        factors, program = compile_factors(layout), self.program
+        return MomentsData(
+            cutoff=self.config.cutoff,
+            mixing=torch.cat([self.lattice_mixing, self.spin_mixing], dim=1),
+            lattice=layout.channels,
+            moment_scale=self.moment_scale,
+            factors=_instructions(factors),
+            rows=factors.rows,
+            contractions=_instructions(program),
+            n_features=program.n_features,
+        )
+
+    def _descriptor(self, system: System) -> MomentDescriptor | None:
+        """Return what describes neighborhoods for training, None without kernels."""
+        real = torch.float32 if self.mixed else system.dtype
+        kernels = self.kernels(system.device, system.dtype)
+        return kernels.features(self, self._frozen_moments(), real)
+
+    def _described(self, system: System, pairs: PairList) -> MomentFeatures:
+        describe = self._descriptor(system)
+        if describe is None:
+            raise RuntimeError(
+                f"there are no kernels for features of moments on {system.device}"
+            )
+        return describe(system, pairs, self.types(system))
 
     def linear_term(self) -> nn.Parameter:
         """Return the coefficients (n_types, K) of the standardized features."""
@@ -418,7 +468,7 @@ class SpinMomentNetwork(Trainable):
 
     def design(self, system: System, pairs: PairList) -> Tensor:
         """Return the derivatives by the linear term; see :meth:`Trainable.design`."""
-        described = self.described(system, pairs)
+        described = self._described(system, pairs)
         scale = ENERGY_SCALE / self.deviation.double()
         rows = described.design(scale)
         counts = torch.bincount(described.types, minlength=len(scale))
@@ -426,82 +476,15 @@ class SpinMomentNetwork(Trainable):
         return rows.transpose(0, 1).flatten(1)
 
     def _evaluate_for_training(
-        self, system: System, pairs: PairList, *, want: bool
-    ) -> tuple[Tensor, Sums]:
+        self, described: MomentFeatures, *, want: bool
+    ) -> tuple[Tensor, MomentsSums]:
         """Return energies, forces, magnetic forces and virial, for their gradients."""
-        described = self.described(system, pairs)
         features = described.features().requires_grad_(want)
         energies = self.energies(features, described.types)
         if not want:
-            zeros = torch.zeros_like(system.positions)
-            return energies, (zeros, zeros, torch.zeros_like(system.cell))
+            return energies, described.pull_back(torch.zeros_like(features))
         (slope,) = torch.autograd.grad(energies.sum(), features, create_graph=True)
-        return energies, pulled_back(slope, described)
-
-    def _model(self, dtype: torch.dtype) -> Moments:
-        """Return radial functions and contractions for kernels; made once."""
-        real = torch.float32 if self.mixed else dtype
-        buffers = (self.lattice_mixing, self.spin_mixing, self.moment_scale)
-        key = (real, *((x.data_ptr(), x._version) for x in buffers))
-        if self._made.get("model", (None,))[0] != key:
-            self._made["model"] = key, self._made_model(real)
-        return self._made["model"][1]
-
-    def _made_model(self, real: torch.dtype) -> Moments:
-        layout, program, config = self.layout, self.program, self.config
-        monomials = Monomials.up_to(layout.degree)
-        magnetic = np.array([x in config.magnetic for x in config.elements])
-        spin_monomials = n_monomials(layout.spin_degree) if layout.spin_channels else 0
-        return moments_model(
-            real=real,
-            cutoff=config.cutoff,
-            lattice_mixing=self.lattice_mixing,
-            spin_mixing=self.spin_mixing,
-            order=np.argsort(~magnetic, kind="stable"),
-            magnetic=int(magnetic.sum()),
-            inverse_moment=1.0 / self.moment_scale.detach().double().numpy(),
-            parent=monomials.parent,
-            axis=monomials.axis,
-            spin_monomials=spin_monomials,
-            channels=layout.channels,
-            spin_channels=layout.spin_channels,
-            angular=layout.angular,
-            spin_angular=layout.spin_angular,
-            spin_orbit=layout.spin_orbit,
-            out=program.out,
-            first=program.first,
-            second=program.second,
-            coefficient=program.coefficient,
-            n_values=program.n_values,
-            n_features=program.n_features,
-        )
-
-    def _heads(self) -> list[Head]:
-        """Return the energies as functions of features for kernels; made once."""
-        real = torch.float32 if self.mixed else self.mean.dtype
-        weights = (self.mean, self.deviation, self.energy_bias, *self.parameters())
-        key = (real, *((x.data_ptr(), x._version) for x in weights))
-        if self._made.get("heads", (None,))[0] != key:
-            heads = [self._head(a, real) for a in range(len(self.fittings))]
-            self._made["heads"] = key, heads
-        return self._made["heads"][1]
-
-    @torch.no_grad()
-    def _head(self, a: int, real: torch.dtype) -> Head:
-        """Return the energy of an element's atoms by features that are not scaled."""
-        mean, scale = self.mean[a].double(), 1.0 / self.deviation[a].double()
-        layers = [
-            (x.matrix.double(), x.bias.double(), x.copies)
-            for x in _dense(self.fittings[a])
-        ]
-        matrix, bias, _ = layers[0]
-        matrix = matrix * scale[:, None]
-        layers[0] = matrix, bias - mean @ matrix, 0
-        matrix, bias, _ = layers[-1]
-        layers[-1] = ENERGY_SCALE * matrix, ENERGY_SCALE * bias, 0
-        linear = ENERGY_SCALE * self.linear[a].double() * scale
-        constant = float(self.energy_bias[a]) - float(linear @ mean)
-        return Head.of(layers, linear, constant, real)
+        return energies, MomentsSums(*_PulledBack.apply(slope, described))
 
     @property
     def element_energies(self) -> dict[int, float]:
@@ -536,7 +519,7 @@ class SpinMomentNetwork(Trainable):
         count = torch.zeros(n_types, dtype=torch.float64)
         first, second, size = (torch.zeros(n_types, k).double() for _ in range(3))
         for system, pairs in samples:
-            features = self.described(system, pairs).features().double()
+            features = self._described(system, pairs).features().double()
             types = self.types(system)
             count += torch.bincount(types, minlength=n_types)
             first.index_add_(0, types, features)
@@ -615,15 +598,28 @@ def _components(matrix: Tensor, near: Tensor, count: int) -> Tensor:
     return chosen / size[:, None]
 
 
-class _Compiled:
-    """A network with frozen weights in compiled kernels."""
+class _PulledBack(torch.autograd.Function):
+    """Forces of dE/d(features), linear in these: the gradient is the transposed map."""
 
-    def __init__(
-        self, network: SpinMomentNetwork, model: Moments, heads: Sequence[Head]
-    ) -> None:
+    @staticmethod
+    def forward(
+        ctx: Any, slope: Tensor, described: MomentFeatures
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.described = described
+        sums = described.pull_back(slope)
+        return sums.forces, sums.magnetic_forces, sums.virial
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.described.push_forward(*gradients), None
+
+
+class _Compiled:
+    """A network with frozen weights in a compiled kernel."""
+
+    def __init__(self, network: SpinMomentNetwork, kernel: MomentsKernel) -> None:
         self.network = network
-        self.model = model
-        self.heads = heads
+        self.kernel = kernel
 
     def predict(
         self,
@@ -634,18 +630,30 @@ class _Compiled:
         magnetic_forces: bool,
         virial: bool,
         create_graph: bool,
-    ) -> Prediction:
-        described = Described(self.model, system, pairs, self.network.types(system))
-        want = forces or magnetic_forces or virial
-        energies, sums = described.evaluate(self.heads, derivatives=want)
+    ) -> Prediction | None:
+        want, types = forces or magnetic_forces or virial, self.network.types(system)
+        found = self.kernel(system, pairs, types, derivatives=want)
+        if found is None:
+            return None
+        energies, sums = found
         return Prediction(
             energy=system.sum(energies),
             energies=energies,
             volume=system.volume,
-            forces=sums[0] if forces else None,
-            magnetic_forces=sums[1] if magnetic_forces else None,
-            virial=sums[2] if virial else None,
+            forces=sums.forces if forces else None,
+            magnetic_forces=sums.magnetic_forces if magnetic_forces else None,
+            virial=sums.virial if virial else None,
         )
+
+
+def _instructions(program: Program | Factors) -> Instructions:
+    return Instructions(
+        program.out,
+        program.first,
+        program.second,
+        program.coefficient,
+        program.n_values,
+    )
 
 
 def radial_basis(r: Tensor, cutoff: float, n: int) -> Tensor:
