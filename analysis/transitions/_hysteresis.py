@@ -16,7 +16,6 @@ from ..._validate import non_negative, whole
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
-from ...optimize._defaults import TIGHT_TORQUE_MAX
 from ...spins import cant_spins, get_spins, set_spins, unit_vector
 from .._model import Model, model_of
 from .._result import Result, plots
@@ -24,8 +23,8 @@ from .._result import Result, plots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Angle by which spins are canted before each relaxation, as a tangent (rms): no
-#: symmetry may keep them at a maximum or a saddle point.
+#: Angle by which spins are canted before each relaxation, rad (rms): no symmetry may
+#: keep them at a maximum or a saddle point.
 _NUDGE = 1e-3
 
 
@@ -66,7 +65,7 @@ def hysteresis(
     direction: str | ArrayLike = "z",
     temperature_K: float = 0.0,
     sweeps: int = 200,
-    torque_max: float = TIGHT_TORQUE_MAX,
+    torque_max: float | None = None,
     model: Model | None = None,
     seed: int = 0,
     progress: bool | None = None,
@@ -89,8 +88,10 @@ def hysteresis(
     temperature_K : float
     sweeps : int
         At each field; the second half is averaged.
-    torque_max : float
-        Of the relaxations, eV.
+    torque_max : float, optional
+        Of the relaxations, eV; by default as for :func:`relax_spins`, which follows the
+        scale of the energy. A threshold that is not far below it makes spins switch
+        too late.
     model : Potential, DeepSpinCalculator, path or str, optional
         As for :class:`~deepspin_ase.DeepSpinCalculator`; by default the calculator of
         ``atoms``. A field that it has is replaced in a copy; it stays as it is.
@@ -149,9 +150,9 @@ def plot_hysteresis(result: Hysteresis, ax: Axes | None = None) -> Axes:
 
 
 def _relaxed(
-    atoms: Atoms, torque_max: float, field: float, rng: np.random.Generator
+    atoms: Atoms, torque_max: float | None, field: float, rng: np.random.Generator
 ) -> np.ndarray:
-    cant_spins(atoms, _NUDGE, seed=int(rng.integers(2**31)))
+    cant_spins(atoms, 0.5 * _NUDGE**2, seed=int(rng.integers(2**31)))
     found = relax_spins(atoms, torque_max=torque_max, steps=2000)
     if not found.converged:
         raise RuntimeError(

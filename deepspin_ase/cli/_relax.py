@@ -107,7 +107,9 @@ def _add_ends(parser: argparse.ArgumentParser) -> None:
         "--fmax", type=float, default=FMAX, help="eV/A (default: %(default)s)"
     )
     ends.add_argument(
-        "--torque-max", type=float, default=TORQUE_MAX, help="eV (default: %(default)s)"
+        "--torque-max",
+        type=float,
+        help=f"eV (default: {TORQUE_MAX}, and moments that have settled)",
     )
     ends.add_argument(
         "--stress-max",

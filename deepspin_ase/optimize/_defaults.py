@@ -14,6 +14,10 @@ STRESS_MAX = 5e-4
 #: Largest torque where the moments alone relax, which costs few model calls, eV.
 SPINS_TORQUE_MAX = 1e-5
 
+#: Largest rotation (rad), or change of ln of a length, that the next step of relaxed
+#: moments would make, where no threshold for torques is given.
+ROTATION_MAX = 1e-3
+
 #: Largest force (eV/A) and torque (eV) of stationary points whose second derivatives
 #: count, and of points to compare with each other.
 TIGHT_FMAX, TIGHT_TORQUE_MAX = 1e-3, 1e-6

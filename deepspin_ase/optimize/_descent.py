@@ -6,6 +6,7 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from .._rotations import rotate
+from ._defaults import ROTATION_MAX
 from ._filter import SpinLatticeFilter
 from ._lbfgs_memory import LBFGSMemory
 from ._preconditioner import Preconditioner
@@ -15,6 +16,9 @@ _LIMITS = {"positions": 0.2, "spins": 0.3, "magnitudes": 0.1, "cell": 0.04}
 
 #: Share of them that the first step may be, before any curvature is known.
 _FIRST = 0.5
+
+#: Common rotation of moments that look settled, by which its curvature is found, rad.
+_PROBE = 1e-3
 
 #: Share of the expected decrease of the energy that a step must bring (Armijo).
 _DECREASE = 1e-4
@@ -35,7 +39,9 @@ class Descent:
     doi:10.1137/140955483). A step is
     the full quasi-Newton step unless it is longer than a limit for each atom, moment
     and strain; one that does not lower the energy is taken back, and the limits
-    shrink.
+    shrink. Its curvature counts in both cases. Where the curvature is not positive,
+    as on a ridge, the next step is several times as long: how many steps it takes
+    does not depend on the scale of the energy.
 
     The model calls are left to the caller, who may make those of many descents at
     once: :meth:`begin` at an evaluated structure, then :meth:`propose`, evaluate,
@@ -60,6 +66,9 @@ class Descent:
         self._memory = LBFGSMemory()
         self._shares = dict.fromkeys(_LIMITS, _FIRST)
         self._x: np.ndarray | None = None
+        self._newton: np.ndarray | None = None
+        self._probed = False
+        self._probe: np.ndarray | None = None
         self._taken_back = 0
 
     def begin(self) -> None:
@@ -78,16 +87,47 @@ class Descent:
         self._x = self.filter.get_positions()
         self.energy = self.filter.get_potential_energy()
         self._forces = self.filter.get_forces()
+        self._newton = None
         _check_finite(self.energy, self._forces)
+
+    def converged(self, fmax: float) -> bool:
+        """Return whether the filter's thresholds are met, and the moments settled.
+
+        The latter where the filter was given no threshold for torques: a torque is
+        large or small only next to the curvature of the energy. Moments are settled
+        where the next step would rotate none of them by more than ``ROTATION_MAX``,
+        or where round-off ends the descent. A common rotation of all moments, which
+        may be softer than anything that was met so far, is tried before, until its
+        curvature is positive.
+        """
+        if not self.filter.converged(fmax):
+            return False
+        explicit = self.filter.torque_max is not None
+        if explicit or self.stuck or self.filter.torques_vanish():
+            return True
+        if self.n_steps == 0 or self._memory.provisional:
+            return False
+        sizes = self._sizes(self._direction())
+        rotations = [sizes[k] for k in ("spins", "magnitudes") if k in sizes]
+        if any(size.max() > ROTATION_MAX for size in rotations):
+            return False
+        self._probe = None if self._probed else self.filter.common_rotation(_PROBE)
+        return self._probe is None
+
+    def _direction(self) -> np.ndarray:
+        """Return the quasi-Newton step at full length."""
+        if self._newton is None:
+            inverse = self._preconditioner.solve
+            self._newton = self._memory.direction(self._forces, inverse)
+            if np.sum(self._limited(self._newton) * self._forces) <= 0.0:
+                self._memory.clear()
+                self._newton = inverse(self._forces)
+        return self._newton
 
     def propose(self) -> None:
         """Move the structure by a step that has yet to be evaluated."""
         assert self._x is not None
-        inverse = self._preconditioner.solve
-        step = self._limited(self._memory.direction(self._forces, inverse))
-        if np.sum(step * self._forces) <= 0.0:
-            self._memory.clear()
-            step = self._limited(inverse(self._forces))
+        step = self._limited(self._direction()) if self._probe is None else self._probe
         self.filter.set_positions(self._x + step)
         self._step = self.filter.get_positions() - self._x
 
@@ -117,14 +157,20 @@ class Descent:
                 and np.sum(step * end) > -(1.0 - 2.0 * _DECREASE) * slope
             )
         )
-        gradient_change = self._transported(forces) - end
+        gradient_change = self._transported(forces, step) - end
+        if self._probe is not None:
+            self._probe = None
+            self._probed = bool(np.sum(step * gradient_change) > 0.0)
         if finite:
             self._preconditioner.update(step, gradient_change)
         if not fine:
             self._take_back(x)
+            if finite:
+                self._memory.update(step, self._transported(gradient_change, -step))
             return False
-        self._memory.transport(self._transported)
-        self._memory.update(step, gradient_change)
+        self._memory.transport(lambda pairs: self._transported(pairs, step))
+        if not self._memory.update(step, gradient_change):
+            self._memory.lengthen(step, gradient_change, end)
         self._widen()
         self._take()
         self._taken_back = 0
@@ -134,6 +180,7 @@ class Descent:
     def _take_back(self, x: np.ndarray) -> None:
         self.filter.set_positions(x)
         self.filter.recenter()
+        self._newton = None
         self._taken_back += 1
         self.stuck = self._taken_back >= _GIVE_UP
         if self._taken_back > 1:
@@ -165,13 +212,13 @@ class Descent:
             sizes[name] = size / scales.get(name, self.filter.spin_scale)
         return sizes
 
-    def _transported(self, rows: np.ndarray) -> np.ndarray:
-        """Return (..., rows, 3) parallel-transported along the step."""
+    def _transported(self, rows: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Return (..., rows, 3) parallel-transported along a step (rows, 3)."""
         if "spins" not in self.filter.blocks:
             return rows
         block = self.filter.blocks["spins"]
         rows = rows.copy()
-        rotations = self._step[block] / self.filter.spin_scale
+        rotations = step[block] / self.filter.spin_scale
         rows[..., block, :] = rotate(rows[..., block, :], rotations)
         return rows
 

@@ -21,6 +21,9 @@ from ._defaults import SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 #: parametrisation is singular at 2 pi only.
 _FOLLOW = np.pi / 2
 
+#: Round-off of a torque, in units of |m| |F_m| and of that of a number.
+_ROUND_OFF = 100.0
+
 #: At least this modulus (eV/A^3) is taken for a crystal's where scales are set.
 _MODULUS = 1.0
 
@@ -54,9 +57,9 @@ class SpinLatticeFilter(Filter):
         :class:`deepspin_ase.FixSpins` for directions and lengths of moments.
     positions, cell, spins, magnitudes : bool
         What moves. Moments of length zero stay zero.
-    torque_max : float
+    torque_max : float, optional
         Converged when no torque m x F_m, and with ``magnitudes`` no m.F_m, exceeds
-        this, eV, ...
+        this, eV, by default 1e-4, ...
     stress_max : float
         ... when, with ``cell``, no component of the stress exceeds this, eV/A^3
         (1 GPa = 0.00624 eV/A^3), and no force ``fmax`` of ``opt.run(fmax=...)``.
@@ -94,7 +97,7 @@ class SpinLatticeFilter(Filter):
         cell: bool = False,
         spins: bool = True,
         magnitudes: bool = False,
-        torque_max: float = TORQUE_MAX,
+        torque_max: float | None = None,
         stress_max: float = STRESS_MAX,
         spin_scale: float = SPIN_SCALE,
         cell_scale: float | None = None,
@@ -113,6 +116,7 @@ class SpinLatticeFilter(Filter):
         if cell_scale is None:
             volume = atoms.get_volume() if cell else 1.0
             cell_scale = float(np.sqrt(_MODULUS * volume / 10.0))
+        self.torque_max: float | None = None
         self.set_limits(torque_max=torque_max, stress_max=stress_max)
         self.spin_scale = positive("spin_scale", spin_scale)
         self.cell_scale = positive("cell_scale", cell_scale)
@@ -276,6 +280,37 @@ class SpinLatticeFilter(Filter):
         """Return -m.dE/dm = -dE/dln|m| of the moments that may move, (N,), eV."""
         return np.sum(get_spins(self.atoms) * self.magnetic_forces(), axis=1)
 
+    def torques_vanish(self) -> bool:
+        """Return whether no moment feels more than round-off."""
+        if not self.moving_moments:
+            return True
+        return self.residuals()["torque"] <= float(self._noise().max())
+
+    def common_rotation(self, angle: float) -> np.ndarray | None:
+        """Return the step (rows, 3) that rotates all moments down the energy, A.
+
+        By ``angle`` (rad) about the total torque; None where that is round-off.
+        """
+        total = self.torques().sum(axis=0) if "spins" in self.parts else np.zeros(3)
+        size = float(np.linalg.norm(total))
+        if size <= self._noise().sum():
+            return None
+        spins = get_spins(self.atoms)
+        length = np.linalg.norm(spins, axis=1, keepdims=True)
+        along = spins / np.where(length > 0.0, length, 1.0)
+        rotations = np.where(self._free[:, None], angle * total / size, 0.0)
+        rotations -= along * np.sum(along * rotations, axis=1, keepdims=True)
+        step = np.zeros((len(self), 3))
+        step[self.blocks["spins"]] = self.spin_scale * rotations
+        return step
+
+    def _noise(self) -> np.ndarray:
+        """Return the round-off of the torques, (N,), eV."""
+        double = self.atoms.calc.parameters.get("dtype", "float64") == "float64"
+        eps = float(np.finfo(np.float64 if double else np.float32).eps)
+        forces = np.linalg.norm(self.magnetic_forces(), axis=1)
+        return _ROUND_OFF * eps * np.linalg.norm(get_spins(self.atoms), axis=1) * forces
+
     def residuals(self) -> dict[str, float]:
         """Return the largest force (eV/A), torque (eV) and stress (eV/A^3), by name."""
         found = {}
@@ -305,7 +340,7 @@ class SpinLatticeFilter(Filter):
         """Return whether forces, torques and stress are all below their thresholds."""
         limits = {
             "force": fmax,
-            "torque": self.torque_max,
+            "torque": TORQUE_MAX if self.torque_max is None else self.torque_max,
             "stress": self.stress_max,
         }
         return all(value <= limits[k] for k, value in self.residuals().items())

@@ -95,7 +95,8 @@ class SpinLatticeLBFGS(Optimizer):
         fmax : float
             eV/A.
         torque_max, stress_max : float, optional
-            eV and eV/A^3; the filter's by default.
+            eV and eV/A^3; the filter's by default. Where neither gives a torque,
+            the moments have to be settled as well: see :func:`relax`.
         steps : int
             Largest number of steps of this run.
 
@@ -131,6 +132,10 @@ class SpinLatticeLBFGS(Optimizer):
                     _residuals_text(self.filter),
                 )
                 return
+
+    def gradient_converged(self, gradient: np.ndarray) -> bool:
+        """Return whether the descent has converged, as ASE's loop asks."""
+        return self._descent.converged(cast(float, self.fmax))
 
     def step(self) -> None:
         """Make one step, trying shorter ones until one lowers the energy."""

@@ -28,6 +28,9 @@ _PRIOR = 1e-3
 #: Least stiffness over the mean one: modes that cost nothing stay solvable.
 _FLOOR = 1e-3
 
+#: Least factor by which one step scales the first guess.
+_LEAST_FACTOR = 1e-9
+
 #: Unknowns up to which a matrix is factorised; beyond, conjugate gradients.
 _DENSE = 1200
 
@@ -87,24 +90,27 @@ class _Block:
     def update(self, step: np.ndarray, gradient_change: np.ndarray) -> None:
         """Fit to a step and its change of the gradient as well, flat rows."""
         step, change = step[self.rows], gradient_change[self.rows]
-        if step @ change <= 0.0:
+        if not step.any():
             return
-        self._inverse = None
         columns = self.model.columns(step / self.scale) / self.scale[:, None]
         size = step @ step
-        self._normal = _FORGETTING * self._normal + columns.T @ columns / size
-        self._right = _FORGETTING * self._right + columns.T @ change / size
+        normal, right = columns.T @ columns / size, columns.T @ change / size
+        convex = step @ change > 0.0
         if not self._fitted:
-            self._scale_guess()
-        self.coefficients = self._fit()
-
-    def _scale_guess(self) -> None:
-        """Scale the guess so that it fits the first step."""
-        quadratic = self._unit @ self._normal @ self._unit
-        if quadratic > 0.0:
-            factor = max(self._unit @ self._right / quadratic, 1e-6)
-            self.coefficients = self._unit = factor * self._unit
+            self._scale_guess(normal, right if convex else -right)
+        if convex:
             self._fitted = True
+            self._normal = _FORGETTING * self._normal + normal
+            self._right = _FORGETTING * self._right + right
+            self.coefficients = self._fit()
+        self._inverse = None
+
+    def _scale_guess(self, normal: np.ndarray, right: np.ndarray) -> None:
+        """Scale the guess so that it fits a step, by the size of its curvature."""
+        quadratic = self._unit @ normal @ self._unit
+        if quadratic > 0.0:
+            factor = max(self._unit @ right / quadratic, _LEAST_FACTOR)
+            self.coefficients = self._unit = factor * self._unit
 
     def _fit(self) -> np.ndarray:
         """Return the coefficients >= 0 that fit best, near the last ones."""

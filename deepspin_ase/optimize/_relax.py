@@ -23,7 +23,7 @@ from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._recorded import RecordedCalculator, RecordedResults, identity
 from ..io._extxyz import current_results
 from ..system import check_structure
-from ._defaults import FMAX, SPINS_TORQUE_MAX, STRESS_MAX, TORQUE_MAX
+from ._defaults import FMAX, SPINS_TORQUE_MAX, STRESS_MAX
 from ._descent import Descent
 from ._filter import SpinLatticeFilter
 from ._lbfgs import SpinLatticeLBFGS
@@ -58,7 +58,7 @@ def relax(
     atoms: Atoms,
     *,
     fmax: float = FMAX,
-    torque_max: float = TORQUE_MAX,
+    torque_max: float | None = None,
     stress_max: float = STRESS_MAX,
     steps: int = 1000,
     logfile: IO[str] | str | Path | None = None,
@@ -78,8 +78,11 @@ def relax(
         Changed in place.
     fmax : float
         eV/A.
-    torque_max : float
-        eV.
+    torque_max : float, optional
+        Largest torque that is left, eV. By default 1e-4, and no moment is expected to
+        rotate by more than 0.001 rad any more (nor its length, where it is free, to
+        change by 0.1%): that is right for anisotropies of any size, also where the
+        start is close to a maximum.
     stress_max : float
         eV/A^3.
     steps : int
@@ -157,7 +160,7 @@ def _relax(
 
 
 def relax_spins(
-    atoms: Atoms, *, torque_max: float = SPINS_TORQUE_MAX, steps: int = 500
+    atoms: Atoms, *, torque_max: float | None = None, steps: int = 500
 ) -> Relaxation:
     """Rotate the moments to a minimum of the energy, at fixed lattice and lengths.
 
@@ -168,8 +171,9 @@ def relax_spins(
     atoms : Atoms
         Its calculator gives ``magnetic_forces`` (eV/mu_B). The moments are
         changed in place.
-    torque_max : float
-        Converged when no torque m x (-dE/dm) exceeds this, eV.
+    torque_max : float, optional
+        Converged when no torque m x (-dE/dm) exceeds this, eV. By default 1e-5, and no
+        moment is expected to rotate by more than 0.001 rad any more.
     steps : int
         Largest number of model calls.
 
@@ -182,6 +186,7 @@ def relax_spins(
     """
     whole("steps", steps, 1)
     coordinates = SpinLatticeFilter(atoms, positions=False, torque_max=torque_max)
+    limit = SPINS_TORQUE_MAX if torque_max is None else torque_max
     descent = Descent(coordinates)
     descent.begin()
     while True:
@@ -192,7 +197,7 @@ def relax_spins(
             descent.energy,
             left["torque"],
         )
-        converged = left["torque"] <= torque_max
+        converged = left["torque"] <= limit and descent.converged(FMAX)
         if converged or not _step(descent, steps):
             return Relaxation(converged, descent.n_calls, descent.energy, left)
 
@@ -210,7 +215,7 @@ def relax_batch(
     images: Sequence[Atoms],
     *,
     fmax: float = FMAX,
-    torque_max: float = TORQUE_MAX,
+    torque_max: float | None = None,
     stress_max: float = STRESS_MAX,
     steps: int = 500,
     progress: bool | None = None,
@@ -228,7 +233,7 @@ def relax_batch(
         All with one and the same calculator. A :class:`DeepSpinCalculator` evaluates
         all of them at once, any other one does one after the other.
     fmax, torque_max, stress_max : float
-        eV/A, eV and eV/A^3.
+        eV/A, eV and eV/A^3, as for :func:`relax`.
     steps : int
         Largest number of model calls for a structure.
     progress : bool, optional
@@ -304,7 +309,7 @@ def _state(descent: Descent, fmax: float) -> Relaxation:
     """Return the result of a descent that ended where it is."""
     coordinates = descent.filter
     return Relaxation(
-        converged=coordinates.converged(fmax),
+        converged=descent.converged(fmax),
         n_calls=descent.n_calls,
         energy=descent.energy,
         residuals=coordinates.residuals(),
