@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from ...calculators._recorded import RecordedResults
 from ...calculators._results import results_of
 from ...constraints import fixed_spins
 from ...dynamics._engine import CalculatorEngine, PotentialEngine, engine_of
@@ -45,6 +46,8 @@ class Band:
         calculator and the like.
     n_evaluated : int
         Images evaluated so far.
+    record : RecordedResults, optional
+        Where the results of every call are kept; what is known is not asked for again.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Band:
         if self._batched:
             _separate_calculators(self.images)
         self.n_calls = self.n_evaluated = 0
+        self.record: RecordedResults | None = None
         self.results: list[dict[str, Any]] = [{} for _ in self.images]
         self._seen: list[tuple[np.ndarray, ...] | None] = [None] * len(self.images)
         self._plane = periodic_plane(self.images[0])
@@ -110,11 +114,23 @@ class Band:
 
     def _ask(self, changed: list[int]) -> list[dict[str, Any]]:
         images = [self.images[k] for k in changed]
+        found = None if self.record is None else self.record.get(images)
+        if found is None:
+            found = self._compute(images)
+            if self.record is not None:
+                self.record.add(images, found)
+        if self._batched:
+            for image, results in zip(images, found, strict=True):
+                image.calc.take_results(image, results)
+        return found
+
+    def _compute(self, images: list[Atoms]) -> list[dict[str, Any]]:
         if not self._batched:
             return [self._ask_calculator(image) for image in images]
-        found = self.images[0].calc.evaluate(images, virial=self.cell)
-        for image, results in zip(images, found, strict=True):
-            image.calc.take_results(image, results)
+        calculator = self.images[0].calc
+        if self.record is not None:
+            calculator.clear_pairs()
+        found: list[dict[str, Any]] = calculator.evaluate(images, virial=self.cell)
         return found
 
     def _ask_calculator(self, image: Atoms) -> dict[str, Any]:

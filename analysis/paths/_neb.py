@@ -24,9 +24,11 @@ from ase import Atoms
 from ase.utils.abc import Optimizable
 from tqdm import tqdm
 
+from ..._digest import digest
 from ..._files import locked
 from ..._progress import bar
 from ..._validate import positive, whole
+from ...calculators._recorded import RecordedResults, identity
 from ...io import write_extxyz
 from ...optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 from .._joint_space import (
@@ -227,6 +229,7 @@ class SpinLatticeNEB(Optimizable):
         stress_max: float | None = None,
         steps: int = 500,
         output: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> bool:
         """Optimize the band by L-BFGS of all images together.
 
@@ -242,6 +245,10 @@ class SpinLatticeNEB(Optimizable):
             Largest number of steps.
         output : path, optional
             extxyz file to which the band is written every few steps and at the end.
+        checkpoint : path, optional
+            File that keeps the results of every model call. The same run, from the
+            same images, repeats its steps from there and goes on where it was stopped
+            or killed, to the same bits; thresholds and ``steps`` may be others.
 
         Returns
         -------
@@ -251,7 +258,8 @@ class SpinLatticeNEB(Optimizable):
         Raises
         ------
         ValueError
-            If a threshold is not positive, or ``steps`` is negative.
+            If a threshold is not positive, ``steps`` is negative, or the checkpoint is
+            damaged or of another model, other images or options.
         OSError
             If ``output`` cannot be written, or another process writes to it.
         """
@@ -262,8 +270,26 @@ class SpinLatticeNEB(Optimizable):
             parts = self.metric.parts(len(self.images[0]))
             self._optimizer = BandLBFGS([*parts.values()])
         self._optimizer.resume()
-        with locked(*([] if output is None else [output])):
-            return self._optimize(self._optimizer, fmax, steps, output)
+        with locked(*(path for path in (output, checkpoint) if path is not None)):
+            if checkpoint is not None:
+                self.band.record = RecordedResults(
+                    checkpoint, self.identity(), self.images
+                )
+            try:
+                return self._optimize(self._optimizer, fmax, steps, output)
+            finally:
+                self.band.record = None
+
+    def identity(self) -> dict[str, str]:
+        """Return what the steps of a run depend on, thresholds aside."""
+        chosen = ("spring", "climb", "fall", "method")
+        return {
+            "model": digest([identity(image.calc) for image in self.images]),
+            "images": digest([[*self.images], self._x]),
+            "cell": repr(self.band.cell),
+            "spin_scale": repr(self.metric.spin_scale),
+            **{name: repr(getattr(self, name)) for name in chosen},
+        }
 
     def _optimize(
         self,

@@ -50,6 +50,15 @@ class RecordedResults:
     run : mapping
         Plain data that identify what the results belong to, model and start among
         them; they are compared with those in the file.
+    start : sequence of Atoms
+        Structures that the run begins with, kept in a new file to the last bit, for
+        those that do not get them from elsewhere.
+
+    Attributes
+    ----------
+    run : dict
+    start : list of dict
+        Positions, cell and moments.
 
     Raises
     ------
@@ -59,15 +68,24 @@ class RecordedResults:
         If it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        run: Mapping[str, Any] | None = None,
+        start: Sequence[Atoms] = (),
+    ) -> None:
         self.path = Path(path)
         self._calls: dict[bytes, bytes] = {}
-        now = json.loads(json.dumps(dict(run)))
         if self.path.exists() and self.path.stat().st_size:
-            self._read(now)
+            self._read()
         else:
-            header = json.dumps(now).encode()
-            append_bytes(self.path, _MAGIC + _entry(header), overwrite=True)
+            self.run = json.loads(json.dumps(dict(run or {})))
+            self.start = [_geometry(atoms) for atoms in start]
+            head = json.dumps(self.run).encode(), _packed(self.start)
+            content = _MAGIC + b"".join(_entry(part) for part in head)
+            append_bytes(self.path, content, overwrite=True)
+        if run is not None:
+            self._check_run(json.loads(json.dumps(dict(run))))
 
     def __len__(self) -> int:
         """Return the number of calls."""
@@ -78,12 +96,7 @@ class RecordedResults:
         content = self._calls.get(_key(images))
         if content is None:
             return None
-        results: list[Results] = [{} for _ in images]
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            for name, value in stored.items():
-                k, _, quantity = name.partition(".")
-                results[int(k)][quantity] = value if value.ndim else value.item()
-        return results
+        return _unpacked(content)
 
     def add(self, images: Sequence[Atoms], results: Sequence[Results]) -> None:
         """Append the results of a call.
@@ -93,14 +106,11 @@ class RecordedResults:
         OSError
             If they cannot be written; those before stay.
         """
-        stream = io.BytesIO()
-        pairs = enumerate(results)
-        np.savez(stream, **{f"{k}.{n}": v for k, own in pairs for n, v in own.items()})
-        key, content = _key(images), stream.getvalue()
+        key, content = _key(images), _packed(results)
         append_bytes(self.path, _entry(key + content))
         self._calls[key] = content
 
-    def _read(self, run: dict[str, Any]) -> None:
+    def _read(self) -> None:
         data = self.path.read_bytes()
         if not data.startswith(_MAGIC):
             raise self._damaged("it begins with something else")
@@ -115,15 +125,15 @@ class RecordedResults:
                 raise self._damaged(f"the checksum at byte {whole} is wrong")
             contents.append(content)
             whole = start + size
-        if not contents:
+        if len(contents) < 2:
             raise self._damaged("it ends in its head")
-        self._check_run(json.loads(contents[0]), run)
-        self._calls = {c[:_KEY]: c[_KEY:] for c in contents[1:]}
+        self.run, self.start = json.loads(contents[0]), _unpacked(contents[1])
+        self._calls = {c[:_KEY]: c[_KEY:] for c in contents[2:]}
         if whole < len(data):
             os.truncate(self.path, whole)
 
-    def _check_run(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        differ = [k for k in before | now if before.get(k) != now.get(k)]
+    def _check_run(self, now: dict[str, Any]) -> None:
+        differ = [k for k in self.run | now if self.run.get(k) != now.get(k)]
         if differ:
             raise ValueError(
                 f"{self.path} belongs to another run: {', '.join(differ)} differ. "
@@ -141,18 +151,37 @@ def _entry(content: bytes) -> bytes:
     return _HEAD.pack(len(content), zlib.crc32(content)) + content
 
 
-def _key(images: Sequence[Atoms]) -> bytes:
-    """Return a digest of all that a model depends on."""
+def _geometry(atoms: Atoms) -> Results:
+    """Return all that a model depends on."""
     names = ("numbers", "positions", "initial_magmoms")
-    return bytes.fromhex(
-        digest(
-            [
-                {k: atoms.arrays[k] for k in names if k in atoms.arrays}
-                | {"cell": atoms.cell.array, "pbc": atoms.pbc}
-                for atoms in images
-            ]
-        )
-    )
+    arrays = {k: atoms.arrays[k] for k in names if k in atoms.arrays}
+    return arrays | {"cell": atoms.cell.array, "pbc": atoms.pbc}
+
+
+def _key(images: Sequence[Atoms]) -> bytes:
+    return bytes.fromhex(digest([_geometry(atoms) for atoms in images]))
+
+
+def _packed(rows: Sequence[Results]) -> bytes:
+    """Return numbers and arrays of several structures as the bytes of an npz file."""
+    stream = io.BytesIO()
+    names = {"count": len(rows)} | {
+        f"{k}.{name}": value
+        for k, row in enumerate(rows)
+        for name, value in row.items()
+    }
+    np.savez(stream, **names)
+    return stream.getvalue()
+
+
+def _unpacked(content: bytes) -> list[Results]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        rows: list[Results] = [{} for _ in range(int(stored["count"]))]
+        for name, value in stored.items():
+            k, _, quantity = name.partition(".")
+            if quantity:
+                rows[int(k)][quantity] = value if value.ndim else value.item()
+    return rows
 
 
 class RecordedCalculator(Calculator):

@@ -14,9 +14,13 @@ from .._files import locked
 from ..analysis._joint_space import displacement
 from ..analysis.paths import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
+from ..calculators._recorded import RecordedResults
 from ..io import read_extxyz, read_structure
 from ..optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
-from ..spins import get_spins
+from ..spins import get_spins, set_spins
+
+#: Images of a first guess, both ends included.
+N_IMAGES = 9
 
 #: Ends of a file agree with those that are given up to its decimals, A and mu_B.
 _SAME = 1e-6
@@ -26,8 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add description and arguments."""
     parser.description = (
         "Minimum energy path of atoms and spins, and of the cell on "
-        "request, by a nudged elastic band. A band that was stopped, or "
-        "is not converged, is resumed where its output file exists. The energies along "
+        "request, by a nudged elastic band. The same command resumes a run "
+        "that was stopped, or is not converged, from its checkpoint (.ckpt), and "
+        "otherwise goes on with the band of the output file. The energies along "
         "the path are drawn next to it (.png), their numbers kept (.npz). The exit "
         "code is 3 where the band does not converge."
     )
@@ -46,13 +51,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_path_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("first guess")
-    group.add_argument("--images", type=int, default=9, help="in all (default: 9)")
+    group.add_argument("--images", type=int, help=f"in all (default: {N_IMAGES})")
     group.add_argument(
         "--axis",
         help="x, -z, ... or three numbers x,y,z: about which spins rotate that are "
         "antiparallel at the ends",
     )
-    group.add_argument("--positions", choices=("linear", "idpp"), default="linear")
+    group.add_argument(
+        "--positions", choices=("linear", "idpp"), help="linear by default"
+    )
 
 
 def _add_band_options(parser: argparse.ArgumentParser) -> None:
@@ -90,16 +97,57 @@ def _run(arguments: argparse.Namespace) -> int:
     output = arguments.output
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} does not exist")
-    with locked(output, output.with_suffix(".npz"), output.with_suffix(".png")):
-        return _find_path(arguments)
+    others = [output.with_suffix(suffix) for suffix in (".npz", ".png", ".ckpt")]
+    with locked(output, *others):
+        return _find_path(arguments, checkpoint=others[-1])
 
 
-def _find_path(arguments: argparse.Namespace) -> int:
-    images = _images(arguments)
+def _find_path(arguments: argparse.Namespace, checkpoint: Path) -> int:
     calculator = DeepSpinCalculator(arguments.model, dtype=arguments.dtype)
+    ends = read_structure(arguments.initial), read_structure(arguments.final)
+    _say_what_is_ignored(arguments, checkpoint)
+    neb = None
+    if checkpoint.exists():
+        neb = _stopped(
+            _band(_started(checkpoint, ends), calculator, arguments), checkpoint
+        )
+    if neb is None:
+        neb = _band(_images(ends, arguments), calculator, arguments)
+    try:
+        converged = neb.run(
+            fmax=arguments.fmax,
+            steps=arguments.steps,
+            output=arguments.output,
+            checkpoint=checkpoint,
+        )
+    except CalculationFailed as error:
+        raise FloatingPointError(str(error)) from error
+    path = neb.path()
+    _report(path, converged, neb)
+    _keep(path, arguments.output)
+    if converged:
+        checkpoint.unlink()
+    return 0 if converged else 3
+
+
+def _say_what_is_ignored(arguments: argparse.Namespace, checkpoint: Path) -> None:
+    """Say which options of the first guess do nothing for a band that exists."""
+    there = [path for path in (checkpoint, arguments.output) if path.exists()]
+    guess = ("images", "axis", "positions")
+    given = [f"--{n}" for n in guess if getattr(arguments, n) is not None]
+    if there and given:
+        print(
+            f"{', '.join(given)} ignored: {there[0]} holds a band already; remove it "
+            "to begin with a new guess"
+        )
+
+
+def _band(
+    images: list[Atoms], calculator: DeepSpinCalculator, arguments: argparse.Namespace
+) -> SpinLatticeNEB:
     for image in images:
         image.calc = calculator
-    neb = SpinLatticeNEB(
+    return SpinLatticeNEB(
         images,
         spring=arguments.spring,
         climb=arguments.climb,
@@ -109,43 +157,57 @@ def _find_path(arguments: argparse.Namespace) -> int:
         torque_max=arguments.torque_max,
         stress_max=arguments.stress_max,
     )
-    try:
-        converged = neb.run(
-            fmax=arguments.fmax, steps=arguments.steps, output=arguments.output
-        )
-    except CalculationFailed as error:
-        raise FloatingPointError(str(error)) from error
-    path = neb.path()
-    _report(path, converged, neb)
-    _keep(path, arguments.output)
-    return 0 if converged else 3
 
 
-def _images(arguments: argparse.Namespace) -> list[Atoms]:
+def _started(checkpoint: Path, ends: tuple[Atoms, Atoms]) -> list[Atoms]:
+    """Return the images that the run of a checkpoint began with."""
+    images = []
+    for found in RecordedResults(checkpoint).start:
+        image = Atoms(found["numbers"], found["positions"], cell=found["cell"])
+        image.pbc = found["pbc"]
+        set_spins(image, found["initial_magmoms"])
+        images.append(image)
+    _check_ends(checkpoint, images, ends)
+    return images
+
+
+def _stopped(neb: SpinLatticeNEB, checkpoint: Path) -> SpinLatticeNEB | None:
+    """Return the band where the checkpoint is of the same run, None otherwise."""
+    before, now = RecordedResults(checkpoint).run, neb.identity()
+    differ = [name for name in now if now[name] != before.get(name)]
+    if not differ:
+        print(f"going on with the steps in {checkpoint}")
+        return neb
+    print(f"{', '.join(differ)} differ from those of {checkpoint}: begun anew")
+    checkpoint.unlink()
+    return None
+
+
+def _images(ends: tuple[Atoms, Atoms], arguments: argparse.Namespace) -> list[Atoms]:
     """Return the band of the output file, or else a first guess."""
-    initial, final = (read_structure(p) for p in (arguments.initial, arguments.final))
     if not arguments.output.exists():
         return interpolate(
-            initial,
-            final,
-            arguments.images,
+            *ends,
+            arguments.images or N_IMAGES,
             axis=_axis(arguments.axis),
-            positions=arguments.positions,
+            positions=arguments.positions or "linear",
         )
     images = read_extxyz(arguments.output)
-    for name, given, found in (
-        ("initial", initial, images[0]),
-        ("final", final, images[-1]),
-    ):
-        if not _same(given, found):
-            raise ValueError(
-                f"{arguments.output} holds a band with another {name} structure: "
-                "choose another --output, or remove it"
-            )
-    for image in images:
-        image.set_constraint(initial.constraints)
+    _check_ends(arguments.output, images, ends)
     print(f"going on with the {len(images)} images of {arguments.output}")
     return images
+
+
+def _check_ends(path: Path, images: list[Atoms], ends: tuple[Atoms, Atoms]) -> None:
+    """Raise ValueError if a band has other ends; give it their constraints."""
+    for name, given, k in (("initial", ends[0], 0), ("final", ends[1], -1)):
+        if not _same(given, images[k]):
+            raise ValueError(
+                f"{path} holds a band with another {name} structure: choose another "
+                "--output, or remove it"
+            )
+    for image in images:
+        image.set_constraint(ends[0].constraints)
 
 
 def _axis(text: str | None) -> str | list[float] | None:
@@ -172,7 +234,7 @@ def _same(given: Atoms, found: Atoms) -> bool:
 
 def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
     print(path.table())
-    state = "converged" if converged else "not converged (run it again to resume)"
+    state = "converged" if converged else "not converged (resume with more --steps)"
     left = ", ".join(f"{name} {x:.1e}" for name, x in neb.residuals().items())
     print(f"\n{state}: {left} (eV/A, eV, eV/A^3); {neb.band.n_calls} model calls")
     parts = ", ".join(f"{name} {part:.0%}" for name, part in path.fractions.items())

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *options: str, final: str = "down") -> int:
+def run(folder: Path, *options: str, final: str = "down", output: str = "band") -> int:
     return main(
         [
             "neb",
@@ -39,7 +39,7 @@ def run(folder: Path, *options: str, final: str = "down") -> int:
             "--model",
             str(folder / "model.pt"),
             "--output",
-            str(folder / "band.extxyz"),
+            str(folder / f"{output}.extxyz"),
             *options,
         ]
     )
@@ -53,7 +53,9 @@ def test_barrier_and_going_on(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(read_extxyz(folder / "band.extxyz")) == 6
     assert run(folder, *options) == 0
     said = capsys.readouterr().out
-    assert "going on with the 6 images" in said and "\nconverged" in said
+    assert "going on with the steps in" in said and "\nconverged" in said
+    assert "--images, --axis ignored" in said
+    assert not (folder / "band.ckpt").exists()
     path = NEBPath.load(folder / "band.npz")
     assert path.barrier_forward == pytest.approx(K * (1 + H) ** 2, rel=1e-5)
     assert f"forward barrier {1e3 * path.barrier_forward:.4f} meV" in said
@@ -61,6 +63,32 @@ def test_barrier_and_going_on(folder: Path, capsys: pytest.CaptureFixture[str]) 
     results = read_extxyz(folder / "band.extxyz", 3).calc.results
     assert results["energy"] == pytest.approx(path.energies[3])
     assert np.abs(results["torques"]).max() > 0.0
+
+
+def test_a_resumed_band_is_the_same_to_the_last_bit(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--axis", "0,1,0", "--images", "5", "--climb", "--torque-max", "1e-7")
+    assert run(folder, *options, output="whole") == 0
+    for steps in ("2", "4"):
+        assert run(folder, *options, "--steps", steps) == 3
+    assert run(folder, *options) == 0
+    for suffix in (".extxyz", ".npz"):
+        both = [folder / f"{name}{suffix}" for name in ("whole", "band")]
+        assert both[0].read_bytes() == both[1].read_bytes()
+    capsys.readouterr()
+    assert run(folder, "--climb", "--torque-max", "1e-7") == 0
+    assert "going on with the 5 images" in capsys.readouterr().out
+
+
+def test_another_run_begins_with_the_band_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ("--torque-max", "1e-9", "--steps", "1")
+    assert run(folder, "--axis", "x", "--images", "6", "--climb", *limits) == 3
+    assert run(folder, *limits) == 3
+    said = capsys.readouterr().out
+    assert "climb differ from those of" in said and "with the 6 images" in said
 
 
 @pytest.mark.parametrize(
