@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser(given).parse_args(given)
     logging.basicConfig(format="deepspin: %(levelname)s: %(message)s")
+    usual = warnings.formatwarning
+    warnings.formatwarning = _warning
     try:
         code = arguments.run(arguments)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
@@ -45,7 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("deepspin: interrupted", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
     return code or 0
+
+
+def _warning(message: Warning | str, *_: object, **__: object) -> str:
+    """Return a warning as it is shown: without the place in the code."""
+    return f"deepspin: WARNING: {message}\n"
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -40,6 +40,7 @@ def _run(arguments: argparse.Namespace) -> None:
             "architecture",
             *_architecture(potential, "  "),
             "",
+            *_range(potential),
             *_section("card", load_card(arguments.model), ""),
         ]
     print("\n".join(lines))
@@ -61,6 +62,13 @@ def _summary(potential: Potential) -> list[str]:
         f"cutoff      {potential.cutoff:g} A",
         f"parameters  {n_parameters}",
     ]
+
+
+def _range(potential: Potential) -> list[str]:
+    if potential.training_range is None:
+        return []
+    lines = str(potential.training_range).splitlines()
+    return ["trained on", *(f"  {line}" for line in lines), ""]
 
 
 def _symbols(numbers: Iterable[int] | None) -> str:

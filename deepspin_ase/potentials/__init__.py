@@ -8,10 +8,12 @@ from ._base import Potential
 from ._compiled import CompiledPotential
 from ._files import load_card, load_potential, save_potential, shipped_models
 from ._prediction import Prediction
+from ._range import TrainingRange
 from ._registry import register
 from ._sums import Committee, Sum, TimeReversal
 from ._symmetry_checks import SymmetryViolations, symmetry_violations
 from ._torchscript import export_torchscript
+from ._watch import OutOfRangeWarning
 from .materials import reference
 from .materials._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .networks._config import DeepSpinConfig
@@ -82,6 +84,7 @@ __all__ = [
     "LennardJones",
     "Mixture",
     "MomentExchange",
+    "OutOfRangeWarning",
     "PairPotential",
     "Potential",
     "Prediction",
@@ -97,6 +100,7 @@ __all__ = [
     "SymmetryViolations",
     "TimeReversal",
     "Trainable",
+    "TrainingRange",
     "UniaxialAnisotropy",
     "Zeeman",
     "architecture",

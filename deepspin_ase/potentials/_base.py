@@ -13,6 +13,7 @@ from ..neighbors import PairList, build_pairs
 from ..system import System
 from ._kernels import Kernels
 from ._prediction import Prediction
+from ._range import TrainingRange
 from ._registry import registered
 
 
@@ -93,6 +94,10 @@ class Potential(nn.Module):
     #: Whether the energy of each atom depends on nothing but its pairs within the
     #: pair cutoff: moments farther away leave it as it is. Where in doubt, False.
     is_local: bool = False
+
+    #: What the potential was trained on; None where that is not known. Calculators and
+    #: drivers warn where structures leave it.
+    training_range: TrainingRange | None = None
 
     #: How the potential is evaluated, see :func:`choose_backend`.
     backend: str = "fused"

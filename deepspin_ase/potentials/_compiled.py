@@ -12,6 +12,7 @@ from ._base import Potential
 from ._evaluation import Evaluation
 from ._kernels import Kernels
 from ._prediction import Prediction
+from ._watch import RangeWatch
 
 
 class CompiledPotential:
@@ -59,6 +60,7 @@ class CompiledPotential:
         self.potential = potential.to(self.device, dtype)
         self.neighbors = NeighborList(skin)
         self._evaluation = Evaluation(potential, Kernels(self.device, dtype))
+        self._watch = RangeWatch(potential, set())
 
     def twin(self, neighbors: NeighborList | None = None) -> CompiledPotential:
         """Return one of the same potential with another pair list.
@@ -77,7 +79,10 @@ class CompiledPotential:
         """
         other = type(self).__new__(type(self))
         evaluation = Evaluation(potential, self._evaluation.kernels)
-        vars(other).update(vars(self), potential=potential, _evaluation=evaluation)
+        watch = RangeWatch(potential, self._watch.told)
+        vars(other).update(
+            vars(self), potential=potential, _evaluation=evaluation, _watch=watch
+        )
         return other
 
     def refresh(self) -> None:
@@ -116,12 +121,19 @@ class CompiledPotential:
         ------
         ValueError
             If the potential does not apply to the system.
+
+        Warns
+        -----
+        OutOfRangeWarning
+            Once per quantity, where the system is outside of what the potential was
+            trained on.
         """
         system = system.to(self.device, self.dtype)
         self.potential.check(system)
         if pairs is None:
             cutoff = self.potential.pair_cutoff(system)
             pairs = self.neighbors.update(system, cutoff)
+        self._watch.look(system, pairs)
         found = self._evaluation(
             system,
             pairs,

@@ -1,8 +1,8 @@
 """Model files: plain data that cannot run code.
 
 ``model.pt`` is a ``torch.save`` of a dictionary: format and version, the
-architecture as nested plain data, the state dict, and a card (training data,
-errors, valid range, units, citation). It is read with ``weights_only=True``.
+architecture as nested plain data, the state dict, the range of the training data, and a
+card (training data, errors, units, citation). It is read with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,16 @@ def plain_data(potential: Potential) -> dict[str, Any]:
                 "keep that file and build the potential from it"
             )
     state = {k: v.detach().cpu() for k, v in potential.state_dict().items()}
-    return {"architecture": registry.encode(potential), "state_dict": state}
+    ranges = {
+        name: registry.encode(part.training_range)
+        for name, part in potential.named_modules()
+        if isinstance(part, Potential) and part.training_range is not None
+    }
+    return {
+        "architecture": registry.encode(potential),
+        "state_dict": state,
+        "ranges": ranges,
+    }
 
 
 def from_plain_data(content: dict[str, Any]) -> Potential:
@@ -77,6 +86,8 @@ def from_plain_data(content: dict[str, Any]) -> Potential:
     """
     potential = registry.decode(content["architecture"])
     potential.load_state_dict(content["state_dict"])
+    for name, known in content.get("ranges", {}).items():
+        potential.get_submodule(name).training_range = registry.decode(known)
     return potential.eval().requires_grad_(False)
 
 

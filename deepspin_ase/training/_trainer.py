@@ -23,6 +23,7 @@ from ..potentials import (
     Potential,
     Sum,
     Trainable,
+    TrainingRange,
     choose_backend,
     load_potential,
     save_potential,
@@ -115,6 +116,11 @@ class Trainer:
             if validation
             else "none",
         }
+        self.training_range = TrainingRange.of(
+            ((batch.system, batch.pairs) for batch in self.frames),
+            magnetic=whole.magnetic_species if whole.uses_spins else frozenset(),
+            labels=(label for label in label_table() if training.has(label)),
+        )
         self._fingerprint = fingerprint([training, validation])
         reduced = subtract_baseline(self.frames, baseline)
         network.element_energies = dict.fromkeys(network.species, 0.0)
@@ -198,7 +204,9 @@ class Trainer:
         network.load_state_dict(best)
         network.element_energies = self.element_energies
         network.requires_grad_(False).eval()
-        return network if self.baseline is None else Sum([self.baseline, network])
+        whole = network if self.baseline is None else Sum([self.baseline, network])
+        whole.training_range = self.training_range
+        return whole
 
     def run(self, *, progress: bool | None = None) -> Potential:
         """Train from the present step to the last and write everything.
