@@ -10,6 +10,7 @@ from ..data import (
     DataReport,
     Dataset,
     check_dataset,
+    keep_moments,
     read_dataset,
     write_dataset,
 )
@@ -20,8 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     info = actions.add_parser("info", help="contents, ranges and problems of data")
-    info.add_argument("path", nargs="+", help="extxyz file or DeePMD folder")
-    _add_type_map(info)
+    info.add_argument("path", nargs="+", help=_PATHS)
+    _add_names(info)
     info.add_argument("--format", help="format of the input; detected automatically")
     info.add_argument(
         "--magnetic",
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     info.set_defaults(run=_info)
 
     convert = actions.add_parser("convert", help="write data in another format")
-    convert.add_argument("input", help="extxyz file or DeePMD folder")
+    convert.add_argument("input", help=_PATHS)
     convert.add_argument("output", help="file or new folder")
     convert.add_argument(
         "--format",
@@ -43,22 +44,58 @@ def configure(parser: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--input-format", help="format of the input; detected automatically"
     )
-    _add_type_map(convert)
+    _add_names(convert)
+    convert.add_argument(
+        "--magnetic",
+        nargs="+",
+        metavar="ELEMENT",
+        help="elements that keep moments; those of others, which DFT leaves, are set "
+        "to zero and reported",
+    )
     convert.set_defaults(run=_convert)
 
 
-def _add_type_map(parser: argparse.ArgumentParser) -> None:
+_PATHS = (
+    "file or folder: extxyz, DeePMD, traj, MLIP's cfg, runs of ABACUS and VASP with "
+    "constrained moments"
+)
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type-map",
         nargs="+",
         metavar="ELEMENT",
-        help="elements of DeePMD's types 0, 1, ...",
+        help="elements of the types 0, 1, ... of DeePMD and MLIP",
     )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="QUANTITY=NAME",
+        help="names of columns, such as moments=dft_spin magnetic_forces=mforce "
+        "energy=REF_energy; usual ones are known",
+    )
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, str] | None:
+    """Return the names of columns by their quantities."""
+    if arguments.columns is None:
+        return None
+    pairs = [text.partition("=") for text in arguments.columns]
+    if not all(quantity and name for quantity, _, name in pairs):
+        raise ValueError(
+            "--columns takes QUANTITY=NAME, such as moments=spin, got "
+            f"{' '.join(arguments.columns)}"
+        )
+    return {quantity: name for quantity, _, name in pairs}
 
 
 def _info(arguments: argparse.Namespace) -> None:
     dataset = read_dataset(
-        arguments.path, format=arguments.format, type_map=arguments.type_map
+        arguments.path,
+        format=arguments.format,
+        type_map=arguments.type_map,
+        columns=_columns(arguments),
     )
     report = check_dataset(dataset, magnetic_elements=arguments.magnetic)
     lines = [
@@ -124,8 +161,15 @@ def _conjugacy(report: ConjugacyReport) -> list[str]:
 
 def _convert(arguments: argparse.Namespace) -> None:
     dataset = read_dataset(
-        arguments.input, format=arguments.input_format, type_map=arguments.type_map
+        arguments.input,
+        format=arguments.input_format,
+        type_map=arguments.type_map,
+        columns=_columns(arguments),
     )
+    if arguments.magnetic is not None:
+        dataset, dropped = keep_moments(dataset, arguments.magnetic)
+        for element, largest in dropped.items():
+            print(f"moments of {element}, up to {largest:.3g} mu_B, are set to zero")
     write_dataset(
         arguments.output, dataset, format=arguments.format, type_map=arguments.type_map
     )

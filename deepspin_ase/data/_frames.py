@@ -13,8 +13,10 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import ArrayLike, NDArray
 
+from .._validate import as_symbols
+from ..io._columns import settled_moments
 from ..quantities import QUANTITIES, Quantity, QuantityValues, label_table
-from ..spins import get_spins
+from ..spins import get_spins, set_spins
 
 #: Relative difference at which a file's stress and virial contradict each other.
 _STRESS_TOLERANCE = 1e-3
@@ -158,7 +160,9 @@ class Frame(QuantityValues):
         """Take a frame from Atoms and the results of their calculator, if any.
 
         The energy is the free energy where the calculator gives one: forces are
-        its derivatives. Labels that ASE does not know are those of the calculator,
+        its derivatives. Moments are the computed ``magmoms`` where it gives these, and
+        else those of the Atoms, which a calculation may only have started from.
+        Labels that ASE does not know are those of the calculator,
         or of ``arrays`` (magnetic forces) and ``info`` (the virial); a missing
         virial comes from the stress. Nothing is calculated.
 
@@ -172,12 +176,18 @@ class Frame(QuantityValues):
         found = {name: _stored(atoms, results, q) for name, q in label_table().items()}
         found["energy"] = results.get("free_energy", results.get("energy"))
         found["virial"] = _with_stress(atoms, results, found["virial"])
+        carrier = Atoms(atoms.numbers)
+        moments = settled_moments(
+            atoms.arrays.get("initial_magmoms"), results.get("magmoms")
+        )
+        if moments is not None:
+            set_spins(carrier, moments)
         return cls(
             numbers=atoms.numbers,
             positions=atoms.positions,
             cell=atoms.cell.array,
             pbc=atoms.pbc,
-            spins=get_spins(atoms),
+            spins=get_spins(carrier),
             **found,
         )
 
@@ -256,6 +266,54 @@ class Dataset(Sequence[Frame]):
                 f"unknown label {label!r}; expected one of {', '.join(label_table())}"
             )
         return sum(getattr(frame, label) is not None for frame in self)
+
+
+def keep_moments(
+    dataset: Dataset, elements: Iterable[str]
+) -> tuple[Dataset, dict[str, float]]:
+    """Set the moments of all other elements to zero, and their magnetic forces.
+
+    Calculations leave small moments on oxygen and the like, which models treat as
+    non-magnetic: there, a moment is what is self-consistent, and no variable.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    elements : iterable of str
+        Those that keep their moments.
+
+    Returns
+    -------
+    Dataset
+    dict
+        The largest moment (mu_B) of each element that lost some.
+
+    Raises
+    ------
+    ValueError
+        If a symbol is unknown or not in the data.
+    """
+    kept = as_symbols(tuple(elements)) or ()
+    if missing := sorted(set(kept) - set(dataset.elements)):
+        raise ValueError(
+            f"there is no {', '.join(missing)} in {dataset.name}; the elements are "
+            f"{', '.join(dataset.elements)}"
+        )
+    dropped: dict[str, float] = {}
+    frames = []
+    for frame in dataset:
+        symbols = np.array(frame.symbols)
+        other = ~np.isin(symbols, kept)
+        lengths = np.linalg.norm(frame.spins, axis=1)
+        for k in np.flatnonzero(other & (lengths > 0.0)):
+            name = str(symbols[k])
+            dropped[name] = max(dropped.get(name, 0.0), float(lengths[k]))
+        changes = {"spins": np.where(other[:, None], 0.0, frame.spins)}
+        if frame.magnetic_forces is not None:
+            zeroed = np.where(other[:, None], 0.0, frame.magnetic_forces)
+            changes["magnetic_forces"] = zeroed
+        frames.append(frame.replace(**changes))
+    return Dataset(frames, name=dataset.name), dropped
 
 
 def _symbols(numbers: Iterable[NDArray[np.int64]]) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +16,26 @@ from ase.data import atomic_numbers
 
 from .._extras import require
 from ..io import read_extxyz, write_extxyz
+from ..io._columns import NOT_LABELS, unused_columns
+from ..io._structure import read_ase
 from ..quantities import label_table
 from . import _npy
+from ._cfg import read_cfg
 from ._frames import Dataset, Frame
+from .dft import READERS
 
-#: Formats that are read and written here; dpdata reads others.
+logger = logging.getLogger(__name__)
+
+#: Formats that are written.
 FORMATS = ("deepmd/npy", "deepmd/npy/mixed", "extxyz")
+
+#: Formats that are read here; dpdata reads others.
+READ_FORMATS = (*FORMATS, "ase", "mlip/cfg", *READERS)
+
+#: Files by their endings.
+_ENDINGS = {".xyz": "extxyz", ".extxyz": "extxyz", ".cfg": "mlip/cfg", ".traj": "ase"}
+
+Columns = Mapping[str, str]
 
 PathLike = str | os.PathLike[str]
 
@@ -29,22 +45,28 @@ def read_dataset(
     *,
     format: str | None = None,
     type_map: Sequence[str] | None = None,
+    columns: Columns | None = None,
 ) -> Dataset:
     """Read labelled frames from files and folders.
 
     Parameters
     ----------
     path : path or iterable of paths
-        An extxyz file, a DeePMD system (a folder with ``type.raw``), or a
-        folder with several systems at any depth, which are read in the order
-        of their names.
+        A file (extxyz, ASE's traj, MLIP's cfg, or an output of constrained DFT), a
+        DeePMD system (a folder with ``type.raw``), the folder of a run of ABACUS or
+        VASP with constrained moments, or a folder with such at any depth, which are
+        read in the order of their names; files in a folder are read where there are no
+        systems or runs. Patterns such as ``"runs/*/OUTCAR"`` are completed.
     format : str, optional
-        One of :data:`FORMATS`, or the name of any format of dpdata (e.g.
+        One of :data:`READ_FORMATS`, or the name of any format of dpdata (e.g.
         ``"abacus/scf"``) that brings moments (extra ``dpdata``). Detected
         automatically for the former.
     type_map : sequence of str, optional
-        Elements of DeePMD's types 0, 1, ... where ``type_map.raw`` is missing
-        or names no elements.
+        Elements of the types 0, 1, ... of DeePMD where ``type_map.raw`` is missing
+        or names no elements, and of MLIP.
+    columns : {quantity: name}, optional
+        Names of moments and labels in extxyz and traj files, where they are not those
+        of this or other programs, see :func:`deepspin_ase.io.read_extxyz`.
 
     Returns
     -------
@@ -65,8 +87,8 @@ def read_dataset(
     if isinstance(type_map, str):
         raise ValueError(f"type_map must be a list of elements, not {type_map!r}")
     frames: list[Frame] = []
-    for one in map(Path, paths):
-        frames += _read_path(one, format, type_map)
+    for one in (found for given in paths for found in _completed(Path(given))):
+        frames += _read_path(one, format, type_map, columns)
     return Dataset(frames, name=", ".join(str(one) for one in paths))
 
 
@@ -125,43 +147,106 @@ def _is_extxyz(path: Path) -> bool:
     return path.suffix in (".xyz", ".extxyz")
 
 
+def _completed(path: Path) -> list[Path]:
+    """Return the paths that a pattern stands for, or the path itself."""
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = sorted(glob.glob(str(path), recursive=True))
+    if not found:
+        raise FileNotFoundError(f"no file or folder fits {path}")
+    return [Path(one) for one in found]
+
+
 def _read_path(
-    path: Path, format: str | None, type_map: Sequence[str] | None
+    path: Path,
+    format: str | None,
+    type_map: Sequence[str] | None,
+    columns: Columns | None,
 ) -> list[Frame]:
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
-    if format is not None and format not in FORMATS:
+    if format is not None and format not in READ_FORMATS:
         return _read_dpdata(path, format, type_map)
-    if path.is_file() and (format == "extxyz" or (not format and _is_extxyz(path))):
-        return _read_extxyz(path)
-    if path.is_file() or format == "extxyz":
-        raise ValueError(
-            f"{path} is not {format or 'of a known kind'}: expected an extxyz file or "
-            "a DeePMD folder; name other formats by `format`"
-        )
-    systems = _npy.find_systems(path)
-    if not systems:
+    sources = list(_sources(path, format))
+    if not sources and path.is_dir():
         raise FileNotFoundError(
-            f"{path} holds no DeePMD system (a folder with type.raw and set.*)"
+            f"{path} holds no data"
+            + (f" of format {format}" if format else "")
+            + ": no DeePMD system (a folder with type.raw and set.*), run of "
+            "constrained DFT, or file of known kind"
+        )
+    if not sources:
+        raise ValueError(
+            f"{path} is not {format or 'of a known kind'}: expected "
+            f"{', '.join(_ENDINGS)}, a DeePMD folder or an output of constrained DFT; "
+            "name other formats by `format`"
         )
     frames: list[Frame] = []
-    for system in systems:
-        found = "deepmd/npy/mixed" if _npy.is_mixed(system) else "deepmd/npy"
-        if format not in (None, found):
-            raise ValueError(f"{system} is of format {found}, not {format}")
-        frames += _npy.read_system(system, type_map=type_map)
+    for kind, source in sources:
+        if kind in READERS:
+            frames += READERS[kind].read(source)
+        elif kind == "mlip/cfg":
+            frames += read_cfg(source, type_map)
+        elif kind in ("extxyz", "ase"):
+            frames += _read_images(source, kind, columns)
+        else:
+            frames += _npy.read_system(source, type_map=type_map)
     return frames
 
 
-def _read_extxyz(path: Path) -> list[Frame]:
-    frames = []
-    for k, atoms in enumerate(read_extxyz(path)):
+def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:
+    """Yield formats and places of the data at or below a path."""
+    if path.is_file() and format in ("extxyz", "ase", "mlip/cfg"):
+        yield format, path
+        return
+    if path.is_file() and format is None and path.suffix in _ENDINGS:
+        yield _ENDINGS[path.suffix], path
+        return
+    found = []
+    if path.is_dir():
+        for system in _npy.find_systems(path):
+            kind = "deepmd/npy/mixed" if _npy.is_mixed(system) else "deepmd/npy"
+            if format in ("deepmd/npy", "deepmd/npy/mixed") and format != kind:
+                raise ValueError(f"{system} is of format {kind}, not {format}")
+            found.append((kind, system))
+    folders = [path, *(p for p in sorted(path.rglob("*")) if p.is_dir())]
+    for kind, reader in READERS.items():
+        for folder in folders:
+            found += [(kind, run) for run in reader.find(folder)]
+    if path.is_dir() and not found:
+        for file in sorted(path.rglob("*")):
+            if file.suffix in _ENDINGS and file.is_file():
+                found.append((_ENDINGS[file.suffix], file))
+    yield from (one for one in found if format in (None, one[0]))
+
+
+def _read_images(path: Path, format: str, columns: Columns | None) -> list[Frame]:
+    """Read a file of Atoms, and report the columns that are not used."""
+    frames, unused = [], set()
+    if format == "extxyz":
+        images = read_extxyz(path, columns=columns)
+    else:
+        images = read_ase(path, columns=columns)
+    for k, atoms in enumerate(images):
+        unused.update(unused_columns(atoms))
+        if not atoms.has("initial_magmoms"):
+            names = ", ".join(sorted(unused)) or "none"
+            raise ValueError(
+                f"{path}, frame {k}: there are no magnetic moments; columns that are "
+                f"not used: {names}. Name the one that holds them by columns "
+                "(--columns moments=NAME)"
+            )
         try:
             frames.append(Frame.from_atoms(atoms))
         except ValueError as error:
             raise ValueError(f"{path}, frame {k}: {error}") from None
     if not frames:
         raise ValueError(f"{path} holds no frames")
+    for name in sorted(unused):
+        why = NOT_LABELS.get(name.lower())
+        logger.warning(
+            "%s: the column %s is not read%s", path, name, f": it {why}" if why else ""
+        )
     return frames
 
 
@@ -176,7 +261,7 @@ def _read_dpdata(
         )
     except NotImplementedError:
         raise ValueError(
-            f"unknown format {format!r}; known are {', '.join(FORMATS)} and the "
+            f"unknown format {format!r}; known are {', '.join(READ_FORMATS)} and the "
             "formats of dpdata"
         ) from None
     data = system.data

@@ -115,7 +115,9 @@ def standardize(atoms: Atoms, columns: Mapping[str, str] | None = None) -> None:
 def unused_columns(atoms: Atoms) -> list[str]:
     """Return the columns per atom that are neither structure nor labels."""
     known = {"numbers", "positions", "initial_magmoms", *result_names()}
-    return [name for name in atoms.arrays if name not in known]
+    results = {} if atoms.calc is None else atoms.calc.results
+    per_atom = [n for n, x in results.items() if np.shape(x)[:1] == (len(atoms),)]
+    return [name for name in (*atoms.arrays, *per_atom) if name not in known]
 
 
 def settled_moments(initial: ArrayLike | None, computed: ArrayLike | None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ase.io
@@ -72,25 +72,37 @@ def read_structure(
     return atoms
 
 
-def _read_by_ase(path: Path) -> Atoms:
-    """Return the last structure of a file by ASE's parsers."""
-    read: Callable[[Path], Atoms] = read_poscar if is_poscar(path) else _last
+def read_ase(
+    path: Path, index: str = ":", *, columns: Mapping[str, str] | None = None
+) -> list[Atoms]:
+    """Return structures of a file by ASE's parsers, with moments and labels in place.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or two columns differ (:func:`standardize`).
+    """
+    format = "cif" if path.suffix == ".mcif" else None
     try:
-        atoms = read(path)
-        standardize(atoms)
+        if is_poscar(path):
+            images = [read_poscar(path)]
+        else:
+            images = list(ase.io.iread(path, index=index, format=format))
+        for atoms in images:
+            standardize(atoms, columns)
     except Exception as error:  # ASE's parsers raise whatever the damage leads to
         raise ValueError(
             f"{path} is damaged or not a structure ({type(error).__name__}: {error})"
         ) from error
+    return images
+
+
+def _read_by_ase(path: Path) -> Atoms:
+    """Return the last structure of a file by ASE's parsers, with whole atoms."""
+    (atoms,) = read_ase(path, "-1:")
     if any(
         len(site) != 1 or min(site.values()) < 1.0
         for site in atoms.info.get("occupancy", {}).values()
     ):
         raise ValueError(f"{path} has partly occupied sites; models take whole atoms")
-    return atoms
-
-
-def _last(path: Path) -> Atoms:
-    format = "cif" if path.suffix == ".mcif" else None
-    (atoms,) = ase.io.read(path, index="-1:", format=format)
     return atoms

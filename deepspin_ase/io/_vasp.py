@@ -80,7 +80,7 @@ def write_vasp(
     axis = as_direction("saxis", saxis)
     symbols = atoms.get_chemical_symbols()
     order = np.argsort([symbols.index(s) for s in symbols], kind="stable")
-    inside = get_spins(atoms)[order] @ _rotation(axis)
+    inside = get_spins(atoms)[order] @ saxis_rotation(axis)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = StringIO()
@@ -155,7 +155,7 @@ def _cartesian(tags: dict[str, str], n_atoms: int) -> np.ndarray:
     if axis.shape != (3,) or not axis.any():
         raise ValueError(f"SAXIS must be three numbers, got {tags['SAXIS']!r}")
     if moments.size == 3 * n_atoms:
-        return moments.reshape(-1, 3) @ _rotation(axis).T
+        return moments.reshape(-1, 3) @ saxis_rotation(axis).T
     if moments.size == n_atoms:
         return moments[:, None] * axis / np.linalg.norm(axis)
     raise ValueError(
@@ -164,8 +164,8 @@ def _cartesian(tags: dict[str, str], n_atoms: int) -> np.ndarray:
     )
 
 
-def _rotation(saxis: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the matrix R of m = R MAGMOM."""
+def saxis_rotation(saxis: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the matrix R of m = R m', m' being in the axes of SAXIS."""
     x, y, z = saxis
     angles = [np.arctan2(y, x), np.arctan2(np.hypot(x, y), z)]
     return Rotation.from_euler("ZY", angles).as_matrix()

@@ -370,7 +370,7 @@ def test_mixed_type_is_not_read_as_standard(tmp_path):
 def test_paths_and_formats_that_do_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         read_dataset(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match="holds no DeePMD system"):
+    with pytest.raises(FileNotFoundError, match="holds no data: no DeePMD system"):
         read_dataset(tmp_path)
     (tmp_path / "a.txt").write_text("1")
     with pytest.raises(ValueError, match="not of a known kind"):

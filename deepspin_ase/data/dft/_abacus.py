@@ -1,0 +1,235 @@
+"""ABACUS with spin constraints (DeltaSpin): INPUT, STRU and ``running_scf.log``.
+
+Checked by finite differences with 3.9.0. "Magnetic force (eV/uB)" is -dE/dM. With plane
+waves, the printed energy is the sum of its parts (E_one_elec, E_Hartree, ...) and
+contains sum_i lambda_i.M_i, which is taken off here; with atomic orbitals ABACUS takes
+it off itself. Which of the two a log has is seen from the sum. With Hubbard
+corrections, whose energy is no printed part, the basis decides, for version 3.9 only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+from ase.units import Bohr, Rydberg
+
+from .._frames import Frame
+from ._tables import number, require_reached, table
+
+#: kbar in eV/A^3.
+_KBAR = 1.0 / 1602.1766208
+
+#: Printed energies agree with sums of their parts to this, eV.
+_SUM = 2e-3
+
+_FORCES = "TOTAL-FORCE (eV/Angstrom)"
+_STRESS = "TOTAL-STRESS (KBAR)"
+_MOMENTS = "Total Magnetism (uB)"
+_MAGNETIC = re.compile(r"\s*Magnetic force \((eV|Ry)/uB\)")
+
+#: Parts of the energy that are not summed.
+_TOTALS = ("E_KohnSham", "E_KS(sigma->0)", "E_Harris", "E_band", "E_Fermi", "E_gap")
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Return the folder of a run, given as such or by its log; none if it is none."""
+    if path.is_file():
+        path = path.parent.parent if path.name.startswith("running_") else path
+    is_run = (path / "INPUT").is_file() and any(path.glob("OUT.*/running_*.log"))
+    return [path] if is_run else []
+
+
+def read_run(folder: Path) -> list[Frame]:
+    """Return the frame of a run in a list."""
+    inputs = _inputs(folder / "INPUT")
+    if inputs.get("calculation", "scf") != "scf":
+        raise ValueError(
+            f"{folder}: a run of calculation {inputs['calculation']}; runs of "
+            "calculation scf are read, one structure each"
+        )
+    log = folder / f"OUT.{inputs.get('suffix', 'ABACUS')}" / "running_scf.log"
+    if not log.is_file():
+        raise FileNotFoundError(f"{folder}: there is no {log}")
+    try:
+        structure = _read_stru(folder / inputs.get("stru_file", "STRU"))
+        return [_frame(log.read_text(errors="replace"), structure, inputs)]
+    except (ValueError, IndexError, StopIteration) as error:
+        raise ValueError(f"{log}: {error or 'truncated'}") from error
+
+
+@dataclass(frozen=True)
+class _Stru:
+    """Structure, target moments, and which components are constrained."""
+
+    numbers: list[int]
+    cell: np.ndarray
+    positions: np.ndarray
+    targets: np.ndarray
+    held: np.ndarray
+
+
+def _frame(text: str, stru: _Stru, inputs: dict[str, str]) -> Frame:
+    lines, count = text.splitlines(), len(stru.numbers)
+    if inputs.get("sc_mag_switch", "0") not in ("1", "true"):
+        raise ValueError("moments were not constrained (sc_mag_switch)")
+    if "charge density convergence is achieved" not in text:
+        raise ValueError("the density did not converge")
+    starts = [k for k, line in enumerate(lines) if _MAGNETIC.match(line)]
+    if len(starts) != 1:
+        raise ValueError(f"{len(starts)} tables of magnetic forces; expected one")
+    moments = table(lines, _line(lines, _MOMENTS), count, 3, what=_MOMENTS)
+    require_reached(moments, stru.targets, stru.held)
+    printed = table(lines, starts[0], count, 3, what="Magnetic force")
+    unit = _MAGNETIC.match(lines[starts[0]])
+    energy, magnetic = _settled(lines, printed, moments, inputs, unit and unit.group(1))
+    labels: dict[str, np.ndarray] = {}
+    if _FORCES in text:
+        labels["forces"] = table(lines, _line(lines, _FORCES), count, 3, what=_FORCES)
+    if _STRESS in text:
+        pressure = table(lines, _line(lines, _STRESS), 3, 3, what=_STRESS)
+        labels["virial"] = pressure * _KBAR * abs(np.linalg.det(stru.cell))
+    return Frame(
+        stru.numbers,
+        stru.positions,
+        stru.cell,
+        (True, True, True),
+        moments,
+        energy=energy,
+        magnetic_forces=magnetic,
+        **labels,
+    )
+
+
+def _settled(
+    lines: list[str],
+    printed: np.ndarray,
+    moments: np.ndarray,
+    inputs: dict[str, str],
+    unit: str | None,
+) -> tuple[float, np.ndarray]:
+    """Return the energy without sum lambda.M, and -dE/dM.
+
+    Raises
+    ------
+    ValueError
+        If the log does not say which energy and sign it prints.
+    """
+    energy, parts = _energies(lines)
+    magnetic = printed * (Rydberg if unit == "Ry" else 1.0)
+    work = float((magnetic * moments).sum())
+    missing = energy - parts
+    plane_waves = inputs.get("basis_type", "pw") == "pw"
+    if abs(missing) <= _SUM and plane_waves and unit == "eV":
+        return energy - work, magnetic
+    if abs(missing + work) <= _SUM and abs(work) > _SUM:
+        return energy, magnetic
+    if abs(missing - work) <= _SUM and abs(work) > _SUM:
+        # Older versions print +lambda of the Hamiltonian.
+        return energy, -magnetic
+    if inputs.get("dft_plus_u", "0") != "0" and unit == "eV" and _is_checked(lines):
+        return (energy - work if plane_waves else energy), magnetic
+    raise ValueError(
+        "neither its numbers nor its version say whether the energy contains lambda.M "
+        "and what sign the magnetic forces have (checked: ABACUS 3.9); label some "
+        "structures near each other and look at their conjugacy"
+    )
+
+
+def _is_checked(lines: list[str]) -> bool:
+    return any(re.search(r"ABACUS v3\.9\b", line) for line in lines[:20])
+
+
+def _energies(lines: list[str]) -> tuple[float, float]:
+    """Return the last E_KohnSham, eV, and the sum of its parts."""
+    start = max(k for k, line in enumerate(lines) if line.startswith(" E_KohnSham"))
+    energy, parts = 0.0, 0.0
+    for line in lines[start:]:
+        words = line.split()
+        if len(words) != 3 or not words[0].startswith("E_"):
+            break
+        if words[0] == "E_KohnSham":
+            energy = number(words[2])
+        elif words[0] not in _TOTALS:
+            parts += number(words[2])
+    return energy, parts
+
+
+def _line(lines: list[str], title: str) -> int:
+    """Return the last line with a title."""
+    found = [k for k, line in enumerate(lines) if line.strip().startswith(title)]
+    if not found:
+        raise ValueError(f"there is no table {title}")
+    return found[-1]
+
+
+def _inputs(path: Path) -> dict[str, str]:
+    """Return the keys of INPUT, in lower case, and their values."""
+    rows = (
+        re.split(r"[#/!]", line)[0] if "dir" not in line else line
+        for line in path.read_text().splitlines()
+    )
+    pairs = (row.split(maxsplit=1) for row in rows)
+    return {
+        p[0].lower(): p[1].strip().lower() if "suffix" not in p[0] else p[1].strip()
+        for p in pairs
+        if len(p) == 2
+    }
+
+
+def _read_stru(path: Path) -> _Stru:
+    """Read a STRU file."""
+    rows = [
+        re.split(r"#|//", line)[0].split() for line in path.read_text().splitlines()
+    ]
+    rows = [row for row in rows if row]
+    heads = {row[0]: k for k, row in enumerate(rows)}
+    scale = number(rows[heads["LATTICE_CONSTANT"] + 1][0]) * Bohr
+    start = heads["LATTICE_VECTORS"] + 1
+    vectors = rows[start : start + 3]
+    cell = scale * np.array([[number(x) for x in row[:3]] for row in vectors])
+    k = heads["ATOMIC_POSITIONS"] + 1
+    kind = rows[k][0].lower()
+    if kind not in ("cartesian", "direct", "cartesian_angstrom"):
+        raise ValueError(f"{path}: positions are {kind}; expected Cartesian or Direct")
+    k += 1
+    numbers: list[int] = []
+    atoms: list[list[str]] = []
+    while k < len(rows):
+        symbol = re.sub(r"[^A-Za-z].*", "", rows[k][0])
+        if symbol not in atomic_numbers:
+            raise ValueError(f"{path}: {rows[k][0]} names no element")
+        count = int(rows[k + 2][0])
+        numbers += [atomic_numbers[symbol]] * count
+        atoms += rows[k + 3 : k + 3 + count]
+        k += 3 + count
+    if len(atoms) != len(numbers):
+        raise ValueError(f"{path} is truncated")
+    places = np.array([[number(x) for x in atom[:3]] for atom in atoms])
+    scales = {"direct": cell, "cartesian": scale * np.eye(3)}
+    return _Stru(
+        numbers,
+        cell,
+        places @ scales.get(kind, np.eye(3)),
+        np.array([_after(atom, ("mag", "magmom"), 0.0) for atom in atoms]),
+        np.array([_after(atom, ("sc",), 1.0) for atom in atoms]) != 0.0,
+    )
+
+
+def _after(words: list[str], names: tuple[str, ...], default: float) -> list[float]:
+    """Return the numbers after a keyword of an atom; one for z of a moment."""
+    for k, word in enumerate(words):
+        if word in names:
+            values = []
+            for following in words[k + 1 : k + 4]:
+                try:
+                    values.append(number(following))
+                except ValueError:
+                    break
+            if len(values) == 1:
+                return [0.0, 0.0, values[0]] if "mag" in names else 3 * values
+            return values
+    return [default] * 3

@@ -1,0 +1,419 @@
+"""Outputs of DFT with constrained moments: right labels, or the reason why not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.units import Rydberg
+
+from deepspin_ase import get_spins, read_extxyz, set_spins
+from deepspin_ase.cli import main
+from deepspin_ase.data import read_dataset
+from deepspin_ase.data._pairwork import pair_work
+from deepspin_ase.io import write_vasp
+
+ABACUS = Path(__file__).parent / "abacus"
+LOG = Path("OUT.abacus/running_scf.log")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that copies a run of ABACUS and changes its files."""
+
+    def copy(name: str, changes: dict[str, tuple[str, str]] | None = None) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(ABACUS / name, folder)
+        for file, (old, new) in (changes or {}).items():
+            text = (folder / file).read_text()
+            assert old in text
+            (folder / file).write_text(text.replace(old, new))
+        return folder
+
+    return copy
+
+
+def only(path: Path, **options):
+    (frame,) = read_dataset(path, **options)
+    return frame
+
+
+@pytest.mark.parametrize(("name", "points"), [("fe_pw", "fe"), ("nio_pw_u", "nio")])
+def test_plane_waves_of_abacus(name, points):
+    """Energies without lambda.M, by the labels that finite differences confirmed."""
+    frame = only(ABACUS / name)
+    (reference, *_) = read_dataset(ABACUS / f"{points}_fd_pw.extxyz")
+    assert frame.energy == pytest.approx(reference.energy, abs=1e-6)
+    for label in ("spins", "forces", "magnetic_forces", "virial", "positions"):
+        found, expected = getattr(frame, label), getattr(reference, label)
+        assert found == pytest.approx(expected, abs=2e-6), label
+    assert frame.symbols == reference.symbols
+
+
+def test_atomic_orbitals_of_abacus():
+    """ABACUS took lambda.M off itself: the energy is the printed one."""
+    frame = only(ABACUS / "fe_lcao")
+    assert frame.energy == -6779.7209466198
+    assert frame.spins[1] == pytest.approx([1.5258516653, 0.8809508563, 1.4784112093])
+    assert frame.magnetic_forces[0] == pytest.approx(
+        [0.0757635208, 0.0845266379, -0.2587719713]
+    )
+
+
+def test_older_signs_and_units_are_seen_from_the_energy(run):
+    """-lambda in Ry/mu_B: where the sum of the parts tells, labels are the same."""
+    folder, right = run("fe_lcao"), only(ABACUS / "fe_lcao")
+    text = (
+        (folder / LOG)
+        .read_text()
+        .replace("Magnetic force (eV/uB)", "Magnetic force (Ry/uB)")
+    )
+    for row in right.magnetic_forces:
+        for x in row:
+            text = text.replace(f"{x:.10f}", f"{-x / Rydberg:.10f}", 1)
+    (folder / LOG).write_text(text)
+    found = only(folder)
+    assert found.magnetic_forces == pytest.approx(right.magnetic_forces, abs=1e-8)
+    assert found.energy == right.energy
+
+
+@pytest.mark.parametrize(
+    ("points", "slopes"), [("fe", (0.99, 1.01)), ("nio", (0.99, 1.01))]
+)
+def test_labels_are_derivatives_of_the_energy(points, slopes):
+    frames = list(read_dataset(ABACUS / f"{points}_fd_pw.extxyz"))[:5]
+    energies, works = zip(*(pair_work(frames[0], f) for f in frames[1:]), strict=True)
+    work = np.array(works).sum(axis=1)
+    assert slopes[0] < (work @ np.array(energies)) / (work @ work) < slopes[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new", "message"),
+    [
+        ("fe_pw", LOG, "convergence is achieved", "", "density did not converge"),
+        ("fe_pw", "INPUT", "sc_mag_switch 1", "", "moments were not constrained"),
+        (
+            "fe_pw",
+            "INPUT",
+            "calculation scf",
+            "calculation relax",
+            "run of calculation",
+        ),
+        (
+            "fe_pw",
+            "STRU",
+            "mag 0.3820259909",
+            "mag 0.4",
+            "moment of atom 0 is 0.018 mu_B",
+        ),
+        ("fe_pw", LOG, "E_Hartree", "E_Other ", None),
+        ("fe_pw", LOG, "1703.4319", "1713.4319", "neither its numbers nor its version"),
+        ("fe_pw", LOG, "(eV/uB)", "(Ry/uB)", "neither its numbers nor its version"),
+        ("nio_pw_u", LOG, "v3.9.0", "v3.8.1", "neither its numbers nor its version"),
+        ("nio_pw_u", LOG, "Total Magnetism", "Magnetism", "no table Total Magnetism"),
+        (
+            "fe_pw",
+            LOG,
+            "TOTAL-FORCE (eV/Angstrom)\n",
+            "TOTAL-FORCE (eV/Angstrom)\n 1 2 3\n",
+            "1 rows for 2 atoms",
+        ),
+        (
+            "nio_pw_u",
+            "STRU",
+            "Cartesian\n\nNi",
+            "Cartesian\n\nQx",
+            "Qx names no element",
+        ),
+    ],
+)
+def test_runs_of_abacus_that_are_refused(name, file, old, new, message, run):
+    folder = run(name, {str(file): (old, new)})
+    if message is None:
+        assert only(folder).energy == pytest.approx(only(ABACUS / name).energy)
+        return
+    with pytest.raises(ValueError, match=rf"{name}.*{message}"):
+        read_dataset(folder)
+
+
+def test_runs_are_found_and_converted(run, tmp_path, capsys):
+    for name in ("fe_pw", "nio_pw_u"):
+        run(name)
+    assert len(read_dataset(tmp_path)) == 2
+    assert len(read_dataset(tmp_path / "*pw*" / "OUT.abacus" / "*.log")) == 2
+    with pytest.raises(FileNotFoundError, match="no file or folder fits"):
+        read_dataset(tmp_path / "*.none")
+    with pytest.raises(FileNotFoundError, match="no data of format vasp/constrained"):
+        read_dataset(tmp_path, format="vasp/constrained")
+    output = tmp_path / "nio.extxyz"
+    command = ["data", "convert", str(tmp_path / "nio_pw_u"), str(output)]
+    assert main([*command, "--magnetic", "Ni"]) == 0
+    assert "moments of O, up to 0.0204 mu_B, are set to zero" in capsys.readouterr().out
+    frame = only(output)
+    assert not frame.spins[2:].any() and frame.spins[:2].any()
+    assert main([*command, "--magnetic", "Mn"]) == 2
+    assert "there is no Mn in" in capsys.readouterr().err
+
+
+# VASP: files in the form of its versions, with numbers of an exact penalty
+
+LAMBDA = 3.0
+
+
+def vasp_structure() -> Atoms:
+    atoms = bulk("Fe", cubic=True)
+    set_spins(atoms, [[0.3, 0.2, 2.1], [0.0, -0.9, 2.0]])
+    return atoms
+
+
+def vectors(rows) -> list[str]:
+    return [
+        f"{k:4d} " + " ".join(f"{x:12.6f}" for x in row)
+        for k, row in enumerate(rows, 1)
+    ]
+
+
+def write_outcar(
+    folder: Path, energy: float, *, tail: str = "", reached: bool = True
+) -> None:
+    """Write what is needed of an OUTCAR of two Fe atoms."""
+    atoms, said = vasp_structure(), "is" if reached else "was not"
+    rows = [
+        f"   {x:10.5f} {y:10.5f} {z:10.5f} {fx:12.6f} {fy:12.6f} {fz:12.6f}"
+        for (x, y, z), (fx, fy, fz) in zip(
+            atoms.positions, [(0.1, 0, -0.2), (-0.1, 0, 0.2)], strict=True
+        )
+    ]
+    a = atoms.cell[0, 0]
+    cell = [
+        f"     {a * (k == 0):12.9f} {a * (k == 1):12.9f} {a * (k == 2):12.9f}     0 0 0"
+        for k in range(3)
+    ]
+    lines = [
+        " vasp.6.4.2",
+        " POTCAR:    PAW_PBE Fe 06Sep2000",
+        "   VRHFIN =Fe:  3d7 4s1",
+        "   ions per type =               2",
+        "--------- Iteration      1(   1)  -----------------------------------",
+        f" aborting loop because EDIFF {said} reached",
+        "  FORCE on cell =-STRESS in cart. coord.  units (eV):",
+        "  in kB  160.21766  160.21766  160.21766     0.00000     0.00000     0.00000",
+        "  direct lattice vectors                 reciprocal lattice vectors",
+        *cell,
+        " POSITION                                       TOTAL-FORCE (eV/Angst)",
+        " -----------------------------------------------------------------------",
+        *rows,
+        " -----------------------------------------------------------------------",
+        "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)",
+        "  ---------------------------------------------------",
+        f"  free  energy   TOTEN  =       {energy:.8f} eV",
+        "",
+        f"  energy  without entropy=      {energy + 0.02:.8f}  "
+        f"energy(sigma->0) =      {energy + 0.01:.8f}",
+        tail,
+    ]
+    (folder / "OUTCAR").write_text("\n".join(lines) + "\n")
+
+
+def write_penalty_run(
+    folder: Path, *, mode: int = 1, factor: float = 1.0, saxis=(0, 0, 1)
+) -> np.ndarray:
+    """Write OSZICAR and INCAR of VASP's own constraint; return the true -dE/dM."""
+    atoms = vasp_structure()
+    targets = get_spins(atoms)
+    reached = targets + np.array([[0.01, -0.02, 0.003], [0.02, 0.0, -0.01]])
+    unit = targets / np.linalg.norm(targets, axis=1, keepdims=True)
+    off = reached - targets
+    if mode == 1:
+        off = reached - unit * (reached * unit).sum(axis=1, keepdims=True)
+    penalty = LAMBDA * (off**2).sum()
+    write_vasp(folder, atoms, saxis=saxis)
+    rest = f"I_CONSTRAINED_M = {mode}\nLAMBDA = {LAMBDA}\n"
+    magmom = (folder / "INCAR").read_text().replace("MAGMOM", "M_CONSTR")
+    (folder / "INCAR").write_text(rest + magmom)
+    write_outcar(folder, -16.5 + penalty)
+    from deepspin_ase.io._vasp import saxis_rotation
+
+    inside = saxis_rotation(saxis)
+    rows = np.hstack([reached @ inside, 0.9 * reached @ inside])
+    lines = [
+        "DAV:   1    -0.166E+02    0.1E-07   -0.27056E-04  5384   0.738E-02",
+        f" E_p =  {penalty:.8E}  lambda =  {LAMBDA:.3E}",
+        " ion             MW_int                 M_int",
+        *vectors(rows),
+        " lambda*MW_perp",
+        *vectors(factor * LAMBDA * off @ inside),
+        f"   1 F= {-16.5 + penalty:.8E} E0= -.1649E+02  d E =0.0",
+    ]
+    (folder / "OSZICAR").write_text("\n".join(lines) + "\n")
+    return 2.0 * LAMBDA * off
+
+
+@pytest.mark.parametrize(
+    ("mode", "factor", "saxis"),
+    [
+        (1, 1.0, (0, 0, 1)),
+        (2, 1.0, (0, 0, 1)),
+        (1, 2.0, (0, 0, 1)),
+        (1, 1.0, (1, 1, 0)),
+    ],
+)
+def test_penalty_of_vasp(mode, factor, saxis, tmp_path):
+    """F - E_p, 2 lambda MW_perp at the moments that were reached, in Cartesian axes."""
+    magnetic = write_penalty_run(tmp_path, mode=mode, factor=factor, saxis=saxis)
+    frame = only(tmp_path)
+    assert frame.energy == pytest.approx(-16.5, abs=1e-6)
+    assert frame.magnetic_forces == pytest.approx(magnetic, abs=1e-4)
+    assert frame.spins[0] == pytest.approx([0.31, 0.18, 2.103], abs=1e-5)
+    assert frame.forces[0].tolist() == [0.1, 0, -0.2]
+    # 160.2 kbar, compressed: it pushes outwards.
+    assert frame.virial == pytest.approx(0.1 * frame.volume * np.eye(3), rel=1e-5)
+
+
+def test_penalties_that_do_not_add_up(tmp_path):
+    write_penalty_run(tmp_path)
+    text = (tmp_path / "OSZICAR").read_text()
+    (tmp_path / "OSZICAR").write_text(
+        text.replace("lambda =  3.000E+00", "lambda = 9.0")
+    )
+    with pytest.raises(ValueError, match=r"OSZICAR: the sum of lambda \|MW_perp\|\^2"):
+        read_dataset(tmp_path)
+    (tmp_path / "OSZICAR").write_text(text.replace("0.180000", "********"))
+    with pytest.raises(ValueError, match=r"'\*\*\*\*.* is no number"):
+        read_dataset(tmp_path)
+    (tmp_path / "OSZICAR").write_text(text)
+    write_outcar(tmp_path, -16.0, reached=False)
+    with pytest.raises(ValueError, match="0 of 1 ionic steps converged"):
+        read_dataset(tmp_path)
+    (tmp_path / "OUTCAR").unlink()
+    with pytest.raises(ValueError, match="no OUTCAR beside it"):
+        read_dataset(tmp_path)
+
+
+FINAL = """\
+ DeltaSpin final status
+   SCF convergence     : reached
+   Moment constraint   : reached
+   Maximum moment error: 4.2E-07
+ DeltaSpin final constrained observables  DELTASPIN_MOMENT_DEF = 0
+  ion elem cx cy cz Mx My Mz |M|
+  ------------------------------
+    1 Fe 1 1 1 0.3000000001 0.2 2.1 2.13
+    2 Fe 1 1 1 0.0 -0.9 2.0 2.19
+  ------------------------------
+ Magnetic force (eV/uB)   magnetic force = spin_lambda for L=E+lambda.(M-M_target)
+  ion elem cx cy cz MFx MFy MFz
+  ------------------------------
+    1 Fe 1 1 1 0.011 0.012D+00 -0.013
+    2 Fe 1 1 1 -0.021 0.022 0.023
+  ------------------------------
+"""
+
+
+def test_deltaspin_of_vasp_6(tmp_path):
+    write_vasp(tmp_path, vasp_structure())
+    write_outcar(tmp_path, -16.5, tail=FINAL)
+    frame = only(tmp_path)
+    assert frame.energy == -16.5
+    assert frame.magnetic_forces.tolist() == [
+        [0.011, 0.012, -0.013],
+        [-0.021, 0.022, 0.023],
+    ]
+    assert frame.spins[1].tolist() == [0.0, -0.9, 2.0]
+    for old, new, message in (
+        (
+            "constraint   : reached",
+            "constraint   : not reached",
+            "Moment constraint was",
+        ),
+        ("2 Fe 1 1 1 0.0", "2 Fe 1 1 0 0.0", "no moments of the atoms 1"),
+        ("2 Fe 1 1 1 -0.021", "2 Ni 1 1 1 -0.021", "ion 2 is Ni, not Fe"),
+        ("L=E+lambda", "L=E-lambda", "which sign the magnetic forces have"),
+    ):
+        write_outcar(tmp_path, -16.5, tail=FINAL.replace(old, new))
+        with pytest.raises(ValueError, match=f"OUTCAR: .*{message}"):
+            read_dataset(tmp_path)
+
+
+def test_deltaspin_of_vasp_5_in_oszicar(tmp_path):
+    write_vasp(tmp_path, vasp_structure())
+    write_outcar(tmp_path, -16.5)
+    moments = get_spins(vasp_structure())
+    rows = np.hstack([moments, np.full((2, 3), 1e-4)])
+    magnetic = np.array([[0.01, 0.02, 0.03], [0.04, -0.05, 0.06]])
+    lines = [
+        " E_p =  0.25000000E-03",
+        " ion         MW_current",
+        *vectors(rows),
+        " ion   Magnetic Force",
+        *vectors(np.hstack([moments, magnetic])),
+        "   1 F= -.16500000E+02 E0= -.1649E+02  d E =0.0",
+    ]
+    (tmp_path / "OSZICAR").write_text("\n".join(lines) + "\n")
+    frame = only(tmp_path)
+    assert frame.energy == pytest.approx(-16.50025)
+    assert frame.magnetic_forces == pytest.approx(magnetic)
+    assert frame.spins == pytest.approx(moments)
+
+
+def test_terminal_output_of_deltaspin(tmp_path):
+    """The last block, with everything on single lines."""
+    atoms = vasp_structure()
+    write_vasp(tmp_path, atoms)
+    moments = get_spins(atoms)
+    magnetic = np.array([[0.01, 0.02, 0.03], [0.04, -0.05, 0.06]])
+
+    def line(array) -> str:
+        return " ".join(f"{x:.9f}" for x in np.ravel(array))
+
+    lines = [
+        " final optimal lambda:",
+        *("  " + " ".join(f"{x:.15E}" for x in row) for row in -magnetic),
+        "    0.101E-01",
+        "DAV:  40    -0.166307881682E+03    0.96586E-07   -0.27056E-04  5384",
+        "RMS:",
+        "2.4E-04",
+        "Energy:",
+        "-16.50000000",
+        "Cartesian Coordinates:",
+        line(atoms.positions + np.array([[2.87, 0, 0], [0, 0, 0]])),
+        "Magnetization:",
+        line(moments),
+        "Magnetization Difference from Target:",
+        line(np.full((2, 3), 2e-4)),
+        "Atomic Force:",
+        line([[0.1, 0, 0], [-0.1, 0, 0]]),
+        "Magnetic Force:",
+        line(magnetic),
+    ]
+    log = tmp_path / "vasp.log"
+    log.write_text("\n".join(lines) + "\n")
+    frame = only(tmp_path)
+    assert frame.energy == -16.5
+    assert frame.spins == pytest.approx(moments)
+    assert frame.magnetic_forces == pytest.approx(magnetic)
+    for old, new, message in (
+        ("0.96586E-07", "0.96586E-02", "last electronic step changed"),
+        ("0.000200000", "0.020000000", "0.02 mu_B off its target"),
+        (
+            "1.000000000000000E-02",
+            "5.000000000000000E-02",
+            "not minus the final lambda",
+        ),
+    ):
+        text = "\n".join(lines) + "\n"
+        assert old in text
+        log.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=rf"vasp\.log: .*{message}"):
+            read_dataset(log)
+
+
+def test_converted_outputs_are_read_again(run, tmp_path):
+    output = tmp_path / "converted"
+    assert main(["data", "convert", str(run("fe_pw")), str(output)]) == 0
+    assert only(output).energy == only(ABACUS / "fe_pw").energy
+    assert len(read_extxyz(ABACUS / "nio_fd_pw.extxyz")) == 3
