@@ -10,7 +10,14 @@ from ase import Atoms
 
 from .._config import read_mapping
 from ..io import read_extxyz
-from ..labels import ENGINES, Engine, check_engine, label_structures, make_engine
+from ..labels import (
+    ENGINES,
+    Engine,
+    check_engine,
+    label_structures,
+    make_engine,
+    write_job_script,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +70,13 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"structure {index} failed: {reason}")
     if found.failures:
         print(f"wrote {arguments.output / 'failed.extxyz'} with the reasons")
-    return 3 if found.failures else 0
+    if found.waiting:
+        script = write_job_script(arguments.output, found.waiting.values())
+        print(
+            f"{len(found.waiting)} structures wait for the code: complete and submit "
+            f"{script}, then run this command again"
+        )
+    return 3 if found.failures or found.waiting else 0
 
 
 def _check(arguments: argparse.Namespace, engine: Engine, atoms: Atoms) -> int:

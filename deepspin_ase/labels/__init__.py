@@ -7,22 +7,30 @@ out whether the labels are derivatives of the energy.
 
 from __future__ import annotations
 
+from ._abacus import ABACUSEngine
 from ._calculator import CalculatorEngine
 from ._check import EngineCheck, check_engine, check_structures
-from ._engine import ENGINES, Engine, LabelError, make_engine
+from ._engine import ENGINES, Engine, LabelError, Waiting, make_engine
+from ._external import ExternalEngine
 from ._gpaw import GPAWEngine
-from ._run import LabelledStructures, label_structures
+from ._run import LabelledStructures, label_structures, write_job_script
+from ._vasp import VASPEngine
 
 __all__ = [
     "ENGINES",
+    "ABACUSEngine",
     "CalculatorEngine",
     "Engine",
     "EngineCheck",
+    "ExternalEngine",
     "GPAWEngine",
     "LabelError",
     "LabelledStructures",
+    "VASPEngine",
+    "Waiting",
     "check_engine",
     "check_structures",
     "label_structures",
     "make_engine",
+    "write_job_script",
 ]

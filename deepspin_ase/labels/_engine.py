@@ -16,6 +16,10 @@ class LabelError(RuntimeError):
     """An engine could not label a structure: the message says why."""
 
 
+class Waiting(LabelError):
+    """The labels of a structure are made elsewhere, and are not there yet."""
+
+
 class Engine(ABC):
     """Computes labels of one structure at a time.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -15,9 +15,7 @@ from .._extras import require
 from ..data import Frame
 from ..spins import get_spins
 from ._engine import ENGINES, Engine, LabelError
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+from ._external import Count, Positive, mesh_of
 
 
 class GPAWEngine(Configuration, Engine):
@@ -120,11 +118,7 @@ class GPAWEngine(Configuration, Engine):
 
     def mesh(self, atoms: Atoms) -> tuple[int, int, int]:
         """Return the numbers of k-points for a cell."""
-        if self.kpts is not None:
-            return self.kpts
-        lengths = np.linalg.norm(atoms.cell.reciprocal().array, axis=1) * atoms.pbc
-        n = np.maximum(1, np.ceil(lengths / self.kpt_spacing - 1e-9)).astype(int)
-        return int(n[0]), int(n[1]), int(n[2])
+        return mesh_of(atoms, self.kpts, self.kpt_spacing)
 
     def provenance(self) -> dict[str, Any]:
         """Return code, version and all settings; see :meth:`Engine.provenance`."""

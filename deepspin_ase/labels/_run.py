@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from .._files import atomic_write
 from ..data import Dataset, Frame
 from ..io import read_extxyz, write_extxyz
 from ..spins import get_spins, set_spins
-from ._engine import Engine, LabelError
+from ._engine import Engine, LabelError, Waiting
 
 #: Digits of a structure's digest in the name of its folder.
 _DIGITS = 16
@@ -35,11 +36,15 @@ class LabelledStructures:
         Their positions among the structures.
     failures : dict
         Reasons by position.
+    waiting : dict
+        Folders by position, of structures whose inputs are written and whose outputs
+        are not there yet.
     """
 
     frames: Dataset
     indices: tuple[int, ...]
     failures: dict[int, str]
+    waiting: dict[int, Path]
 
 
 def label_structures(
@@ -158,6 +163,8 @@ def _label_one(engine: Engine, task: tuple[Path, Atoms]) -> None:
     failure = folder / "failure.txt"
     try:
         frame = engine.label(atoms, folder)
+    except Waiting:
+        return
     except LabelError as error:
         with atomic_write(failure) as temporary:
             temporary.write_text(f"{error}\n", encoding="utf-8")
@@ -187,12 +194,15 @@ def _collected(
     folder: Path, names: Sequence[str], targets: Sequence[Atoms]
 ) -> LabelledStructures:
     """Read what there is of each structure, and write it as two files."""
-    labelled, failed, indices, failures = [], [], [], {}
+    labelled, failed, indices = [], [], []
+    failures, waiting = {}, {}
     for k, (name, target) in enumerate(zip(names, targets, strict=True)):
         inner = folder / "frames" / name
         if (inner / "label.extxyz").exists():
             labelled.append(read_extxyz(inner / "label.extxyz", -1))
             indices.append(k)
+        elif not (inner / "failure.txt").exists():
+            waiting[k] = inner
         else:
             failures[k] = (inner / "failure.txt").read_text(encoding="utf-8").strip()
             failed.append(target.copy())
@@ -203,4 +213,33 @@ def _collected(
         else:
             (folder / path).unlink(missing_ok=True)
     frames = Dataset((Frame.from_atoms(atoms) for atoms in labelled), name=str(folder))
-    return LabelledStructures(frames, tuple(indices), failures)
+    return LabelledStructures(frames, tuple(indices), failures, waiting)
+
+
+def write_job_script(folder: str | Path, waiting: Iterable[Path]) -> Path:
+    """Write a job array for SLURM that runs a code in folders; return its path.
+
+    The command is to be filled in. A structure that fails can be run again by hand: the
+    next call of :func:`label_structures` reads whatever outputs are complete.
+    """
+    folder = Path(folder).resolve()
+    names = [os.path.relpath(path, folder) for path in waiting]
+    listed = "\n".join(names)
+    text = f"""#!/bin/sh
+#SBATCH --job-name=labels
+#SBATCH --array=1-{len(names)}
+#SBATCH --chdir={folder}
+
+# The command that runs the code in the present folder:
+command="srun abacus"
+
+folder=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" <<END
+{listed}
+END
+)
+cd "$folder" && $command > output.txt 2>&1
+"""
+    path = folder / "job.sh"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
