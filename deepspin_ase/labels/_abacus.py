@@ -86,12 +86,12 @@ class ABACUSEngine(ExternalEngine):
     @property
     def format(self) -> str:
         """Format of the outputs."""
-        return "abacus"
+        return "abacus/deltaspin"
 
     def finished(self, folder: Path) -> bool:
-        """Return whether ABACUS has written its last line."""
+        """Return whether ABACUS has written the final energy, after all tables."""
         logs = folder.glob("OUT.*/running_scf.log")
-        return any("Total  Time" in log.read_text("utf-8", "replace") for log in logs)
+        return any("FINAL_ETOT_IS" in log.read_text("utf-8", "replace") for log in logs)
 
     def write_inputs(self, atoms: Atoms, folder: Path) -> None:
         """Write ``INPUT``, ``STRU`` and ``KPT``, for atoms sorted by element.

@@ -72,6 +72,11 @@ class ExternalEngine(Configuration, Engine):
             if self.command is None:
                 raise Waiting("the inputs are written; run the code there")
             self._run(folder)
+            if not self.finished(folder):
+                raise LabelError(
+                    f"{self.command!r} left no complete outputs; see "
+                    f"{folder / 'output.txt'}"
+                )
         try:
             (frame,) = read_dataset(folder, format=self.format)
         except ValueError as error:

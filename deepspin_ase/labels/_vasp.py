@@ -79,7 +79,7 @@ class VASPEngine(ExternalEngine):
     @property
     def format(self) -> str:
         """Format of the outputs."""
-        return "vasp"
+        return "vasp/constrained"
 
     def finished(self, folder: Path) -> bool:
         """Return whether VASP has written its timing, its last lines."""

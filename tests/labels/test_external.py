@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.io.vasp import read_vasp
 
+from deepspin_ase.data import read_dataset
 from deepspin_ase.labels import (
     ABACUSEngine,
     LabelError,
@@ -20,6 +21,9 @@ from deepspin_ase.labels import (
     write_job_script,
 )
 from deepspin_ase.spins import set_spins
+
+
+DATA = Path(__file__).parents[1] / "data" / "abacus"
 
 
 def oxide() -> Atoms:
@@ -115,7 +119,7 @@ def test_inputs_wait_for_a_job(tmp_path):
     [
         ("no-such-code", OSError, "no-such-code.*cannot be run"),
         ("echo 'out of memory'; exit 3", LabelError, "code 3: out of memory"),
-        ("true", LabelError, "INPUT|OUT|log|abacus"),
+        ("true", LabelError, "no complete outputs"),
     ],
 )
 def test_commands_that_fail(tmp_path, command, error, message):
@@ -136,3 +140,31 @@ def test_what_is_not_given_is_named(tmp_path):
     locked.chmod(stat.S_IRUSR)
     with pytest.raises(OSError, match="cannot be run"):
         abacus(command=str(locked)).label(oxide(), tmp_path)
+
+
+def test_outputs_are_read_and_put_in_the_order_of_the_atoms(tmp_path):
+    """A command that leaves the outputs of a real run; atoms in another order."""
+    source = DATA / "nio_pw_u"
+    (run,) = read_dataset(source)
+    shuffled = [0, 2, 1, 3]
+    atoms = run.to_atoms()[shuffled]
+    targets = np.array(
+        [[0.2865194932, 0, 1.6249327925], [0.0] * 3, [0.0] * 3, [0.0] * 3]
+    )
+    targets[2] = [0.6552665822, 0.2384975314, -1.4954078486]
+    set_spins(atoms, targets)
+    engine = abacus(command=f"cp -r {source}/OUT.abacus . && echo done")
+    found = label_structures([atoms], engine, tmp_path, progress=False)
+    assert not found.failures
+    (frame,) = found.frames
+    assert frame.numbers.tolist() == run.numbers[shuffled].tolist()
+    assert frame.energy == pytest.approx(run.energy, abs=1e-6)
+    assert frame.forces == pytest.approx(run.forces[shuffled], abs=1e-7)
+    assert frame.magnetic_forces == pytest.approx(
+        run.magnetic_forces[shuffled], abs=1e-7
+    )
+    assert frame.spins == pytest.approx(run.spins[shuffled], abs=1e-7)
+    # What is complete is read again, not run again.
+    idle = abacus(command="exit 1")
+    (folder,) = (tmp_path / "frames").iterdir()
+    assert idle.label(atoms, folder).energy == pytest.approx(run.energy)
