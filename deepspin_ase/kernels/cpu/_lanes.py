@@ -1,9 +1,11 @@
-"""Vectors of LANES numbers in compiled kernels.
+"""Vectors of numbers in compiled kernels.
 
 numba leaves it to the compiler to find loops that fill vectors of the processor, which
 fails for short loops and where rows of one array might overlap. Here a vector is a type
-of its own with arithmetic, and the compiler cuts it to what the processor has. Arrays
-are (rows, LANES), contiguous.
+of its own with arithmetic, and the compiler cuts it to what the processor has.
+
+A row of an array (rows, LANES) is a vector of LANES numbers, one of an array
+(rows, GROUP, LANES) a vector of GROUP times as many. Arrays are contiguous.
 """
 
 from __future__ import annotations
@@ -11,14 +13,25 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-#: Numbers in a vector.
-LANES = 16
+
+def _has_wide_registers() -> bool:
+    try:
+        return bool(binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:  # not known on this platform
+        return False
+
+
+#: Numbers in a vector: two registers of float64.
+LANES = 16 if _has_wide_registers() else 8
+
+#: Vectors in a wide one.
+GROUP = 4
 
 _OPERATORS = {
     operator.add: "fadd",
@@ -31,30 +44,41 @@ _OPERATORS = {
 class Lanes(types.Type):
     """Type of a vector of float32 or float64."""
 
-    def __init__(self, dtype: types.Float) -> None:
-        super().__init__(name=f"Lanes({dtype})")
+    def __init__(self, dtype: types.Float, width: int) -> None:
+        super().__init__(name=f"Lanes({dtype}, {width})")
         self.dtype = dtype
+        self.width = width
 
+    @classmethod
+    def of(cls, array: Any) -> Lanes:
+        """Return the type of the rows of an array."""
+        return cls(array.dtype, LANES if array.ndim == 2 else GROUP * LANES)
 
-def _vector(dtype: types.Float) -> ir.VectorType:
-    return ir.VectorType(
-        ir.DoubleType() if dtype.bitwidth == 64 else ir.FloatType(), LANES
-    )
+    @property
+    def vector(self) -> ir.VectorType:
+        """The vector of the compiler."""
+        number = ir.DoubleType() if self.dtype.bitwidth == 64 else ir.FloatType()
+        return ir.VectorType(number, self.width)
 
 
 @register_model(Lanes)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Lanes) -> None:
-        super().__init__(manager, kind, _vector(kind.dtype))
+        super().__init__(manager, kind, kind.vector)
 
 
-def _spread(context: Any, builder: Any, value: Any, kind: Any, dtype: Any) -> Any:
+def _chosen(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
+    """Return the numbers at some places of one vector after the other."""
+    kind = ir.VectorType(ir.IntType(32), len(places))
+    return builder.shuffle_vector(a, b, ir.Constant(kind, places))
+
+
+def _spread(context: Any, builder: Any, value: Any, kind: Any, to: Lanes) -> Any:
     """Return a vector of copies of a number."""
-    number = context.cast(builder, value, kind, dtype)
-    nothing = ir.Constant(_vector(dtype), ir.Undefined)
+    number = context.cast(builder, value, kind, to.dtype)
+    nothing = ir.Constant(to.vector, ir.Undefined)
     one = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(one, nothing, mask)
+    return _chosen(builder, one, nothing, [0] * to.width)
 
 
 def _define(function: Any, instruction: str) -> None:
@@ -72,9 +96,9 @@ def _define(function: Any, instruction: str) -> None:
     infer_global(function)(Arithmetic)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        dtype = sig.return_type.dtype
+        to = sig.return_type
         both = [
-            x if isinstance(kind, Lanes) else _spread(context, builder, x, kind, dtype)
+            x if isinstance(kind, Lanes) else _spread(context, builder, x, kind, to)
             for x, kind in zip(args, sig.args, strict=True)
         ]
         return getattr(builder, instruction)(*both)
@@ -91,16 +115,21 @@ for _function, _instruction in _OPERATORS.items():
     _define(_function, _instruction)
 
 
-def _place(context: Any, builder: Any, kind: Any, args: Any) -> Any:
-    """Return where a row of an array is."""
-    array, (row_kind, row) = args
-    data = context.make_array(kind)(context, builder, array).data
-    first = builder.mul(
-        context.cast(builder, row, row_kind, types.intp),
-        ir.Constant(ir.IntType(64), LANES),
-    )
-    place = builder.gep(data, [first])
-    return builder.bitcast(place, _vector(kind.dtype).as_pointer())
+def _place(context: Any, builder: Any, sig: Any, args: Any) -> tuple[Any, int]:
+    """Return where a row of an array is, and how addresses of numbers are aligned."""
+    kind = Lanes.of(sig.args[0])
+    data = context.make_array(sig.args[0])(context, builder, args[0]).data
+    row = context.cast(builder, args[1], sig.args[1], types.intp)
+    first = builder.mul(row, ir.Constant(row.type, kind.width))
+    place = builder.bitcast(builder.gep(data, [first]), kind.vector.as_pointer())
+    return place, kind.dtype.bitwidth // 8
+
+
+def _converted(builder: Any, value: Any, old: Lanes, new: Lanes) -> Any:
+    if old.dtype == new.dtype:
+        return value
+    wider = new.dtype.bitwidth > old.dtype.bitwidth
+    return (builder.fpext if wider else builder.fptrunc)(value, new.vector)
 
 
 @intrinsic
@@ -108,42 +137,35 @@ def load(context: Any, array: Any, row: Any) -> Any:
     """Return a row of an array as a vector."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = sig.args[0]
-        place = _place(context, builder, kind, (args[0], (sig.args[1], args[1])))
-        return builder.load(place, align=kind.dtype.bitwidth // 8)
+        place, alignment = _place(context, builder, sig, args)
+        return builder.load(place, align=alignment)
 
-    return Lanes(array.dtype)(array, row), code
+    return Lanes.of(array)(array, row), code
 
 
 @intrinsic
 def store(context: Any, array: Any, row: Any, value: Any) -> Any:
     """Set a row of an array, in the array's type."""
+    if value.width != Lanes.of(array).width:
+        return None
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = sig.args[0]
-        place = _place(context, builder, kind, (args[0], (sig.args[1], args[1])))
-        value = _converted(builder, args[2], sig.args[2].dtype, kind.dtype)
-        builder.store(value, place, align=kind.dtype.bitwidth // 8)
+        place, alignment = _place(context, builder, sig, args)
+        value = _converted(builder, args[2], sig.args[2], Lanes.of(sig.args[0]))
+        builder.store(value, place, align=alignment)
         return context.get_dummy_value()
 
     return types.void(array, row, value), code
 
 
-def _converted(builder: Any, value: Any, old: Any, new: Any) -> Any:
-    if old == new:
-        return value
-    change = builder.fpext if new.bitwidth > old.bitwidth else builder.fptrunc
-    return change(value, _vector(new))
-
-
 @intrinsic
 def spread(context: Any, number: Any, array: Any) -> Any:
-    """Return a vector of copies of a number, in the array's type."""
+    """Return a vector of copies of a number, as the rows of an array are."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _spread(context, builder, args[0], sig.args[0], sig.return_type.dtype)
+        return _spread(context, builder, args[0], sig.args[0], sig.return_type)
 
-    return Lanes(array.dtype)(number, array), code
+    return Lanes.of(array)(number, array), code
 
 
 @intrinsic
@@ -151,9 +173,33 @@ def double(context: Any, value: Any) -> Any:
     """Return a vector in float64."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _converted(builder, args[0], sig.args[0].dtype, types.float64)
+        return _converted(builder, args[0], sig.args[0], sig.return_type)
 
-    return Lanes(types.float64)(value), code
+    return Lanes(types.float64, value.width)(value), code
+
+
+@intrinsic
+def repeat(context: Any, value: Any) -> Any:
+    """Return a wide vector of copies of a vector."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _chosen(builder, args[0], args[0], list(range(LANES)) * GROUP)
+
+    return Lanes(value.dtype, GROUP * LANES)(value), code
+
+
+@intrinsic
+def folded(context: Any, total: Any, value: Any) -> Any:
+    """Return a vector plus the vectors of a wide one."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        total, value = args
+        for first in range(0, GROUP * LANES, LANES):
+            part = _chosen(builder, value, value, list(range(first, first + LANES)))
+            total = builder.fadd(total, part)
+        return total
+
+    return total(total, value), code
 
 
 @intrinsic
@@ -161,11 +207,10 @@ def root(context: Any, value: Any) -> Any:
     """Return square roots."""
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = args[0].type
-        name = f"llvm.sqrt.v{LANES}f{sig.return_type.dtype.bitwidth}"
-        function = ir.FunctionType(kind, [kind])
-        return builder.call(
-            get_or_insert_function(builder.module, function, name), args
-        )
+        kind = sig.return_type
+        name = f"llvm.sqrt.v{kind.width}f{kind.dtype.bitwidth}"
+        function = ir.FunctionType(kind.vector, [kind.vector])
+        called = get_or_insert_function(builder.module, function, name)
+        return builder.call(called, args)
 
     return value(value), code

@@ -13,12 +13,12 @@ derivatives of the energy, and for changes along a displacement. With forces
 F = -J^T dE/dD of features D, the derivative of a loss by dE/dD is -J dL/dF, so that
 training needs the last.
 
-LANES atoms go together, a vector holds one number of each. Neighbors stand in slots: a
-slot holds one neighbor of every atom, all of one element, magnetic ones first; where an
-atom has fewer, something at the cutoff, where radial functions vanish. Kernels work on
-a range of atoms without the interpreter's lock, so that threads share the work.
-Geometry, radial functions and sums of forces are in float64, all else in the type of
-the coefficients.
+LANES atoms go together, a vector holds one number of each, a wide vector one of GROUP
+neighbors of each. Such a group is of one element, magnetic ones come first; where an
+atom has fewer neighbors, places in groups hold something at the cutoff, where radial
+functions vanish. Kernels work on a range of atoms without the interpreter's lock, so
+that threads share the work. Geometry, radial functions and sums of forces are in
+float64, all else in the type of the coefficients.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ import numpy as np
 
 from ._compile import compiled, inlined, merged
 from ._fitting_kernels import TANH, activate
-from ._lanes import LANES, double, load, root, spread, store
-
-#: Slots that are summed together.
-GROUP = 4
+from ._lanes import GROUP, LANES, double, folded, load, repeat, root, spread, store
 
 #: What :func:`run` does.
 FEATURES, PULL_BACK, PUSH_FORWARD, ENERGIES, DERIVATIVES = range(5)
@@ -71,7 +68,7 @@ class Moments(NamedTuple):
     lattice : int
         How many are of the lattice.
     order : (n_types,) uint64
-        Types of neighbors in the order of their slots, magnetic ones first.
+        Types of neighbors in the order of their groups, magnetic ones first.
     magnetic : int
         How many of them are magnetic.
     inverse_moment : (n_types,) float64, 1/mu_B
@@ -138,39 +135,41 @@ class Head(NamedTuple):
 class Space(NamedTuple):
     """Work space for a block of atoms.
 
-    Arrays of vectors have a row of LANES numbers for each.
+    Rows of arrays (n, LANES) are vectors, those of (n, GROUP, LANES) wide ones.
 
     Attributes
     ----------
     near : (LANES, P, 3) float64, A
-        Vectors to the neighbors of each atom before they are given slots.
+        Vectors to the neighbors of each atom before they are grouped.
     listed : (LANES, P) uint64
         Those neighbors.
     counts : (LANES,) int64
         How many there are.
     begin, used : (n_types,) int64
-        First slot of every type, and a counter.
-    kind : (slots,) uint64
-        Types of the slots.
-    atom : (slots, LANES) uint64
+        First group of every type, and a counter.
+    kind : (groups,) uint64
+        Types of the groups.
+    atom : (groups, GROUP, LANES) uint64
         The neighbors.
-    vector : (3 slots, LANES) float64, A
-    distance : (slots, LANES) float64, A
-    spin : (3 slots, LANES) float64
+    vector : (3 groups, GROUP, LANES) float64, A
+    distance : (groups, GROUP, LANES) float64, A
+    spin : (3 groups, GROUP, LANES) float64
         Reduced moments of the neighbors.
     own, own_change : (3, LANES) float64
         Reduced moments of the atoms, and their change along a displacement.
     basis : (2 basis, LANES) float64
-        Radial basis at one slot, and its derivatives, 1/A.
-    radial : (2 slots channels, LANES)
-        Radial functions of each slot, and their derivatives, 1/A.
-    factors, factor_slopes : (GROUP n_factors, LANES)
-        Factors of a group of slots, and their derivatives.
-    values, slopes : (n_values + 3, LANES)
-        Values of the contractions, and derivatives: dE/dvalue, or dvalue along a
+        Radial basis, and its derivatives, 1/A.
+    radial : (2 channels groups, GROUP, LANES)
+        Radial functions of each group, and their derivatives, 1/A.
+    factors, factor_slopes : (n_factors, GROUP, LANES)
+        Factors of a group, and their derivatives: dE/dfactor, or dfactor along a
         displacement.
-    wide : (15, LANES) float64
-        Scratch: derivatives by a neighbor's position and moment, and their sums.
+    values, slopes : (n_values + 3, LANES)
+        Values of the contractions, and derivatives of the same two kinds.
+    wide : (6, GROUP, LANES) float64
+        Scratch: derivatives by the positions and moments of a group.
+    sums : (12, LANES) float64
+        Forces on the atoms, and their virials.
     hidden, hidden_slopes : (layers, width, LANES)
         Outputs of the layers of a head and derivatives of their activations.
     chain : (3, width, LANES)
@@ -196,6 +195,7 @@ class Space(NamedTuple):
     values: np.ndarray
     slopes: np.ndarray
     wide: np.ndarray
+    sums: np.ndarray
     hidden: np.ndarray
     hidden_slopes: np.ndarray
     chain: np.ndarray
@@ -207,82 +207,84 @@ class Space(NamedTuple):
         And for heads with a number of layers of at most some ``width``.
         """
         n_types, channels, basis = model.mixing.shape
-        slots = n_types * widest + GROUP
-        real = model.contractions.coefficient.dtype
+        groups = n_types * -(-widest // GROUP) + 1
+        real, double = model.contractions.coefficient.dtype, np.dtype(np.float64)
 
-        def rows(n: int, dtype: np.dtype | type = np.float64) -> np.ndarray:
+        def vectors(n: int, dtype: np.dtype = double) -> np.ndarray:
             return _aligned((n, LANES), dtype)
 
+        def wide(n: int, dtype: np.dtype = double) -> np.ndarray:
+            return _aligned((n, GROUP, LANES), dtype)
+
         return cls(
-            near=_aligned((LANES, widest, 3), np.float64),
-            listed=_aligned((LANES, widest), np.uint64),
+            near=_aligned((LANES, widest, 3), double),
+            listed=np.zeros((LANES, widest), np.uint64),
             counts=np.zeros(LANES, np.int64),
             begin=np.zeros(n_types, np.int64),
             used=np.zeros(n_types, np.int64),
-            kind=np.zeros(slots, np.uint64),
-            atom=rows(slots, np.uint64),
-            vector=rows(3 * slots),
-            distance=rows(slots),
-            spin=rows(3 * slots),
-            own=rows(3),
-            own_change=rows(3),
-            basis=rows(2 * basis),
-            radial=rows(2 * slots * channels, real),
-            factors=rows(GROUP * model.n_factors, real),
-            factor_slopes=rows(GROUP * model.n_factors, real),
-            values=rows(model.n_values + 3, real),
-            slopes=rows(model.n_values + 3, real),
-            wide=rows(15),
+            kind=np.zeros(groups, np.uint64),
+            atom=np.zeros((groups, GROUP, LANES), np.uint64),
+            vector=wide(3 * groups),
+            distance=wide(groups),
+            spin=wide(3 * groups),
+            own=vectors(3),
+            own_change=vectors(3),
+            basis=vectors(2 * basis),
+            radial=wide(2 * channels * groups, real),
+            factors=wide(model.n_factors, real),
+            factor_slopes=wide(model.n_factors, real),
+            values=vectors(model.n_values + 3, real),
+            slopes=vectors(model.n_values + 3, real),
+            wide=wide(6),
+            sums=vectors(12),
             hidden=_aligned((layers, width, LANES), real),
             hidden_slopes=_aligned((layers, width, LANES), real),
             chain=_aligned((3, width, LANES), real),
         )
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return zeros that begin where a line of the processor's cache does."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = int(np.prod(shape)) * dtype.itemsize
     raw = np.zeros(size + 64, np.uint8)
     begin = -raw.ctypes.data % 64
     return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
 @inlined
-def _multiply(products, at, values):
-    """Carry out all products; value 0 is at row ``at``."""
+def _multiply(products, values):
+    """Carry out all products."""
     for s in range(len(products.out)):
         y = spread(0, values)
         for t in range(products.start[s], products.start[s + 1]):
-            a = load(values, at + products.first[t])
-            b = load(values, at + products.second[t])
+            a, b = load(values, products.first[t]), load(values, products.second[t])
             y = y + products.coefficient[t] * a * b
-        store(values, at + products.out[s], y)
+        store(values, products.out[s], y)
 
 
 @inlined
-def _multiply_back(products, at, values, slopes):
+def _multiply_back(products, values, slopes):
     """Bring dE/dvalue of what the products make back to what they are made of."""
     for s in range(len(products.out) - 1, -1, -1):
-        y = load(slopes, at + products.out[s])
+        y = load(slopes, products.out[s])
         for t in range(products.start[s], products.start[s + 1]):
-            a, b = at + products.first[t], at + products.second[t]
-            z = products.coefficient[t] * y
-            if products.first[t] > 0:
+            a, b, z = products.first[t], products.second[t], products.coefficient[t] * y
+            if a > 0:
                 store(slopes, a, load(slopes, a) + z * load(values, b))
             store(slopes, b, load(slopes, b) + z * load(values, a))
 
 
 @inlined
-def _multiply_along(products, at, values, slopes):
+def _multiply_along(products, values, slopes):
     """Carry changes on to all values."""
     for s in range(len(products.out)):
         y = spread(0, values)
         for t in range(products.start[s], products.start[s + 1]):
-            i, j = at + products.first[t], at + products.second[t]
-            a, b = load(values, i), load(values, j)
-            change = load(slopes, i) * b + a * load(slopes, j)
-            y = y + products.coefficient[t] * change
-        store(slopes, at + products.out[s], y)
+            a, b = products.first[t], products.second[t]
+            left = load(slopes, a) * load(values, b)
+            right = load(values, a) * load(slopes, b)
+            y = y + products.coefficient[t] * (left + right)
+        store(slopes, products.out[s], y)
 
 
 @inlined
@@ -311,17 +313,19 @@ def _collect(c, i, geometry, model, space):
 
 
 @inlined
-def _give_slots(n, along, geometry, spins, model, space):
-    """Give slots to the neighbors of n atoms.
+def _group(n, along, geometry, spins, model, space):
+    """Group the neighbors of n atoms.
 
-    With ``along``, those of a single atom stand side by side in its slots.
+    With ``along``, those of a single atom stand side by side, as if they belonged to
+    LANES atoms.
 
     Returns
     -------
     int, int
-        Number of slots, and of those with magnetic neighbors.
+        Number of groups, and of those with magnetic neighbors, which come first.
     """
     types, begin, used = geometry.types, space.begin, space.used
+    size = GROUP * LANES if along else GROUP
     for b in range(len(begin)):
         begin[b] = 0
     for c in range(n):
@@ -330,126 +334,115 @@ def _give_slots(n, along, geometry, spins, model, space):
         for k in range(space.counts[c]):
             used[types[space.listed[c, k]]] += 1
         for b in range(len(used)):
-            most = (used[b] + LANES - 1) // LANES if along else used[b]
-            begin[b] = max(begin[b], most)
+            begin[b] = max(begin[b], (used[b] + size - 1) // size)
     total = magnetic = 0
     for k in range(len(model.order)):
         b = model.order[k]
-        most = begin[b]
-        begin[b] = total
-        for p in range(total, total + most):
-            space.kind[p] = b
-        total += most
+        for g in range(total, total + begin[b]):
+            space.kind[g] = b
+            space.atom[g] = 0
+            store(space.vector, 3 * g, spread(model.cutoff, space.vector))
+            for a in range(3):
+                store(space.spin, 3 * g + a, spread(0.0, space.spin))
+                if a > 0:
+                    store(space.vector, 3 * g + a, spread(0.0, space.vector))
+        begin[b], total = total, total + begin[b]
         if k < model.magnetic:
             magnetic = total
-    # Enough for whole groups, and one that is empty.
-    for p in range(total, total + GROUP):
-        space.kind[p] = 0
-    for p in range(total + GROUP):
-        store(space.vector, 3 * p, spread(model.cutoff, space.vector))
-        for a in range(1, 3):
-            store(space.vector, 3 * p + a, spread(0, space.vector))
-        for a in range(3):
-            store(space.spin, 3 * p + a, spread(0, space.vector))
-        for c in range(LANES):
-            space.atom[p, c] = 0
     for c in range(n):
         for b in range(len(used)):
             used[b] = 0
         for k in range(space.counts[c]):
             j = space.listed[c, k]
             b = types[j]
-            if along:
-                p, lane = begin[b] + used[b] // LANES, used[b] % LANES
-            else:
-                p, lane = begin[b] + used[b], c
+            place = used[b] // LANES if along else used[b]
+            lane = used[b] % LANES if along else c
             used[b] += 1
-            space.atom[p, lane] = j
+            g, q = begin[b] + place // GROUP, place % GROUP
+            space.atom[g, q, lane] = j
             for a in range(3):
-                space.vector[3 * p + a, lane] = space.near[c, k, a]
-            if p < magnetic:
+                space.vector[3 * g + a, q, lane] = space.near[c, k, a]
+            if g < magnetic:
                 for a in range(3):
-                    space.spin[3 * p + a, lane] = spins[j, a] * model.inverse_moment[b]
+                    moment = spins[j, a] * model.inverse_moment[b]
+                    space.spin[3 * g + a, q, lane] = moment
     return total, magnetic
 
 
 @inlined
-def _add_radial(p, channels, model, space):
-    """Fill in distances and the first radial functions of a slot."""
-    basis, radial = space.basis, space.radial
-    x = load(space.vector, 3 * p)
-    y = load(space.vector, 3 * p + 1)
-    z = load(space.vector, 3 * p + 2)
-    r = root(x * x + y * y + z * z)
-    store(space.distance, p, r)
-    size = model.mixing.shape[2]
-    per_cutoff = 1.0 / model.cutoff
-    rest = (model.cutoff - r) * per_cutoff  # exactly zero in empty places
-    t = 1.0 - rest
-    f = rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
-    g = (-30.0 * per_cutoff) * t * t * rest * rest
-    # Chebyshev polynomials T_k(x) and derivatives, times the cut-off function.
-    per_length = 2.0 * per_cutoff
-    x = 2.0 * t - 1.0
-    a0, a1 = spread(1.0, basis), x
-    d0, d1 = spread(0.0, basis), spread(per_length, basis)
-    for k in range(size):
-        store(basis, k, a0 * f)
-        store(basis, size + k, a0 * g + d0 * f)
-        a2 = 2.0 * x * a1 - a0
-        d2 = 2.0 * (per_length * a1 + x * d1) - d0
-        a0, a1, d0, d1 = a1, a2, d1, d2
-    # In float64: basis functions nearly cancel in the less important combinations.
-    mixing = model.mixing[space.kind[p]]
-    value = 2 * p * len(mixing)
-    slope = value + len(mixing)
-    for k in range(0, channels, 2):
-        y0 = y1 = z0 = z1 = spread(0.0, basis)
-        for m in range(size):
-            b, d = load(basis, m), load(basis, size + m)
-            y0 = y0 + mixing[k, m] * b
-            z0 = z0 + mixing[k, m] * d
-            y1 = y1 + mixing[k + 1, m] * b
-            z1 = z1 + mixing[k + 1, m] * d
-        store(radial, value + k, y0)
-        store(radial, value + k + 1, y1)
-        store(radial, slope + k, z0)
-        store(radial, slope + k + 1, z1)
+def _add_radial(g, channels, model, space):
+    """Fill in distances and the first radial functions of a group."""
+    basis, radial = space.basis, space.radial.reshape(-1, LANES)
+    vector, distance = space.vector.reshape(-1, LANES), space.distance[g]
+    size, per_cutoff = model.mixing.shape[2], 1.0 / model.cutoff
+    mixing = model.mixing[space.kind[g]]
+    for q in range(GROUP):
+        x, y, z = (
+            load(vector, 3 * g * GROUP + q),
+            load(vector, (3 * g + 1) * GROUP + q),
+            load(vector, (3 * g + 2) * GROUP + q),
+        )
+        r = root(x * x + y * y + z * z)
+        store(distance, q, r)
+        rest = (model.cutoff - r) * per_cutoff  # exactly zero in empty places
+        t = 1.0 - rest
+        f = rest * rest * rest * (1.0 + 3.0 * t + 6.0 * t * t)
+        d = (-30.0 * per_cutoff) * t * t * rest * rest
+        # Chebyshev polynomials T_k(x) and derivatives, times the cut-off function.
+        per_length = 2.0 * per_cutoff
+        x = 2.0 * t - 1.0
+        a0, a1 = spread(1.0, basis), x
+        d0, d1 = spread(0.0, basis), spread(per_length, basis)
+        for k in range(size):
+            store(basis, k, a0 * f)
+            store(basis, size + k, a0 * d + d0 * f)
+            a2 = 2.0 * x * a1 - a0
+            d2 = 2.0 * (per_length * a1 + x * d1) - d0
+            a0, a1, d0, d1 = a1, a2, d1, d2
+        # In float64: basis functions nearly cancel in the less important combinations.
+        for k in range(0, channels, 2):
+            y0 = y1 = z0 = z1 = spread(0.0, basis)
+            for m in range(size):
+                b, d = load(basis, m), load(basis, size + m)
+                y0 = y0 + mixing[k, m] * b
+                z0 = z0 + mixing[k, m] * d
+                y1 = y1 + mixing[k + 1, m] * b
+                z1 = z1 + mixing[k + 1, m] * d
+            value = (2 * g * len(mixing) + k) * GROUP + q
+            slope = value + len(mixing) * GROUP
+            store(radial, value, y0)
+            store(radial, value + GROUP, y1)
+            store(radial, slope, z0)
+            store(radial, slope + GROUP, z1)
 
 
 @inlined
-def _add_factors(p, at, model, space):
-    """Fill in the factors of slot p from row ``at`` on."""
+def _add_factors(g, model, space):
+    """Fill in the factors of a group."""
     factors = space.factors
-    inverse = 1.0 / load(space.distance, p)
-    store(factors, at, spread(1.0, factors))
+    inverse = 1.0 / load(space.distance, g)
+    store(factors, 0, spread(1.0, factors))
     for a in range(3):
-        store(factors, at + 1 + a, load(space.vector, 3 * p + a) * inverse)
-        store(factors, at + 4 + a, load(space.spin, 3 * p + a))
-        store(factors, at + 7 + a, load(space.own, a))
-    _multiply(model.factors, at, factors)
+        store(factors, 1 + a, load(space.vector, 3 * g + a) * inverse)
+        store(factors, 4 + a, load(space.spin, 3 * g + a))
+        store(factors, 7 + a, repeat(load(space.own, a)))
+    _multiply(model.factors, factors)
 
 
 @inlined
-def _combine(skip, a, b, c, d, x, y, z, w, left, right, radial, model, values):
-    """Add products of factors and radial functions to the moments, four at a time.
+def _combine(lattice, factors, first, radial, model, values):
+    """Add factors times radial functions, from row ``first`` on, to the moments.
 
-    Factors from rows a and c on are of ``left``, those from b and d on of ``right``;
-    radial functions begin at rows x, y, z and w. Without ``skip`` those of spins count.
+    With ``lattice``, to those of the lattice only.
     """
     place = 4
     for r in range(len(model.rows)):
-        f, k, count = model.rows[r, 0], model.rows[r, 1], model.rows[r, 2]
-        if not (skip and k >= model.lattice):
-            l0, l1 = load(left, a + f), load(right, b + f)
-            l2, l3 = load(left, c + f), load(right, d + f)
+        k, count = model.rows[r, 1], model.rows[r, 2]
+        if not (lattice and k >= model.lattice):
+            factor = load(factors, model.rows[r, 0])
             for n in range(count):
-                total = load(values, place + n)
-                total = total + l0 * load(radial, x + k + n)
-                total = total + l1 * load(radial, y + k + n)
-                total = total + l2 * load(radial, z + k + n)
-                total = total + l3 * load(radial, w + k + n)
-                store(values, place + n, total)
+                product = factor * load(radial, first + k + n)
+                store(values, place + n, folded(load(values, place + n), product))
         place += count
 
 
@@ -457,40 +450,50 @@ def _combine(skip, a, b, c, d, x, y, z, w, left, right, radial, model, values):
 def _describe(n, along, geometry, spins, model, space):
     """Set the moments of a block of n atoms whose neighbors are listed.
 
-    Returns what :func:`_give_slots` does.
+    Returns what :func:`_group` does.
     """
-    total, magnetic = _give_slots(n, along, geometry, spins, model, space)
-    values, radial, width = space.values, space.radial, 2 * model.mixing.shape[1]
+    total, magnetic = _group(n, along, geometry, spins, model, space)
+    values, channels = space.values, model.mixing.shape[1]
     store(values, 0, spread(1.0, values))
     for a in range(3):
         store(values, 1 + a, load(space.own, a))
     for v in range(4, 4 + model.n_moments):
         store(values, v, spread(0.0, values))
-    for p in range(total + GROUP):
-        skip = magnetic <= p - p % GROUP and p < total
-        _add_radial(p, model.lattice if skip else width // 2, model, space)
-    size, factors = model.n_factors, space.factors
-    for first in range(0, total, GROUP):
-        for q in range(GROUP):
-            _add_factors(first + q, q * size, model, space)
-        x = first * width
-        _combine(
-            first >= magnetic,
-            0,
-            size,
-            2 * size,
-            3 * size,
-            x,
-            x + width,
-            x + 2 * width,
-            x + 3 * width,
-            factors,
-            factors,
-            radial,
-            model,
-            values,
-        )
+    for g in range(total):
+        lattice = g >= magnetic
+        _add_radial(g, model.lattice if lattice else channels, model, space)
+        _add_factors(g, model, space)
+        first = 2 * g * channels
+        _combine(lattice, space.factors, first, space.radial, model, values)
     return total, magnetic
+
+
+@inlined
+def _differentiate(g, lattice, model, space):
+    """Set dE/dfactor of a group, and dE/dr at fixed directions in place of factor 0."""
+    factors, back, slopes = space.factors, space.factor_slopes, space.slopes
+    radial, channels = space.radial, model.mixing.shape[1]
+    for f in range(model.n_factors):
+        store(back, f, spread(0.0, back))
+    value, place = 2 * g * channels, 4
+    for r in range(len(model.rows)):
+        k, count = model.rows[r, 1], model.rows[r, 2]
+        if not (lattice and k >= model.lattice):
+            total = spread(0.0, back)
+            for n in range(count):
+                slope = repeat(load(slopes, place + n))
+                total = total + slope * load(radial, value + k + n)
+            store(back, model.rows[r, 0], total)
+        place += count
+    along = spread(0.0, back)
+    for k in range(model.lattice if lattice else channels):
+        total = spread(0.0, back)
+        for t in range(model.by_channel[k], model.by_channel[k + 1]):
+            slope = repeat(load(slopes, model.moment[t]))
+            total = total + slope * load(factors, model.factor[t])
+        along = along + total * load(radial, value + channels + k)
+    store(back, 0, along)
+    _multiply_back(model.factors, factors, back)
 
 
 @merged
@@ -498,125 +501,47 @@ def _pull_back(
     start, n, total, magnetic, centers, geometry, model, space, forces, fields, virial
 ):
     """Add what dE/d(moments) means for positions and moments."""
-    slopes, radial, wide = space.slopes, space.radial, space.wide
-    factors, back, size = space.factors, space.factor_slopes, model.n_factors
-    channels = model.mixing.shape[1]
-    nothing = spread(0.0, wide)
-    for k in range(3, 15):
-        store(wide, k, nothing)
-    g0, g1, g2 = load(slopes, 1), load(slopes, 2), load(slopes, 3)
-    for first in range(0, total, GROUP):
-        skip = first >= magnetic
+    slopes, wide, sums = space.slopes, space.wide, space.sums
+    factors, back = space.factors, space.factor_slopes
+    for k in range(12):
+        store(sums, k, spread(0.0, sums))
+    for g in range(total):
+        _add_factors(g, model, space)
+        _differentiate(g, g >= magnetic, model, space)
+        inverse = 1.0 / load(space.distance, g)
+        along = double(load(back, 0))
+        for a in range(3):
+            pull = double(load(back, 1 + a)) * inverse
+            store(wide, a, pull)
+            along = along - pull * double(load(factors, 1 + a))
+        for a in range(3):
+            pull = load(wide, a) + along * double(load(factors, 1 + a))
+            store(wide, a, pull)
+            store(wide, 3 + a, double(load(back, 4 + a)))
+            store(sums, a, folded(load(sums, a), pull))
+            for b in range(3):
+                work = pull * load(space.vector, 3 * g + b)
+                k = 3 + 3 * a + b
+                store(sums, k, folded(load(sums, k), work))
+            store(slopes, 1 + a, folded(load(slopes, 1 + a), load(back, 7 + a)))
+        scale = model.inverse_moment[space.kind[g]]
         for q in range(GROUP):
-            _add_factors(first + q, q * size, model, space)
-        for v in range(GROUP * size):
-            store(back, v, spread(0.0, back))
-        x = 2 * first * channels
-        y, z, w = x + 2 * channels, x + 4 * channels, x + 6 * channels
-        place = 4
-        for r in range(len(model.rows)):
-            f, k, count = model.rows[r, 0], model.rows[r, 1], model.rows[r, 2]
-            if not (skip and k >= model.lattice):
-                b0 = b1 = b2 = b3 = spread(0.0, back)
-                for m in range(count):
-                    slope = load(slopes, place + m)
-                    b0 = b0 + slope * load(radial, x + k + m)
-                    b1 = b1 + slope * load(radial, y + k + m)
-                    b2 = b2 + slope * load(radial, z + k + m)
-                    b3 = b3 + slope * load(radial, w + k + m)
-                store(back, f, b0)
-                store(back, size + f, b1)
-                store(back, 2 * size + f, b2)
-                store(back, 3 * size + f, b3)
-            place += count
-        r0 = r1 = r2 = r3 = spread(0.0, back)
-        for k in range(model.lattice if skip else channels):
-            b0 = b1 = b2 = b3 = spread(0.0, back)
-            for t in range(model.by_channel[k], model.by_channel[k + 1]):
-                slope, f = load(slopes, model.moment[t]), model.factor[t]
-                b0 = b0 + slope * load(factors, f)
-                b1 = b1 + slope * load(factors, size + f)
-                b2 = b2 + slope * load(factors, 2 * size + f)
-                b3 = b3 + slope * load(factors, 3 * size + f)
-            r0 = r0 + b0 * load(radial, x + channels + k)
-            r1 = r1 + b1 * load(radial, y + channels + k)
-            r2 = r2 + b2 * load(radial, z + channels + k)
-            r3 = r3 + b3 * load(radial, w + channels + k)
-        # The place of factor 0, the number one, holds the radial derivatives.
-        store(back, 0, r0)
-        store(back, size, r1)
-        store(back, 2 * size, r2)
-        store(back, 3 * size, r3)
-        for q in range(GROUP):
-            p, at = first + q, q * size
-            along = double(load(back, at))  # dE/dr at fixed directions
-            _multiply_back(model.factors, at, factors, back)
-            inverse = 1.0 / load(space.distance, p)
-            for a in range(3):
-                h = double(load(back, at + 1 + a)) * inverse
-                store(wide, a, h)
-                along = along - h * double(load(factors, at + 1 + a))
-            for a in range(3):
-                u = double(load(factors, at + 1 + a))
-                store(wide, a, load(wide, a) + along * u)
-            for a in range(3):
-                h = load(wide, a)
-                store(wide, 3 + a, load(wide, 3 + a) + h)
-                for b in range(3):
-                    k = 6 + 3 * a + b
-                    store(wide, k, load(wide, k) + h * load(space.vector, 3 * p + b))
-            g0 = g0 + load(back, at + 7)
-            g1 = g1 + load(back, at + 8)
-            g2 = g2 + load(back, at + 9)
             for c in range(n):
-                j = space.atom[p, c]
+                j = space.atom[g, q, c]
                 for a in range(3):
-                    forces[j, a] -= wide[a, c]
-            if p < magnetic:
-                scale = model.inverse_moment[space.kind[p]]
-                for c in range(n):
-                    j = space.atom[p, c]
+                    forces[j, a] -= wide[a, q, c]
+                if g < magnetic:
                     for a in range(3):
-                        fields[j, a] -= scale * back[at + 4 + a, c]
-    store(wide, 0, g0)
-    store(wide, 1, g1)
-    store(wide, 2, g2)
+                        fields[j, a] -= scale * wide[3 + a, q, c]
     for c in range(n):
         i = centers[start + c]
         scale = model.inverse_moment[geometry.types[i]]
         W = virial[geometry.structure[i]]
         for a in range(3):
-            forces[i, a] += wide[3 + a, c]
-            fields[i, a] -= scale * wide[a, c]
+            forces[i, a] += sums[a, c]
+            fields[i, a] -= scale * slopes[1 + a, c]
             for b in range(3):
-                W[a, b] -= wide[6 + 3 * a + b, c]
-
-
-@inlined
-def _move(p, at, to, model, space):
-    """Set the changes of the factors of slot p, and of its radial functions.
-
-    Where its neighbor moves by rows 0 to 2 of the scratch space and turns by rows 3 to
-    5, and the atom by ``own_change``. Those of radial functions go to rows from ``to``.
-    """
-    factors, change, wide = space.factors, space.factor_slopes, space.wide
-    _add_factors(p, at, model, space)
-    inverse = 1.0 / load(space.distance, p)
-    u0, u1, u2 = load(factors, at + 1), load(factors, at + 2), load(factors, at + 3)
-    h0, h1, h2 = load(wide, 0), load(wide, 1), load(wide, 2)
-    dr = double(u0) * h0 + double(u1) * h1 + double(u2) * h2
-    store(change, at, spread(0.0, change))
-    store(change, at + 1, (h0 - dr * double(u0)) * inverse)
-    store(change, at + 2, (h1 - dr * double(u1)) * inverse)
-    store(change, at + 3, (h2 - dr * double(u2)) * inverse)
-    for a in range(3):
-        store(change, at + 4 + a, load(wide, 3 + a))
-        store(change, at + 7 + a, load(space.own_change, a))
-    _multiply_along(model.factors, at, factors, change)
-    channels = model.mixing.shape[1]
-    slope = (2 * p + 1) * channels
-    for k in range(channels):
-        store(space.radial, to + k, double(load(space.radial, slope + k)) * dr)
+                W[a, b] -= sums[3 + 3 * a + b, c]
 
 
 @inlined
@@ -629,55 +554,64 @@ def _start_changes(model, space):
         store(slopes, 1 + a, load(space.own_change, a))
 
 
+@inlined
+def _move(g, lattice, to, model, space):
+    """Add to the changes of the moments that of a group.
+
+    Its neighbors move by rows 0 to 2 of the scratch space and turn by rows 3 to 5, the
+    atoms turn by ``own_change``. Changes of radial functions go to rows from ``to`` on.
+    """
+    factors, change, wide = space.factors, space.factor_slopes, space.wide
+    radial, channels = space.radial, model.mixing.shape[1]
+    _add_factors(g, model, space)
+    dr = spread(0.0, wide)
+    for a in range(3):
+        dr = dr + double(load(factors, 1 + a)) * load(wide, a)
+    store(change, 0, spread(0.0, change))
+    inverse = 1.0 / load(space.distance, g)
+    for a in range(3):
+        across = load(wide, a) - dr * double(load(factors, 1 + a))
+        store(change, 1 + a, across * inverse)
+        store(change, 4 + a, load(wide, 3 + a))
+        store(change, 7 + a, repeat(load(space.own_change, a)))
+    _multiply_along(model.factors, factors, change)
+    value = 2 * g * channels
+    for k in range(model.lattice if lattice else channels):
+        store(radial, to + k, dr * double(load(radial, value + channels + k)))
+    _combine(lattice, change, value, radial, model, space.slopes)
+    _combine(lattice, factors, to, radial, model, space.slopes)
+
+
 @merged
 def _push_forward(
     start, n, total, magnetic, centers, geometry, model, space, moved, turned, strain
 ):
     """Set the changes of the moments along a displacement."""
-    wide, change, factors = space.wide, space.factor_slopes, space.factors
-    size, channels = model.n_factors, model.mixing.shape[1]
+    wide, channels = space.wide, model.mixing.shape[1]
     for c in range(n):
         i = centers[start + c]
         for a in range(3):
             scale = model.inverse_moment[geometry.types[i]]
             space.own_change[a, c] = scale * turned[i, a]
     _start_changes(model, space)
-    for first in range(0, total, 2):
-        for q in range(2):
-            p = first + q
-            scale = model.inverse_moment[space.kind[p]]
+    for g in range(total):
+        scale = model.inverse_moment[space.kind[g]]
+        for q in range(GROUP):
             for c in range(n):
-                i, j = centers[start + c], space.atom[p, c]
+                i, j = centers[start + c], space.atom[g, q, c]
                 U = strain[geometry.structure[i]]
                 for a in range(3):
                     h = moved[j, a] - moved[i, a]
                     for b in range(3):
-                        h += U[a, b] * space.vector[3 * p + b, c]
-                    wide[a, c] = h
-                    wide[3 + a, c] = scale * turned[j, a]
-            _move(p, q * size, (2 * p + 1) * channels, model, space)
-        x = 2 * first * channels
-        _combine(
-            first >= magnetic,
-            0,
-            0,
-            size,
-            size,
-            x,
-            x + channels,
-            x + 2 * channels,
-            x + 3 * channels,
-            change,
-            factors,
-            space.radial,
-            model,
-            space.slopes,
-        )
+                        h += U[a, b] * space.vector[3 * g + b, q, c]
+                    wide[a, q, c] = h
+                    wide[3 + a, q, c] = scale * turned[j, a]
+        _move(g, g >= magnetic, (2 * g + 1) * channels, model, space)
 
 
 @merged
 def _fit(head, derivatives, model, space):
-    """Set energies (row 0 of the scratch space) and derivatives by features."""
+    """Set energies (row 0 of ``sums``) and derivatives by features."""
     values, hidden, weights = space.values, space.hidden, head.weights
     features = model.n_values - model.n_features
     last = len(head.copies) - 1
@@ -711,7 +645,7 @@ def _fit(head, derivatives, model, space):
     total = load(hidden[last], 0)
     for k in range(model.n_features):
         total = total + head.linear[k] * load(values, features + k)
-    store(space.wide, 0, total)
+    store(space.sums, 0, total)
     if not derivatives:
         return
     gradient, other, scaled = space.chain[0], space.chain[1], space.chain[2]
@@ -784,7 +718,7 @@ def run(
                 scale = model.inverse_moment[geometry.types[i]]
                 space.own[a, c] = spins[i, a] * scale
         total, magnetic = _describe(n, False, geometry, spins, model, space)
-        _multiply(model.contractions, 0, values)
+        _multiply(model.contractions, values)
         if task == FEATURES:
             for c in range(n):
                 row = rows[centers[start + c]]
@@ -804,7 +738,7 @@ def run(
                 moments,
                 strains,
             )
-            _multiply_along(model.contractions, 0, values, slopes)
+            _multiply_along(model.contractions, values, slopes)
             for c in range(n):
                 row = rows[centers[start + c]]
                 for k in range(model.n_features):
@@ -818,11 +752,11 @@ def run(
             else:
                 _fit(head, task == DERIVATIVES, model, space)
                 for c in range(n):
-                    energies[centers[start + c]] += space.wide[0, c]
+                    energies[centers[start + c]] += space.sums[0, c]
             if task != ENERGIES:
                 for v in range(offset):
                     store(slopes, v, spread(0.0, slopes))
-                _multiply_back(model.contractions, 0, values, slopes)
+                _multiply_back(model.contractions, values, slopes)
                 _pull_back(
                     start,
                     n,
@@ -846,29 +780,6 @@ def _add_lanes(model, values):
         for c in range(1, LANES):
             total += values[v, c]
         store(values, v, spread(total, values))
-
-
-@inlined
-def _move_one(p, skip, empty, spare, model, space):
-    """Add the changes of the moments with one slot; see :func:`_move`."""
-    _move(p, 0, spare, model, space)
-    value = 2 * p * model.mixing.shape[1]
-    _combine(
-        skip,
-        0,
-        0,
-        0,
-        0,
-        value,
-        spare,
-        empty,
-        empty,
-        space.factor_slopes,
-        space.factors,
-        space.radial,
-        model,
-        space.slopes,
-    )
 
 
 @compiled
@@ -898,52 +809,54 @@ def design(begin, end, centers, geometry, spins, model, space, scale, result):
         _collect(0, i, geometry, model, space)
         total, magnetic = _describe(1, True, geometry, spins, model, space)
         _add_lanes(model, values)
-        _multiply(model.contractions, 0, values)
+        _multiply(model.contractions, values)
         for k in range(model.n_features):
             rows[0, k] += values[offset + k, 0] * factor[k]
         for k in range(6):
             store(wide, k, spread(0.0, wide))
         for a in range(3):
-            store(space.own_change, a, spread(0.0, wide))
-        # Behind the last slot there are empty ones, with room for changes.
-        empty = 2 * total * channels
-        spare = empty + 3 * channels
-        for p in range(total):
+            store(space.own_change, a, spread(0.0, space.own_change))
+        spare = 2 * total * channels
+        for g in range(total):
             # Directions of the neighbors' positions and reduced moments.
-            for d in range(6 if p < magnetic else 3):
-                store(wide, d, spread(1.0, wide))
-                _start_changes(model, space)
-                _move_one(p, p >= magnetic, empty, spare, model, space)
-                store(wide, d, spread(0.0, wide))
-                _multiply_along(model.contractions, 0, values, slopes)
-                for c in range(LANES):
-                    if space.distance[p, c] < model.cutoff:
-                        j, axis = space.atom[p, c], d % 3
-                        row = 1 + 3 * np.int64(j) + axis
+            per = model.inverse_moment[space.kind[g]]
+            for d in range(6 if g < magnetic else 3):
+                for q in range(GROUP):
+                    store(wide, d, spread(0.0, wide))
+                    wide[d, q] = 1.0
+                    _start_changes(model, space)
+                    _move(g, g >= magnetic, spare, model, space)
+                    _multiply_along(model.contractions, values, slopes)
+                    for c in range(LANES):
+                        if space.distance[g, q, c] >= model.cutoff:
+                            continue
+                        axis = d % 3
+                        row = 1 + 3 * np.int64(space.atom[g, q, c]) + axis
                         if d < 3:
                             here = rows[1 + 3 * np.int64(i) + axis]
                             there = rows[row]
                             strained = rows[1 + 6 * count + 3 * axis :]
                             for k in range(model.n_features):
-                                g = slopes[offset + k, c] * factor[k]
-                                there[k] += g
-                                here[k] -= g
+                                x = slopes[offset + k, c] * factor[k]
+                                there[k] += x
+                                here[k] -= x
                                 for b in range(3):
-                                    strained[b, k] += g * space.vector[3 * p + b, c]
+                                    r = space.vector[3 * g + b, q, c]
+                                    strained[b, k] += x * r
                         else:
                             turned = rows[3 * count + row]
-                            per = model.inverse_moment[space.kind[p]]
                             for k in range(model.n_features):
                                 turned[k] += slopes[offset + k, c] * factor[k] * per
+                store(wide, d, spread(0.0, wide))
         for axis in range(3 if model.magnetic > 0 else 0):
             # Directions of the atom's own reduced moment.
-            store(space.own_change, axis, spread(1.0, wide))
+            store(space.own_change, axis, spread(1.0, space.own_change))
             _start_changes(model, space)
-            for p in range(total):
-                _move_one(p, p >= magnetic, empty, spare, model, space)
-            store(space.own_change, axis, spread(0.0, wide))
+            for g in range(total):
+                _move(g, g >= magnetic, spare, model, space)
+            store(space.own_change, axis, spread(0.0, space.own_change))
             _add_lanes(model, slopes)
-            _multiply_along(model.contractions, 0, values, slopes)
+            _multiply_along(model.contractions, values, slopes)
             turned = rows[1 + 3 * (count + np.int64(i)) + axis]
             for k in range(model.n_features):
                 per = model.inverse_moment[kind]
