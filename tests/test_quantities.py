@@ -179,7 +179,7 @@ def test_new_label_is_checked() -> None:
     with pytest.raises(ValueError, match=r"chirality have shape \(3,\); expected"):
         frame.replace(chirality=np.zeros(3))
     with pytest.raises(ValueError, match="chirality are not finite"):
-        frame.replace(chirality=[0.0, np.nan])
+        frame.replace(chirality=[0.0, np.inf])
 
 
 @pytest.mark.usefixtures("label")

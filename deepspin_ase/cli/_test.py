@@ -5,14 +5,28 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .._figures import write_figure
 from .._files import atomic_write
 from ..data import read_dataset
-from ..potentials import SymmetryViolations, load_potential, symmetry_violations
-from ..training import Comparison, collect, compare, load_batches, plot_parity
+from ..potentials import (
+    SymmetryViolations,
+    load_card,
+    load_potential,
+    symmetry_violations,
+)
+from ..training import (
+    Comparison,
+    aligned,
+    collect,
+    compare,
+    load_batches,
+    plot_parity,
+)
+from ..training._report import aligned_columns, table_of_errors
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="model file, or name of a shipped model")
     parser.add_argument("data", nargs="+", help="extxyz file or DeePMD folder")
     parser.add_argument(
+        "--set",
+        metavar="NAME",
+        help="data set of the training, whose offset of energies and scale of moments "
+        "hold for these data ('deepspin info MODEL' lists them)",
+    )
+    parser.add_argument(
         "--plot", type=Path, help="parity figure; its numbers go next to it, as .npz"
     )
     parser.add_argument(
@@ -34,14 +54,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     potential = load_potential(arguments.model)
-    batches = collect(load_batches(read_dataset(arguments.data), potential))
+    datasets = [read_dataset(path) for path in arguments.data]
+    if arguments.set is not None:
+        entry = _entry(load_card(arguments.model), arguments.set)
+        datasets = [aligned(dataset, entry) for dataset in datasets]
+    parts = [collect(load_batches(data, potential)) for data in datasets]
+    batches = [batch for part in parts for batch in part]
     found = compare(potential, batches)
     violations = symmetry_violations(
         potential, [batch.system for batch in batches], n_rotations=arguments.rotations
     )
-    print("\n".join([*_errors(found), "", *_symmetries(violations)]))
+    lines = _errors(found)
+    if len(parts) > 1:
+        each = (compare(potential, part) for part in parts)
+        errors = {
+            data.name: {kind: both.rmse for kind, both in own.items()}
+            for data, own in zip(datasets, each, strict=True)
+        }
+        lines += ["", *aligned_columns(table_of_errors(errors))]
+    print("\n".join([*lines, "", *_symmetries(violations)]))
     if arguments.plot is not None:
         _plot(arguments.plot, found)
+
+
+def _entry(card: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what a model's card says of a data set."""
+    sets = card.get("sets", {})
+    if name not in sets:
+        known = ", ".join(map(repr, sets)) or "none"
+        raise ValueError(f"--set {name}: the model's card names no such set; {known}")
+    entry: Mapping[str, Any] = sets[name]
+    return entry
 
 
 def _errors(found: Mapping[str, Comparison]) -> list[str]:

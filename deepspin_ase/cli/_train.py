@@ -9,9 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from .._files import locked, make_folder
-from ..data import Dataset, read_dataset
 from ..potentials import load_potential
-from ..training import Trainer, TrainingConfig, read_config
+from ..training import Trainer, TrainingConfig, read_config, read_sets
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +49,9 @@ def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) 
             f"{output} already holds a training run; continue it with --restart or "
             "choose another --output"
         )
-    validation = config.data.validation
     trainer = Trainer(
         config,
-        read_dataset(config.data.training),
-        read_dataset(validation) if validation else Dataset([]),
+        read_sets(config.data),
         output=output,
         baseline=load_potential(config.baseline) if config.baseline else None,
         device=arguments.device,

@@ -239,7 +239,7 @@ def _check_outliers(dataset: Dataset) -> list[Problem]:
     problems = []
     groups: dict[str, list[int]] = {}
     for k, frame in enumerate(dataset):
-        if frame.energy is not None:
+        if np.isfinite(_energy(frame)):
             groups.setdefault(_formula(frame), []).append(k)
     for formula, members in groups.items():
         values = np.array([_energy(dataset[k]) for k in members])
@@ -276,8 +276,11 @@ def _check_net_force(dataset: Dataset) -> list[Problem]:
         for f in dataset
     ]
     bad = tuple(k for k, value in enumerate(net) if value > NET_FORCE)
-    text = f"forces do not sum to zero: up to {max(net, default=0.0):.3g} eV/A per atom"
-    return [Problem("net force", text, bad)] if bad else []
+    if not bad:
+        return []
+    most = max(net[k] for k in bad)
+    text = f"forces do not sum to zero: up to {most:.3g} eV/A per atom"
+    return [Problem("net force", text, bad)]
 
 
 def _energy(frame: Frame) -> float:

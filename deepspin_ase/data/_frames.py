@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any, overload
 
@@ -17,6 +17,7 @@ from .._validate import as_symbols
 from ..io._columns import settled_moments
 from ..quantities import QUANTITIES, Quantity, QuantityValues, label_table
 from ..spins import get_spins, set_spins
+from ._torques import across, torques_of
 
 #: Relative difference at which a file's stress and virial contradict each other.
 _STRESS_TOLERANCE = 1e-3
@@ -25,8 +26,9 @@ _STRESS_TOLERANCE = 1e-3
 class Frame(QuantityValues):
     """A structure with moments and the labels known for it.
 
-    Arrays are copied and made read-only. Every number is finite, except that
-    rows of NaN in ``magnetic_forces`` mark atoms without this label.
+    Arrays are copied and made read-only. Every number is finite, except that NaN in
+    a label marks what is not labelled: an atom's row as a whole, or the energy or
+    virial.
 
     Parameters
     ----------
@@ -38,13 +40,18 @@ class Frame(QuantityValues):
     pbc : (3,) bool array
     spins : (N, 3) array, mu_B
         Cartesian moments; zero on non-magnetic atoms.
+    longitudinal : bool
+        Whether ``magnetic_forces`` are known along the moments, too; if not, they are
+        those of torques, and lie across.
+    weights : mapping of str to float
+        Factors in the loss of a training by the name of the label, 1 where not given.
     **labels
         Labels by their names in :mod:`deepspin_ase.quantities`, in the units given
         there: those below, and any that is registered. None if not known.
 
     Attributes
     ----------
-    numbers, positions, cell, pbc, spins
+    numbers, positions, cell, pbc, spins, longitudinal, weights
     energy : float, optional, eV
         The energy that the forces are derivatives of.
     forces : (N, 3) array, optional, eV/A
@@ -58,7 +65,8 @@ class Frame(QuantityValues):
     ------
     ValueError
         If a shape is wrong, a number is not finite, an element is unknown, a
-        periodic direction has no lattice vector, or the cell has no volume.
+        periodic direction has no lattice vector, the cell has no volume, or a weight
+        is negative or of no label.
     TypeError
         If a label is not in the table of quantities.
     """
@@ -68,6 +76,8 @@ class Frame(QuantityValues):
     cell: NDArray[np.float64]
     pbc: NDArray[np.bool_]
     spins: NDArray[np.float64]
+    longitudinal: bool
+    weights: Mapping[str, float]
     energy: float | None
     forces: NDArray[np.float64] | None
     magnetic_forces: NDArray[np.float64] | None
@@ -80,6 +90,9 @@ class Frame(QuantityValues):
         cell: ArrayLike,
         pbc: ArrayLike,
         spins: ArrayLike,
+        *,
+        longitudinal: bool = True,
+        weights: Mapping[str, float] | None = None,
         **labels: ArrayLike | None,
     ) -> None:
         n = np.size(np.asarray(numbers))
@@ -98,7 +111,12 @@ class Frame(QuantityValues):
                 f"{', '.join(table)} (deepspin_ase.quantities)"
             )
         values = {name: _checked_label(table[name], v, n) for name, v in known.items()}
-        super().__init__(values, **structure)
+        super().__init__(
+            values,
+            **structure,
+            longitudinal=bool(longitudinal),
+            weights=_checked_weights(weights or {}),
+        )
         if n == 0:
             raise ValueError("the frame holds no atoms")
         if not ((self.numbers > 0) & (self.numbers < len(chemical_symbols))).all():
@@ -132,6 +150,8 @@ class Frame(QuantityValues):
         A ``SinglePointCalculator`` holds all labels. Those that ASE does not know
         are also in ``arrays`` (magnetic forces) or ``info`` (the full virial), where
         ASE's formats keep them; the stress is the symmetric part of -virial/V.
+        Magnetic forces that are not known along the moments are there as torques, and
+        weights in ``info`` as ``config_energy_weight`` and the like.
         """
         atoms = Atoms(
             numbers=self.numbers,
@@ -142,17 +162,25 @@ class Frame(QuantityValues):
         )
         results: dict[str, Any] = {}
         for name, value in self.quantities().items():
+            if not np.isfinite(value).any():
+                continue
+            if name == "magnetic_forces" and not self.longitudinal:
+                torques = torques_of(value, self.spins)
+                results["torques"] = atoms.arrays["torques"] = torques
+                continue
             results[name] = copy(value)
             if not QUANTITIES[name].known_to_ase:
                 place = atoms.arrays if QUANTITIES[name].per_atom else atoms.info
                 place[name] = copy(value)
-        if self.energy is not None:
+        if "energy" in results:
             results["free_energy"] = self.energy
-        if self.virial is not None and self.volume > 0.0:
-            results["stress"] = _stress(self.virial, self.volume)
+        virial = results.get("virial")
+        if virial is not None and self.volume > 0.0:
+            results["stress"] = _stress(virial, self.volume)
         if results:
             atoms.calc = SinglePointCalculator(atoms)
             atoms.calc.results.update(results)
+        atoms.info |= {f"config_{n}_weight": w for n, w in self.weights.items()}
         return atoms
 
     @classmethod
@@ -164,7 +192,11 @@ class Frame(QuantityValues):
         else those of the Atoms, which a calculation may only have started from.
         Labels that ASE does not know are those of the calculator,
         or of ``arrays`` (magnetic forces) and ``info`` (the virial); a missing
-        virial comes from the stress. Nothing is calculated.
+        virial comes from the stress, and missing magnetic forces, across the moments
+        alone, from the torques m x magnetic forces. Nothing is calculated.
+
+        Weights in the loss are ``config_weight`` of ``info`` times
+        ``config_energy_weight``, ``config_forces_weight`` and so on, as in MACE.
 
         Raises
         ------
@@ -182,12 +214,20 @@ class Frame(QuantityValues):
         )
         if moments is not None:
             set_spins(carrier, moments)
+        spins = get_spins(carrier)
+        torques = results.get("torques", atoms.arrays.get("torques"))
+        longitudinal = True
+        if found["magnetic_forces"] is None and torques is not None:
+            found["magnetic_forces"] = across(torques, spins)
+            longitudinal = False
         return cls(
             numbers=atoms.numbers,
             positions=atoms.positions,
             cell=atoms.cell.array,
             pbc=atoms.pbc,
-            spins=get_spins(carrier),
+            spins=spins,
+            longitudinal=longitudinal,
+            weights=_weights_in(atoms.info),
             **found,
         )
 
@@ -265,7 +305,8 @@ class Dataset(Sequence[Frame]):
             raise ValueError(
                 f"unknown label {label!r}; expected one of {', '.join(label_table())}"
             )
-        return sum(getattr(frame, label) is not None for frame in self)
+        values = (getattr(frame, label) for frame in self)
+        return sum(x is not None and bool(np.isfinite(x).any()) for x in values)
 
 
 def keep_moments(
@@ -327,15 +368,22 @@ def _checked_array(
     shape: tuple[int, ...],
     kind: type[np.generic] = np.float64,
     *,
-    rows_of_nan: bool = False,
+    masked: Quantity | None = None,
 ) -> NDArray[Any]:
-    """Return a read-only copy, whose shape and numbers are checked."""
+    """Return a read-only copy, whose shape and numbers are checked.
+
+    Of a quantity that is ``masked``, NaN is allowed, and extended to the atom's row or
+    the structure's tensor.
+    """
     array = np.array(value, dtype=kind)
     if array.shape != shape:
         raise ValueError(f"{name} have shape {array.shape}; expected {shape}")
     finite = np.isfinite(array)
-    if rows_of_nan:
-        finite |= np.isnan(array).all(axis=1, keepdims=True)
+    if masked is not None:
+        inner = tuple(range(array.ndim - len(masked.shape), array.ndim))
+        unknown = np.isnan(array).any(axis=inner, keepdims=True)
+        array = np.where(unknown, np.nan, array)
+        finite |= unknown
     if not finite.all():
         where = f" at {tuple(np.argwhere(~finite)[0].tolist())}" if shape else ""
         raise ValueError(f"{name} are not finite{where}; correct or drop the frame")
@@ -346,13 +394,33 @@ def _checked_array(
 def _checked_label(
     quantity: Quantity, value: ArrayLike, n_atoms: int
 ) -> NDArray[np.float64] | float:
-    array = _checked_array(
-        quantity.name,
-        value,
-        quantity.shape_of(n_atoms),
-        rows_of_nan=quantity.magnetic,
-    )
+    shape = quantity.shape_of(n_atoms)
+    array = _checked_array(quantity.name, value, shape, masked=quantity)
     return array if array.ndim else float(array)
+
+
+def _checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights other than 1, in the order of the labels."""
+    table = label_table()
+    if unknown := sorted(weights.keys() - table.keys()):
+        raise ValueError(
+            f"weights of {', '.join(unknown)}: there are no such labels; known are "
+            f"{', '.join(table)}"
+        )
+    values = {name: float(weights[name]) for name in table if name in weights}
+    for name, value in values.items():
+        if not 0.0 <= value < np.inf:
+            raise ValueError(f"the weight of {name} is {value:g}; it must not be < 0")
+    return {name: value for name, value in values.items() if value != 1.0}
+
+
+def _weights_in(info: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weights that MACE's keys in ``info`` mean."""
+    whole = float(info.get("config_weight", 1.0))
+    return {
+        name: whole * float(info.get(f"config_{name}_weight", 1.0))
+        for name in label_table()
+    }
 
 
 def _results(atoms: Atoms) -> dict[str, Any]:

@@ -101,9 +101,15 @@ def write_systems(
                 f"DeePMD's format has no partial periodicity (pbc = {frame.pbc}); "
                 "write extxyz, or set pbc to all or none"
             )
+        if not frame.longitudinal:
+            raise ValueError(
+                "DeePMD's format has no torques without magnetic forces; write extxyz"
+            )
         labels = tuple(getattr(frame, label) is not None for label in label_table())
         kind = frame.n_atoms if mixed else tuple(frame.numbers.tolist())
         groups.setdefault((kind, bool(frame.pbc.all()), labels), []).append(frame)
+    if any(frame.weights for frame in dataset):
+        logger.warning("%s: DeePMD's format has no weights of frames", folder)
     taken: dict[str, int] = {}
     for frames in groups.values():
         name = str(frames[0].n_atoms) if mixed else _formula(frames[0])
@@ -281,7 +287,7 @@ def _write_system(
         np.save(chunk / f"{stem}.npy", flat)
         if np.isnan(flat).any():
             logger.warning(
-                "%s: NaN marks unlabelled atoms; DeePMD-kit itself cannot train on it",
+                "%s: NaN marks what has no label; DeePMD-kit itself cannot train on it",
                 folder / f"{stem}.npy",
             )
 

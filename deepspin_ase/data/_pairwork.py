@@ -57,11 +57,14 @@ def fully_labelled_groups(dataset: Dataset, max_frames: int) -> Iterator[Group]:
 
 
 def _labelled(frame: Frame) -> bool:
-    if frame.energy is None or frame.forces is None:
+    labels = (frame.energy, frame.forces)
+    if any(x is None or not np.isfinite(x).all() for x in labels):
         return False
     magnetic = frame.spins.any(axis=1)
     if frame.magnetic_forces is None:
         return not magnetic.any()
+    if not frame.longitudinal:
+        return False
     return bool(np.isfinite(frame.magnetic_forces[magnetic]).all())
 
 

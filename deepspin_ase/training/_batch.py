@@ -26,6 +26,13 @@ class Batch(QuantityValues):
     magnetic_forces : (N, 3) tensor, eV/mu_B
         NaN on atoms without a moment.
     virial : (B, 3, 3) tensor, eV
+    longitudinal : (N,) bool tensor
+        Whether magnetic forces are known along the moments, too; all by default.
+    weights : (B, Q) tensor
+        Factors of the structures in the loss, a column per row of
+        :func:`~deepspin_ase.quantities.label_table`; one by default.
+    sets : (B,) int tensor
+        The data set that each structure belongs to; zero by default.
     """
 
     system: System
@@ -34,15 +41,41 @@ class Batch(QuantityValues):
     forces: Tensor
     magnetic_forces: Tensor
     virial: Tensor
+    longitudinal: Tensor
+    weights: Tensor
+    sets: Tensor
 
     def __init__(
-        self, system: System, pairs: PairList, **labels: Tensor | None
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        longitudinal: Tensor | None = None,
+        weights: Tensor | None = None,
+        sets: Tensor | None = None,
+        **labels: Tensor | None,
     ) -> None:
-        super().__init__(labels, system=system, pairs=pairs)
+        n, like = system.n_systems, system.positions
+        if longitudinal is None:
+            longitudinal = torch.ones_like(system.species, dtype=torch.bool)
+        if weights is None:
+            weights = like.new_ones(n, len(label_table()))
+        if sets is None:
+            sets = torch.zeros(n, dtype=torch.long, device=like.device)
+        super().__init__(
+            labels,
+            system=system,
+            pairs=pairs,
+            longitudinal=longitudinal,
+            weights=weights,
+            sets=sets,
+        )
 
     @classmethod
-    def from_frame(cls, frame: Frame, potential: Potential) -> Batch:
-        """Take one frame, with the pairs that ``potential`` needs."""
+    def from_frame(
+        cls, frame: Frame, potential: Potential, *, member: int = 0
+    ) -> Batch:
+        """Take a frame of set ``member``, with the pairs that ``potential`` needs."""
         system = System.from_atoms(frame.to_atoms())
         pairs = build_pairs(system, potential.pair_cutoff(system))
         carries = system.spins.norm(dim=1, keepdim=True) > 0
@@ -59,7 +92,17 @@ class Batch(QuantityValues):
                 found = torch.where(carries, found, torch.nan)
             return found
 
-        return cls(system, pairs, **{n: label(q) for n, q in label_table().items()})
+        return cls(
+            system,
+            pairs,
+            longitudinal=torch.full((frame.n_atoms,), frame.longitudinal),
+            weights=torch.tensor(
+                [[frame.weights.get(name, 1.0) for name in label_table()]],
+                dtype=torch.float64,
+            ),
+            sets=torch.tensor([member]),
+            **{n: label(q) for n, q in label_table().items()},
+        )
 
     @classmethod
     def cat(cls, batches: Sequence[Batch]) -> Batch:
@@ -79,7 +122,11 @@ class Batch(QuantityValues):
             name: torch.cat([getattr(b, name) for b in batches])
             for name in batches[0].quantities()
         }
-        return cls(System.cat([b.system for b in batches]), pairs, **labels)
+        others = {
+            name: torch.cat([getattr(b, name) for b in batches])
+            for name in ("longitudinal", "weights", "sets")
+        }
+        return cls(System.cat([b.system for b in batches]), pairs, **others, **labels)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """Return the batch on another device or in another float type."""
@@ -92,7 +139,14 @@ class Batch(QuantityValues):
         labels = {
             name: values.to(device, dtype) for name, values in self.quantities().items()
         }
-        return Batch(self.system.to(device, dtype), pairs, **labels)
+        return Batch(
+            self.system.to(device, dtype),
+            pairs,
+            longitudinal=self.longitudinal.to(device),
+            weights=self.weights.to(device, dtype),
+            sets=self.sets.to(device),
+            **labels,
+        )
 
     def with_rotated_spins(self, rotations: Tensor) -> Batch:
         """Return the batch with moments and magnetic labels rotated.
@@ -118,8 +172,36 @@ class Batch(QuantityValues):
         )
 
 
-def load_batches(dataset: Dataset, potential: Potential) -> list[Batch]:
+def across_moments(vectors: Tensor, batch: Batch) -> Tensor:
+    """Return vectors (N, ..., 3) without parts along moments that are not labelled.
+
+    Parameters
+    ----------
+    vectors : tensor
+        Magnetic forces, of predictions or of labels.
+    batch : Batch
+        Its ``longitudinal`` says where the whole vector counts.
+    """
+    if bool(batch.longitudinal.all()):
+        return vectors
+    spins = batch.system.spins
+    unit = spins / spins.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    unit = torch.where(batch.longitudinal[:, None], 0.0, unit)
+    unit = unit.reshape(len(unit), *[1] * (vectors.ndim - 2), 3)
+    return vectors - (vectors * unit).sum(-1, keepdim=True) * unit
+
+
+def load_batches(
+    dataset: Dataset, potential: Potential, *, member: int = 0
+) -> list[Batch]:
     """Return one Batch per frame of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    potential : Potential
+    member : int
+        Number of the data set, where several are trained on together.
 
     Raises
     ------
@@ -128,7 +210,7 @@ def load_batches(dataset: Dataset, potential: Potential) -> list[Batch]:
     """
     batches = []
     for k, frame in enumerate(dataset):
-        batch = Batch.from_frame(frame, potential)
+        batch = Batch.from_frame(frame, potential, member=member)
         try:
             potential.check(batch.system)
         except ValueError as error:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from .._config import Configuration, read_mapping
@@ -21,19 +27,116 @@ Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
 
+Paths = Annotated[
+    list[str], BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
+]
+
+
+class SetConfig(Configuration):
+    """An entry of ``data.training`` that says more of a data set than where it is.
+
+    Attributes
+    ----------
+    files : list of str
+        Files or folders (DeePMD npy, mixed npy, extxyz), relative to the training file.
+    validation : list of str
+        The same, of frames for validation.
+    name : str, optional
+        In reports and in the card of the model; by default the files.
+    moments : "constrained", "directions" or "self-consistent"
+        What was constrained: the moments (magnetic forces are as labelled), their
+        directions alone (labels along the moments do not count), or nothing (all
+        magnetic forces are zero).
+    offset : bool
+        Whether the energies have a zero of their own, which is fitted. The first set
+        defines the zero.
+    scale : float or "fit"
+        Factor a from moments of this set to those of the model, where codes define
+        them differently: moments times a, magnetic forces over a. It is fitted to how
+        energies and magnetic forces depend on moments in the other sets.
+    weight : float or dict of float
+        Factor in the loss, of all labels or by the name of the label. Weights of frames
+        multiply it: ``config_weight``, ``config_energy_weight``, ... in extxyz files.
+    uncertainty : dict of float
+        Standard deviations of labels by name, in eV/atom, eV/A, eV/mu_B and eV/atom
+        (virial). Labels lose weight as soon as it is larger than the error that the
+        weights of the loss suppose, 0.02 over the root of the weight.
+    """
+
+    files: Annotated[Paths, Field(min_length=1)]
+    validation: Paths = Field(default=[])
+    name: str | None = None
+    moments: Literal["constrained", "directions", "self-consistent"] = "constrained"
+    offset: bool = True
+    scale: Annotated[float, Field(gt=0)] | Literal["fit"] = 1.0
+    weight: Weight | dict[str, Weight] = 1.0
+    uncertainty: dict[str, Weight] = Field(default={})
+
+    @field_validator("weight", "uncertainty")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            _check_names(values)
+        return values
+
+
+def _entry(value: Any) -> Any:
+    """Return an entry of ``data.training``, with messages of its own keys."""
+    return SetConfig.from_dict(value) if isinstance(value, Mapping) else value
+
+
 class DataConfig(Configuration):
     """Where the labelled frames are.
 
     Attributes
     ----------
-    training, validation : list of str
-        Files or folders (DeePMD npy, mixed npy, extxyz), relative to the
-        training file. Without validation data, errors are reported on the
-        training data alone.
+    training : list of str or SetConfig
+        Files or folders (DeePMD npy, mixed npy, extxyz), relative to the training file;
+        all of them are one data set. A set of another origin is a mapping, with keys
+        ``files``, ``validation``, ``name``, ``moments``, ``offset``, ``scale``,
+        ``weight`` and ``uncertainty``.
+    validation : list of str
+        Of the files without a mapping. Without validation data, errors are reported on
+        the training data alone.
     """
 
-    training: Annotated[list[str], Field(min_length=1)]
+    training: Annotated[
+        list[Annotated[str | SetConfig, BeforeValidator(_entry)]], Field(min_length=1)
+    ]
     validation: list[str] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validation and not any(isinstance(x, str) for x in self.training):
+            raise ValueError("give validation data in the entries of training")
+        return self
+
+    @property
+    def files(self) -> list[str]:
+        """All files of training data."""
+        some = [[x] if isinstance(x, str) else x.files for x in self.training]
+        return [file for entry in some for file in entry]
+
+    def below(self, folder: Path) -> Self:
+        """Return the same with paths relative to a folder."""
+
+        def absolute(paths: list[str]) -> list[str]:
+            return [str(folder / path) for path in paths]
+
+        training = [
+            str(folder / entry)
+            if isinstance(entry, str)
+            else entry.model_copy(
+                update={
+                    "files": absolute(entry.files),
+                    "validation": absolute(entry.validation),
+                    "name": entry.name or ", ".join(entry.files),
+                }
+            )
+            for entry in self.training
+        ]
+        validation = absolute(self.validation)
+        return self.model_copy(update={"training": training, "validation": validation})
 
 
 class LearningRateConfig(Configuration):
@@ -116,17 +219,21 @@ class LossConfig(Configuration):
     def _known(
         cls, weights: dict[str, tuple[float, float]]
     ) -> dict[str, tuple[float, float]]:
-        unknown = sorted(weights.keys() - label_table().keys())
-        if unknown:
-            raise ValueError(
-                f"unknown label {', '.join(unknown)}; known: {', '.join(label_table())}"
-            )
+        _check_names(weights)
         return weights
 
     @classmethod
     def known_keys(cls) -> list[str]:
         """Return the keys that may be given, for messages."""
         return [*super().known_keys(), *_deepmd_keys()]
+
+
+def _check_names(labels: Iterable[str]) -> None:
+    unknown = sorted(set(labels) - label_table().keys())
+    if unknown:
+        raise ValueError(
+            f"unknown label {', '.join(unknown)}; known: {', '.join(label_table())}"
+        )
 
 
 def _deepmd_keys() -> dict[str, tuple[str, int]]:
@@ -163,6 +270,9 @@ class RunConfig(Configuration):
     keep_best : bool
         The model is that of the step with the least validation loss (of the training
         data where there are none for validation), not of the last.
+    patience : int, optional
+        Stop early after so many validations without a smaller loss than before, and
+        keep the best weights.
     time_reversal : bool
         Reverse all moments of a frame with probability one half.
     spin_rotation : bool
@@ -184,6 +294,7 @@ class RunConfig(Configuration):
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     averaging: Fraction = 0.0
     keep_best: bool = False
+    patience: Count | None = None
     time_reversal: bool = False
     spin_rotation: bool = False
     disp_freq: Count = 1000
@@ -260,16 +371,11 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     if isinstance(training, Mapping) and "training_data" in training:
         values = from_deepmd_input(values, folder=path.parent)
 
-    def absolute(paths: list[str]) -> list[str]:
-        return [str(path.parent / p) for p in paths]
-
-    config = TrainingConfig.from_dict(_completed(values, absolute))
-
-    data = DataConfig(
-        training=absolute(config.data.training),
-        validation=absolute(config.data.validation),
-    )
-    update: dict[str, Any] = {"data": data, "output": absolute([config.output])[0]}
+    config = TrainingConfig.from_dict(_completed(values, path.parent))
+    update: dict[str, Any] = {
+        "data": config.data.below(path.parent),
+        "output": str(path.parent / config.output),
+    }
     for name in ("baseline", "init_model"):
         given = getattr(config, name)
         if given is not None and (path.parent / given).is_file():
@@ -289,9 +395,7 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     return {**defaults, **given, **both}
 
 
-def _completed(
-    values: Mapping[str, Any], absolute: Callable[[list[str]], list[str]]
-) -> Mapping[str, Any]:
+def _completed(values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """Return a training file's content with a section ``model`` made complete."""
     model = values.get("model", {})
     data = values.get("data")
@@ -301,7 +405,7 @@ def _completed(
     required = {k for k, f in cls.config_class.model_fields.items() if f.is_required()}
     if required <= rest.keys():
         return values
-    dataset = read_dataset(absolute(DataConfig.from_dict(data, where="data").training))
+    dataset = read_dataset(DataConfig.from_dict(data, where="data").below(folder).files)
     rest = cls.completed(
         rest, elements=dataset.elements, magnetic=dataset.magnetic_elements
     )

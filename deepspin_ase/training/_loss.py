@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..potentials import Prediction
-from ..quantities import QUANTITIES
-from ._batch import Batch
+from ..quantities import QUANTITIES, label_table
+from ._batch import Batch, across_moments
 from ._metrics import Comparison, error_kinds
 
 
@@ -21,9 +21,10 @@ def training_loss(
 ) -> Tensor:
     """Return the weighted loss, a scalar tensor.
 
-    The mean squared errors of the labelled numbers of every quantity: energy and
-    virial divided by the root of the number of atoms, forces and magnetic forces
-    per component, as in DeePMD-kit's ``ener_spin``.
+    The mean squared errors of the labelled numbers of every quantity, times the weight
+    of their structure: energy and virial divided by the root of the number of atoms,
+    forces and magnetic forces per component, as in DeePMD-kit's ``ener_spin``. Where
+    magnetic forces are not known along the moments, two of three components count.
 
     Parameters
     ----------
@@ -37,18 +38,28 @@ def training_loss(
     """
     per_atom = batch.system.counts().to(batch.energy).rsqrt()
     total = batch.energy.new_zeros(())
+    columns = {name: k for k, name in enumerate(label_table())}
     for name, factor in weights.items():
         predicted = getattr(prediction, name, None)
         if factor == 0.0 or predicted is None:
             continue
         label = getattr(batch, name)
         known = ~torch.isnan(label)
-        if known.any():
-            error = predicted - label
-            if QUANTITIES[name].per_atom_in_errors:
-                error = error * per_atom.reshape(-1, *[1] * (error.ndim - 1))
-            error = error[known]
-            total = total + factor * _penalty(error, huber_delta).mean()
+        count = known.sum()
+        if not count:
+            continue
+        quantity = QUANTITIES[name]
+        error = predicted - label
+        if quantity.per_atom_in_errors:
+            error = error * per_atom.reshape(-1, *[1] * (error.ndim - 1))
+        if quantity.magnetic:
+            error = across_moments(error, batch)
+            count = count - (known[:, 0] & ~batch.longitudinal).sum()
+        weight = batch.weights[:, columns[name]]
+        weight = weight[batch.system.index] if quantity.per_atom else weight
+        weight = weight.reshape(-1, *[1] * (error.ndim - 1)).expand_as(error)[known]
+        penalty = weight * _penalty(error[known], huber_delta)
+        total = total + factor * penalty.sum() / count
     return total
 
 

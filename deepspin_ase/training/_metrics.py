@@ -12,7 +12,6 @@ from torch import Tensor
 from .._rotations import local_axes
 from ..potentials import Potential
 from ..quantities import QUANTITIES, Quantity, label_table
-from ..system import System
 from ._batch import Batch
 
 
@@ -117,8 +116,8 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
                 continue
             quantity = QUANTITIES[name]
             for (kind, a), (_, b) in zip(
-                _parts(quantity, batch.system, label),
-                _parts(quantity, batch.system, prediction),
+                _parts(quantity, batch, label),
+                _parts(quantity, batch, prediction),
                 strict=True,
             ):
                 mask = torch.isfinite(a)
@@ -132,22 +131,28 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
             kinds[name].unit,
         )
         for name, (label, prediction) in found.items()
-        if label
+        if sum(map(len, label))
     }
 
 
 def _parts(
-    quantity: Quantity, system: System, values: Tensor
+    quantity: Quantity, batch: Batch, values: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield the kinds of errors of a quantity, and its values in their unit."""
+    """Yield the kinds of errors of a quantity, and its values in their unit.
+
+    Parts along moments, where they are not labelled, are NaN.
+    """
     if quantity.magnetic:
-        axes = _moment_frames(system.spins)
+        axes = _moment_frames(batch.system.spins)
         for part, rows in _PARTS.items():
             components = torch.einsum("nak,nk->na", axes[:, rows], values)
+            if part == "longitudinal":
+                known = batch.longitudinal[:, None]
+                components = torch.where(known, components, torch.nan)
             yield f"{quantity.name}_{part}", components
         return
     if quantity.per_atom_in_errors:
-        counts = system.counts().to(values)
+        counts = batch.system.counts().to(values)
         values = values / counts.reshape(-1, *[1] * (values.ndim - 1))
     yield quantity.name, values
 

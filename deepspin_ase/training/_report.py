@@ -1,10 +1,10 @@
-"""Figures of a training run."""
+"""Figures and tables of a training run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,6 +74,61 @@ def plot_parity(
         ax.set_xlabel(f"label (m{found.unit})")
         ax.set_ylabel("prediction")
     return np.ravel(axes)
+
+
+def table_of_errors(errors: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """Return the cells of a table of root mean squared errors, titles first.
+
+    Parameters
+    ----------
+    errors : mapping
+        For every row by its name the errors by their kind, see :func:`compare`.
+    """
+    kinds = {
+        name: kind
+        for name, kind in error_kinds().items()
+        if any(name in found for found in errors.values())
+    }
+    rows = [["", *(f"{x.title} (m{x.unit})" for x in kinds.values())]]
+    for title, found in errors.items():
+        cells = (f"{1e3 * found[k]:.3g}" if k in found else "-" for k in kinds)
+        rows.append([title, *cells])
+    return rows
+
+
+def table_of_sets(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a table of data sets: scale, offset and errors (rmse).
+
+    Parameters
+    ----------
+    sets : mapping
+        As in a model's card, by the name of the set.
+    """
+    errors = {
+        title: {
+            kind: found["rmse"] for kind, found in own["errors"].items() if kind != "on"
+        }
+        for title, own in sets.items()
+    }
+    first, *rest = table_of_errors(errors)
+    rows = [["set", "frames", "errors on", "scale", "offset (eV/atom)", *first[1:]]]
+    for (title, own), (_, *cells) in zip(sets.items(), rest, strict=True):
+        offset = ", ".join(f"{s} {value:.4f}" for s, value in own["offset"].items())
+        scale = f"{own['scale']:.4f}"
+        frames, part = str(own["frames"]), str(own["errors"]["on"])
+        rows.append([title, frames, part, scale, offset or "0", *cells])
+    return aligned_columns(rows)
+
+
+def aligned_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines of cells below each other, the first column to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in rest)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def save_figures(

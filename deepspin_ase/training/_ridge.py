@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +11,17 @@ import torch
 from torch import Tensor
 
 from ..potentials import Trainable
-from ._batch import Batch
-from ._energies import energy_of_elements, fit_element_energies
+from ..quantities import label_table
+from ._batch import Batch, across_moments
+from ._energies import (
+    ReferenceColumns,
+    ReferenceEnergies,
+    fit_reference_energies,
+)
 
 logger = logging.getLogger(__name__)
 
-#: Every so many frames one is held back, for the choice of the ridge.
+#: Of a data set every so many frames one is held back, for the choice of the ridge.
 HELD_BACK = 6
 
 #: Ridges that are tried, relative to the largest eigenvalue of the normal matrix. Below
@@ -36,6 +42,8 @@ class RidgeFit:
         that does not know them; of all frames where these are few.
     labels, coefficients : int
         Their numbers.
+    references : ReferenceEnergies
+        Of the elements and of data sets, fitted with the linear term.
     """
 
     ridge: float
@@ -43,16 +51,26 @@ class RidgeFit:
     loss: float
     labels: int
     coefficients: int
+    references: ReferenceEnergies
 
 
-class _NormalEquations:
-    """Sums of a least-squares problem: |A x - b|^2 = x.M.x - 2 v.x + s."""
+class NormalEquations:
+    """Sums of a least-squares problem: |A x - b|^2 = x.M.x - 2 v.x + s.
 
-    def __init__(self, size: int) -> None:
+    The last ``free`` unknowns are not held small by the ridge.
+    """
+
+    def __init__(self, size: int, free: int) -> None:
+        self.free = free
         self.matrix = torch.zeros(size, size, dtype=torch.float64)
         self.vector = torch.zeros(size, dtype=torch.float64)
         self.square = 0.0
         self.frames = self.labels = 0
+
+    @classmethod
+    def of(cls, coefficients: int, columns: ReferenceColumns) -> NormalEquations:
+        """Return empty sums for coefficients and reference energies."""
+        return cls(coefficients + columns.size, columns.size)
 
     def add(self, rows: Tensor, labels: Tensor, weights: Tensor) -> None:
         """Add weighted rows of one frame; labels that are NaN are left out."""
@@ -65,9 +83,9 @@ class _NormalEquations:
         self.frames += 1
         self.labels += int(known.sum())
 
-    def joined(self, other: _NormalEquations) -> _NormalEquations:
+    def joined(self, other: NormalEquations) -> NormalEquations:
         """Return the sums of both."""
-        result = _NormalEquations(len(self.vector))
+        result = NormalEquations(len(self.vector), self.free)
         result.matrix = self.matrix + other.matrix
         result.vector = self.vector + other.vector
         result.square = self.square + other.square
@@ -83,19 +101,30 @@ class _NormalEquations:
 
     def solutions(self, ridges: Tensor) -> Tensor:
         """Return the solutions (size, n) for relative ridges (n,)."""
-        values, vectors = torch.linalg.eigh(self.matrix)
+        n = len(self.vector) - self.free
+        held, mixed = self.matrix[:n, :n], self.matrix[:n, n:]
+        # Free unknowns follow from the others, and are eliminated.
+        free = torch.linalg.pinv(self.matrix[n:, n:], hermitian=True)
+        values, vectors = torch.linalg.eigh(held - mixed @ free @ mixed.T)
         values = values.clamp_min(0.0)
         inverse = 1.0 / (values[:, None] + values[-1] * ridges)
-        return vectors @ ((vectors.T @ self.vector)[:, None] * inverse)
+        right = vectors.T @ (self.vector[:n] - mixed @ free @ self.vector[n:])
+        found = vectors @ (right[:, None] * inverse)
+        rest = free @ (self.vector[n:, None] - mixed.T @ found)
+        return torch.cat([found, rest])
 
 
 def fit_linear_term(
-    network: Trainable, batches: Sequence[Batch], weights: Mapping[str, float]
+    network: Trainable,
+    batches: Sequence[Batch],
+    weights: Mapping[str, float],
+    columns: ReferenceColumns | None = None,
 ) -> RidgeFit:
     """Set a network's linear term to the solution of a ridge regression.
 
-    Minimizes the training loss over all labels, which is quadratic in the coefficients;
-    energies are taken about those of the elements. The strength of the ridge is that
+    Minimizes the training loss over all labels, which is quadratic in the coefficients,
+    together with the energies of the elements and the offsets of data sets, on which
+    there is no ridge. The strength of the ridge is that
     which predicts frames best that are held back; the coefficients are then fitted to
     all. Memory is that of a few matrices of coefficients by coefficients, whatever the
     number of frames.
@@ -108,6 +137,8 @@ def fit_linear_term(
         Single frames in float64 on the CPU.
     weights : mapping of str to float
         Of the quantities in the loss, see :func:`training_loss`.
+    columns : ReferenceColumns, optional
+        Reference energies; by default those of the elements.
 
     Raises
     ------
@@ -117,21 +148,23 @@ def fit_linear_term(
     linear = network.linear_term()
     if linear is None:
         raise ValueError(f"{type(network).__name__} has no linear term")
-    fitted, held = _NormalEquations(linear.numel()), _NormalEquations(linear.numel())
-    elements = fit_element_energies(network, batches)
+    columns = columns or ReferenceColumns(network.species, batches)
+    fitted, held = (NormalEquations.of(linear.numel(), columns) for _ in range(2))
+    about = fit_reference_energies(network, batches, columns)
     few = len(batches) < HELD_BACK
-    for k, batch in enumerate(batches):
-        rows = network.design(batch.system, batch.pairs)
-        part = held if k % HELD_BACK == HELD_BACK - 1 and not few else fitted
-        offset = energy_of_elements(batch.system, elements)
-        part.add(rows, *_labels(batch.replace(energy=batch.energy - offset), weights))
+    seen: Counter[int] = Counter()
+    for batch in batches:
+        seen[int(batch.sets)] += 1
+        kept_back = seen[int(batch.sets)] % HELD_BACK == 0 and not few
+        part = held if kept_back else fitted
+        part.add(*equations(network, batch, about, columns, weights))
     tried = fitted.solutions(RIDGES)
     losses = (fitted if few else held).loss(tried)
     best = len(RIDGES) // 2 if few else int(losses.argmin())
     whole = fitted.joined(held)
     solution = whole.solutions(RIDGES[best : best + 1])[:, 0]
     with torch.no_grad():
-        linear.copy_(solution.view_as(linear))
+        linear.copy_(solution[: linear.numel()].view_as(linear))
     nothing = (fitted if few else held).square / max(
         1, (fitted if few else held).frames
     )
@@ -141,6 +174,7 @@ def fit_linear_term(
         loss=float(losses[best]),
         labels=whole.labels,
         coefficients=linear.numel(),
+        references=about + columns.energies(solution[linear.numel() :]),
     )
     if found.labels < found.coefficients:
         logger.warning(
@@ -162,19 +196,42 @@ def fit_linear_term(
     return found
 
 
-def _labels(batch: Batch, weights: Mapping[str, float]) -> tuple[Tensor, Tensor]:
-    """Return labels and weights of the rows of a design, with signs of derivatives."""
+def equations(
+    network: Trainable,
+    batch: Batch,
+    about: ReferenceEnergies,
+    columns: ReferenceColumns,
+    weights: Mapping[str, float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows, labels and weights of the equations of one structure.
+
+    Columns of reference energies are behind those of the linear term. Labels have the
+    signs of derivatives; energies are taken about given references.
+    """
     n = batch.system.n_atoms
+    rows = network.design(batch.system, batch.pairs)
+    magnetic = slice(1 + 3 * n, 1 + 6 * n)
+    if not bool(batch.longitudinal.all()):
+        vectors = rows[magnetic].reshape(n, 3, -1).transpose(1, 2)
+        vectors = across_moments(vectors, batch).transpose(1, 2)
+        rows[magnetic] = vectors.reshape(3 * n, -1)
     parts = {
-        "energy": (batch.energy, 1.0 / n),
-        "forces": (-batch.forces.flatten(), None),
-        "magnetic_forces": (-batch.magnetic_forces.flatten(), None),
-        "virial": (-batch.virial.flatten(), 1.0 / (9 * n)),
+        "energy": (batch.energy - about.of(batch), 1.0 / n),
+        "forces": (-batch.forces, None),
+        "magnetic_forces": (-across_moments(batch.magnetic_forces, batch), None),
+        "virial": (-batch.virial, 1.0 / (9 * n)),
     }
+    known = torch.isfinite(batch.magnetic_forces[:, 0])
+    less = {"magnetic_forces": int((known & ~batch.longitudinal).sum())}
+    order = list(label_table())
     labels, factors = [], []
     for name, (label, factor) in parts.items():
-        known = int(torch.isfinite(label).sum())
-        each = 1.0 / max(1, known) if factor is None else factor
-        labels.append(label.double())
-        factors.append(torch.full_like(labels[-1], each * weights.get(name, 0.0)))
-    return torch.cat(labels), torch.cat(factors)
+        count = int(torch.isfinite(label).sum()) - less.get(name, 0)
+        each = 1.0 / max(1, count) if factor is None else factor
+        each *= weights.get(name, 0.0) * float(batch.weights[0, order.index(name)])
+        labels.append(label.double().flatten())
+        factors.append(torch.full_like(labels[-1], each))
+    constants = torch.zeros(len(rows), columns.size, dtype=torch.float64)
+    constants[0] = columns.rows([batch])[0]
+    rows = torch.cat([rows, constants], dim=1)
+    return rows, torch.cat(labels), torch.cat(factors)

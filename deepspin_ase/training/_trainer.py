@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -13,10 +14,11 @@ import torch
 import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .._digest import digest
 from .._extras import require
 from .._files import atomic_write, locked, make_folder
 from .._plain_data import save_plain
-from .._progress import bar
+from .._progress import Clock, bar
 from ..data import Dataset
 from ..neighbors import build_pairs
 from ..potentials import (
@@ -44,13 +46,21 @@ from ._distributed import (
     mean_over_processes,
     process_group,
 )
-from ._energies import energy_of_elements, fit_element_energies, subtract_baseline
+from ._energies import (
+    ReferenceColumns,
+    ReferenceEnergies,
+    fit_reference_energies,
+    subtract_baseline,
+)
+from ._inspection import inspect, overview
 from ._loss import loss_of_errors, training_loss
 from ._metrics import Comparison, compare
-from ._report import save_figures
+from ._report import save_figures, table_of_sets
 from ._ridge import fit_linear_term
 from ._sampling import FrameSampler
+from ._scales import fit_scales
 from ._schedule import decay_factor, learning_rate, loss_weights
+from ._sets import TrainingSet, card_entry, names_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +80,11 @@ class Trainer:
     ----------
     config : TrainingConfig
         Its ``data`` section is not read again: the data are given here.
-    training, validation : Dataset
-        Without validation data, errors are reported on the training data alone.
+    training : Dataset or sequence of TrainingSet
+        Frames of one origin, or data sets of different origin.
+    validation : Dataset, optional
+        Goes with a Dataset; without validation data, errors are reported on the
+        training data alone.
     output : path
         Folder for ``model.pt``, ``checkpoint.pt``, ``lcurve.csv``, ``config.yaml``
         and the figures; made if missing.
@@ -91,79 +104,131 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
-        training: Dataset,
+        training: Dataset | Sequence[TrainingSet],
         validation: Dataset | None = None,
         *,
         output: str | os.PathLike[str],
         baseline: Potential | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        validation = validation or Dataset([])
-        _check_labels(training, validation)
+        self.sets = _as_sets(training, validation)
         self.config = config
         self.output = Path(output)
         self._curve = LearningCurve(self.output / "lcurve.csv")
         self.baseline = baseline
         self.device = local_device(torch.device(device or "cpu"))
         self.step = 0
+        self._clock = Clock(0, config.training.numb_steps)
         network = _initial_network(config)
         whole = network if baseline is None else Sum([baseline, network])
-        self.frames = load_batches(training, whole)
-        self.validation_frames = load_batches(validation, whole)
-        self._sources = {
-            "training": f"{training.name} ({len(training)} frames)",
-            "validation": f"{validation.name} ({len(validation)} frames)"
-            if validation
-            else "none",
+        self.scales = self._fitted_scales()
+        self._parts = {
+            own.name: self._prepared_data(k) for k, own in enumerate(self.sets)
         }
+        inspect(self._parts, network, config)
+        self.frames, self.validation_frames = (
+            [
+                batch
+                for k, both in enumerate(self._parts.values())
+                for batch in load_batches(both[part], whole, member=k)
+            ]
+            for part in (0, 1)
+        )
+        parts = [part for own in self.sets for part in (own.training, own.validation)]
+        self._fingerprint = digest(
+            [fingerprint(parts), [own.settings for own in self.sets]]
+        )
         self.training_range = TrainingRange.of(
             ((batch.system, batch.pairs) for batch in self.frames),
             magnetic=whole.magnetic_species if whole.uses_spins else frozenset(),
-            labels=(label for label in label_table() if training.has(label)),
+            labels=(
+                label
+                for label in label_table()
+                if any(data.has(label) for data, _ in self._parts.values())
+            ),
         )
-        self._fingerprint = fingerprint([training, validation])
         reduced = subtract_baseline(self.frames, baseline)
+        self._columns = ReferenceColumns(network.species, reduced, self._free_offsets)
         network.element_energies = dict.fromkeys(network.species, 0.0)
+        found = None
         if config.init_model is None:
-            self._initialize(network, reduced)
+            found = self._initialize(network, reduced)
         _check_predictions(config, network, reduced[0])
-        self.element_energies = fit_element_energies(network, reduced)
+        self.references = found or fit_reference_energies(
+            network, reduced, self._columns
+        )
         self._training = self._prepared(network, reduced)
         self._validation = self._prepared(
             network, subtract_baseline(self.validation_frames, baseline)
         )
         self._build(network)
 
-    def _initialize(self, network: Trainable, batches: Sequence[Batch]) -> None:
+    @property
+    def _free_offsets(self) -> list[bool]:
+        return [k > 0 and own.offset for k, own in enumerate(self.sets)]
+
+    def _fitted_scales(self) -> list[float]:
+        """Return the factors of the moments of all sets."""
+        given = [1.0 if own.scale == "fit" else own.scale for own in self.sets]
+        if all(own.scale != "fit" for own in self.sets):
+            return given
+        found = fit_scales(
+            [
+                own.prepared(own.training, scale, self.config.loss)
+                for own, scale in zip(self.sets, given, strict=True)
+            ],
+            [own.scale == "fit" for own in self.sets],
+            self._free_offsets,
+            loss_weights(self.config.loss, 0.0),
+        )
+        return [a * b for a, b in zip(given, found, strict=True)]
+
+    def _prepared_data(self, member: int) -> tuple[Dataset, Dataset]:
+        """Return a set's frames for training and validation as they are trained on."""
+        own, scale = self.sets[member], self.scales[member]
+        training, validation = (
+            own.prepared(data, scale, self.config.loss)
+            for data in (own.training, own.validation)
+        )
+        return training, validation
+
+    def _initialize(
+        self, network: Trainable, batches: Sequence[Batch]
+    ) -> ReferenceEnergies | None:
         """Initialize a new network from the data before the first step.
 
         ``batches`` are single frames in float64 on the CPU, the baseline subtracted.
+        Reference energies are returned if they were fitted with the network.
         """
         network.fit_statistics((b.system, b.pairs) for b in batches)
         if self.baseline is not None:
             network.start_from_zero()
-        if network.linear_term() is not None:
-            self._fit_linear_term(network, batches)
+        if network.linear_term() is None:
+            return None
+        return self._fit_linear_term(network, batches)
 
-    def _fit_linear_term(self, network: Trainable, batches: Sequence[Batch]) -> None:
+    def _fit_linear_term(
+        self, network: Trainable, batches: Sequence[Batch]
+    ) -> ReferenceEnergies:
         """Start from the best linear term, in closed form; the rest is zero.
 
         Steps refine the rest alone: coefficients of features that nearly depend on each
         other are large, and small steps of all would undo what cancels.
         """
         network.start_from_zero()
-        fit_linear_term(network, batches, loss_weights(self.config.loss, 0.0))
+        weights = loss_weights(self.config.loss, 0.0)
+        found = fit_linear_term(network, batches, weights, self._columns)
         linear = network.linear_term()
         assert linear is not None
         linear.requires_grad_(False)
+        return found.references
 
     def _prepared(self, network: Trainable, batches: Sequence[Batch]) -> list[Batch]:
-        """Subtract element energies and convert to training precision."""
+        """Subtract reference energies and convert to training precision."""
         dtype = self._dtype
         return [
             batch.replace(
-                energy=batch.energy
-                - energy_of_elements(batch.system, self.element_energies),
+                energy=batch.energy - self.references.of(batch),
                 # A baseline may reach farther than the network.
                 pairs=build_pairs(batch.system, network.pair_cutoff(batch.system)),
             ).to(self.device, dtype)
@@ -193,6 +258,7 @@ class Trainer:
         self.sampler = FrameSampler(len(self._training), run.batch_size, seed=run.seed)
         self._losses: list[float] = []
         self._best: tuple[float, dict[str, Any]] | None = None
+        self._stale = 0
 
     @property
     def potential(self) -> Potential:
@@ -202,7 +268,7 @@ class Trainer:
             self._averaged.module.state_dict() if self._best is None else self._best[1]
         )
         network.load_state_dict(best)
-        network.element_energies = self.element_energies
+        network.element_energies = self.references.elements
         network.requires_grad_(False).eval()
         whole = network if self.baseline is None else Sum([self.baseline, network])
         whole.training_range = self.training_range
@@ -238,6 +304,8 @@ class Trainer:
             make_folder(self.output)
             with locked(self.output):
                 self._write_config()
+                for line in overview(self._parts, self.network, self.config):
+                    logger.info("%s", line)
                 self._curve.begin()
                 self._loop(rank, world, progress)
                 self._finish()
@@ -256,21 +324,26 @@ class Trainer:
                 unit="step",
             ) as shown,
         ):
-            if rank == 0 and self.step == 0 and run.keep_best:
+            if rank == 0 and self.step == 0 and self._keeps_best:
                 self._report()
-            while self.step < run.numb_steps:
+            self._clock = Clock(self.step, run.numb_steps)
+            exhausted = False
+            while self.step < run.numb_steps and not exhausted:
                 loss = self._advance(rank, world)
                 loss, stop = mean_over_processes(loss, float(stopped()))
                 if rank == 0:
                     self._losses.append(loss)
                 shown.update()
                 last = self.step == run.numb_steps
-                if rank == 0 and (self.step % run.disp_freq == 0 or last):
-                    row = self._report()
-                    shown.set_postfix_str(brief(row))
-                    for name, value in row.items():
-                        if tensorboard is not None:
-                            tensorboard.add_scalar(name, value, self.step)
+                if self.step % run.disp_freq == 0 or last:
+                    if rank == 0:
+                        row = self._report()
+                        shown.set_postfix_str(brief(row))
+                        for name, value in row.items():
+                            if tensorboard is not None:
+                                tensorboard.add_scalar(name, value, self.step)
+                    exhausted = self._exhausted()
+                    last = last or exhausted
                 due = self.step % run.save_freq == 0 or last
                 if rank == 0 and (due or stop):
                     self.save_checkpoint()
@@ -329,6 +402,17 @@ class Trainer:
             for kind, batches in watched.items()
         }
 
+    @property
+    def _sources(self) -> dict[str, Any]:
+        """Where the data come from, for the card."""
+
+        def of(part: str) -> str:
+            some = [getattr(own, part) for own in self.sets]
+            named = [f"{data.name} ({len(data)} frames)" for data in some if data]
+            return "; ".join(named) or "none"
+
+        return {part: of(part) for part in ("training", "validation")}
+
     def _report(self) -> dict[str, float]:
         """Append a line to the learning curve."""
         row = {
@@ -338,15 +422,33 @@ class Trainer:
         }
         self._losses = []
         errors = self.errors()
-        if self.config.training.keep_best:
+        if self._keeps_best:
             self._keep_if_best(errors)
         for kind, comparisons in errors.items():
             for name, found in comparisons.items():
                 row[f"{kind}_rmse_{name}"] = found.rmse
                 row[f"{kind}_mae_{name}"] = found.mae
         self._curve.append(row)
-        logger.info("step %d: %s", self.step, brief(row))
+        logger.info("step %d%s: %s", self.step, self._clock.left(self.step), brief(row))
         return row
+
+    @property
+    def _keeps_best(self) -> bool:
+        run = self.config.training
+        return run.keep_best or run.patience is not None
+
+    def _exhausted(self) -> bool:
+        """Return whether errors have not fallen for long; the same on all processes."""
+        patience = self.config.training.patience
+        stale = patience is not None and self._stale >= patience
+        (any_,) = mean_over_processes(float(stale))
+        if any_ > 0.0:
+            logger.info(
+                "no smaller loss in %d validations: stopped at step %d",
+                self._stale,
+                self.step,
+            )
+        return any_ > 0.0
 
     def _keep_if_best(self, errors: dict[str, Errors]) -> None:
         """Keep the present weights if their errors mean the least loss so far."""
@@ -355,25 +457,41 @@ class Trainer:
         n_atoms = sum(b.system.n_atoms for b in frames) / len(frames)
         weights = loss_weights(self.config.loss, 0.0)
         score = loss_of_errors(errors[kind], weights, n_atoms)
+        self._stale += 1
         if self._best is None or score < self._best[0]:
+            self._stale = 0
             state = self._averaged.module.state_dict()
             self._best = score, {k: v.clone() for k, v in state.items()}
+
+    def _comparable(self, part: str, member: int | None = None) -> list[Batch]:
+        """Return the frames of a data set, or of all, without offsets of energies."""
+        return [
+            batch.replace(energy=batch.energy - self.references.offset_of(batch))
+            for batch in (self.frames if part == "training" else self.validation_frames)
+            if member in (None, int(batch.sets))
+        ]
 
     def _finish(self) -> None:
         """Write the model with its card, and the figures."""
         potential = self.potential
         kind = "validation" if self.validation_frames else "training"
-        comparisons = compare(potential, collect(self.validation_frames or self.frames))
+        comparisons = compare(potential, collect(self._comparable(kind)))
+        sets = {}
+        for k, own in enumerate(self.sets):
+            part = "validation" if own.validation else "training"
+            some = self._comparable(part, k)
+            found = compare(potential, collect(some))
+            sets[own.name] = card_entry(own, self.scales[k], self.references, k) | {
+                "errors": _summary(found, part)
+            }
+        if len(sets) > 1:
+            for line in table_of_sets(sets):
+                logger.info("%s", line)
         card = {
             "training": self.config.to_dict() | {"data": self._sources},
+            "sets": sets,
             "baseline": None if self.baseline is None else type(self.baseline).__name__,
-            "errors": {
-                "on": kind,
-                **{
-                    name: {"rmse": found.rmse, "mae": found.mae}
-                    for name, found in comparisons.items()
-                },
-            },
+            "errors": _summary(comparisons, kind),
             "units": "eV, A, mu_B; magnetic forces are -dE/dm in eV/mu_B",
             "parameters": sum(p.numel() for p in potential.parameters()),
         }
@@ -390,7 +508,8 @@ class Trainer:
         state = {
             "step": self.step,
             "run": self._identity(),
-            "element_energies": self.element_energies,
+            "references": dataclasses.asdict(self.references),
+            "scales": self.scales,
             "network": self.network.state_dict(),
             "averaged": self._averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -398,6 +517,7 @@ class Trainer:
             "losses": self._losses,
             "best": self._best,
             "curve": self._curve.state_dict(),
+            "stale": self._stale,
         }
         save_plain(self.output / "checkpoint.pt", state)
 
@@ -415,7 +535,8 @@ class Trainer:
             self.output / "checkpoint.pt", run=self._identity(), device=self.device
         )
         self.step = state["step"]
-        self.element_energies = state["element_energies"]
+        self.references = ReferenceEnergies(**state["references"])
+        self.scales = state["scales"]
         self.network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -426,6 +547,7 @@ class Trainer:
             self._curve.load_state_dict(state["curve"])
         else:
             self._curve.load_file(self.step)
+        self._stale = state["stale"]
 
     def _identity(self) -> dict[str, Any]:
         config = self.config.to_dict()
@@ -435,13 +557,40 @@ class Trainer:
         return config | {"data": self._fingerprint}
 
 
-def _check_labels(training: Dataset, validation: Dataset) -> None:
-    if not len(training):
-        raise ValueError("there are no training frames")
-    for kind, dataset in (("training", training), ("validation", validation)):
-        if len(dataset) and not any(dataset.has(label) for label in label_table()):
-            known = ", ".join(label_table())
-            raise ValueError(f"the {kind} data carry none of {known}")
+def _as_sets(
+    training: Dataset | Sequence[TrainingSet], validation: Dataset | None
+) -> list[TrainingSet]:
+    """Return the data sets, whose names differ and which all have frames and labels."""
+    if isinstance(training, Dataset):
+        validation = validation or Dataset([])
+        sets = [TrainingSet(training, validation, name=training.name)]
+    elif validation is not None:
+        raise ValueError("validation data of several sets are given with the sets")
+    else:
+        sets = list(training)
+    names_of(sets)
+    known = ", ".join(label_table())
+    for own in sets:
+        of = f" of {own.name}" if len(sets) > 1 else ""
+        if not len(own.training):
+            raise ValueError(f"there are no training frames{of}")
+        parts = {"training": own.training, "validation": own.validation}
+        for kind, dataset in parts.items():
+            labelled = any(dataset.has(label) for label in label_table())
+            if len(dataset) and not labelled and own.moments != "self-consistent":
+                raise ValueError(f"the {kind} data{of} carry none of {known}")
+    return sets
+
+
+def _summary(comparisons: Errors, kind: str) -> dict[str, Any]:
+    """Return errors as plain data."""
+    return {
+        "on": kind,
+        **{
+            name: {"rmse": found.rmse, "mae": found.mae}
+            for name, found in comparisons.items()
+        },
+    }
 
 
 def _check_predictions(

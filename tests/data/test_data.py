@@ -121,7 +121,9 @@ def test_frame_is_immutable_and_keeps_a_copy():
         ({"energy": np.inf}, "energy are not finite"),
         ({"numbers": [0, 1, 1, 1]}, "unknown atomic numbers"),
         ({"cell": np.zeros((3, 3))}, "zero lattice vector"),
-        ({"magnetic_forces": [[np.nan, 0, 0]] * 4}, "magnetic_forces are not finite"),
+        ({"magnetic_forces": [[np.inf, 0, 0]] * 4}, "magnetic_forces are not finite"),
+        ({"weights": {"energies": 1.0}}, "weights of energies: there are no such"),
+        ({"weights": {"energy": -1.0}}, "weight of energy is -1"),
         ({"cell": np.ones((3, 3))}, "no volume"),
         ({"virial": np.zeros(6)}, "virial have shape"),
     ],
@@ -223,6 +225,48 @@ def test_unlabelled_atoms_stay_unlabelled(tmp_path, caplog):
     assert "cannot train on it" in caplog.text
 
 
+def test_numbers_that_are_nan_are_no_labels(tmp_path):
+    forces = make_frame().forces.copy()
+    forces[2, 1] = np.nan
+    frame = make_frame().replace(
+        energy=np.nan, forces=forces, virial=np.full((3, 3), np.nan)
+    )
+    assert np.isnan(frame.forces).all(axis=1).tolist() == [False, False, True, False]
+    data = Dataset([frame])
+    assert [data.count(name) for name in LABELS] == [0, 1, 1, 0]
+    for name in ("a.xyz", "b"):
+        write_dataset(tmp_path / name, data)
+        again = read_dataset(tmp_path / name)
+        assert [again.count(label) for label in LABELS] == [0, 1, 1, 0]
+        np.testing.assert_allclose(again[0].forces, forces * [[1], [1], [np.nan], [1]])
+    assert check_dataset(data).labels["energy"] == 0
+
+
+def test_torques_and_weights_in_files(tmp_path):
+    """Torques alone are magnetic forces across the moments; MACE's keys are weights."""
+    whole = make_frame()
+    frame = whole.replace(longitudinal=False, weights={"energy": 0.5, "virial": 1.0})
+    write_dataset(tmp_path / "a.xyz", Dataset([frame, whole]))
+    found, other = read_dataset(tmp_path / "a.xyz")
+    assert other.longitudinal and not found.longitudinal
+    assert found.weights == {"energy": 0.5} and other.weights == {}
+    torques = np.cross(whole.spins, whole.magnetic_forces)
+    magnetic = whole.spins.any(axis=1)
+    np.testing.assert_allclose(
+        np.cross(found.spins, found.magnetic_forces)[magnetic],
+        torques[magnetic],
+        atol=1e-7,
+    )
+    along = np.sum(found.magnetic_forces * found.spins, axis=1)[magnetic]
+    np.testing.assert_allclose(along, 0.0, atol=1e-7)
+    atoms = whole.to_atoms()
+    atoms.info |= {"config_weight": 2.0, "config_forces_weight": 0.5}
+    expected = {name: 2.0 for name in LABELS if name != "forces"}
+    assert Frame.from_atoms(atoms).weights == expected
+    with pytest.raises(ValueError, match="no torques without magnetic forces"):
+        write_dataset(tmp_path / "b", Dataset([frame]))
+
+
 def test_several_paths_are_read_in_order(tmp_path):
     for k in range(2):
         write_dataset(tmp_path / f"{k}.xyz", MIXTURE[k : k + 1])
@@ -311,7 +355,7 @@ DAMAGES = {
         s / "force_mag.npy", lambda x: x[:, :9]
     ),
     r"set.000, frame 0: forces are not finite": lambda s: change(
-        s / "force.npy", lambda x: x * np.nan
+        s / "force.npy", lambda x: x * np.inf
     ),
     r"coord.npy has 12 numbers per frame; expected 9.*type.raw": lambda s: (
         s.parent / "type.raw"

@@ -22,7 +22,6 @@ from deepspin_ase.labels import (
 )
 from deepspin_ase.spins import set_spins
 
-
 DATA = Path(__file__).parents[1] / "data" / "abacus"
 
 

@@ -28,7 +28,6 @@ from deepspin_ase.potentials import (
 )
 from deepspin_ase.system import System
 from deepspin_ase.training import compare, fit_linear_term, load_batches
-from deepspin_ase.training._energies import fit_element_energies
 
 SMALL = {"channels": 2, "spin_channels": 2, "basis": 3, "degree": 2, "four_body": 1}
 EVERYTHING = dict.fromkeys(("energy", "forces", "magnetic_forces", "virial"), 1.0)
@@ -75,8 +74,8 @@ def fitted(
     batches = load_batches(dataset, network)
     network.fit_statistics((b.system, b.pairs) for b in batches)
     network.start_from_zero()
-    fit_linear_term(network, batches, weights or EVERYTHING)
-    network.element_energies = fit_element_energies(network, batches)
+    found = fit_linear_term(network, batches, weights or EVERYTHING)
+    network.element_energies = found.references.elements
     return network
 
 

@@ -567,7 +567,7 @@ def test_element_energies_are_found() -> None:
         before, after = (t.potential.evaluate(system).energy for t in trainers)
         total = sum(shift[z] for z in frame.numbers)
         assert float(after - before) == pytest.approx(total, abs=1e-8)
-    energies = [t.element_energies for t in trainers]
+    energies = [t.references.elements for t in trainers]
     change = {z: energies[1][z] - energies[0][z] for z in shift}
     assert change[26] == pytest.approx(-100.0)
     # Two compositions determine Fe and the sum of Ni and O; the rest is shared.

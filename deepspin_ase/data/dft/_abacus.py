@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -86,7 +87,7 @@ def _frame(text: str, stru: _Stru, inputs: dict[str, str]) -> Frame:
     printed = table(lines, starts[0], count, 3, what="Magnetic force")
     unit = _MAGNETIC.match(lines[starts[0]])
     energy, magnetic = _settled(lines, printed, moments, inputs, unit and unit.group(1))
-    labels: dict[str, np.ndarray] = {}
+    labels: dict[str, Any] = {}
     if _FORCES in text:
         labels["forces"] = table(lines, _line(lines, _FORCES), count, 3, what=_FORCES)
     if _STRESS in text:
