@@ -152,6 +152,7 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
 
     if deepmd.recognises(path):
         return deepmd.load_deepmd(path)
+    deepmd.refuse_other_kinds(path)
     content = _read(path)
     try:
         return from_plain_data(content)

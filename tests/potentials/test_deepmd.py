@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import os
 import pickle
@@ -159,6 +161,46 @@ def test_files_written_by_deepmd(name: str) -> None:
     Reference(DATA / f"{path.stem}_reference.npz").compare(potential)
 
 
+ATOM_ENER = json.loads((DATA / "atom_ener_reference.json").read_text())
+
+
+def _iron_oxide() -> System:
+    atoms = Atoms(
+        ATOM_ENER["symbols"],
+        ATOM_ENER["positions"],
+        cell=ATOM_ENER["cell"],
+        pbc=True,
+        magmoms=ATOM_ENER["spins"],
+    )
+    return System.from_atoms(atoms)
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".pth"])
+def test_given_energies_of_free_atoms(suffix: str) -> None:
+    """Their energies without neighbours are subtracted by DeePMD-kit."""
+    potential = load_potential(DATA / f"atom_ener{suffix}")
+    assert isinstance(potential, DeepSpinNetwork)
+    found = potential.evaluate(_iron_oxide())
+    energies = {str(given): energy for given, energy in ATOM_ENER["energies"]}
+    assert float(found.energy[0]) == pytest.approx(energies["[-3.0, -5.0]"], abs=1e-10)
+    for name in ("forces", "magnetic_forces", "virial"):
+        values = getattr(found, name).reshape(-1, 3)
+        np.testing.assert_allclose(values, ATOM_ENER[name], rtol=0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("given", "energy"), ATOM_ENER["energies"])
+def test_any_given_energies_of_free_atoms(
+    tmp_path: Path, given: list[float | None], energy: float
+) -> None:
+    text = (DATA / "atom_ener.yaml").read_text()
+    old = "      atom_ener:\n      - -3.0\n      - -5.0\n"
+    assert old in text
+    path = tmp_path / "model.yaml"
+    path.write_text(text.replace(old, f"      atom_ener: {json.dumps(given)}\n"))
+    found = load_potential(path).evaluate(_iron_oxide())
+    assert float(found.energy[0]) == pytest.approx(energy, abs=1e-10)
+
+
 def test_fewer_slots_than_neighbours() -> None:
     potential = load_potential(DATA / "crowded.pth")
     assert isinstance(potential, DeepSpinNetwork)
@@ -258,6 +300,44 @@ def test_converted_by_dp(nio: DeepSpinNetwork, tmp_path: Path) -> None:
     REFERENCE.compare(DeepmdScript(tmp_path / "model.pth"))
 
 
+#: What DeepSpinNetwork cannot be: runs as a program, or not at all.
+PROGRAMS = {"relu6", "pairs", "atoms", "none", "default", "tasks", "attention"}
+IMPOSSIBLE = {"frames"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(DP is None, reason="needs deepmd-kit: set DEEPMD_DP to dp's path")
+def test_variants_of_models(tmp_path: Path) -> None:
+    """The numbers of DeePMD-kit to 1e-10, or a refusal, for models of many kinds."""
+    assert DP is not None
+    writer = Path(__file__).with_name("deepmd_variants.py")
+    python = Path(DP).with_name("python")
+    subprocess.run([python, "-W", "ignore", writer, tmp_path], check=True)
+    names = sorted(path.stem for path in tmp_path.glob("*.npz"))
+    assert len(names) >= 17
+    for name in names:
+        numbers = np.load(tmp_path / f"{name}.npz")
+        atoms = Atoms(
+            numbers["symbols"].tolist(),
+            numbers["positions"],
+            cell=numbers["cell"],
+            pbc=True,
+            magmoms=numbers["spins"],
+        )
+        for suffix in (".yaml", ".pth"):
+            path = tmp_path / f"{name}{suffix}"
+            if name in IMPOSSIBLE or (name in PROGRAMS and suffix == ".yaml"):
+                with pytest.raises(ValueError, match=re.escape(str(path))):
+                    load_potential(path)
+                continue
+            potential = load_potential(path)
+            assert isinstance(potential, DeepmdScript) == (name in PROGRAMS), name
+            found = potential.evaluate(System.from_atoms(atoms))
+            for quantity in ("energy", "forces", "magnetic_forces", "virial"):
+                error = np.abs(getattr(found, quantity).numpy() - numbers[quantity])
+                assert error.max() < 1e-10, f"{quantity} of {path.name}: {error.max()}"
+
+
 # Programs
 
 
@@ -315,6 +395,27 @@ def test_what_is_no_network_runs_as_program(
     assert "TorchScript, which is slower" in caplog.text
     if kind != "atoms":  # a list that the program does not read by itself
         assert not same(potential, nio, REFERENCE.system("small"))
+
+
+@pytest.mark.parametrize("part", ["bias", "davg", "dstd"])
+def test_programs_are_asked_whether_the_network_is_right(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    """What the reader of a program does not know of shows in the numbers."""
+    read = frozen.read
+
+    def read_wrongly(script: Any) -> Any:
+        parameters = read(script)
+        wrong = 1.01 * getattr(parameters, part) + 1e-3
+        return dataclasses.replace(parameters, **{part: wrong})
+
+    monkeypatch.setattr(frozen, "read", read_wrongly)
+    potential = load_deepmd(DATA / "atom_ener.pth")
+    assert isinstance(potential, DeepmdScript)
+    assert "numbers are not those of the networks" in caplog.text
+    found = potential.evaluate(_iron_oxide()).forces
+    assert found is not None
+    np.testing.assert_allclose(found, ATOM_ENER["forces"], rtol=0.0, atol=1e-10)
 
 
 def test_program_on_a_batch(script: DeepmdScript) -> None:
@@ -488,7 +589,21 @@ def test_bad_frozen_files(tmp_path: Path, make: Any, message: str) -> None:
         ),
         ("type: se_e2_a", "type: se_atten", "'se_atten', not 'se_e2_a'; convert it"),
         ("type: spin_ener", "type: standard", "'standard' model, not 'spin_ener'"),
-        ("numb_fparam: 0", "numb_fparam: 1", "numb_fparam = 1"),
+        ("numb_fparam: 0", "numb_fparam: 1", "it needs frame or atomic parameters"),
+        ("numb_aparam: 0", "numb_aparam: 1", "it needs frame or atomic parameters"),
+        ("dim_case_embd: 0", "dim_case_embd: 1", "dim_case_embd = 1; convert it"),
+        ("type: spin_ener", "type: sezm_native_spin", "cannot be used: its spins"),
+        ("type: ener\n", "type: dipole\n", "fitting has type = 'dipole'"),
+        ("mixed_types: false", "mixed_types: true", "mixed_types = True"),
+        ("tot_ener_zero: false", "tot_ener_zero: true", "tot_ener_zero = True"),
+        ("var_name: energy", "new_entry: 2", "new_entry = 2"),
+        ("resnet: true", "resnet: false", "layer has resnet = False"),
+        (
+            "tanh\n            bias: true",
+            "gelu\n            bias: true",
+            "gelu and tanh",
+        ),
+        ("- true\n", "- false\n", "none of its elements is magnetic"),
         ("activation_function: tanh", "activation_function: cosine", "'cosine'"),
         ("dtype: float64", "dtype: nonsense", "malformed array"),
         ("dtype: float64", "dtype: [", "not valid YAML at line"),
@@ -504,6 +619,31 @@ def test_bad_neutral_files(tmp_path: Path, old: str, new: str, message: str) -> 
     with pytest.raises(ValueError, match=message) as caught:
         load_potential(path)
     assert str(path) in str(caught.value)
+
+
+def _checkpoint(path: Path) -> None:
+    torch.save({"model": {"_extra_state": {}}, "optimizer": {}}, path)
+
+
+def _compiled(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data/aotinductor/model/model.so", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("model.ckpt.pt", _checkpoint, "checkpoint .*'dp --pt freeze' makes"),
+        ("frozen.pb", _text, "TensorFlow .*PyTorch back end"),
+        ("frozen.pt2", _compiled, "needs deepmd-kit; 'dp convert-backend'"),
+    ],
+)
+def test_files_of_other_back_ends(
+    tmp_path: Path, name: str, make: Any, message: str
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        load_potential(tmp_path / name)
 
 
 def test_weights_of_wrong_shape(tmp_path: Path, nio: DeepSpinNetwork) -> None:

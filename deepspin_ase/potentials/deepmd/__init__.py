@@ -8,7 +8,13 @@ this package, and ``script`` runs what is no such network as it is.
 from __future__ import annotations
 
 from ._entries import complete, magnetic_elements
-from ._files import is_writable, load_deepmd, recognises, write_deepmd
+from ._files import (
+    is_writable,
+    load_deepmd,
+    recognises,
+    refuse_other_kinds,
+    write_deepmd,
+)
 from ._parameters import activation
 from ._script import DeepmdScript
 from ._trees import SUFFIXES
@@ -22,5 +28,6 @@ __all__ = [
     "load_deepmd",
     "magnetic_elements",
     "recognises",
+    "refuse_other_kinds",
     "write_deepmd",
 ]

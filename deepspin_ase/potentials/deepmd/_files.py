@@ -13,7 +13,7 @@ from .._base import Potential
 from ..networks._deepspin import DeepSpinNetwork
 from . import _frozen as frozen
 from . import _neutral as neutral
-from ._parameters import Parameters, Unsupported
+from ._parameters import Parameters, Unrunnable, Unsupported
 from ._script import DeepmdScript
 from ._trees import SUFFIXES, YAML
 
@@ -33,6 +33,31 @@ def _kind(path: Path) -> str | None:
     if start == _HDF5:
         return "dp"
     return "yaml" if path.suffix in YAML else None
+
+
+def refuse_other_kinds(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for models of DeePMD-kit that are not read; says what to do."""
+    path = Path(path)
+    if path.suffix == ".pb":
+        raise ValueError(
+            f"{path} is a model of DeePMD-kit's TensorFlow back end, which is not "
+            "read; train it with the PyTorch back end, or here with the same input.json"
+        )
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if path.suffix == ".pt2" or any("aotinductor" in name for name in names):
+            raise ValueError(
+                f"{path} is a compiled model (.pt2) that needs deepmd-kit; "
+                "'dp convert-backend' makes a .pth of it"
+            )
+        pickled = [name for name in names if name.endswith("/data.pkl")]
+        if any(b"_extra_state" in archive.read(name) for name in pickled):
+            raise ValueError(
+                f"{path} is a checkpoint of DeePMD-kit's training; 'dp --pt freeze' "
+                "makes a .pth of it"
+            )
 
 
 def recognises(path: str | os.PathLike[str]) -> bool:
@@ -86,6 +111,8 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
     if kind != "frozen":
         try:
             return _network(path, neutral.read(path))
+        except Unrunnable as reason:
+            raise ValueError(f"{path} cannot be used: {reason}") from reason
         except Unsupported as reason:
             raise ValueError(
                 f"{path} does not fit the pseudo-atom network: {reason}; convert it "
@@ -93,7 +120,10 @@ def load_deepmd(path: str | os.PathLike[str]) -> Potential:
             ) from reason
     script = frozen.open_script(path)
     try:
-        return _network(path, frozen.read(script))
+        network = _network(path, frozen.read(script))
+        if frozen.disagreement(script, network) > frozen.precision(script):
+            raise Unsupported("its numbers are not those of the networks in it")
+        return network
     except Unsupported as reason:
         potential = DeepmdScript(path)
         logger.warning(

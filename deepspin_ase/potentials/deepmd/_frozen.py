@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections import defaultdict
 
 import torch
+from ase import Atoms
 from torch import Tensor
 
-from ._ops import declared_operators
+from ...system import System
+from .._base import Potential
+from ._ops import declared_operators, uncompiled
 from ._parameters import (
     DESCRIPTOR,
     FITTING,
@@ -18,9 +22,13 @@ from ._parameters import (
     Parameters,
     Unsupported,
     configuration,
+    grounded,
 )
 
 logger = logging.getLogger(__name__)
+
+#: Relative errors of programs in double and in single (or mixed) precision.
+_DOUBLE, _SINGLE = 1e-8, 1e-2
 
 _LAYER = re.compile(r"networks\.(\d+)\.layers\.(\d+)\.(\w+)")
 
@@ -81,6 +89,8 @@ def _read(script: torch.jit.ScriptModule) -> Parameters:
         name = getattr(model, "descriptor", model).original_name
         raise Unsupported(f"its descriptor is {name}, not se_e2_a")
     descriptor, fitting = model.descriptor.sea, model.fitting_net
+    if fitting.original_name != "EnergyFittingNet" or fitting.mixed_types:
+        raise Unsupported(f"its fitting net is {fitting.original_name}")
     pairs = [pair for mask in (model, descriptor) for pair in _excluded_pairs(mask)]
     config = configuration(
         script.get_type_map(),
@@ -105,7 +115,62 @@ def _read(script: torch.jit.ScriptModule) -> Parameters:
         bias,
         _networks(descriptor.filter_layers),
         _networks(fitting.filter_layers),
+        grounded(fitting.remove_vaccum_contribution, len(config["type_map"])),
     )
+
+
+def disagreement(script: torch.jit.ScriptModule, potential: Potential) -> float:
+    """Return how far a potential is from the program that it was read from.
+
+    The largest difference in energy, forces and magnetic forces, relative to the
+    largest of them where that is above one, on a cluster with two atoms of each
+    element. Zero where the program cannot run here, as with the tables of a compressed
+    model.
+    """
+    if getattr(script.backbone_model.atomic_model.descriptor.sea, "compress", False):
+        return 0.0
+    symbols = script.get_type_map()
+    n_types = len(symbols)
+    types = torch.arange(n_types).repeat(2)
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(width: float) -> Tensor:
+        values = torch.rand(len(types), 3, generator=generator, dtype=torch.float64)
+        return width * (values - 0.5)
+
+    spacing = 0.45 * float(script.get_rcut())
+    side = math.ceil(len(types) ** (1 / 3))
+    grid = torch.cartesian_prod(*[torch.arange(side)] * 3)[: len(types)]
+    positions = spacing * grid.double() + noise(0.2 * spacing)
+    magnetic = script.spin_mask.bool()[types]
+    spins = torch.where(magnetic[:, None], noise(3.0), 0.0)
+    try:
+        with declared_operators(), torch.enable_grad(), uncompiled():
+            expected = script(positions[None], types[None], spins[None])
+    except (RuntimeError, torch.jit.Error):
+        return 0.0
+    atoms = Atoms([symbols[t] for t in types], positions.numpy(), magmoms=spins.numpy())
+    found = potential.evaluate(System.from_atoms(atoms), virial=False)
+    pairs = (
+        (expected["energy"], found.energy),
+        (expected["force"], found.forces),
+        (expected["force_mag"], found.magnetic_forces),
+    )
+    largest = 1.0
+    difference = 0.0
+    for theirs, ours in pairs:
+        assert ours is not None
+        theirs = theirs.detach().flatten().double()
+        largest = max(largest, float(theirs.abs().max()))
+        difference = max(difference, float((theirs - ours.flatten()).abs().max()))
+    return difference / largest
+
+
+def precision(script: torch.jit.ScriptModule) -> float:
+    """Return to what relative error the numbers of a program are known."""
+    tensors = script.state_dict().values()
+    double = {x.dtype for x in tensors if x.is_floating_point()} == {torch.float64}
+    return _DOUBLE if double else _SINGLE
 
 
 def _excluded_pairs(module: torch.jit.ScriptModule) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._parameters import Layers, Parameters, Unsupported, configuration
+from ._parameters import (
+    DESCRIPTOR,
+    FITTING,
+    Layers,
+    Parameters,
+    Unrunnable,
+    Unsupported,
+    activation,
+    configuration,
+    grounded,
+)
 from ._trees import Tree, read_tree, write_tree
 
 
@@ -49,12 +60,47 @@ def write(path: Path, parameters: Parameters) -> None:
     write_tree(path, tree)
 
 
+#: Entries of the parts of a model that are read, or on which no numbers depend.
+_ENTRIES = {
+    "model": {"type", "spin", "backbone_model"},
+    "spin": {"use_spin", "virtual_scale"},
+    "backbone_model": {"type", "type_map", "descriptor", "fitting"}
+    | {"pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias"},
+    "descriptor": {"type", "embeddings", "env_mat", "exclude_types", "type_map"}
+    | {"precision", "trainable", *DESCRIPTOR},
+    "fitting": {"type", "nets", "exclude_types", "type_map", "atom_ener", "ntypes"}
+    | {"precision", "trainable", "rcond", "dim_descrpt", "dim_out", "default_fparam"}
+    | {"var_name", *FITTING},
+    "networks": {"ndim", "ntypes", "network_type", "networks"},
+    "network": {"in_dim", "out_dim", "bias", "bias_out", "layers", "neuron"}
+    | {"activation_function", "resnet_dt", "precision"},
+    "layer": {"bias", "use_timestep", "activation_function", "resnet", "precision"}
+    | {"trainable"},
+}
+
+#: What an entry that is not known holds where it is off.
+_OFF: tuple[Any, ...] = (None, False, 0, [], {})
+
+
+def _check(kind: str, part: Mapping[str, Any], **expected: Iterable[Any]) -> None:
+    """Raise Unsupported for entries of a part that are unknown, or not as expected."""
+    for name, value in part.items():
+        if name in expected:
+            known = value in expected[name]
+        else:
+            known = name in _ENTRIES[kind] or name[0] == "@" or value in _OFF
+        if not known:
+            raise Unsupported(f"its {kind} has {name} = {value!r}")
+
+
 def _tensor(array: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
 def _parameters(model: Tree) -> Parameters:
     """Read the ``model`` entry of a file."""
+    if model["type"] == "sezm_native_spin":
+        raise Unrunnable("its spins are no pseudo-atoms (DPA4), which is not supported")
     if model["type"] != "spin_ener":
         raise Unsupported(f"it is a {model['type']!r} model, not 'spin_ener'")
     atomic, spin = model["backbone_model"], model["spin"]
@@ -63,6 +109,10 @@ def _parameters(model: Tree) -> Parameters:
     descriptor, fitting = atomic["descriptor"], atomic["fitting"]
     if descriptor["type"] not in ("se_e2_a", "se_a"):
         raise Unsupported(f"its descriptor is {descriptor['type']!r}, not 'se_e2_a'")
+    _check("model", model)
+    _check("spin", spin)
+    _check("backbone_model", atomic)
+    _check("descriptor", descriptor)
     config = configuration(
         atomic["type_map"][: len(spin["use_spin"])],
         spin,
@@ -71,35 +121,56 @@ def _parameters(model: Tree) -> Parameters:
         [*(atomic["pair_exclude_types"] or []), *descriptor["exclude_types"]],
         [*(atomic["atom_exclude_types"] or []), *fitting["exclude_types"]],
     )
+    _check("fitting", fitting, type=["ener"], dim_out=[1])
     statistics, energies = descriptor["@variables"], fitting["@variables"]
     bias = _tensor(atomic["@variables"]["out_bias"])[0, :, 0]
     if energies["bias_atom_e"] is not None:
         bias = bias + _tensor(energies["bias_atom_e"])[:, 0]
+    given = [energy is not None for energy in fitting.get("atom_ener") or []]
     return Parameters(
         config,
         _tensor(statistics["davg"]),
         _tensor(statistics["dstd"]),
         bias,
-        _read_networks(descriptor["embeddings"]),
-        _read_networks(fitting["nets"]),
+        _read_networks(descriptor["embeddings"], config["descriptor"]),
+        _read_networks(fitting["nets"], config["fitting_net"], head=True),
+        grounded(given, len(config["type_map"])),
     )
 
 
 _NAMES = {"w": "matrix", "b": "bias", "idt": "idt"}
 
 
-def _read_networks(collection: Tree) -> list[Layers]:
-    return [
-        [
-            {
-                _NAMES[name]: _tensor(array)
-                for name, array in layer["@variables"].items()
-                if array is not None
-            }
-            for layer in network["layers"]
-        ]
-        for network in collection["networks"]
-    ]
+def _read_networks(
+    collection: Tree, config: Mapping[str, Any], *, head: bool = False
+) -> list[Layers]:
+    """Read the networks of a collection, whose layers must be as the configuration.
+
+    ``head`` says that the last layer is linear.
+    """
+    _check("networks", collection)
+    found = []
+    for network in collection["networks"]:
+        _check("network", network)
+        layers: Layers = []
+        for k, layer in enumerate(network["layers"]):
+            hidden = not head or k < len(network["layers"]) - 1
+            name = config["activation_function"] if hidden else "linear"
+            if activation(layer["activation_function"]) != name:
+                raise Unsupported(
+                    "its layers differ in their activation functions: "
+                    f"{layer['activation_function']} and {name}"
+                )
+            _check("layer", layer, bias=[True], resnet=[True] if hidden else [False])
+            layers.append(
+                {
+                    _NAMES[name]: _tensor(array)
+                    for name, array in layer["@variables"].items()
+                    if array is not None
+                }
+            )
+        found.append(layers)
+    return found
 
 
 def _definition(config: dict[str, Any]) -> Tree:

@@ -1,9 +1,9 @@
-"""Custom operators declared for DeePMD-kit's TorchScript."""
+"""What DeePMD-kit's TorchScript needs to run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -40,3 +40,12 @@ def declared_operators() -> Iterator[None]:
         yield
     finally:
         del library  # takes its declarations along
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Let programs run as they are.
+
+    TorchScript would specialise them for seconds in the first runs, which does not
+    make these programs faster.
+    """
+    return torch.jit.optimized_execution(False)

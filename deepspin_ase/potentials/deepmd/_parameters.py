@@ -34,6 +34,10 @@ class Unsupported(ValueError):
     """A model is sound but not one that DeepSpinNetwork can be; says why."""
 
 
+class Unrunnable(Unsupported):
+    """A model is one that its own program cannot be run for either; says why."""
+
+
 @dataclass(frozen=True)
 class Parameters:
     """A se_e2_a model with spins, in the order in which DeePMD-kit keeps it.
@@ -54,6 +58,8 @@ class Parameters:
         ``type_one_side``.
     fittings : list of Layers
         By centre type.
+    grounded : tuple of bool
+        By element: whether the energy of a descriptor that is zero is subtracted.
     """
 
     config: dict[str, Any]
@@ -62,6 +68,7 @@ class Parameters:
     bias: Tensor
     embeddings: list[Layers]
     fittings: list[Layers]
+    grounded: tuple[bool, ...] = ()
 
     def to_network(self) -> DeepSpinNetwork:
         """Build the network.
@@ -88,6 +95,12 @@ class Parameters:
             network.mean.copy_(_same_for_all_slots(self.davg[:n_types], "shifts"))
             network.std.copy_(_same_for_all_slots(self.dstd[:n_types], "scales"))
             network.energy_bias.copy_(self.bias[:n_types])
+            descriptor = network.config.descriptor
+            nothing = torch.zeros(1, descriptor.neuron[-1] * descriptor.axis_neuron)
+            for a, subtracted in enumerate(self.grounded):
+                if subtracted:
+                    alone = network.fittings[a](nothing.double()).detach()
+                    network.energy_bias[a] -= alone.squeeze()
         except (IndexError, RuntimeError) as error:
             raise ValueError(
                 f"the weights do not fit the model's own definition: {error}"
@@ -194,6 +207,15 @@ def configuration(
     n_types, sel = len(type_map), list(descriptor["sel"])
     if sel[:n_types] != sel[n_types:]:
         raise Unsupported("its sel differs between atoms and pseudo-atoms")
+    if not any(spin["use_spin"]):
+        raise Unsupported("none of its elements is magnetic")
+    if fitting["numb_aparam"] or (
+        fitting["numb_fparam"] and not fitting.get("default_fparam")
+    ):
+        raise Unrunnable(
+            "it needs frame or atomic parameters (fparam, aparam), which cannot be "
+            "given here; only models with default values work"
+        )
     for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
         if fitting.get(name):
             raise Unsupported(f"its fitting net has {name} = {fitting[name]}")
@@ -218,6 +240,22 @@ def configuration(
             "activation_function": activation(fitting["activation_function"]),
         },
     }
+
+
+def grounded(given: Sequence[Any] | None, n_types: int) -> tuple[bool, ...]:
+    """Return from which elements DeePMD-kit subtracts their energy without neighbours.
+
+    Parameters
+    ----------
+    given : sequence, optional
+        By element, whether its energy as a free atom is given (``atom_ener``). The
+        elements that it does not reach count as given where any is.
+    n_types : int
+    """
+    flags = list(given or [])
+    if not any(flags):
+        return (False,) * n_types
+    return tuple([*flags, *[True] * n_types][:n_types])
 
 
 def activation(name: str) -> str:

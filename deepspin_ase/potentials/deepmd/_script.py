@@ -7,7 +7,6 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from .._base import Potential
 from .._prediction import Prediction
 from ._extended import Structure, Truncation
 from ._frozen import open_script
-from ._ops import declared_operators
+from ._ops import declared_operators, uncompiled
 
 logger = logging.getLogger(__name__)
 
@@ -261,7 +260,7 @@ class DeepmdScript(Potential):
                 "model with a larger sel for such densities",
                 self.path,
             )
-        with declared_operators(), torch.enable_grad(), _without_compilation():
+        with declared_operators(), torch.enable_grad(), uncompiled():
             if crowded and structure.can_be_searched(self.cutoff):
                 output = script(**structure.alone(self.uses_spins))
             else:
@@ -272,12 +271,3 @@ class DeepmdScript(Potential):
         if not self.uses_spins:
             output["force_mag"] = torch.zeros_like(output["force"])
         return dict(output)
-
-
-def _without_compilation() -> AbstractContextManager[None]:
-    """Let programs run as they are.
-
-    TorchScript would specialise them for seconds in the first runs, which does not
-    make these programs faster.
-    """
-    return torch.jit.optimized_execution(False)
