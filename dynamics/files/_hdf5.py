@@ -4,7 +4,8 @@ Per frame: ``time`` (frames,), fs; ``cell`` (frames, B, 3, 3), A; ``positions``,
 ``spins``, mu_B, ``momenta``, ASE units, ``forces``, eV/A, ``magnetic_forces``,
 eV/mu_B, each (frames, N, 3) with the atoms of all replicas one after the other;
 ``energies``, eV, (frames, N); ``energy``, eV, (frames, B); ``stress``, ``virial``
-and deviations of committees where there are any. Once: ``numbers`` and ``masses``,
+and deviations of committees where there are any; ``crc32``, the checksums of all these
+(by name) for each replica, (frames, quantities, B). Once: ``numbers`` and ``masses``,
 amu, (N,), ``structure`` (N,), the replica of an atom, and ``pbc`` (B, 3). Every
 dataset has its unit as an attribute.
 
@@ -17,7 +18,8 @@ killed at any time. After a kill at such a moment other programs must open it wi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -226,11 +228,14 @@ class _Reader:
     def __init__(self, file: Any, replica: int, names: Sequence[str]) -> None:
         atoms_of = np.flatnonzero(file["structure"][:] == replica)
         own = slice(int(atoms_of[0]), int(atoms_of[-1]) + 1)
-        self._datasets = {name: file[name] for name in names}
+        self._datasets = {name: file[name] for name in _checked_names(names)}
         self._parts: dict[str, tuple[Any, ...]] = {
             name: (own if _is_per_atom(name) else replica,) for name in names
         }
         self._parts["time"] = ()
+        self._path, self._replica = Path(file.filename), replica
+        self._sums = file.get(hdf5_file.CHECKSUMS)
+        self._order = _checked_names(hdf5_file.time_dependent_datasets(file))
         numbers, masses = file["numbers"][own], file["masses"][own]
         pbc = file["pbc"][replica]
         self._first = Atoms(numbers=numbers, cell=np.eye(3), pbc=pbc)
@@ -245,10 +250,24 @@ class _Reader:
             name: dataset[(wanted, *self._parts[name])][:: 1 if rows.step > 0 else -1]
             for name, dataset in self._datasets.items()
         }
+        if self._sums is not None:
+            sums = self._sums[wanted, :, self._replica][:: 1 if rows.step > 0 else -1]
+            for name, values in columns.items():
+                self._check(rows, name, values, sums[:, self._order.index(name)])
         return [
             _frame(self._first.copy(), {name: x[k] for name, x in columns.items()})
             for k in range(len(rows))
         ]
+
+    def _check(
+        self, rows: range, name: str, values: np.ndarray, sums: np.ndarray
+    ) -> None:
+        for row, value, expected in zip(rows, values, sums, strict=True):
+            if _checksum(value) != expected:
+                raise ValueError(
+                    f"{self._path} is damaged: the checksum of {name} in frame {row} "
+                    "is wrong; other frames can be read by their index"
+                )
 
 
 def _frame(atoms: Atoms, values: Block) -> Atoms:
@@ -310,7 +329,31 @@ def _record(frames: Sequence[Atoms]) -> Block:
             parts = [found.get(name, np.full(6, np.nan)) for found in results]
             join = np.concatenate if _is_per_atom(name) else np.stack
             record[name] = join([np.asarray(part, dtype=float) for part in parts])
+    record[hdf5_file.CHECKSUMS] = _checksums(record, [len(frame) for frame in frames])
     return record
+
+
+def _checksums(record: Block, sizes: Sequence[int]) -> np.ndarray:
+    """Return the checksums of a frame, (quantities, B)."""
+    ends = np.cumsum(sizes)
+    found = []
+    for name in _checked_names(record):
+        if name == "time":
+            parts = [record[name]] * len(sizes)
+        elif _is_per_atom(name):
+            parts = np.split(record[name], ends[:-1])
+        else:
+            parts = list(record[name])
+        found.append([_checksum(part) for part in parts])
+    return np.array(found, dtype=float)
+
+
+def _checksum(values: np.ndarray) -> int:
+    return zlib.crc32(np.asarray(values, dtype=float).tobytes())
+
+
+def _checked_names(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name != hdf5_file.CHECKSUMS)
 
 
 def _is_per_atom(name: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,13 @@ _VERSIONS = ("v110", "v110")
 #: Datasets by name.
 Block = dict[str, np.ndarray]
 
+#: Dataset of checksums (CRC-32) of every quantity (those besides, by name) of every
+#: replica, (frames, quantities, B), and attribute of the file, of what is constant.
+CHECKSUMS = "crc32"
+
+#: How often something is read that a writer may just be changing: up to 0.1 s.
+_ATTEMPTS = 26
+
 #: Datasets that hold one value for all frames.
 CONSTANT = ("numbers", "masses", "structure", "pbc")
 
@@ -46,6 +55,7 @@ _UNITS = {
     "masses": "amu",
     "structure": "1",
     "pbc": "1",
+    CHECKSUMS: "1",
 }
 
 
@@ -69,6 +79,7 @@ def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) 
     ) as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
+        file.attrs[CHECKSUMS] = _checksum(constants)
         for name, values in constants.items():
             file[name] = values
         for name, shape in shapes.items():
@@ -101,6 +112,8 @@ def _unit(name: str) -> str:
 def append(path: Path, block: Block, start: int) -> None:
     """Write frames from number ``start`` on, so that a kill leaves the file whole."""
     with open_for_reading(path) as file:
+        if CHECKSUMS not in file:  # of an earlier release
+            block = {name: x for name, x in block.items() if name != CHECKSUMS}
         stop = start + len(block["time"])
         needed = sum(_growth(file[name], start, stop) for name in block)
     needed += _OVERHEAD + int(_OVERHEAD_PART * path.stat().st_size)
@@ -175,7 +188,12 @@ def open_for_reading(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     with readable_errors(path):
-        file = h5py_module().File(path, "r", swmr=True, locking=False)
+        closed = _is_closed(path)
+        file = (
+            h5py_module().File(path, "r", locking=False)
+            if closed
+            else _open_beside_writer(path)
+        )
     with file:
         with readable_errors(path):
             kind, version = file.attrs.get("format"), file.attrs.get("version")
@@ -185,7 +203,49 @@ def open_for_reading(path: Path) -> Iterator[Any]:
             raise ValueError(
                 f"{path} has version {version}; this release reads version {VERSION}"
             )
+        _check_layout(path, file)
         yield file
+
+
+def _check_layout(path: Path, file: Any) -> None:
+    """Raise ValueError unless all datasets are there and fit to each other."""
+    with readable_errors(path):
+        constants = {name: file[name][:] for name in CONSTANT}
+        n_atoms, n_replicas = len(constants["numbers"]), len(constants["pbc"])
+        fits = {
+            "masses": constants["masses"].shape == (n_atoms,),
+            "structure": constants["structure"].shape == (n_atoms,)
+            and np.array_equal(np.unique(constants["structure"]), range(n_replicas)),
+            "pbc": constants["pbc"].shape == (n_replicas, 3),
+            "constants": file.attrs.get(CHECKSUMS) in (None, _checksum(constants)),
+            "time": file["time"].ndim == 1,
+        }
+    for name, fine in fits.items():
+        if not fine:
+            raise ValueError(f"{path} is damaged: {name} is not what was written")
+
+
+def _checksum(constants: Block) -> int:
+    return zlib.crc32(b"".join(constants[name].tobytes() for name in CONSTANT))
+
+
+def _open_beside_writer(path: Path) -> Any:
+    """Open a file that is being written, or was when its writer was killed.
+
+    HDF5 then reads what has a wrong checksum again, each time after waiting twice as
+    long; by default 100 times, which does not end where the file is damaged.
+    """
+    h5py = h5py_module()
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_file_locking(False, True)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    library = ctypes.CDLL(h5py.h5p.__file__)  # h5py has no name for the setting
+    if hasattr(library, "H5Pset_metadata_read_attempts"):
+        library.H5Pset_metadata_read_attempts(
+            ctypes.c_int64(access.id), ctypes.c_uint(_ATTEMPTS)
+        )
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
 
 
 @contextmanager
@@ -193,8 +253,11 @@ def readable_errors(path: Path) -> Iterator[None]:
     """Raise the errors of h5py while it reads as ValueError."""
     try:
         yield
-    except (OSError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged or not an HDF5 trajectory") from error
+    except (OSError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not an HDF5 trajectory ({error}); frames before the "
+            "damage can be read by their index"
+        ) from error
 
 
 def count_frames(file: Any) -> int:
@@ -244,4 +307,4 @@ def _is_closed(path: Path) -> bool:
     3.0, superblock version 3).
     """
     with path.open("rb") as file:
-        return file.read(12)[-1] == 0
+        return file.read(12)[11:] == b"\0"
