@@ -140,10 +140,12 @@ def _ranges(report: DataReport) -> list[str]:
 def _conjugacy(report: ConjugacyReport) -> list[str]:
     lines = ["", "conjugacy: slope of energy differences over the work of the labels"]
     if not report.conclusive:
-        return [*lines, "  not tested: too few frames are near to each other"]
+        return [*lines, f"  not tested: {report.untested}"]
     notes = [f"{report.n_pairs} pairs of {report.n_frames} frames"]
     if report.aligned:
         notes.append("spins rotated together to match")
+    if report.extrapolated:
+        notes.append("extrapolated to near pairs, as paths between frames are curved")
     if report.cells == "fitted":
         notes.append("strain energy fitted along, as cells differ and virials miss")
     return [

@@ -14,6 +14,7 @@ from ..neighbors import build_pairs
 from ..quantities import label_table
 from ..system import System
 from ._conjugacy import ConjugacyReport, conjugacy
+from ._faults import FAULTS
 from ._frames import Dataset, Frame
 
 #: Neighbours nearer than this part of the sum of covalent radii are too close.
@@ -28,6 +29,17 @@ NET_FORCE = 0.01
 
 #: Fewer frames than this have no outliers.
 _MIN_FRAMES = 10
+
+#: Elements whose largest moment is below this part of the largest of all are not
+#: magnetic, unless they are named.
+WEAK = 0.1
+
+#: Two groups of values are apart if the gap between them is this many times the spread
+#: within them, and more than this part of the values (lengths of moments) or eV/atom.
+_APART, _GAP_OF_MOMENTS, _GAP_OF_ENERGIES = 5.0, 0.05, 0.2
+
+#: Frames that known faults are tried on.
+_TRIED_FRAMES = 60
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,8 @@ class Problem:
     ----------
     kind : str
         ``"non-magnetic moment"``, ``"zero moment"``, ``"duplicate"``,
-        ``"too close"``, ``"outlier"``, ``"net force"`` or ``"conjugacy"``.
+        ``"too close"``, ``"outlier"``, ``"two groups"``, ``"net force"``,
+        ``"zero magnetic forces"``, ``"conjugacy"`` or ``"fault"``.
     message : str
         The defect and the remedy.
     frames : tuple of int
@@ -123,15 +136,18 @@ def check_dataset(
     ----------
     dataset : Dataset
     magnetic_elements : iterable of str, optional
-        Elements that may carry moments; by default those that do.
+        Elements that may carry moments; by default those with a moment of more than
+        a tenth of the largest.
 
     Returns
     -------
     DataReport
         Its problems are: moments on other elements, zero moments on these,
         duplicated frames, atoms too close, outliers in energy, forces and
-        magnetic forces, forces that do not sum to zero, and labels that are
-        not conjugate to the energies (see :func:`conjugacy`).
+        magnetic forces, energies or lengths of moments in two groups, forces that do
+        not sum to zero, magnetic forces that are exactly zero, and labels that are not
+        conjugate to the energies (see :func:`conjugacy`), with the known fault that
+        explains it, if there is one.
 
     Raises
     ------
@@ -145,8 +161,11 @@ def check_dataset(
         *_check_duplicates(dataset),
         *_check_distances(closest),
         *_check_outliers(dataset),
+        *_check_groups(dataset),
         *_check_net_force(dataset),
+        *_check_zero_magnetic_forces(dataset, work),
         *(Problem("conjugacy", message) for message in work.problems()),
+        *_known_faults(dataset, work),
     ]
     return DataReport(
         n_frames=len(dataset),
@@ -183,8 +202,10 @@ def _closest(frame: Frame) -> tuple[float, float]:
 def _check_moments(
     dataset: Dataset, magnetic_elements: Iterable[str] | None
 ) -> list[Problem]:
+    largest = _largest_moments(dataset)
     if magnetic_elements is None:
-        magnetic_elements = dataset.magnetic_elements
+        least = WEAK * max(largest.values(), default=0.0)
+        magnetic_elements = [n for n, m in largest.items() if m > least]
     names = set(magnetic_elements)
     unknown = sorted(names - set(atomic_numbers))
     if unknown:
@@ -202,9 +223,24 @@ def _check_moments(
             text = f"{name} is magnetic but some of its moments are zero"
             problems.append(Problem("zero moment", text, wrong))
         elif wrong:
-            text = f"moments on {name}, which is not magnetic; set them to zero"
+            text = (
+                f"moments on {name}, up to {largest[name]:.3g} mu_B, which is not "
+                "magnetic; set them to zero (deepspin data convert --magnetic "
+                f"{' '.join(sorted(names)) or 'ELEMENT'})"
+            )
             problems.append(Problem("non-magnetic moment", text, wrong))
     return problems
+
+
+def _largest_moments(dataset: Dataset) -> dict[str, float]:
+    """Return the largest moment of each magnetic element, mu_B."""
+    found = dict.fromkeys(dataset.magnetic_elements, 0.0)
+    for frame in dataset:
+        lengths = np.linalg.norm(frame.spins, axis=1)
+        for name in found:
+            own = lengths[frame.numbers == atomic_numbers[name]]
+            found[name] = max(found[name], float(own.max(initial=0.0)))
+    return found
 
 
 def _has_moment(frame: Frame) -> np.ndarray:
@@ -268,6 +304,99 @@ def _check_outliers(dataset: Dataset) -> list[Problem]:
             )
             problems.append(Problem("outlier", text, far))
     return problems
+
+
+def _check_groups(dataset: Dataset) -> list[Problem]:
+    """Find energies, or lengths of moments, that fall into two groups of frames."""
+    problems = []
+    by_formula: dict[str, list[int]] = {}
+    for k, frame in enumerate(dataset):
+        by_formula.setdefault(_formula(frame), []).append(k)
+    for formula, members in by_formula.items():
+        energies = np.array([_energy(dataset[k]) for k in members])
+        gap, upper = _two_groups(energies)
+        if gap > _GAP_OF_ENERGIES:
+            text = (
+                f"energies of {formula} fall into two groups, {gap:.3g} eV/atom apart: "
+                "two codes, pseudopotentials or zeros of energy in one set?"
+            )
+            far = tuple(np.array(members)[upper].tolist())
+            problems.append(Problem("two groups", text, far))
+    for name in dataset.magnetic_elements:
+        mean = np.full(len(dataset), np.nan)
+        for k, frame in enumerate(dataset):
+            own = frame.spins[frame.numbers == atomic_numbers[name]]
+            if len(own):
+                mean[k] = np.linalg.norm(own, axis=1).mean()
+        gap, upper = _two_groups(mean)
+        if gap > _GAP_OF_MOMENTS * np.nanmean(mean):
+            text = (
+                f"moments of {name} fall into two groups of frames, {gap:.3g} mu_B "
+                "apart: two definitions of moments (spheres, projectors) in one set?"
+            )
+            far = tuple(np.flatnonzero(upper).tolist())
+            problems.append(Problem("two groups", text, far))
+    return problems
+
+
+def _two_groups(values: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the gap between two groups of values, and which are in the upper one.
+
+    The gap is zero unless it is much wider than the groups, each of which has a tenth
+    of the values or more.
+    """
+    known = np.sort(values[np.isfinite(values)])
+    least = max(3, len(known) // 10)
+    if len(known) < 2 * least:
+        return 0.0, np.zeros(len(values), dtype=bool)
+    gaps = np.diff(known)[least - 1 : len(known) - least]
+    cut = least + int(gaps.argmax())
+    gap, low, high = float(gaps.max()), known[:cut], known[cut:]
+    if gap <= _APART * max(np.ptp(low), np.ptp(high)):
+        return 0.0, np.zeros(len(values), dtype=bool)
+    return gap, np.nan_to_num(values, nan=-np.inf) >= high[0]
+
+
+def _check_zero_magnetic_forces(
+    dataset: Dataset, work: ConjugacyReport
+) -> list[Problem]:
+    """Find frames whose magnetic forces are zeros, where that cannot be meant.
+
+    Where all are zero and the energies agree, moments were self-consistent.
+    """
+    labelled, zero = [], []
+    for k, frame in enumerate(dataset):
+        if frame.magnetic_forces is not None and frame.spins.any():
+            labelled.append(k)
+            if not np.nan_to_num(frame.magnetic_forces[_has_moment(frame)]).any():
+                zero.append(k)
+    agree = work.conclusive and not work.problems()
+    if not zero or (len(zero) == len(labelled) and agree):
+        return []
+    text = (
+        "magnetic forces are exactly zero: they were not computed, as in the first "
+        "ionic step of ABACUS, or moments were not constrained; drop the frames or "
+        "the label"
+    )
+    return [Problem("zero magnetic forces", text, tuple(zero))]
+
+
+def _known_faults(dataset: Dataset, work: ConjugacyReport) -> list[Problem]:
+    """Name the fault that explains why labels are not conjugate, if one does."""
+    if not work.problems():
+        return []
+    frames = list(dataset)
+    if len(frames) > _TRIED_FRAMES:
+        chosen = np.linspace(0, len(frames) - 1, _TRIED_FRAMES).round().astype(int)
+        frames = [frames[k] for k in chosen]
+    left = {}
+    for fault in FAULTS:
+        found = conjugacy(Dataset(fault.mend(frame) for frame in frames))
+        if found.conclusive and not found.problems():
+            left[fault.meaning] = found.residual / found.spread
+    if not left:
+        return []
+    return [Problem("fault", f"it would agree if {min(left, key=lambda k: left[k])}")]
 
 
 def _check_net_force(dataset: Dataset) -> list[Problem]:

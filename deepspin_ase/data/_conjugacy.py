@@ -15,6 +15,10 @@ rotation vector that takes e_a to e_b on the shorter arc. The arc keeps the two
 parts of M apart: along the chord m_b - m_a a rigid rotation would also pick up
 longitudinal fields, which constrained DFT gives less precisely than torques.
 
+The errors of the rule grow with the square of the distance q between two frames. Where
+that explains most of what the work leaves of the energy differences, slopes are those
+of a fit of dE to W and q^2 W: extrapolated to near pairs.
+
 Where the labels' net torque shows that the energy is invariant under a common
 rotation of all spins, the spins of frame b are first rotated (or reversed in time)
 together to match the moments of a, so that frames of different orientation can be
@@ -28,7 +32,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ._frames import Dataset
-from ._pairwork import TERMS, Group, Pairs, fully_labelled_groups
+from ._pairwork import (
+    TERMS,
+    Group,
+    Pairs,
+    fully_labelled_groups,
+    has_magnetic_forces,
+    labelled,
+)
 
 #: Fewer pairs than this are inconclusive.
 MIN_PAIRS = 10
@@ -39,6 +50,9 @@ _SMALLEST_PART = 0.02
 
 #: Net torque, relative to the single torques, below which spin space is isotropic.
 _ISOTROPIC = 0.02
+
+#: Part of the squared residual that the distance of pairs must explain.
+_CURVED = 0.5
 
 #: Coefficients of the quadratic form in strain that replaces a missing virial.
 _N_STRAIN = 27
@@ -67,6 +81,11 @@ class ConjugacyReport:
         coupling and field.
     aligned : bool
         Whether all spins were rotated together before comparing.
+    extrapolated : bool
+        Whether slopes are extrapolated to near pairs, since paths between frames are
+        too curved for the trapezoid rule.
+    untested : str
+        Why there was no comparison; empty if there was one.
     cells : str
         ``"compared"``: cells are equal or virials are labelled; ``"fitted"``:
         cells differ without virials, and a quadratic form in the strain was
@@ -85,7 +104,9 @@ class ConjugacyReport:
     spread: float = np.nan
     net_torque: float = np.nan
     aligned: bool = False
+    extrapolated: bool = False
     cells: str = "none"
+    untested: str = ""
 
     @property
     def conclusive(self) -> bool:
@@ -139,6 +160,8 @@ def conjugacy(
     -------
     ConjugacyReport
     """
+    if missing := _missing_labels(dataset):
+        return ConjugacyReport(untested=missing)
     groups = list(fully_labelled_groups(dataset, max_frames))
     net, isotropic = _net_torque(groups)
     tables = [Pairs.of(group, aligned=isotropic) for group in groups]
@@ -153,12 +176,32 @@ def conjugacy(
     if sum(p.size for p in compared) >= MIN_PAIRS:
         return _report(Pairs.join(compared), None, net, isotropic)
     largest = max(range(len(groups)), key=lambda g: close[g].size, default=None)
+    few = "too few frames are near to each other"
     if largest is None or close[largest].size < MIN_PAIRS:
-        return ConjugacyReport(net_torque=net)
+        return ConjugacyReport(net_torque=net, untested=few)
     group, pairs = groups[largest], close[largest]
     if len(np.unique(pairs.index)) < 2 * _N_STRAIN:
-        return ConjugacyReport(net_torque=net)
+        text = f"{few} at equal cells, and there are no virials"
+        return ConjugacyReport(net_torque=net, untested=text)
     return _report(pairs, _strain_columns(group, pairs), net, isotropic)
+
+
+def _missing_labels(dataset: Dataset) -> str:
+    """Return which labels are missing where fewer than two frames have all."""
+    frames = list(dataset)
+    if sum(labelled(frame) for frame in frames) > 1:
+        return ""
+    lacking = {
+        "energy": sum(f.energy is None for f in frames),
+        "forces": sum(f.forces is None for f in frames),
+        "magnetic_forces": sum(not has_magnetic_forces(f) for f in frames),
+    }
+    missing = [
+        f"{name} of {count if count < len(frames) else 'all'} frames"
+        for name, count in lacking.items()
+        if count
+    ]
+    return f"missing are {', '.join(missing)}" if missing else ""
 
 
 def _net_torque(groups: list[Group]) -> tuple[float, bool]:
@@ -195,12 +238,19 @@ def _report(
     extra = np.zeros((pairs.size, 0)) if strain is None else strain
     whole = pairs.work.sum(axis=1)
     if not (whole.any() and pairs.energy.any()):
-        return ConjugacyReport(net_torque=net)
+        text = "neither energies nor labels differ between near frames"
+        return ConjugacyReport(net_torque=net, untested=text)
     size = np.sqrt((pairs.work**2).mean(axis=0))
     used = np.flatnonzero(size > _SMALLEST_PART * np.sqrt((size**2).sum()))
-    slope, slope_error = _fit(np.c_[whole, extra], pairs)
+    curvature = _curvature(pairs)
+    curved = _explains(curvature, np.c_[pairs.work[:, used], extra], pairs)
+    if curved:
+        extra = np.c_[extra, curvature]
+    slope_and_rest, slope_error = _fit(np.c_[whole, extra], pairs)
     slopes, errors = _fit(np.c_[pairs.work[:, used], extra], pairs)
     energy = pairs.energy
+    if curved:
+        energy = energy - curvature @ slope_and_rest[-curvature.shape[1] :]
     if strain is not None:
         coefficients = np.linalg.lstsq(strain, energy - whole, rcond=None)[0]
         energy = energy - strain @ coefficients
@@ -208,7 +258,7 @@ def _report(
     return ConjugacyReport(
         n_pairs=pairs.size,
         n_frames=len(np.unique(pairs.index)),
-        slope=float(slope[0]),
+        slope=float(slope_and_rest[0]),
         slope_error=float(slope_error[0]),
         slopes=dict(zip(names, slopes[: len(used)].tolist(), strict=True)),
         errors=dict(zip(names, errors[: len(used)].tolist(), strict=True)),
@@ -217,8 +267,36 @@ def _report(
         spread=1e3 * float(np.sqrt((pairs.energy**2).mean())),
         net_torque=net,
         aligned=aligned,
+        extrapolated=curved,
         cells="compared" if strain is None else "fitted",
     )
+
+
+def _curvature(pairs: Pairs) -> np.ndarray:
+    """Return q^2 W (P, k) for the works of displacements, rotations and strains."""
+    changes = {
+        "forces": pairs.displacement,
+        "torques": pairs.rotation,
+        "virial": pairs.strain,
+    }
+    columns = [q**2 * pairs.work[:, TERMS.index(n)] for n, q in changes.items()]
+    table = np.stack(columns, axis=1)
+    return table[:, table.any(axis=0)]
+
+
+def _explains(new: np.ndarray, columns: np.ndarray, pairs: Pairs) -> bool:
+    """Return whether columns take most of what others leave of the energies."""
+    both = np.c_[columns, new]
+    if len(np.unique(pairs.index)) < both.shape[1] + 3:
+        return False
+
+    def left(columns: np.ndarray) -> float:
+        scale = np.sqrt((columns**2).sum(axis=0))
+        scaled = columns / np.where(scale > 0.0, scale, 1.0)
+        found = np.linalg.lstsq(scaled, pairs.energy, rcond=None)[0]
+        return float(((pairs.energy - scaled @ found) ** 2).sum())
+
+    return left(both) < _CURVED * left(columns)
 
 
 def _fit(columns: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:

@@ -42,7 +42,7 @@ def fully_labelled_groups(dataset: Dataset, max_frames: int) -> Iterator[Group]:
     """Sort frames with all labels but the virial by atoms and periodicity."""
     found: dict[tuple[object, ...], list[Frame]] = {}
     for frame in dataset:
-        if _labelled(frame):
+        if labelled(frame):
             key = (*frame.numbers.tolist(), *frame.pbc.tolist())
             found.setdefault(key, []).append(frame)
     start = 0
@@ -56,10 +56,15 @@ def fully_labelled_groups(dataset: Dataset, max_frames: int) -> Iterator[Group]:
             start += len(frames)
 
 
-def _labelled(frame: Frame) -> bool:
+def labelled(frame: Frame) -> bool:
+    """Return whether a frame has energy, forces and magnetic forces."""
     labels = (frame.energy, frame.forces)
-    if any(x is None or not np.isfinite(x).all() for x in labels):
-        return False
+    known = all(x is not None and np.isfinite(x).all() for x in labels)
+    return known and has_magnetic_forces(frame)
+
+
+def has_magnetic_forces(frame: Frame) -> bool:
+    """Return whether the magnetic forces of all moments are known."""
     magnetic = frame.spins.any(axis=1)
     if frame.magnetic_forces is None:
         return not magnetic.any()

@@ -720,6 +720,135 @@ def test_nio_energies_exceed_the_work_of_the_torques():
     assert [text.split()[0] for text in report.problems()] == ["torques"]
 
 
+def curved_path(decay: float, factor: float = 1.0) -> Dataset:
+    """Atoms moved apart on an energy exp(-x/decay), with forces times a factor."""
+    frames = []
+    for x in np.linspace(0.0, 0.2, 11):
+        energy = 0.5 * np.exp(-x / decay)
+        force = factor * energy / decay
+        frames.append(
+            Frame(
+                [26, 26],
+                [[0, 0, 0], [2.4 + x, 0, 0]],
+                12.0 * np.eye(3),
+                [False] * 3,
+                [[0, 0, 2.2], [0, 0, 2.2]],
+                energy=energy,
+                forces=[[-force, 0, 0], [force, 0, 0]],
+                magnetic_forces=np.zeros((2, 3)),
+            )
+        )
+    return Dataset(frames)
+
+
+@pytest.mark.parametrize("decay", [0.12, 0.2, 0.3])
+def test_curved_paths_are_extrapolated_to_near_pairs(decay):
+    """The trapezoid rule reads 0.91, 0.97 and 0.98; labels are exact."""
+    report = conjugacy(curved_path(decay))
+    assert report.extrapolated and report.slope == pytest.approx(1.0, abs=0.01)
+    wrong = conjugacy(curved_path(decay, factor=0.8))
+    assert wrong.slopes["forces"] == pytest.approx(1.25, abs=0.01)
+    assert wrong.problems()
+
+
+def test_points_of_dft_near_a_reference():
+    """With atoms moved up to 0.1 A the trapezoid rule reads 1.056; work by five points
+    on a path, Richardson-extrapolated, is 1.0208."""
+    path = Path(__file__).parent / "abacus" / "fe_fd_pw.extxyz"
+    report = conjugacy(read_dataset(path))
+    assert report.extrapolated
+    assert report.slope == pytest.approx(1.0208, abs=0.002)
+    assert not report.problems()
+
+
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        ({"magnetic_forces": lambda m: -m}, "the magnetic forces had the other sign"),
+        ({"magnetic_forces": lambda m: m / 13.605693}, "were in Ry/mu_B"),
+        ({"energy": lambda e: e / 13.605693}, "the energies were in Ry"),
+        ({"forces": lambda f: f / 25.711}, "the forces were in Ry and bohr"),
+    ],
+)
+def test_faults_are_named(fault, meaning):
+    frames = model_frames(25, seed=6, canting=2.0)
+    named = problems(relabelled(frames, **fault))["fault"].message
+    assert named.startswith("it would agree if ") and meaning in named
+
+
+def test_energy_with_the_constraint_is_named(conjugate):
+    wrong = Dataset(
+        with_labels(f, energy=f.energy + (f.magnetic_forces * f.spins).sum())
+        for f in conjugate[:25]
+    )
+    named = problems(wrong)["fault"].message
+    assert "did not contain the energy of the constraining field" in named
+    assert "fault" not in problems(conjugate)
+
+
+def problems(dataset, **options):
+    return {p.kind: p for p in check_dataset(dataset, **options).problems}
+
+
+def test_magnetic_forces_that_were_not_computed(conjugate):
+    first = with_labels(conjugate[3], magnetic_forces=np.zeros((16, 3)))
+    found = problems(Dataset([*conjugate[:3], first, *conjugate[4:]]))
+    assert found["zero magnetic forces"].frames == (3,)
+    assert "first ionic step" in found["zero magnetic forces"].message
+    all_of_them = relabelled(conjugate, magnetic_forces=np.zeros_like)
+    assert len(problems(all_of_them)["zero magnetic forces"].frames) == len(conjugate)
+    # Where moments are self-consistent, zeros are the right label.
+    assert "zero magnetic forces" not in problems(curved_path(0.3))
+
+
+def test_moments_that_calculations_leave_on_other_elements():
+    atoms = bulk("NiO", "rocksalt", a=4.17)
+    frames = []
+    for k in range(3):
+        moments = np.array([[0, 0, 1.6], [0, 0.02 * k, 0.0]])
+        frame = Frame(
+            atoms.numbers, atoms.positions + 0.01 * k, atoms.cell, [1] * 3, moments
+        )
+        frames.append(frame)
+    found = problems(Dataset(frames))
+    assert found["non-magnetic moment"].frames == (1, 2)
+    message = found["non-magnetic moment"].message
+    assert "moments on O, up to 0.04 mu_B" in message and "--magnetic Ni" in message
+    assert "non-magnetic moment" not in problems(
+        Dataset(frames), magnetic_elements=["Ni", "O"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: {"energy": f.energy - 16 * 3.2}, "eV/atom apart: two codes"),
+        (lambda f: {"spins": 1.2 * f.spins}, "moments of Fe fall into two groups"),
+        (lambda f: {}, None),
+    ],
+)
+def test_two_sources_in_one_set(conjugate, change, message):
+    half = 12
+    other = [f.replace(**change(f)) for f in conjugate[half : 2 * half]]
+    found = problems(Dataset([*conjugate[:half], *other]))
+    if message is None:
+        assert "two groups" not in found
+    else:
+        assert message in found["two groups"].message
+        assert len(found["two groups"].frames) == half
+
+
+@pytest.mark.parametrize("label", ["energy", "forces", "magnetic_forces"])
+def test_what_is_missing_for_the_test_is_named(conjugate, label, tmp_path, capsys):
+    lacking = relabelled(conjugate[:12], **{label: lambda x: None})
+    assert conjugacy(lacking).untested == f"missing are {label} of all frames"
+    write_dataset(tmp_path / "a.extxyz", lacking)
+    assert cli.main(["data", "info", str(tmp_path / "a.extxyz")]) == 0
+    assert f"not tested: missing are {label}" in capsys.readouterr().out
+    mixed = Dataset([*lacking, conjugate[12]])
+    assert conjugacy(mixed).untested == f"missing are {label} of 12 frames"
+
+
 # --- examples and the command ----------------------------------------------------
 
 

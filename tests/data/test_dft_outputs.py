@@ -16,6 +16,7 @@ from deepspin_ase.cli import main
 from deepspin_ase.data import read_dataset
 from deepspin_ase.data._pairwork import pair_work
 from deepspin_ase.io import write_vasp
+from deepspin_ase.io._vasp import saxis_rotation
 
 ABACUS = Path(__file__).parent / "abacus"
 LOG = Path("OUT.abacus/running_scf.log")
@@ -227,30 +228,31 @@ def write_penalty_run(
     targets = get_spins(atoms)
     reached = targets + np.array([[0.01, -0.02, 0.003], [0.02, 0.0, -0.01]])
     unit = targets / np.linalg.norm(targets, axis=1, keepdims=True)
-    off = reached - targets
-    if mode == 1:
-        off = reached - unit * (reached * unit).sum(axis=1, keepdims=True)
-    penalty = LAMBDA * (off**2).sum()
+    along = (reached * unit).sum(axis=1, keepdims=True)
+    length = np.linalg.norm(reached, axis=1, keepdims=True)
+    off = {1: reached - unit * along, 2: reached - targets, 4: reached / length - unit}
+    penalty = LAMBDA * (off[mode] ** 2).sum()
+    if mode == 4:
+        penalty = LAMBDA * (length - along).sum()
     write_vasp(folder, atoms, saxis=saxis)
     rest = f"I_CONSTRAINED_M = {mode}\nLAMBDA = {LAMBDA}\n"
     magmom = (folder / "INCAR").read_text().replace("MAGMOM", "M_CONSTR")
     (folder / "INCAR").write_text(rest + magmom)
     write_outcar(folder, -16.5 + penalty)
-    from deepspin_ase.io._vasp import saxis_rotation
-
-    inside = saxis_rotation(saxis)
-    rows = np.hstack([reached @ inside, 0.9 * reached @ inside])
+    rotation = saxis_rotation(saxis)
+    rows = np.hstack([reached @ rotation, 0.9 * reached @ rotation])
     lines = [
-        "DAV:   1    -0.166E+02    0.1E-07   -0.27056E-04  5384   0.738E-02",
-        f" E_p =  {penalty:.8E}  lambda =  {LAMBDA:.3E}",
+        f" E_p =  {penalty:.5E}  lambda =  {LAMBDA:.3E}  <lVp>= 0.3E-02 DBL = -0.3E-02",
         " ion             MW_int                 M_int",
         *vectors(rows),
-        " lambda*MW_perp",
-        *vectors(factor * LAMBDA * off @ inside),
-        f"   1 F= {-16.5 + penalty:.8E} E0= -.1649E+02  d E =0.0",
+        "DAV:   8    -0.166E+02    0.1E-07   -0.27056E-04  5384   0.738E-02",
+        f"   1 F= {-16.5 + penalty:.8E} E0= -.1649E+02  d E =0.0  mag= 0.1 0.2 0.3",
+        f" E_p =  {penalty:.5E}  lambda =  {LAMBDA:.3E}",
+        "ion             lambda*MW_perp",
+        *vectors(factor * LAMBDA * off[mode] @ rotation),
     ]
     (folder / "OSZICAR").write_text("\n".join(lines) + "\n")
-    return 2.0 * LAMBDA * off
+    return (1.0 if mode == 4 else 2.0) * LAMBDA * off[mode]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +260,10 @@ def write_penalty_run(
     [
         (1, 1.0, (0, 0, 1)),
         (2, 1.0, (0, 0, 1)),
+        (4, 1.0, (0, 0, 1)),
         (1, 2.0, (0, 0, 1)),
-        (1, 1.0, (1, 1, 0)),
+        (1, -1.0, (0, 0, 1)),
+        (2, 1.0, (1, 1, 0)),
     ],
 )
 def test_penalty_of_vasp(mode, factor, saxis, tmp_path):
@@ -267,7 +271,7 @@ def test_penalty_of_vasp(mode, factor, saxis, tmp_path):
     magnetic = write_penalty_run(tmp_path, mode=mode, factor=factor, saxis=saxis)
     frame = only(tmp_path)
     assert frame.energy == pytest.approx(-16.5, abs=1e-6)
-    assert frame.magnetic_forces == pytest.approx(magnetic, abs=1e-4)
+    assert frame.magnetic_forces == pytest.approx(magnetic, abs=1e-5)
     assert frame.spins[0] == pytest.approx([0.31, 0.18, 2.103], abs=1e-5)
     assert frame.forces[0].tolist() == [0.1, 0, -0.2]
     # 160.2 kbar, compressed: it pushes outwards.
@@ -280,7 +284,7 @@ def test_penalties_that_do_not_add_up(tmp_path):
     (tmp_path / "OSZICAR").write_text(
         text.replace("lambda =  3.000E+00", "lambda = 9.0")
     )
-    with pytest.raises(ValueError, match=r"OSZICAR: the sum of lambda \|MW_perp\|\^2"):
+    with pytest.raises(ValueError, match="OSZICAR: the tables have a penalty of"):
         read_dataset(tmp_path)
     (tmp_path / "OSZICAR").write_text(text.replace("0.180000", "********"))
     with pytest.raises(ValueError, match=r"'\*\*\*\*.* is no number"):

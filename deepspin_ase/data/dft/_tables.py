@@ -32,7 +32,7 @@ def table(
     """Return the last ``width`` numbers of ``count`` rows after line ``start``.
 
     Rows may begin with labels or not. Rules and blank lines before the first row are
-    skipped; they, and words, end the table.
+    skipped; they, words, and lines such as ``DAV: 8 ...`` end the table.
 
     Raises
     ------
@@ -46,7 +46,8 @@ def table(
             if rows:
                 break
             continue
-        if len(rows) == count and not all(map(_NUMBER.match, words[-width:])):
+        numbers = all(map(_NUMBER.match, words[-width:]))
+        if len(rows) == count and (words[0].endswith(":") or not numbers):
             break
         rows.append([number(word) for word in words[-width:]])
         if len(rows[-1]) < width:

@@ -1,9 +1,10 @@
 """VASP with constrained moments: the penalty of VASP itself, and three of DeltaSpin.
 
 - ``I_CONSTRAINED_M`` of VASP: OSZICAR, with tables ``MW_int`` and ``lambda*MW_perp``.
-  With the penalty E_p = sum_i lambda |MW_perp,i|^2, -dE/dMW = 2 lambda MW_perp at the
-  moments that were reached, and E = F - E_p. Tables are taken only if they agree with
-  E_p.
+  With the penalty E_p = sum_i lambda |MW_perp,i|^2 (1 and 2), -dE/dMW is
+  2 lambda MW_perp at the moments that were reached; with E_p = sum_i lambda
+  (|MW_i| - e_i.MW_i) (4) it is lambda (MW/|MW| - e); E = F - E_p. Tables are taken only
+  if they agree with E_p.
 - DeltaSpin for VASP 5.4: the terminal output, whose last block has everything on single
   lines. The magnetic force is minus the final lambda, which is compared.
 - DeltaSpin for VASP 5.4 with OSZICAR: tables ``MW_current`` and ``Magnetic Force``.
@@ -173,52 +174,65 @@ def _of_steps(path: Path) -> Iterator[Frame]:
 
 
 def _split(text: str, kind: str) -> list[list[str]]:
-    """Return the lines of each ionic step."""
+    """Return the lines of each ionic step.
+
+    OSZICAR has tables before and after the line of a step, which then is the only one.
+    """
     if kind == _FINAL:
         parts = text.split("DeltaSpin final status")[1:]
-    else:
-        parts = re.split(r"\n\s*\d+ F= .*", text)[:-1]
-    return [part.splitlines() for part in parts]
+        return [part.splitlines() for part in parts]
+    steps = len(re.findall(r"^\s*\d+ F= ", text, re.MULTILINE))
+    if steps != 1:
+        raise ValueError(f"{steps} ionic steps; runs of one step are read")
+    return [text.splitlines()]
 
 
 def _of_penalty(
     lines: list[str], atoms: Atoms, tags: dict[str, str]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return MW, 2 lambda MW_perp and E_p of VASP's own constraint."""
+    """Return MW, -dE/dMW and E_p of VASP's own constraint."""
     count = len(atoms)
     mode = tags.get("I_CONSTRAINED_M", "").split()[:1]
-    if mode not in (["1"], ["2"]):
-        raise ValueError("I_CONSTRAINED_M of the INCAR beside it is neither 1 nor 2")
+    if mode not in (["1"], ["2"], ["4"]):
+        raise ValueError("I_CONSTRAINED_M of the INCAR beside it is none of 1, 2 and 4")
     targets = numbers_of(tags["M_CONSTR"])
     if targets.size != 3 * count:
         raise ValueError(f"M_CONSTR has {targets.size} entries for {count} atoms")
     targets = targets.reshape(count, 3)
-    both = table(
-        lines[: _last(lines, _PENALTY)], _last(lines, "MW_int"), count, 6, what="MW_int"
-    )
+    both = table(lines, _last(lines, "MW_int"), count, 6, what="MW_int")
     moments = both[:, :3]
-    printed = table(lines, _last(lines, _PENALTY), count, 3, what=_PENALTY)
-    (head,) = [line for line in lines if "E_p" in line][-1:]
-    words = head.replace("=", " ").split()
+    words = lines[_last(lines, "E_p")].replace("=", " ").split()
     penalty = number(words[words.index("E_p") + 1])
     strength = number(words[words.index("lambda") + 1])
     length = np.linalg.norm(targets, axis=1, keepdims=True)
-    held = length[:, 0] > 0.0
     unit = targets / np.where(length > 0.0, length, 1.0)
-    off = moments - targets
-    if mode == ["1"]:
-        off = moments - unit * (moments * unit).sum(axis=1, keepdims=True)
-    off[~held] = 0.0
-    for found, name in (
-        (strength * (off**2).sum(), "lambda |MW_perp|^2"),
-        (abs((printed * off).sum()), "lambda*MW_perp.MW_perp"),
-    ):
-        if not any(abs(found - f * penalty) <= _AGREE * penalty for f in (1.0, 2.0)):
-            raise ValueError(
-                f"the sum of {name} is {found:.4g} eV and E_p {penalty:.4g} eV: the "
-                "tables are not those of this penalty"
-            )
-    return moments, 2.0 * strength * off, penalty
+    along = (moments * unit).sum(axis=1, keepdims=True)
+    if mode == ["4"]:
+        own = np.linalg.norm(moments, axis=1, keepdims=True)
+        held = length > 0.0
+        _require_penalty(strength * float(((own - along) * held).sum()), penalty)
+        off = moments / np.where(own > 0.0, own, 1.0) - unit
+        return moments, np.where(held, strength * off, 0.0), penalty
+    printed = table(lines, _last(lines, _PENALTY), count, 3, what=_PENALTY)
+    off = moments - (targets if mode == ["2"] else along * unit)
+    off[length[:, 0] == 0.0] = 0.0
+    # Tables have more digits than moments; whether they hold lambda MW_perp or twice
+    # that is seen from E_p, and their sign from the moments.
+    sign = np.sign((printed * off).sum())
+    sums = float((printed**2).sum()) / strength
+    if abs(sums - 4.0 * penalty) <= _AGREE * 4.0 * penalty:
+        return moments, sign * printed, penalty
+    _require_penalty(sums, penalty)
+    return moments, 2.0 * sign * printed, penalty
+
+
+def _require_penalty(found: float, penalty: float) -> None:
+    """Raise ValueError unless the penalty of the tables is the E_p of the file."""
+    if abs(found - penalty) > _AGREE * penalty:
+        raise ValueError(
+            f"the tables have a penalty of {found:.4g} eV and E_p is {penalty:.4g} eV: "
+            "they are not of this constraint, or have too few digits"
+        )
 
 
 def _of_current(
