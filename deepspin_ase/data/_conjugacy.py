@@ -38,6 +38,7 @@ from ._pairwork import (
     Pairs,
     fully_labelled_groups,
     has_magnetic_forces,
+    is_known,
     labelled,
 )
 
@@ -192,8 +193,8 @@ def _missing_labels(dataset: Dataset) -> str:
     if sum(labelled(frame) for frame in frames) > 1:
         return ""
     lacking = {
-        "energy": sum(f.energy is None for f in frames),
-        "forces": sum(f.forces is None for f in frames),
+        "energy": sum(not is_known(f.energy) for f in frames),
+        "forces": sum(not is_known(f.forces) for f in frames),
         "magnetic_forces": sum(not has_magnetic_forces(f) for f in frames),
     }
     missing = [

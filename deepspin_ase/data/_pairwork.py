@@ -58,9 +58,13 @@ def fully_labelled_groups(dataset: Dataset, max_frames: int) -> Iterator[Group]:
 
 def labelled(frame: Frame) -> bool:
     """Return whether a frame has energy, forces and magnetic forces."""
-    labels = (frame.energy, frame.forces)
-    known = all(x is not None and np.isfinite(x).all() for x in labels)
+    known = is_known(frame.energy) and is_known(frame.forces)
     return known and has_magnetic_forces(frame)
+
+
+def is_known(label: np.ndarray | float | None) -> bool:
+    """Return whether a label is there, for all atoms."""
+    return label is not None and bool(np.isfinite(label).all())
 
 
 def has_magnetic_forces(frame: Frame) -> bool:
