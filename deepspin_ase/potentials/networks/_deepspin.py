@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -81,7 +81,6 @@ class DeepSpinNetwork(Trainable):
 
     mean: Tensor
     std: Tensor
-    energy_bias: Tensor
     _type_of: Tensor
     _scale: Tensor
 
@@ -102,7 +101,7 @@ class DeepSpinNetwork(Trainable):
         self._build_networks(seed)
         self.register_buffer("mean", torch.zeros(n_types, 4, dtype=torch.float64))
         self.register_buffer("std", torch.ones(n_types, 4, dtype=torch.float64))
-        self.register_buffer("energy_bias", torch.zeros(n_types, dtype=torch.float64))
+        self.register_element_energies(config.type_map)
         type_of = torch.full((max(atomic_numbers.values()) + 1,), -1)
         type_of[torch.tensor(numbers)] = torch.arange(n_types)
         self.register_buffer("_type_of", type_of, persistent=False)
@@ -388,17 +387,6 @@ class DeepSpinNetwork(Trainable):
         features = torch.bmm(product.transpose(1, 2), axes).flatten(1)
         energy = self.fittings[centre_type](features)[:, 0]
         return energy + self.energy_bias[centre_type]
-
-    @property
-    def element_energies(self) -> dict[int, float]:
-        """Energy bias of every element, eV, by atomic number."""
-        numbers = [atomic_numbers[symbol] for symbol in self.config.type_map]
-        return dict(zip(numbers, self.energy_bias.tolist(), strict=True))
-
-    @element_energies.setter
-    def element_energies(self, energies: Mapping[int, float]) -> None:
-        values = [energies[atomic_numbers[s]] for s in self.config.type_map]
-        self.energy_bias.copy_(torch.tensor(values, dtype=torch.float64))
 
     @torch.no_grad()
     def start_from_zero(self) -> None:

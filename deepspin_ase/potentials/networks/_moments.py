@@ -200,7 +200,6 @@ class SpinMomentNetwork(Trainable):
     moment_scale: Tensor
     mean: Tensor
     deviation: Tensor
-    energy_bias: Tensor
     _type_of: Tensor
 
     def __init__(self, config: SpinMomentConfig, *, seed: int = 0) -> None:
@@ -254,7 +253,7 @@ class SpinMomentNetwork(Trainable):
         keep("moment_scale", torch.tensor(scale, dtype=torch.float64))
         keep("mean", torch.zeros(n_types, k, dtype=torch.float64))
         keep("deviation", torch.ones(n_types, k, dtype=torch.float64))
-        keep("energy_bias", torch.zeros(n_types, dtype=torch.float64))
+        self.register_element_energies(config.elements)
         type_of = torch.full((max(atomic_numbers.values()) + 1,), -1)
         type_of[torch.tensor(numbers)] = torch.arange(n_types)
         self.register_buffer("_type_of", type_of, persistent=False)
@@ -485,17 +484,6 @@ class SpinMomentNetwork(Trainable):
             return energies, described.pull_back(torch.zeros_like(features))
         (slope,) = torch.autograd.grad(energies.sum(), features, create_graph=True)
         return energies, MomentsSums(*_PulledBack.apply(slope, described))
-
-    @property
-    def element_energies(self) -> dict[int, float]:
-        """Constant energy of an atom of every element, eV, by atomic number."""
-        numbers = [atomic_numbers[symbol] for symbol in self.config.elements]
-        return dict(zip(numbers, self.energy_bias.tolist(), strict=True))
-
-    @element_energies.setter
-    def element_energies(self, energies: Mapping[int, float]) -> None:
-        values = [energies[atomic_numbers[s]] for s in self.config.elements]
-        self.energy_bias.copy_(torch.tensor(values, dtype=torch.float64))
 
     @torch.no_grad()
     def start_from_zero(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import torch
+from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from ..._config import Configuration
@@ -39,6 +41,7 @@ class Trainable(Potential):
 
     config: Configuration
     species: frozenset[int]
+    energy_bias: Tensor
 
     def __init__(self, config: Configuration, *, seed: int = 0) -> None:
         super().__init__()
@@ -82,13 +85,25 @@ class Trainable(Potential):
         """Constant energy of an atom of every species, eV, by atomic number.
 
         They are buffers, not parameters: the trainer fits them by least squares,
-        keeps them at zero while it trains and assigns them to the final model.
+        keeps them at zero while it trains and assigns them to the final model. Those
+        of :meth:`register_element_energies`, unless a subclass keeps them elsewhere.
         """
-        raise NotImplementedError
+        values = self.energy_bias.tolist()
+        return dict(zip(self._energy_order, values, strict=True))
 
     @element_energies.setter
     def element_energies(self, energies: Mapping[int, float]) -> None:
-        raise NotImplementedError
+        values = [energies[number] for number in self._energy_order]
+        self.energy_bias.copy_(torch.tensor(values, dtype=torch.float64))
+
+    def register_element_energies(self, elements: Sequence[str]) -> None:
+        """Register the buffer ``energy_bias``, energies (eV) in the order of elements.
+
+        :meth:`forward` adds them to the energies of atoms.
+        """
+        self._energy_order = tuple(atomic_numbers[symbol] for symbol in elements)
+        zeros = torch.zeros(len(self._energy_order), dtype=torch.float64)
+        self.register_buffer("energy_bias", zeros)
 
     def start_from_zero(self) -> None:
         """Make the energy that of the elements: the start of a correction."""
