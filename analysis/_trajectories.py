@@ -18,10 +18,13 @@ import numpy as np
 from ase import Atoms
 
 from ..io._columns import standardize
+from ..io._lammps_dump import is_lammps_dump, read_lammps_dump
+from ..io._structure import is_single, read_structure
 from ..spins import get_spins
 
-#: A structure, structures, or a file of them (``.extxyz``, ``.h5``, any of ASE's). Of
-#: an HDF5 file with replicas, ``frames_of(path, replica=k)`` is a source.
+#: A structure, structures, or a file of them (``.extxyz``, ``.h5``, LAMMPS dumps, what
+#: ``read_structure`` reads, any of ASE's). Of an HDF5 file with replicas,
+#: ``frames_of(path, replica=k)`` is a source.
 Frames: TypeAlias = Atoms | Iterable[Atoms] | str | os.PathLike[str]
 
 
@@ -110,6 +113,10 @@ def _opened(source: Frames, replica: int) -> Iterable[Atoms]:
         from ..dynamics import iread_hdf5
 
         return iread_hdf5(path, replica=replica, results=False)
+    if is_lammps_dump(path):
+        return read_lammps_dump(path, slice(None))
+    if is_single(path):
+        return [read_structure(path)]
     return _read_by_ase(path)
 
 

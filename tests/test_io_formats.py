@@ -20,6 +20,7 @@ from deepspin_ase import (
     set_spins,
     write_extxyz,
 )
+from deepspin_ase.analysis import frames_of
 from deepspin_ase.cli import main
 from deepspin_ase.io import read_structure, write_lammps_data, write_vasp
 from deepspin_ase.potentials import Heisenberg, save_potential
@@ -109,11 +110,35 @@ Mn1 2.0 0 1.0
 """
 
 
+#: What files of MAGNDATA have before.
+HEADER = """\
+#\\#CIF_2.0
+data_5yOhtAoR
+_audit_creation_method          "Bilbao Crystallographic Server"
+_citation_title
+;Neutron study of
+MnF2
+;
+loop_
+_citation_author_name
+'Yamani, Z.'
+"Tun, Z."
+loop_
+_parent_propagation_vector.id
+_parent_propagation_vector.kxkykz
+k1 [0 0 0]
+_parent_space_group.child_transform_Pp_abc  'a,b,c;0,0,0'
+_space_group_magn.number_BNS  136.499
+_active_magnetic_irreps_details
+ ?
+"""
+
+
 @pytest.mark.parametrize("name", ["a.mcif", "a.cif"])
 def test_magnetic_cif_is_read_whole(name, tmp_path):
     """MnF2: two Mn against each other, with the group that the file was made of."""
     path = tmp_path / name
-    path.write_text("#\\#CIF_2.0\n" + MNF2)
+    path.write_text(HEADER + MNF2.removeprefix("data_MnF2"))
     atoms = read_structure(path)
     assert atoms.get_chemical_formula() == "F4Mn2"
     moments = get_spins(atoms)[atoms.symbols == "Mn"]
@@ -149,12 +174,13 @@ def test_moments_along_oblique_axes(tmp_path):
         ("Mn1 0 0 4.6(1)", "Mn7 0 0 4.6", "Mn7, which is no site"),
         ("3 -y+1/2,x+1/2", "3 -y+1/2,w+1/2", "no magnetic operation"),
         ("crystalaxis", "Cartn", "not given along the crystal axes"),
+        ("F1 F1- 0.305 0.305 0 1", "F1 F1- 0.305 0.305", "incomplete row"),
     ],
 )
 def test_cif_files_that_cannot_be_read_whole(old, new, message, tmp_path):
     path = tmp_path / "a.cif"
     path.write_text(MNF2.replace(old, new))
-    with pytest.raises(ValueError, match=rf"a\.cif: .*{message}"):
+    with pytest.raises(ValueError, match=rf"a\.cif.*{message}"):
         read_structure(path)
 
 
@@ -397,3 +423,27 @@ def test_commands_read_structures_of_others(tmp_path, capsys):
         assert code == 0, capsys.readouterr().err
         found = read_extxyz(output, 0)
         assert get_spins(found) == pytest.approx(moments, abs=1e-5)
+
+
+def test_trajectories_of_others(tmp_path):
+    """What goes over frames reads moments of the same files."""
+    atoms = iron()
+    moments = get_spins(atoms)
+    lengths = np.linalg.norm(moments, axis=1, keepdims=True)
+    dump(
+        tmp_path / "d", atoms, "spx spy spz sp", np.hstack([moments / lengths, lengths])
+    )
+    text = (tmp_path / "d").read_text().replace(" 1 Co ", " 1 Fe ")
+    (tmp_path / "d").write_text(text)
+    frames = list(frames_of(tmp_path / "d"))
+    assert len(frames) == 2
+    assert get_spins(frames[0]) == pytest.approx(moments, abs=1e-8)
+    write_vasp(tmp_path / "vasp", atoms)
+    write_lammps_data(tmp_path / "data", atoms)
+    ase.io.write(tmp_path / "a.traj", [with_results(None, moments)] * 3)
+    for name, count in (("vasp/POSCAR", 1), ("data", 1), ("a.traj", 3)):
+        frames = list(frames_of(tmp_path / name))
+        assert len(frames) == count
+        assert get_spins(frames[-1]) == pytest.approx(moments, abs=1e-5)
+    (tmp_path / "a.mcif").write_text(MNF2)
+    assert main(["view", str(tmp_path / "a.mcif"), "-o", str(tmp_path / "a.html")]) == 0

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from ase import Atoms
@@ -16,16 +17,39 @@ from ._lammps import moments_of, start_of
 
 logger = logging.getLogger(__name__)
 
+_FRAME = "ITEM: TIMESTEP"
+
 
 def is_lammps_dump(path: Path) -> bool:
     """Return whether a file is a LAMMPS dump of text, by its first line."""
     return start_of(path).startswith("ITEM: ")
 
 
+@overload
 def read_lammps_dump(
-    path: str | os.PathLike[str], *, elements: Sequence[str] | None = None
-) -> Atoms:
-    """Read the last frame of a LAMMPS dump of text in ``units metal``.
+    path: str | os.PathLike[str],
+    index: int = -1,
+    *,
+    elements: Sequence[str] | None = None,
+) -> Atoms: ...
+
+
+@overload
+def read_lammps_dump(
+    path: str | os.PathLike[str],
+    index: slice,
+    *,
+    elements: Sequence[str] | None = None,
+) -> list[Atoms]: ...
+
+
+def read_lammps_dump(
+    path: str | os.PathLike[str],
+    index: int | slice = -1,
+    *,
+    elements: Sequence[str] | None = None,
+) -> Atoms | list[Atoms]:
+    """Read frames of a LAMMPS dump of text in ``units metal``.
 
     Moments are in the columns ``spx spy spz sp`` (``dump_modify colname``), or in four
     columns of one ``compute property/atom spx spy spz sp``, ``c_NAME[1]`` to
@@ -34,12 +58,14 @@ def read_lammps_dump(
     Parameters
     ----------
     path : path
+    index : int or slice
+        Frames; the last by default.
     elements : sequence of str, optional
         The elements of the atom types 1, 2, ...; by default the column ``element``.
 
     Returns
     -------
-    Atoms
+    Atoms or list of Atoms
         In the order of the atom-IDs, in LAMMPS' orientation. Without moments where
         there are none in the file.
 
@@ -51,7 +77,14 @@ def read_lammps_dump(
     """
     path = Path(path)
     try:
-        return _dumped(path.read_text().splitlines(), elements)
+        lines = path.read_text().splitlines()
+        starts = [k for k, line in enumerate(lines) if line.startswith(_FRAME)]
+        ends = [*starts[1:], len(lines)]
+        parts = list(zip(starts, ends, strict=True))
+        if isinstance(index, slice):
+            return [_dumped(lines[a:b], elements) for a, b in parts[index]]
+        start, end = parts[index]
+        return _dumped(lines[start:end], elements)
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(
             f"{path} is no readable LAMMPS dump ({type(error).__name__}: {error})"
@@ -59,10 +92,9 @@ def read_lammps_dump(
 
 
 def _dumped(lines: list[str], elements: Sequence[str] | None) -> Atoms:
-    starts = [k for k, line in enumerate(lines) if line.startswith("ITEM: TIMESTEP")]
     items: dict[str, list[str]] = {}
     values: list[str] = []
-    for line in lines[starts[-1] :]:
+    for line in lines:
         if line.startswith("ITEM: "):
             name, values = line.removeprefix("ITEM: "), []
             items[name] = values

@@ -8,6 +8,7 @@ Moments are in mu_B along unit vectors of the lattice vectors.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import StringIO
@@ -60,9 +61,13 @@ def read_mcif(path: Path) -> Atoms:
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
-        # ASE's parser warns of version 2 of CIF, whose new syntax is for other things.
+        # ASE's parser knows version 1 of CIF; of version 2, files have lists.
         text = re.sub(r"^#\\#CIF_2\.0", "", text)
-        blocks = [b for b in parse_cif(StringIO(text)) if _column(b, _MOMENT_LABELS)]
+        text = re.sub(r"(?<=\s)(\[[^\]\n'\"]*\])(?=\s)", r"'\1'", text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as of rows that are too short
+            found = list(parse_cif(StringIO(text)))
+        blocks = [block for block in found if _column(block, _MOMENT_LABELS)]
         if len(blocks) != 1:
             raise ValueError(f"{len(blocks)} blocks with moments; expected one")
         return _magnetic_cell(blocks[0])

@@ -72,6 +72,12 @@ def read_structure(
     return atoms
 
 
+def is_single(path: Path) -> bool:
+    """Return whether a file holds one structure whose moments ASE does not read."""
+    is_mcif = path.suffix in (".cif", ".mcif") and has_moments(path)
+    return is_lammps_data(path) or is_mcif or is_poscar(path)
+
+
 def read_ase(
     path: Path, index: str = ":", *, columns: Mapping[str, str] | None = None
 ) -> list[Atoms]:
