@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -491,3 +493,31 @@ def test_entries_that_are_refused(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="validation data in the entries"):
         data = {"training": [{"files": "x"}], "validation": ["y"]}
         TrainingConfig.from_dict(values | {"data": data})
+
+
+@pytest.mark.slow
+def test_two_processes_keep_the_same_best_model(tmp_path: Path) -> None:
+    """torchrun: closed form, offsets and the best weights as of one process."""
+    data = labelled(structures(["Fe"] * 16, 18))
+    write_dataset(tmp_path / "a.xyz", data[:8])
+    write_dataset(tmp_path / "b.xyz", other_code_energies(data[8:12], 1.0))
+    write_dataset(tmp_path / "valid.xyz", data[12:])
+    training = [{"files": "a.xyz", "validation": "valid.xyz"}, {"files": "b.xyz"}]
+    run = {"numb_steps": 6, "disp_freq": 2, "precision": "float64"}
+    for processes, size in ((1, 2), (2, 1)):
+        values = {
+            "model": {"cutoff": 3.5, **SMALL},
+            "data": {"training": training},
+            "training": run | {"batch_size": size},
+            "output": f"out{processes}",
+        }
+        file = tmp_path / f"{processes}.yaml"
+        file.write_text(yaml.safe_dump(values))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(processes), "-m", "deepspin_ase", "train"]
+        subprocess.run([*command, str(file)], check=True, capture_output=True)
+    one, two = (load_potential(tmp_path / f"out{k}" / "model.pt") for k in (1, 2))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-7, atol=1e-9)
+    cards = [load_card(tmp_path / f"out{k}" / "model.pt") for k in (1, 2)]
+    assert cards[0]["sets"] == cards[1]["sets"]
