@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
+from .._validate import positive
 from ..data import (
     FORMATS,
     ConjugacyReport,
@@ -69,6 +71,13 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
         help="elements of the types 0, 1, ... of DeePMD and MLIP",
     )
     parser.add_argument(
+        "--virtual-scale",
+        nargs="+",
+        metavar="ELEMENT=SCALE",
+        help="distance of pseudo-atoms per moment, A/mu_B, where they are further "
+        "atoms (data of DeePMD-kit's TensorFlow back end: virtual_len / spin_norm)",
+    )
+    parser.add_argument(
         "--columns",
         nargs="+",
         metavar="QUANTITY=NAME",
@@ -79,15 +88,31 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 def _columns(arguments: argparse.Namespace) -> dict[str, str] | None:
     """Return the names of columns by their quantities."""
-    if arguments.columns is None:
+    return _pairs("--columns", "QUANTITY=NAME, such as moments=spin", arguments.columns)
+
+
+def _virtual_scale(arguments: argparse.Namespace) -> dict[str, float] | None:
+    """Return the distance of pseudo-atoms per moment by element, A/mu_B."""
+    expected = "ELEMENT=SCALE, such as Ni=0.314"
+    pairs = _pairs("--virtual-scale", expected, arguments.virtual_scale)
+    if pairs is None:
         return None
-    pairs = [text.partition("=") for text in arguments.columns]
-    if not all(quantity and name for quantity, _, name in pairs):
-        raise ValueError(
-            "--columns takes QUANTITY=NAME, such as moments=spin, got "
-            f"{' '.join(arguments.columns)}"
-        )
-    return {quantity: name for quantity, _, name in pairs}
+    try:
+        return {element: positive(element, float(x)) for element, x in pairs.items()}
+    except ValueError as error:
+        raise ValueError(f"--virtual-scale takes {expected}: {error}") from None
+
+
+def _pairs(
+    option: str, expected: str, given: Sequence[str] | None
+) -> dict[str, str] | None:
+    """Return NAME=VALUE as a dictionary."""
+    if given is None:
+        return None
+    pairs = [text.partition("=") for text in given]
+    if not all(name and value for name, _, value in pairs):
+        raise ValueError(f"{option} takes {expected}, got {' '.join(given)}")
+    return {name: value for name, _, value in pairs}
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -95,6 +120,7 @@ def _info(arguments: argparse.Namespace) -> None:
         arguments.path,
         format=arguments.format,
         type_map=arguments.type_map,
+        virtual_scale=_virtual_scale(arguments),
         columns=_columns(arguments),
     )
     report = check_dataset(dataset, magnetic_elements=arguments.magnetic)
@@ -166,6 +192,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         arguments.input,
         format=arguments.input_format,
         type_map=arguments.type_map,
+        virtual_scale=_virtual_scale(arguments),
         columns=_columns(arguments),
     )
     if arguments.magnetic is not None:

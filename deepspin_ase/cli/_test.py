@@ -13,6 +13,7 @@ from .._figures import write_figure
 from .._files import atomic_write
 from ..data import read_dataset
 from ..potentials import (
+    Potential,
     SymmetryViolations,
     load_card,
     load_potential,
@@ -54,7 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     potential = load_potential(arguments.model)
-    datasets = [read_dataset(path) for path in arguments.data]
+    options = _data_options(potential)
+    datasets = [read_dataset(path, **options) for path in arguments.data]
     if arguments.set is not None:
         entry = _entry(load_card(arguments.model), arguments.set)
         datasets = [aligned(dataset, entry) for dataset in datasets]
@@ -75,6 +77,17 @@ def _run(arguments: argparse.Namespace) -> None:
     print("\n".join([*lines, "", *_symmetries(violations)]))
     if arguments.plot is not None:
         _plot(arguments.plot, found)
+
+
+def _data_options(potential: Potential) -> Mapping[str, Any]:
+    """Return what a model knows of types and pseudo-atoms in DeePMD folders."""
+    places: list[Any] = [
+        place
+        for part in potential.modules()
+        for place in (part, getattr(part, "config", None))
+        if hasattr(place, "data_options")
+    ]
+    return places[0].data_options if places else {}
 
 
 def _entry(card: Mapping[str, Any], name: str) -> Mapping[str, Any]:

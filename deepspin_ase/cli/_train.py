@@ -51,7 +51,7 @@ def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) 
         )
     trainer = Trainer(
         config,
-        read_sets(config.data),
+        read_sets(config.data, config.model),
         output=output,
         baseline=load_potential(config.baseline) if config.baseline else None,
         device=arguments.device,

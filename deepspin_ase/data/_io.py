@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -45,6 +46,8 @@ def read_dataset(
     *,
     format: str | None = None,
     type_map: Sequence[str] | None = None,
+    default_type_map: Sequence[str] | None = None,
+    virtual_scale: Mapping[str, float] | None = None,
     columns: Columns | None = None,
 ) -> Dataset:
     """Read labelled frames from files and folders.
@@ -64,6 +67,12 @@ def read_dataset(
     type_map : sequence of str, optional
         Elements of the types 0, 1, ... of DeePMD where ``type_map.raw`` is missing
         or names no elements, and of MLIP.
+    default_type_map : sequence of str, optional
+        The same, such as a model has it; it may disagree with ``type_map.raw``.
+    virtual_scale : {symbol: float}, optional
+        Distance of the pseudo-atoms of magnetic elements per moment, A/mu_B, in data of
+        DeePMD-kit's TensorFlow back end, where they are further atoms: virtual_len /
+        spin_norm there.
     columns : {quantity: name}, optional
         Names of moments and labels in extxyz and traj files, where they are not those
         of this or other programs, see :func:`deepspin_ase.io.read_extxyz`.
@@ -86,9 +95,14 @@ def read_dataset(
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if isinstance(type_map, str):
         raise ValueError(f"type_map must be a list of elements, not {type_map!r}")
+    deepmd = {
+        "type_map": type_map,
+        "default_type_map": default_type_map,
+        "virtual_scale": virtual_scale,
+    }
     frames: list[Frame] = []
     for one in (found for given in paths for found in _completed(Path(given))):
-        frames += _read_path(one, format, type_map, columns)
+        frames += _read_path(one, format, columns, deepmd)
     return Dataset(frames, name=", ".join(str(one) for one in paths))
 
 
@@ -158,15 +172,15 @@ def _completed(path: Path) -> list[Path]:
 
 
 def _read_path(
-    path: Path,
-    format: str | None,
-    type_map: Sequence[str] | None,
-    columns: Columns | None,
+    path: Path, format: str | None, columns: Columns | None, deepmd: Mapping[str, Any]
 ) -> list[Frame]:
+    """Read the data at or below a path; ``deepmd`` are options of DeePMD folders."""
+    type_map = deepmd["type_map"]
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     if format is not None and format not in READ_FORMATS:
-        return _read_dpdata(path, format, type_map)
+        with _parsing(path, f"{format!r} by dpdata"):
+            return _read_dpdata(path, format, type_map)
     sources = list(_sources(path, format))
     if not sources and path.is_dir():
         raise FileNotFoundError(
@@ -183,15 +197,32 @@ def _read_path(
         )
     frames: list[Frame] = []
     for kind, source in sources:
-        if kind in READERS:
-            frames += READERS[kind].read(source)
-        elif kind == "mlip/cfg":
-            frames += read_cfg(source, type_map)
-        elif kind in ("extxyz", "ase"):
-            frames += _read_images(source, kind, columns)
-        else:
-            frames += _npy.read_system(source, type_map=type_map)
+        with _parsing(source, kind):
+            if kind in READERS:
+                frames += READERS[kind].read(source)
+            elif kind == "mlip/cfg":
+                frames += read_cfg(source, type_map)
+            elif kind in ("extxyz", "ase"):
+                frames += _read_images(source, kind, columns)
+            else:
+                frames += _npy.read_system(source, **deepmd)
     return frames
+
+
+@contextmanager
+def _parsing(path: Path, parser: str) -> Iterator[None]:
+    """Turn whatever a damaged file leads a parser to into a ValueError that says so."""
+    try:
+        yield
+    except (ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(
+            f"{path} cannot be read as {parser} ({type(error).__name__}: {error}); is "
+            "it damaged, or of another format?"
+        ) from error
 
 
 def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:
@@ -261,8 +292,8 @@ def _read_dpdata(
         )
     except NotImplementedError:
         raise ValueError(
-            f"unknown format {format!r}; known are {', '.join(READ_FORMATS)} and the "
-            "formats of dpdata"
+            f"{path}: unknown format {format!r}; known are {', '.join(READ_FORMATS)} "
+            "and the formats of dpdata"
         ) from None
     data = system.data
     if "spins" not in data:

@@ -3,7 +3,8 @@
 A system is a folder with ``type.raw`` (a type index per atom), ``type_map.raw``
 (the names of the types), optionally ``nopbc``, and sets ``set.*`` of
 ``<name>.npy`` with one row per frame. In the mixed type every frame has its own
-``real_atom_types.npy``, where -1 marks padding. Units and signs are ours: A,
+``real_atom_types.npy``, where -1 marks padding. Data of the TensorFlow back end have
+pseudo-atoms instead of ``spin.npy`` and ``force_mag.npy``. Units and signs are ours: A,
 eV, mu_B, ``force_mag`` = -dE/dm and ``virial`` = -dE/dstrain.
 
 Plain numpy reads these folders because dpdata (1.1) shifts labels to other
@@ -14,7 +15,7 @@ another format was loaded before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from ..quantities import label_table
 from ._frames import Dataset, Frame
+from ._pseudo_atoms import PseudoAtoms
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +55,24 @@ def number_of_atoms(folder: Path) -> int:
     return len(_read_types(folder / "type.raw"))
 
 
+def number_of_frames(folder: Path) -> int:
+    """Return the number of frames of the system."""
+    files = folder.glob("set.*/coord.npy")
+    return sum(len(np.load(file, mmap_mode="r")) for file in files)
+
+
 def is_mixed(folder: Path) -> bool:
     """Return whether the system in ``folder`` is of mixed type."""
     return any(folder.glob(f"set.*/{_TYPES}.npy"))
 
 
-def read_system(folder: Path, *, type_map: Sequence[str] | None = None) -> list[Frame]:
+def read_system(
+    folder: Path,
+    *,
+    type_map: Sequence[str] | None = None,
+    default_type_map: Sequence[str] | None = None,
+    virtual_scale: Mapping[str, float] | None = None,
+) -> list[Frame]:
     """Read all frames of one system, of either type.
 
     Parameters
@@ -68,6 +82,10 @@ def read_system(folder: Path, *, type_map: Sequence[str] | None = None) -> list[
     type_map : sequence of str, optional
         Symbols of types 0, 1, ...; needed where ``type_map.raw`` is missing or
         names no elements.
+    default_type_map : sequence of str, optional
+        The same where neither says it; it may disagree with ``type_map.raw``.
+    virtual_scale : {symbol: float}, optional
+        Distance of pseudo-atoms per moment, A/mu_B, where they are further atoms.
 
     Raises
     ------
@@ -78,11 +96,16 @@ def read_system(folder: Path, *, type_map: Sequence[str] | None = None) -> list[
     if not sets:
         raise ValueError(f"{folder} has no folder 'set.*' with .npy files")
     types = _read_types(folder / "type.raw")
-    numbers_of_type = _read_type_map(folder / "type_map.raw", type_map)
+    numbers_of_type = _read_type_map(
+        folder / "type_map.raw", type_map, default_type_map
+    )
     periodic = not (folder / "nopbc").exists()
+    pseudo = None
+    if types.max() >= len(numbers_of_type) and not any(folder.glob("set.*/spin.npy")):
+        pseudo = PseudoAtoms.of_types(folder, types, numbers_of_type, virtual_scale)
     frames: list[Frame] = []
     for path in sets:
-        frames += _read_set(path, types, numbers_of_type, periodic)
+        frames += _read_set(path, types, numbers_of_type, periodic, pseudo)
     return frames
 
 
@@ -130,15 +153,24 @@ def _read_types(path: Path) -> np.ndarray:
     return types
 
 
-def _read_type_map(path: Path, type_map: Sequence[str] | None) -> np.ndarray:
-    """Return the atomic number of every type; zero where the name is not an element."""
+def _read_type_map(
+    path: Path, type_map: Sequence[str] | None, default: Sequence[str] | None
+) -> np.ndarray:
+    """Return the atomic number of every type; zero where the name is not an element.
+
+    Names of pseudo-atoms (Ni_spin) that follow the elements are left out.
+    """
     names = path.read_text().split() if path.is_file() else []
+    while names and names[-1].endswith("_spin"):
+        names.pop()
     stored = _numbers(names)
+    if type_map is None and default is not None and not (names and stored.all()):
+        type_map = default
     if type_map is None:
         if not names:
             raise ValueError(
-                f"{path} is missing: give type_map, the elements of types 0, 1, ... "
-                "(e.g. type_map=['Ni', 'O'])"
+                f"{path} is missing: write the elements of types 0, 1, ... there, or "
+                "give type_map (e.g. type_map=['Ni', 'O'], --type-map Ni O)"
             )
         return stored
     given = _numbers(type_map)
@@ -159,10 +191,17 @@ def _numbers(names: Iterable[str]) -> np.ndarray:
 
 
 def _read_set(
-    folder: Path, types: np.ndarray, numbers_of_type: np.ndarray, periodic: bool
+    folder: Path,
+    types: np.ndarray,
+    numbers_of_type: np.ndarray,
+    periodic: bool,
+    pseudo: PseudoAtoms | None,
 ) -> list[Frame]:
     """Read the frames of one ``set.*``."""
-    arrays = _load_set(folder, len(types), periodic)
+    arrays = _load_set(folder, len(types), periodic, has_spins=pseudo is None)
+    if pseudo is not None:
+        arrays = pseudo.split(folder, arrays, periodic=periodic)
+        types = types[pseudo.atoms]
     n_frames = len(arrays["positions"])
     all_types = _load(folder / f"{_TYPES}.npy", n_frames, (len(types),))
     if all_types is None:
@@ -187,7 +226,9 @@ def _read_set(
     return frames
 
 
-def _load_set(folder: Path, n_atoms: int, periodic: bool) -> dict[str, np.ndarray]:
+def _load_set(
+    folder: Path, n_atoms: int, periodic: bool, *, has_spins: bool
+) -> dict[str, np.ndarray]:
     """Load the arrays of a set by their names in Frame, (n_frames, ...)."""
     first = _load(folder / "coord.npy", None, (n_atoms, 3))
     if first is None:
@@ -199,7 +240,7 @@ def _load_set(folder: Path, n_atoms: int, periodic: bool) -> dict[str, np.ndarra
         array = _load(folder / f"{_files()[name]}.npy", len(first), shape)
         if array is not None:
             arrays[name] = array
-    if "spins" not in arrays:
+    if has_spins and "spins" not in arrays:
         raise ValueError(
             f"{folder / 'spin.npy'} is missing; write the moments in mu_B there, "
             "zeros if nothing is magnetic"

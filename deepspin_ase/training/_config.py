@@ -405,7 +405,8 @@ def _completed(values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     required = {k for k, f in cls.config_class.model_fields.items() if f.is_required()}
     if required <= rest.keys():
         return values
-    dataset = read_dataset(DataConfig.from_dict(data, where="data").below(folder).files)
+    files = DataConfig.from_dict(data, where="data").below(folder).files
+    dataset = read_dataset(files, default_type_map=rest.get("type_map"))
     rest = cls.completed(
         rest, elements=dataset.elements, magnetic=dataset.magnetic_elements
     )

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data._npy import find_systems, number_of_atoms
+import numpy as np
+
+from ..data._npy import find_systems, number_of_atoms, number_of_frames
 from ..potentials.deepmd import activation, complete, magnetic_elements
 
 logger = logging.getLogger(__name__)
@@ -244,19 +246,16 @@ def _data(run: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], int]:
     """Return the section ``data`` and the number of frames of a batch."""
     training = complete("training.training_data", run["training_data"])
     systems = _systems(training, folder)
-    style, probabilities = training["auto_prob"], training["sys_probs"]
-    if probabilities is not None or style != "prob_sys_size":
-        given = probabilities if probabilities is not None else style
-        raise ValueError(
-            f"training.training_data draws systems by {given!r}, which has no "
-            "counterpart here: leave it out, so that all frames count alike"
-        )
+    batch_size = _batch_size(training["batch_size"], systems, folder)
     validation: list[str] = []
     if run["validation_data"] is not None:
         section = complete("training.validation_data", run["validation_data"])
         validation = _systems(section, folder)
-    batch_size = _batch_size(training["batch_size"], systems, folder)
-    return {"training": systems, "validation": validation}, batch_size
+    weighted = _weighted(training, systems, folder)
+    if weighted is None:
+        return {"training": systems, "validation": validation}, batch_size
+    weighted[0]["validation"] = validation
+    return {"training": weighted}, batch_size
 
 
 def _systems(data: Mapping[str, Any], folder: Path) -> list[str]:
@@ -276,6 +275,65 @@ def _systems(data: Mapping[str, Any], folder: Path) -> list[str]:
             f"rglob_patterns = {patterns!r}"
         )
     return sorted(found)
+
+
+def _weighted(
+    data: Mapping[str, Any], roots: list[str], folder: Path
+) -> list[dict[str, Any]] | None:
+    """Return one data set per system, or None where all frames count alike.
+
+    DeePMD-kit draws a system with its probability p and then n of its frames. Here all
+    frames are drawn alike, and those of the system have the weight p N / n among N in
+    all: the same loss on average.
+    """
+    given, style = data["sys_probs"], data["auto_prob"]
+    if given is None and style == "prob_sys_size":
+        return None
+    systems = [system for root in roots for system in find_systems(folder / root)]
+    frames = np.array([number_of_frames(system) for system in systems], dtype=float)
+    if given is None:
+        blocks = str(style).split(";")
+        if blocks[0] == "prob_uniform" and len(blocks) == 1:
+            given = np.ones(len(systems))
+        elif blocks[0] == "prob_sys_size":
+            given = _blocks(blocks[1:], frames)
+        else:
+            raise ValueError(
+                f"training.training_data.auto_prob = {style!r} is unknown; expected "
+                "'prob_sys_size', 'prob_uniform', or 'prob_sys_size;0:2:0.5;2:4:0.5'"
+            )
+    chances = np.asarray(given, dtype=float)
+    if chances.shape != frames.shape or not (chances >= 0).all() or not chances.any():
+        raise ValueError(
+            f"training.training_data.sys_probs = {data['sys_probs']!r} must be one "
+            f"number >= 0 for each of the {len(systems)} systems"
+        )
+    weights = chances / chances.sum() * frames.sum() / frames
+    return [
+        {
+            "files": [str(system.relative_to(folder))],
+            "offset": False,
+            "weight": float(weight),
+        }
+        for system, weight in zip(systems, weights, strict=True)
+        if weight > 0
+    ]
+
+
+def _blocks(blocks: list[str], frames: np.ndarray) -> np.ndarray:
+    """Return probabilities of systems from those of blocks, "start:stop:weight"."""
+    chances = np.zeros(len(frames))
+    for block in blocks:
+        try:
+            start, stop, weight = block.split(":")
+            own = slice(int(start), int(stop))
+            chances[own] = float(weight) * frames[own] / frames[own].sum()
+        except ValueError:
+            raise ValueError(
+                f"training.training_data.auto_prob has the block {block!r}; expected "
+                "start:stop:weight, as in 0:2:0.5"
+            ) from None
+    return chances
 
 
 def _batch_size(size: Any, roots: list[str], folder: Path) -> int:

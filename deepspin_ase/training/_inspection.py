@@ -136,6 +136,13 @@ def _check_labels(
 
 
 def _check_magnetic_elements(where: str, dataset: Dataset, network: Trainable) -> None:
+    if not network.uses_spins and dataset.magnetic_elements:
+        logger.warning(
+            "%s: %s carry moments, but no element is magnetic in the section model: "
+            "the model will not depend on them",
+            where,
+            ", ".join(dataset.magnetic_elements),
+        )
     if not network.uses_spins or network.magnetic_species is None:
         return
     known = [chemical_symbols[z] for z in sorted(network.magnetic_species)]

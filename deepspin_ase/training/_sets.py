@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from .._config import Configuration
 from ..data import Dataset, Frame, read_dataset
 from ..quantities import label_table
 from ._config import DataConfig, LossConfig, SetConfig
@@ -92,32 +93,39 @@ class TrainingSet:
         return Dataset(frames, name=dataset.name)
 
 
-def read_sets(config: DataConfig) -> list[TrainingSet]:
+def read_sets(
+    config: DataConfig, model: Configuration | None = None
+) -> list[TrainingSet]:
     """Read the data sets that the section ``data`` of a training file names.
 
     Paths without anything said of them are one set, the first.
+
+    Parameters
+    ----------
+    config : DataConfig
+    model : Configuration, optional
+        The section ``model``, which may know what types and pseudo-atoms in DeePMD
+        folders mean.
     """
+    options = getattr(model, "data_options", {})
+
+    def read(paths: list[str]) -> Dataset:
+        return read_dataset(paths, **options) if paths else Dataset([])
+
     plain = [entry for entry in config.training if isinstance(entry, str)]
     sets = []
     if plain:
-        validation = config.validation
-        sets.append(
-            TrainingSet(
-                read_dataset(plain),
-                read_dataset(validation) if validation else Dataset([]),
-                name=", ".join(plain),
-            )
-        )
+        validation = read(config.validation)
+        sets.append(TrainingSet(read(plain), validation, name=", ".join(plain)))
     for entry in config.training:
         if isinstance(entry, SetConfig):
-            validation = entry.validation
             weight = entry.weight
             if not isinstance(weight, Mapping):
                 weight = dict.fromkeys(label_table(), weight)
             sets.append(
                 TrainingSet(
-                    read_dataset(entry.files),
-                    read_dataset(validation) if validation else Dataset([]),
+                    read(entry.files),
+                    read(entry.validation),
                     name=entry.name or ", ".join(entry.files),
                     moments=entry.moments,
                     offset=entry.offset,

@@ -23,6 +23,7 @@ from deepspin_ase.training import (
     TrainingConfig,
     from_deepmd_input,
     read_config,
+    read_sets,
 )
 from deepspin_ase.training._schedule import learning_rate
 
@@ -392,6 +393,72 @@ def test_only_systems_that_fit_the_patterns_are_read(tmp_path: Path) -> None:
     names = [Path(p).name for p in config.data.training]
     assert names == ["train_1", "train_2"]
     assert [Path(p).name for p in config.data.validation] == ["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights"),
+    [
+        ({"sys_probs": [0.5, 0.3, 0.2]}, {"a": 3.0, "b": 0.9, "c": 0.4}),
+        ({"sys_weights": [3, 0, 1]}, {"a": 4.5, "c": 0.5}),
+        ({"auto_prob": "prob_uniform"}, {"a": 2.0, "b": 1.0, "c": 2.0 / 3.0}),
+        (
+            {"auto_prob_style": "prob_sys_size;0:1:0.5;1:3:0.5"},
+            {"a": 3.0, "b": 0.6, "c": 0.6},
+        ),
+    ],
+)
+def test_probabilities_of_systems_are_weights(
+    tmp_path: Path, changes: Values, weights: dict[str, float]
+) -> None:
+    """Systems of 2, 4 and 6 frames: the loss is the same on average."""
+    for name, n_frames in (("a", 2), ("b", 4), ("c", 6)):
+        write_iron(tmp_path / name, n_frames)
+    data = {"systems": ["a", "b", "c"], "batch_size": 1} | changes
+    values = json.loads(NORMALIZED.read_text())
+    values["training"]["training_data"] = data
+    values["training"]["validation_data"] = {"systems": ["a"]}
+    (tmp_path / "input.json").write_text(json.dumps(values))
+    config = read_config(tmp_path / "input.json")
+    sets = read_sets(config.data, config.model)
+    assert [own.name for own in sets] == list(weights)
+    for own in sets:
+        assert not own.offset
+        expected = dict.fromkeys(own.weights, weights[own.name])
+        assert own.weights == pytest.approx(expected)
+    assert len(sets[0].validation) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sys_probs": [0.5, 0.5]}, "one number >= 0 for each of the 1 systems"),
+        ({"sys_probs": [-1]}, "one number >= 0"),
+        ({"sys_probs": [0]}, "one number >= 0"),
+        ({"auto_prob": "prob_sys"}, "'prob_sys' is unknown"),
+        ({"auto_prob": "prob_sys_size;0:1"}, "block '0:1'"),
+    ],
+)
+def test_probabilities_that_are_none(
+    tmp_path: Path, changes: Values, message: str
+) -> None:
+    write_iron(tmp_path / "a")
+    data = {"systems": ["a"], "batch_size": 1} | changes
+    with pytest.raises(ValueError, match=message):
+        mapped(("training.training_data", data), folder=tmp_path)
+
+
+@pytest.mark.parametrize("use_spin", [[], [False], ["Fe"]])
+def test_a_model_without_magnetic_elements_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, use_spin: list[object]
+) -> None:
+    write_iron(tmp_path / "data")
+    values = json.loads(NORMALIZED.read_text())
+    values["model"]["spin"]["use_spin"] = use_spin
+    (tmp_path / "input.json").write_text(json.dumps(values))
+    config = read_config(tmp_path / "input.json")
+    Trainer(config, read_sets(config.data), output=tmp_path / "run")
+    told = "Fe carry moments, but no element is magnetic" in caplog.text
+    assert told == (use_spin != ["Fe"])
 
 
 ARGUMENTS = """

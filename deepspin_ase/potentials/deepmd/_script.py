@@ -154,6 +154,13 @@ class DeepmdScript(Potential):
         return {"path": str(self.path)}
 
     @property
+    def data_options(self) -> dict[str, Any]:
+        """Options of :func:`deepspin_ase.data.read_dataset` for DeePMD folders."""
+        type_map = self._program(torch.device("cpu")).get_type_map()
+        scales = zip(type_map, self._scales.tolist(), strict=True)
+        return {"default_type_map": type_map, "virtual_scale": dict(scales)}
+
+    @property
     def cutoff(self) -> float:
         """Largest distance of a site from its centre, A."""
         return self._cutoff

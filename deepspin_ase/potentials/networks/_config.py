@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
@@ -154,6 +154,12 @@ class DeepSpinConfig(Configuration):
     spin: SpinConfig
     descriptor: DescriptorConfig
     fitting_net: FittingConfig = FittingConfig()
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """Options of :func:`deepspin_ase.data.read_dataset` for DeePMD folders."""
+        scales = zip(self.type_map, self.spin.scales(), strict=True)
+        return {"default_type_map": self.type_map, "virtual_scale": dict(scales)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
