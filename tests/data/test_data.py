@@ -367,7 +367,7 @@ DAMAGES = {
     r"type 7 is not among the 2": lambda s: (s.parent / "type.raw").write_text(
         "0 0 7 1"
     ),
-    r"type_map.raw is missing: give type_map": lambda s: (
+    r"type_map.raw is missing: write the elements": lambda s: (
         s.parent / "type_map.raw"
     ).unlink(),
     r"type 0 names no element": lambda s: (s.parent / "type_map.raw").write_text("A B"),
