@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
@@ -21,14 +23,13 @@ def perturbed(
     strain: float = 0.02,
     reduced_temperature: float = 0.2,
     length: float = 0.1,
+    states: Sequence[str] = SPIN_STATES,
     seed: int | np.random.Generator | None = None,
 ) -> list[Atoms]:
     """Return structures with displaced atoms, strained cells and other moments.
 
     Every structure has an amplitude of its own, between nothing and the given one, so
-    that data reach from the crystal to the largest disorder. Spins are canted at random
-    about the order of the crystal in every other structure, form spirals about it in a
-    quarter of them, and point anywhere in the last quarter.
+    that data reach from the crystal to the largest disorder.
 
     Parameters
     ----------
@@ -43,6 +44,10 @@ def perturbed(
         Largest kT/(m B) of canted spins; see :func:`~deepspin_ase.spins.cant_spins`.
     length : float
         Largest relative change of the length of moments.
+    states : sequence of str
+        What the spins do, in turn: ``"canted"`` at random about the order of the
+        crystal, ``"spiral"`` about it with a random wave vector, or ``"random"``
+        directions.
     seed : int or numpy Generator, optional
 
     Raises
@@ -58,6 +63,9 @@ def perturbed(
         ("length", length),
     ):
         non_negative(name, value)
+    if not states or set(states) - set(SPIN_STATES):
+        known = ", ".join(sorted(set(SPIN_STATES)))
+        raise ValueError(f"states must be some of {known}, got {list(states)}")
     if not get_spins(atoms).any():
         raise ValueError("the crystal has no moments; set them with set_spins")
     rng = np.random.default_rng(seed)
@@ -68,7 +76,7 @@ def perturbed(
         _strain(structure, strain * rng.uniform(), rng)
         size = displacement * rng.uniform()
         structure.positions += size * rng.normal(size=(len(atoms), 3))
-        _turn(structure, SPIN_STATES[k % len(SPIN_STATES)], reduced_temperature, rng)
+        _turn(structure, states[k % len(states)], reduced_temperature, rng)
         scale = 1.0 + length * rng.uniform(-1.0, 1.0, size=(len(atoms), 1))
         set_spins(structure, scale * get_spins(structure))
         found.append(structure)

@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "look into labelled data, convert them",
     "label": "energies and magnetic forces of structures, by DFT or a model",
     "train": "train a network",
+    "learn": "from a crystal to a model, by active learning",
     "test": "compare a model with labelled data",
     "relax": "relax atoms, spins and cell together",
     "md": "run spin-lattice dynamics",

@@ -1,0 +1,43 @@
+"""``deepspin learn``: active learning from a crystal to a model."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..learning import ActiveLearning, LearnConfig
+from ..learning._loop import summary
+from ..learning._report import write_report
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Train, explore by dynamics, label what is uncertain, and again, until the "
+        "model is accurate wherever walkers go. Run the command again to go on."
+    )
+    parser.add_argument("config", type=Path, help="YAML file; see LearnConfig")
+    parser.add_argument(
+        "--status", action="store_true", help="say what is done, and do nothing"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    learning = ActiveLearning(LearnConfig.read(arguments.config))
+    if arguments.status:
+        done = learning.generations()
+        for state in done:
+            print(summary(state))
+        print(f"{len(done)} of {learning.config.generations} generations done")
+        return 0
+    logging.getLogger("deepspin_ase").setLevel(logging.INFO)
+    done = learning.run()
+    write_report(learning)
+    converged = learning.converged(done)
+    print(
+        "converged" if converged else "not converged: more generations, or a wider goal"
+    )
+    print(f"model: {learning.model}; report: {learning.folder / 'report.html'}")
+    return 0 if converged else 3

@@ -1,0 +1,452 @@
+"""The loop of active learning, as a row of files that a killed run goes on from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase import Atoms
+
+from .._digest import digest
+from .._files import atomic_write, locked, make_folder
+from ..build import perturbed
+from ..data import Dataset, Frame, read_dataset
+from ..io import read_extxyz, write_extxyz
+from ..labels import Engine, label_structures, make_engine
+from ..potentials import CompiledPotential, Potential, load_potential
+from ..spins import get_spins
+from ..system import System
+from ..training import Trainer, collect, compare, load_batches, read_config
+from ._config import LearnConfig, Window
+from ._explore import DEVIATIONS, Exploration, explore, largest_deviations
+from ._select import descriptors, farthest_points
+
+logger = logging.getLogger(__name__)
+
+#: Windows that are not given: this quantile of the deviations on frames that were held
+#: back is the lower bound, so many times that the upper one.
+_QUANTILE = 0.95
+_UPPER = 10.0
+
+
+@dataclass
+class Generation:
+    """What one generation did, as its file ``generation.json`` holds it.
+
+    Attributes
+    ----------
+    number : int
+    labelled, failed, dropped : int
+        Structures that were labelled, that the engine failed at, and that were dropped
+        because of forces beyond what is physical.
+    frames : int
+        Frames of training and validation after it.
+    errors, units : dict
+        Root mean square errors on all frames held back, and their units, by label.
+    before : dict
+        The same on the new frames, of the model of the generation before.
+    forces, magnetic_forces : (float, float)
+        Window of deviations.
+    accurate, uncertain, lost, unphysical : int
+        What the walkers met.
+    selected : int
+        Structures for the next generation.
+    failure : str
+        Why exploration ended early, if it did.
+    seconds : dict
+        Wall time by stage.
+    """
+
+    number: int
+    labelled: int = 0
+    failed: int = 0
+    dropped: int = 0
+    frames: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)
+    forces: tuple[float, float] = (0.0, 0.0)
+    magnetic_forces: tuple[float, float] = (0.0, 0.0)
+    accurate: int = 0
+    uncertain: int = 0
+    lost: int = 0
+    unphysical: int = 0
+    selected: int = 0
+    failure: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Share of accurate structures among those that walkers met."""
+        total = self.accurate + self.uncertain + self.lost + self.unphysical
+        return self.accurate / total if total else 0.0
+
+
+class ActiveLearning:
+    """Training, exploration, selection and labelling, again and again.
+
+    Every stage writes its result whole, and is skipped where that exists: a run that
+    was killed goes on where it was, and ends with the same data and the same model.
+    Folders ``generation-00``, ... hold ``structures.extxyz`` (to be labelled),
+    ``training.extxyz`` and ``validation.extxyz`` (their labels), ``training.yaml`` and
+    ``training/`` (the model), ``candidates.extxyz`` (what walkers found) and
+    ``generation.json`` (numbers); ``labels/`` holds the labels of all of them.
+
+    Parameters
+    ----------
+    config : LearnConfig
+    client : dask.distributed.Client, optional
+        Labels are made on its workers.
+    """
+
+    def __init__(self, config: LearnConfig, *, client: Any = None) -> None:
+        self.config = config
+        self.folder = Path(config.output)
+        self.client = client
+        settings = dict(config.engine)
+        self.engine: Engine = make_engine(settings.pop("name"), settings)
+
+    def run(self, *, progress: bool | None = None) -> list[Generation]:
+        """Run until the model is accurate where walkers go, or generations are over.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds a run of another configuration, or no structure could be
+            labelled.
+        BlockingIOError
+            If another process works in the folder.
+        """
+        make_folder(self.folder)
+        with locked(self.folder):
+            self._record()
+            done: list[Generation] = []
+            for number in range(self.config.generations):
+                done.append(self._generation(number, progress))
+                if self.converged(done):
+                    break
+            return done
+
+    def generations(self) -> list[Generation]:
+        """Return the generations that are finished."""
+        found = []
+        for number in range(self.config.generations):
+            path = self._path(number, "generation.json")
+            if not path.exists():
+                break
+            found.append(_read_generation(path))
+        return found
+
+    def converged(self, done: Sequence[Generation]) -> bool:
+        """Return whether the last two generations found the model accurate."""
+        wanted = self.config.select.accurate
+        last = done[-2:]
+        return len(last) == 2 and all(g.share >= wanted for g in last)
+
+    @property
+    def model(self) -> Path | None:
+        """The model file of the last generation that has one."""
+        paths = [
+            self._path(k, "training", "model.pt")
+            for k in range(self.config.generations)
+        ]
+        existing = [path for path in paths if path.exists()]
+        return existing[-1] if existing else None
+
+    def _path(self, number: int, *names: str) -> Path:
+        return self.folder.joinpath(f"generation-{number:02d}", *names)
+
+    def _record(self) -> None:
+        """Keep the configuration, and refuse to go on with another."""
+        path = self.folder / "config.yaml"
+        may_change = {"generations", "output"}
+        now = json.loads(json.dumps(self.config.to_dict()))
+        if path.exists():
+            before = yaml.safe_load(path.read_text(encoding="utf-8"))
+            differ = [k for k in now if k not in may_change and now[k] != before.get(k)]
+            if differ:
+                raise ValueError(
+                    f"{self.folder} holds a run with another {', '.join(differ)} (see "
+                    f"{path}): choose another output, and give the data of this one as "
+                    "'data' to go on from there"
+                )
+        with atomic_write(path) as temporary:
+            temporary.write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
+
+    def _generation(self, number: int, progress: bool | None) -> Generation:
+        path = self._path(number, "generation.json")
+        if path.exists():
+            return _read_generation(path)
+        make_folder(path.parent)
+        state = Generation(number)
+        stages: tuple[tuple[str, Callable[[Generation, bool | None], None]], ...] = (
+            ("structures", self._first_structures),
+            ("labels", self._label),
+            ("training", self._train),
+            ("exploration", self._explore),
+        )
+        for name, stage in stages:
+            begin = time.perf_counter()
+            stage(state, progress)
+            state.seconds[name] = round(time.perf_counter() - begin, 1)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
+        logger.info("%s", summary(state))
+        return state
+
+    # Stages
+
+    def _seed(self, number: int, stage: str) -> int:
+        """Return a seed of its own for a stage of a generation."""
+        return int(digest([self.config.seed, number, stage])[:8], 16)
+
+    def _crystals(self) -> list[Atoms]:
+        found = []
+        for path in self.config.structures:
+            for atoms in read_extxyz(path):
+                get_spins(atoms)
+                found.append(atoms)
+        return found
+
+    def _first_structures(self, state: Generation, progress: bool | None) -> None:
+        path = self._path(0, "structures.extxyz")
+        start = self.config.start
+        if state.number or path.exists() or not start.count:
+            return
+        crystals = self._crystals()
+        rng = np.random.default_rng(self._seed(0, "start"))
+        found: list[Atoms] = []
+        for k, crystal in enumerate(crystals):
+            # Every crystal once as it is, and shares that differ by one at most.
+            count = (start.count - k + len(crystals) - 1) // len(crystals)
+            scattered = perturbed(
+                crystal,
+                max(0, count - 1),
+                **start.model_dump(exclude={"count"}),
+                seed=rng,
+            )
+            found += [crystal.copy(), *scattered][:count]
+        write_extxyz(path, _bare(found))
+
+    def _label(self, state: Generation, progress: bool | None) -> None:
+        path = self._path(state.number, "structures.extxyz")
+        training, validation = self._files(state.number)
+        if not path.exists():  # data to begin with, and no structures beside them
+            return
+        structures = read_extxyz(path)
+        found = label_structures(
+            structures,
+            self.engine,
+            self.folder / "labels",
+            client=self.client,
+            progress=progress,
+        )
+        state.failed = len(found.failures)
+        good = [f for f in found.frames if _largest(f) <= self.config.largest_force]
+        state.labelled = len(good)
+        state.dropped = len(found.frames) - len(good)
+        for reason in sorted(set(found.failures.values()))[:3]:
+            logger.warning("a structure could not be labelled: %s", reason)
+        if not good and not self.config.data and state.number == 0:
+            raise ValueError(
+                f"no structure could be labelled; the reasons are in "
+                f"{self.folder / 'labels' / 'failed.extxyz'}"
+            )
+        every = self.config.held_back
+        held = [f for k, f in enumerate(good) if k % every == every - 1]
+        kept = [f for k, f in enumerate(good) if k % every != every - 1]
+        for file, frames in ((validation, held), (training, kept)):
+            if frames and not file.exists():
+                write_extxyz(file, [f.to_atoms() for f in frames])
+
+    def _files(self, number: int) -> tuple[Path, Path]:
+        return (
+            self._path(number, "training.extxyz"),
+            self._path(number, "validation.extxyz"),
+        )
+
+    def _all_files(self, number: int) -> tuple[list[Path], list[Path]]:
+        """Return the files of training and validation up to a generation."""
+        pairs = [self._files(k) for k in range(number + 1)]
+        given = [Path(path) for path in self.config.data]
+        training = given + [t for t, _ in pairs if t.exists()]
+        return training, [v for _, v in pairs if v.exists()]
+
+    def _train(self, state: Generation, progress: bool | None) -> None:
+        number = state.number
+        training, validation = self._all_files(number)
+        held = read_dataset(validation) if validation else Dataset([])
+        frames = read_dataset(training)
+        state.frames = len(frames) + len(held)
+        fresh = [path for path in self._files(number) if path.exists()]
+        if number and fresh:
+            before = load_potential(self._path(number - 1, "training", "model.pt"))
+            state.before, _ = _errors(before, read_dataset(fresh))
+        output = self._path(number, "training")
+        if not (output / "model.pt").exists():
+            self._run_training(number, training, validation, output, progress)
+        model = load_potential(output / "model.pt")
+        state.errors, state.units = _errors(model, held if len(held) else frames)
+
+    def _run_training(
+        self,
+        number: int,
+        training: Sequence[Path],
+        validation: Sequence[Path],
+        output: Path,
+        progress: bool | None,
+    ) -> None:
+        folder = self._path(number)
+        values = {
+            **self.config.train,
+            "data": {
+                "training": [os.path.relpath(p, folder) for p in training],
+                "validation": [os.path.relpath(p, folder) for p in validation],
+            },
+            "output": "training",
+        }
+        path = folder / "training.yaml"
+        with atomic_write(path) as temporary:
+            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+        config = read_config(path)
+        trainer = Trainer(
+            config,
+            read_dataset(config.data.training),
+            read_dataset(config.data.validation) if validation else None,
+            output=config.output,
+            baseline=load_potential(config.baseline) if config.baseline else None,
+        )
+        if (output / "checkpoint.pt").exists():
+            trainer.restore()
+        trainer.run(progress=progress)
+
+    def _explore(self, state: Generation, progress: bool | None) -> None:
+        number = state.number
+        model = load_potential(self._path(number, "training", "model.pt"))
+        windows = self._windows(model, number)
+        state.forces = (windows[0].low, windows[0].high)
+        state.magnetic_forces = (windows[1].low, windows[1].high)
+        found = explore(
+            model,
+            self._crystals(),
+            self.config.explore,
+            forces=windows[0],
+            magnetic_forces=windows[1],
+            seed=self._seed(number, "explore"),
+            progress=progress,
+        )
+        state.accurate, state.uncertain = found.accurate, found.uncertain
+        state.lost, state.unphysical = found.lost, found.unphysical
+        state.failure = found.failure
+        self._keep(found, number)
+        if number + 1 < self.config.generations:
+            state.selected = self._select(model, found, number)
+
+    def _windows(self, model: Potential, number: int) -> tuple[Window, Window]:
+        """Return the windows that are given, or those of the frames held back."""
+        given = (self.config.select.forces, self.config.select.magnetic_forces)
+        if all(given):
+            return given  # type: ignore[return-value]
+        training, validation = self._all_files(number)
+        frames = read_dataset(validation or training)
+        compiled = CompiledPotential(model)
+        deviations = np.concatenate(
+            [
+                largest_deviations(compiled, System.from_atoms(f.to_atoms()))
+                for f in frames
+            ]
+        )
+        low = np.maximum(np.quantile(deviations, _QUANTILE, axis=0), 1e-6)
+        first, second = (
+            window or Window(low=float(x), high=_UPPER * float(x))
+            for window, x in zip(given, low, strict=True)
+        )
+        return first, second
+
+    def _keep(self, found: Exploration, number: int) -> None:
+        seen = np.array(found.seen).reshape(-1, len(DEVIATIONS))
+        with atomic_write(self._path(number, "deviations.npz")) as temporary:
+            np.savez(temporary, forces=seen[:, 0], magnetic_forces=seen[:, 1])
+        if found.candidates:
+            for atoms, (force, magnetic) in zip(
+                found.candidates, found.deviations, strict=True
+            ):
+                atoms.info["forces_deviation"] = force
+                atoms.info["magnetic_forces_deviation"] = magnetic
+            write_extxyz(self._path(number, "candidates.extxyz"), found.candidates)
+
+    def _select(self, model: Potential, found: Exploration, number: int) -> int:
+        """Write the structures of the next generation; return their number."""
+        make_folder(self._path(number + 1))
+        path = self._path(number + 1, "structures.extxyz")
+        candidates = found.candidates
+        count = self.config.select.count
+        points = descriptors(model, candidates) if candidates else None
+        if points is None:
+            # The most uncertain ones, where there is no space of features.
+            order = np.argsort([-max(d) for d in found.deviations], kind="stable")
+            chosen = order[:count].tolist()
+        else:
+            training, _ = self._all_files(number)
+            known = descriptors(model, [f.to_atoms() for f in read_dataset(training)])
+            chosen = farthest_points(points, count, known)
+        if chosen:
+            write_extxyz(path, _bare([candidates[k] for k in chosen]))
+        return len(chosen)
+
+
+def summary(state: Generation) -> str:
+    """Return a line that says what a generation did."""
+    errors = ", ".join(f"{n} {1e3 * x:.1f}" for n, x in state.errors.items())
+    return (
+        f"generation {state.number}: {state.labelled} labelled, {state.failed} failed, "
+        f"{state.frames} frames; errors (meV, A, mu_B) {errors}; {state.share:.0%} of "
+        f"what walkers met is accurate; {state.selected} selected"
+    )
+
+
+def _bare(structures: Sequence[Atoms]) -> list[Atoms]:
+    """Return structures with atoms, cell, moments and what is said of their origin."""
+    found = []
+    for atoms in structures:
+        bare = Atoms(
+            numbers=atoms.numbers,
+            positions=atoms.positions,
+            cell=atoms.cell.array,
+            pbc=atoms.pbc,
+            magmoms=get_spins(atoms),
+        )
+        bare.info = dict(atoms.info)
+        found.append(bare)
+    return found
+
+
+def _largest(frame: Frame) -> float:
+    if frame.forces is None:
+        return 0.0
+    return float(np.linalg.norm(frame.forces, axis=1).max())
+
+
+def _errors(
+    potential: Potential, frames: Dataset
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return root mean square errors and their units, by label."""
+    found = compare(potential, collect(load_batches(frames, potential)))
+    return {n: x.rmse for n, x in found.items()}, {n: x.unit for n, x in found.items()}
+
+
+def _read_generation(path: Path) -> Generation:
+    try:
+        return Generation(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it, and its stages are read again"
+        ) from None
