@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from scipy.spatial.transform import Rotation
 
 from ..data import Frame
 from ..data._faults import FAULTS
@@ -20,10 +21,14 @@ TOLERANCE = 0.02
 #: Work below this cannot be told from the noise of a self-consistent calculation, eV.
 LEAST_WORK = 2e-4
 
-ROTATION_DEG = 10.0
-STRETCH = 0.05
-DISPLACEMENT = 0.05
-STRAIN = 0.01
+ROTATION_DEG = 5.0
+STRETCH = 0.02
+DISPLACEMENT = 0.03
+STRAIN = 0.005
+
+#: Torques (eV) and forces (eV/A) below these have no direction.
+LEAST_TORQUE = 1e-4
+LEAST_FORCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,21 @@ class EngineCheck:
         return "\n".join(lines)
 
 
-def check_structures(atoms: Atoms) -> dict[str, Atoms]:
-    """Return a reference and four structures near it, by name.
+def check_structures(atoms: Atoms, reference: Frame) -> dict[str, Atoms]:
+    """Return structures near a reference, by name.
 
-    In each, one thing differs: a moment rotated by 10 degrees, a moment 5 % longer, an
-    atom moved by 0.05 A, a strain of 1 % (where there are three periodic directions).
+    In each, one thing differs: a moment rotated by 5 degrees, a moment 2 % longer or
+    shorter, an atom moved by 0.03 A, a strain of 0.5 % (where there are three periodic
+    directions). Moment and atom are those with the largest torque, longitudinal and
+    other force, and go against it: there the work is large, and nothing cancels, so
+    that the trapezoid rule is precise.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        With the moments that the reference was asked for.
+    reference : Frame
+        Its labels.
 
     Raises
     ------
@@ -98,36 +113,55 @@ def check_structures(atoms: Atoms) -> dict[str, Atoms]:
         If no atom has a moment.
     """
     spins = get_spins(atoms)
-    magnetic = np.flatnonzero(np.linalg.norm(spins, axis=1) > 0.0)
-    if not len(magnetic):
-        raise ValueError("the structure has no moments; set them with set_spins")
-    atom = int(magnetic[0])
-    length = np.linalg.norm(spins[atom])
-    unit = spins[atom] / length
-    across = np.cross(unit, np.eye(3)[np.abs(unit).argmin()])
-    across /= np.linalg.norm(across)
+    if not spins.any():
+        raise ValueError(
+            "the structure has no magnetic moments; set them with set_spins"
+        )
+    zeros = np.zeros_like(spins)
+    fields, forces = (
+        zeros if found is None else np.nan_to_num(found)
+        for found in (reference.magnetic_forces, reference.forces)
+    )
+    torques = np.cross(spins, fields)
+    lengths = np.linalg.norm(spins, axis=1)
+    # Where all torques vanish, that of the longest moment.
+    turned = int((np.linalg.norm(torques, axis=1) + 1e-9 * lengths).argmax())
+    axis = -torques[turned]
+    if np.linalg.norm(axis) < LEAST_TORQUE:
+        axis = np.cross(spins[turned], np.eye(3)[np.abs(spins[turned]).argmin()])
     angle = np.radians(ROTATION_DEG)
+    rotation = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
+    along = (spins * fields).sum(axis=1)
+    changed = int((np.abs(along) + 1e-9 * lengths).argmax())
+    factor = 1.0 - STRETCH if along[changed] > 0.0 else 1.0 + STRETCH
 
-    def turned(vector: np.ndarray) -> Atoms:
-        changed = spins.copy()
-        changed[atom] = vector
+    def with_moment(k: int, moment: np.ndarray) -> Atoms:
+        moments = spins.copy()
+        moments[k] = moment
         result = atoms.copy()
-        set_spins(result, changed)
+        set_spins(result, moments)
         return result
 
     moved = atoms.copy()
-    moved.positions[-1] += DISPLACEMENT * np.array([2.0, -1.0, 2.0]) / 3.0
+    first = int(np.linalg.norm(forces, axis=1).argmax())
+    uphill = -forces[first]
+    if np.linalg.norm(uphill) < LEAST_FORCE:
+        uphill = np.array([2.0, -1.0, 2.0])
+    moved.positions[first] += DISPLACEMENT * uphill / np.linalg.norm(uphill)
     found = {
-        "reference": atoms.copy(),
-        "rotated": turned(length * (np.cos(angle) * unit + np.sin(angle) * across)),
-        "stretched": turned((1.0 + STRETCH) * spins[atom]),
+        "rotated": with_moment(turned, rotation.apply(spins[turned])),
+        "stretched": with_moment(changed, factor * spins[changed]),
         "moved": moved,
     }
     if atoms.pbc.all():
         strained = atoms.copy()
-        deformation = np.diag([1.0 + STRAIN, 1.0 + 0.5 * STRAIN, 1.0])
-        deformation[0, 1] = deformation[1, 0] = 0.25 * STRAIN
-        strained.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+        strain = STRAIN * np.array(
+            [[1.0, 0.25, 0.0], [0.25, 0.5, 0.0], [0.0, 0.0, 0.0]]
+        )
+        if reference.virial is not None and (reference.virial * strain).sum() > 0.0:
+            strain = -strain
+        cell = atoms.cell.array @ (np.eye(3) + strain)
+        strained.set_cell(cell, scale_atoms=True)
         found["strained"] = strained
     return found
 
@@ -140,6 +174,7 @@ def check_engine(engine: Engine, atoms: Atoms, folder: str | Path) -> EngineChec
     engine : Engine
     atoms : Atoms
         With moments, and best of low symmetry: where forces vanish, so does most work.
+        See :func:`check_structures` for what is changed.
     folder : path
         For the files of the engine, one folder per structure; made if missing.
 
@@ -154,18 +189,19 @@ def check_engine(engine: Engine, atoms: Atoms, folder: str | Path) -> EngineChec
     ValueError
         If no atom has a moment.
     """
-    frames = {}
-    for name, structure in check_structures(atoms).items():
+
+    def labelled(name: str, structure: Atoms) -> Frame:
         inner = Path(folder) / name
         inner.mkdir(parents=True, exist_ok=True)
-        frames[name] = engine.label(structure, inner)
-    return check_frames(frames)
+        return engine.label(structure, inner)
+
+    reference = labelled("reference", atoms)
+    near = check_structures(atoms, reference)
+    return check_frames(reference, {n: labelled(n, x) for n, x in near.items()})
 
 
-def check_frames(frames: dict[str, Frame]) -> EngineCheck:
-    """Compare the frames of :func:`check_structures` with the one named reference."""
-    reference = frames["reference"]
-    others = {name: f for name, f in frames.items() if name != "reference"}
+def check_frames(reference: Frame, others: dict[str, Frame]) -> EngineCheck:
+    """Compare the labels of :func:`check_structures` with those of the reference."""
     untested, tested = {}, {}
     for name, frame in others.items():
         if name == "strained" and frame.virial is None:
