@@ -73,8 +73,8 @@ class Problem:
     Attributes
     ----------
     kind : str
-        ``"non-magnetic moment"``, ``"zero moment"``, ``"duplicate"``,
-        ``"too close"``, ``"outlier"``, ``"two groups"``, ``"net force"``,
+        ``"unit moments"``, ``"non-magnetic moment"``, ``"zero moment"``,
+        ``"duplicate"``, ``"too close"``, ``"outlier"``, ``"two groups"``, ``"net force"``,
         ``"zero magnetic forces"``, ``"conjugacy"`` or ``"fault"``.
     message : str
         The defect and the remedy.
@@ -142,7 +142,8 @@ def check_dataset(
     Returns
     -------
     DataReport
-        Its problems are: moments on other elements, zero moments on these,
+        Its problems are: moments that are all of length one, moments on other elements,
+        zero moments on these,
         duplicated frames, atoms too close, outliers in energy, forces and
         magnetic forces, energies or lengths of moments in two groups, forces that do
         not sum to zero, magnetic forces that are exactly zero, and labels that are not
@@ -211,6 +212,14 @@ def _check_moments(
     if unknown:
         raise ValueError(f"magnetic_elements names no elements: {', '.join(unknown)}")
     problems = []
+    lengths = [np.linalg.norm(frame.spins, axis=1) for frame in dataset]
+    known = np.concatenate([x[x > 0.0] for x in lengths]) if lengths else np.zeros(0)
+    if len(known) and (np.abs(known - 1.0) < 1e-4).all():
+        text = (
+            "all moments are 1 mu_B long: are they directions, whose lengths are "
+            "elsewhere?"
+        )
+        problems.append(Problem("unit moments", text))
     for name in dataset.elements:
         magnetic = name in names
         number = atomic_numbers[name]

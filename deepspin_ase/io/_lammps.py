@@ -241,7 +241,14 @@ def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
         said = counts[0] if counts else "no number of"
         raise ValueError(f"{said} atoms are announced, {len(rows)} are there")
     values = np.array([[float(w) for w in rows[k][2:]] for k in sorted(rows)])
-    if _is_old_order(values):
+    order = _order_of_columns(values)
+    if not order and not style:
+        raise ValueError(
+            "neither spx spy spz after the positions nor the last three columns are "
+            "unit vectors: its atom_style is another one; if it is spin, say so: "
+            "Atoms # spin"
+        )
+    if order == "before 2020":
         logger.warning(
             "the columns are in LAMMPS' order from before 2020, sp x y z spx spy spz"
         )
@@ -255,19 +262,22 @@ def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
     return text, values[:, 3:]
 
 
-def _is_old_order(values: np.ndarray) -> bool:
-    """Return whether rows of seven numbers and image flags are sp x y z spx spy spz.
+def _order_of_columns(values: np.ndarray) -> str:
+    """Return the order of rows of seven numbers and image flags.
 
-    They are where the last three numbers of all atoms are unit vectors, and those
-    before the last are not.
+    ``"present"`` is x y z spx spy spz sp, ``"before 2020"`` sp x y z spx spy spz: where
+    there are moments, with directions that are unit vectors. It is empty if neither is.
     """
 
     def are_directions(vectors: np.ndarray, lengths: np.ndarray) -> bool:
         found = np.linalg.norm(vectors[lengths != 0.0], axis=1)
-        return bool(len(found)) and bool((np.abs(found - 1.0) < _UNIT).all())
+        return bool((np.abs(found - 1.0) < _UNIT).all())
 
-    present = are_directions(values[:, 3:6], values[:, 6])
-    return not present and are_directions(values[:, 4:7], values[:, 0])
+    if are_directions(values[:, 3:6], values[:, 6]) and values[:, 6].any():
+        return "present"
+    if are_directions(values[:, 4:7], values[:, 0]) and values[:, 0].any():
+        return "before 2020"
+    return ""
 
 
 def moments_of(polar: np.ndarray) -> np.ndarray:

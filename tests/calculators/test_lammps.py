@@ -426,6 +426,25 @@ def test_order_of_columns_before_2020(
     assert "before 2020" in caplog.text
 
 
+@pytest.mark.parametrize("style", ["dipole", "sphere", "spin, not normalized"])
+def test_other_styles_with_as_many_columns(style: str, tmp_path: Path) -> None:
+    """Nine columns without the name of the style are spins only if they look so."""
+    rows = {
+        "dipole": "2 2 0.5 1 2 3 0.1 0.2 0.3",  # q x y z mux muy muz
+        "sphere": "2 2 1.1 7.9 1 2 3 0 0",  # diameter density x y z ...
+        "spin, not normalized": "2 2 1 2 3 3.0 0.0 4.0 2",
+    }
+    first = "2 2 1 2 3 0.6 0 0.8 2 0 -1 0\n1 1 0.5 0 0 -nan -nan -nan 0 0 0 0"
+    text = WRITTEN_BY_LAMMPS.replace(first, f"{rows[style]}\n1 1 0 0.5 0 0 0 0 0")
+    path = tmp_path / "data"
+    path.write_text(text.replace("Atoms # spin", "Atoms"))
+    with pytest.raises(ValueError, match="unit vectors: its atom_style is another one"):
+        read_lammps_data(path)
+    path.write_text(text)
+    if style.startswith("spin"):
+        assert get_spins(read_lammps_data(path))[1] == pytest.approx([1.2, 0, 1.6])
+
+
 def test_what_data_files_cannot_hold_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data"
     atoms = nickel_oxide()

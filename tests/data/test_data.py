@@ -838,6 +838,15 @@ def test_two_sources_in_one_set(conjugate, change, message):
         assert len(found["two groups"].frames) == half
 
 
+def test_directions_for_moments(conjugate):
+    unit = Dataset(
+        f.replace(spins=f.spins / np.linalg.norm(f.spins, axis=1, keepdims=True))
+        for f in conjugate[:3]
+    )
+    assert "all moments are 1 mu_B long" in problems(unit)["unit moments"].message
+    assert "unit moments" not in problems(conjugate[:3])
+
+
 @pytest.mark.parametrize("label", ["energy", "forces", "magnetic_forces"])
 def test_what_is_missing_for_the_test_is_named(conjugate, label, tmp_path, capsys):
     lacking = relabelled(conjugate[:12], **{label: lambda x: None})
