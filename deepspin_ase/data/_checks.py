@@ -74,8 +74,8 @@ class Problem:
     ----------
     kind : str
         ``"unit moments"``, ``"non-magnetic moment"``, ``"zero moment"``,
-        ``"duplicate"``, ``"too close"``, ``"outlier"``, ``"two groups"``, ``"net force"``,
-        ``"zero magnetic forces"``, ``"conjugacy"`` or ``"fault"``.
+        ``"duplicate"``, ``"too close"``, ``"outlier"``, ``"two groups"``,
+        ``"net force"``, ``"zero magnetic forces"``, ``"conjugacy"`` or ``"fault"``.
     message : str
         The defect and the remedy.
     frames : tuple of int
