@@ -49,6 +49,17 @@ class Configuration(BaseModel):
         """Return nested plain data, the inverse of :meth:`from_dict`."""
         return self.model_dump()
 
+    def meaning(self) -> dict[str, Any]:
+        """Return nested plain data that are equal where configurations mean the same.
+
+        What can be written in several ways, as one number or one per element, is
+        brought to one of them by subclasses.
+        """
+        return {
+            name: value.meaning() if isinstance(value, Configuration) else value
+            for name, value in self
+        }
+
 
 def read_mapping(path: Path) -> Mapping[str, Any]:
     """Read nested plain data from a YAML file, or a JSON file by its suffix.
@@ -66,6 +77,21 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} does not hold a configuration")
     return values
+
+
+def differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], where: str = ""
+) -> list[str]:
+    """Return the keys, below ``where``, in which nested plain data differ."""
+    found = []
+    for key in dict.fromkeys([*first, *second]):
+        a, b = first.get(key), second.get(key)
+        name = f"{where}.{key}" if where else key
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, name)
+        elif a != b:
+            found.append(name)
+    return found
 
 
 def _explain(cls: type[BaseModel], problem: Any, where: str) -> str:

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .._config import differences
 from .._digest import digest
 from .._extras import require
 from .._files import atomic_write, locked, make_folder
@@ -618,10 +619,20 @@ def _initial_network(config: TrainingConfig) -> Trainable:
     if config.init_model is None:
         return network
     parts = trainable_parts(load_potential(config.init_model))
-    if len(parts) != 1 or parts[0].config != config.model:
+    if len(parts) != 1 or type(parts[0]) is not type(network):
+        kinds = ", ".join(type(part).__name__ for part in parts) or "none"
         raise ValueError(
-            f"init_model {config.init_model} is not a network of the architecture "
-            "in the model section"
+            f"init_model {config.init_model} is no single {type(network).__name__}, as "
+            f"the section model is; networks in it: {kinds}"
+        )
+    different = differences(
+        parts[0].config.meaning(), config.model.meaning(), where="model"
+    )
+    if different:
+        raise ValueError(
+            f"init_model {config.init_model} differs from the section model in "
+            f"{', '.join(different)}; 'deepspin info {config.init_model}' shows what "
+            "to write there"
         )
     network.load_state_dict(parts[0].state_dict())
     return network

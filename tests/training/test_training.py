@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import signal
@@ -62,6 +63,7 @@ from deepspin_ase.training._config import LearningRateConfig, LossConfig
 from deepspin_ase.training._loss import training_loss
 from deepspin_ase.training._sampling import FrameSampler
 from deepspin_ase.training._schedule import learning_rate, loss_weights
+from deepspin_ase.training._trainer import _initial_network
 
 Values = dict[str, Any]
 MODEL: Values = {
@@ -445,8 +447,58 @@ def test_baseline_and_initial_model(tmp_path: Path) -> None:
         old.state_dict()["fittings.0.0.matrix"],
     )
     other = values | {"model": MODEL | {"fitting_net": {"neuron": [11]}}}
-    with pytest.raises(ValueError, match="not a network of the architecture"):
+    with pytest.raises(ValueError, match=r"differs .* in model\.fitting_net\.neuron;"):
         Trainer(TrainingConfig.from_dict(other), data, output=tmp_path / "3")
+    moments = values | {"model": {"elements": ["Fe"], "magnetic": ["Fe"]}}
+    with pytest.raises(ValueError, match=r"no single SpinMomentNetwork.*: DeepSpinNet"):
+        Trainer(TrainingConfig.from_dict(moments), data, output=tmp_path / "4")
+
+
+def _spins(scale: object) -> Values:
+    model: Values = json.loads(json.dumps(MODEL))
+    model["type_map"] = ["Fe", "O", "Ni"]
+    model["spin"] = {"use_spin": [True, False, True], "virtual_scale": scale}
+    model["descriptor"]["sel"] = [20, 20, 20]
+    return model
+
+
+@pytest.mark.parametrize("scale", [[0.2], [0.2, 0.2], [0.2, 0.0, 0.2], [0.2, 9.0, 0.2]])
+def test_an_initial_model_spelt_otherwise(tmp_path: Path, scale: object) -> None:
+    first = TrainingConfig.from_dict(values_of() | {"model": _spins(0.2)})
+    save_potential(tmp_path / "model.pt", DeepSpinNetwork(first.model, seed=3))
+    other = _spins(scale)
+    other["descriptor"]["set_davg_zero"] = True
+    values = values_of() | {"model": other, "init_model": str(tmp_path / "model.pt")}
+    network = _initial_network(TrainingConfig.from_dict(values))
+    expected = DeepSpinNetwork(first.model, seed=3).state_dict()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (
+            {"spin": {"use_spin": [True, False, True], "virtual_scale": [0.2, 0.3]}},
+            "spin.v",
+        ),
+        (
+            {"spin": {"use_spin": [True, True, True], "virtual_scale": 0.2}},
+            "spin.use_spin",
+        ),
+        ({"type_map": ["O", "Fe", "Ni"]}, "model.type_map"),
+    ],
+)
+def test_an_initial_model_that_differs(
+    tmp_path: Path, change: Values, names: str
+) -> None:
+    first = TrainingConfig.from_dict(values_of() | {"model": _spins(0.2)})
+    save_potential(tmp_path / "model.pt", DeepSpinNetwork(first.model))
+    other = _spins(0.2)
+    other["spin"] |= change
+    values = values_of() | {"model": other, "init_model": str(tmp_path / "model.pt")}
+    with pytest.raises(ValueError, match=rf"differs .*{names}.*deepspin info"):
+        _initial_network(TrainingConfig.from_dict(values))
 
 
 # --- labels ----------------------------------------------------------------------

@@ -55,6 +55,10 @@ class SpinConfig(Configuration):
                 raise ValueError("virtual_scale must be positive for magnetic elements")
         return self
 
+    def meaning(self) -> dict[str, Any]:
+        """Return nested plain data, with one scale per element."""
+        return super().meaning() | {"virtual_scale": self.scales()}
+
     def scales(self) -> list[float]:
         """Return the scale of every element, A/mu_B; zero for non-magnetic ones."""
         given = self.virtual_scale
@@ -108,6 +112,12 @@ class DescriptorConfig(Configuration):
     set_davg_zero: bool = False
 
     _activation = field_validator("activation_function")(_known_activation)
+
+    def meaning(self) -> dict[str, Any]:
+        """Return nested plain data without what only statistics of data depend on."""
+        values = super().meaning()
+        del values["set_davg_zero"]
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -98,6 +98,10 @@ class SpinMomentConfig(Configuration):
     four_body: Annotated[int, Field(ge=0)] = 3
     neuron: Annotated[list[Count], Field(min_length=1)] = Field(default=[32, 32])
 
+    def meaning(self) -> dict[str, Any]:
+        """Return nested plain data, the order of magnetic elements left out."""
+        return super().meaning() | {"magnetic": sorted(self.magnetic)}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for symbol in self.elements:
