@@ -478,15 +478,9 @@ def test_an_initial_model_spelt_otherwise(tmp_path: Path, scale: object) -> None
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        (
-            {"spin": {"use_spin": [True, False, True], "virtual_scale": [0.2, 0.3]}},
-            "spin.v",
-        ),
-        (
-            {"spin": {"use_spin": [True, True, True], "virtual_scale": 0.2}},
-            "spin.use_spin",
-        ),
-        ({"type_map": ["O", "Fe", "Ni"]}, "model.type_map"),
+        ({"virtual_scale": [0.2, 0.3]}, "model.spin.virtual_scale"),
+        ({"use_spin": [True, True, True]}, "model.spin.use_spin"),
+        ({"use_spin": [False, False, True]}, "model.spin.use_spin"),
     ],
 )
 def test_an_initial_model_that_differs(
