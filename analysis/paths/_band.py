@@ -37,6 +37,8 @@ class Band:
         model, which keeps the results of that image.
     cell : bool
         Whether cells move, so that virials are needed.
+    held : sequence of str
+        Parts that stay as they are: ``lattice`` or ``spins``.
 
     Attributes
     ----------
@@ -60,7 +62,9 @@ class Band:
         kinds or models.
     """
 
-    def __init__(self, images: Sequence[Atoms], *, cell: bool) -> None:
+    def __init__(
+        self, images: Sequence[Atoms], *, cell: bool, held: Sequence[str] = ()
+    ) -> None:
         if isinstance(images, Atoms) or not isinstance(images, Iterable):
             raise TypeError(
                 "a band is a sequence of Atoms, such as interpolate gives, not "
@@ -68,6 +72,7 @@ class Band:
             )
         self.images = list(images)
         self.cell = cell
+        self.held = tuple(held)
         _check(self.images, cell)
         for image in self.images:
             set_spins(image, get_spins(image))
@@ -150,11 +155,14 @@ class Band:
     def forces(self, metric: Metric) -> np.ndarray:
         """Return minus the gradients of the energies by rows (P, R, 3), eV/A.
 
-        Constraints hold.
+        Constraints hold; on what is held there are none.
         """
         rows = np.stack([metric.forces(results) for results in self.results])
         for image, own in zip(self.images, rows, strict=True):
             constrain(image, own, potentials=True)
+        parts = metric.parts(len(self.images[0]))
+        for name in self.held:
+            rows[:, parts[name]] = 0.0
         return rows
 
     def snapshots(self) -> Iterator[Atoms]:

@@ -8,8 +8,12 @@ import numpy as np
 
 from ...optimize._lbfgs_memory import LBFGSMemory
 
-#: No row of the coordinates of an image changes by more than this in one step, A.
+#: No row of the coordinates of an image changes by more than this in one step, A, ...
 MAX_STEP = 0.15
+
+#: ... nor by more than this share of its way to the next image, but this much it may:
+#: images that overtake each other leave no path.
+SHARE, LEAST_LIMIT = 0.5, 0.03
 
 #: A step taken back is never made shorter than this, A.
 MIN_STEP = 1e-3
@@ -19,6 +23,9 @@ FIRST = 0.02
 
 #: A step that makes the forces larger than this, in units of those before, is bad.
 GROWTH = 3.0
+
+#: Where the curvature is negative, steps grow by at least this factor.
+LONGER = 3.0
 
 
 class BandLBFGS:
@@ -35,14 +42,17 @@ class BandLBFGS:
     ----------
     parts : sequence of slices
         The rows of each part.
+    max_step : float
+        Largest change of a row of an image in one step, A.
     """
 
-    def __init__(self, parts: Sequence[slice]) -> None:
+    def __init__(self, parts: Sequence[slice], max_step: float = MAX_STEP) -> None:
         self._parts = parts
+        self._max_step = max_step
         self._scales = np.full(len(parts), FIRST)
         self._memory = LBFGSMemory()
         self._last: tuple[np.ndarray, np.ndarray] | None = None
-        self._trust = MAX_STEP
+        self._trust = max_step
 
     def resume(self) -> None:
         """Restart from any point, with the curvatures found so far."""
@@ -56,7 +66,7 @@ class BandLBFGS:
                 self._memory.clear()
                 self._trust = max(0.25 * self._trust, MIN_STEP)
                 return start + self._limited(0.25 * (x - start))
-            self._trust = min(1.5 * self._trust, MAX_STEP)
+            self._trust = min(1.5 * self._trust, self._max_step)
             self._update(x - start, before - forces)
         self._last = x.copy(), forces
         return x + self._limited(self._newton(forces))
@@ -86,6 +96,7 @@ class BandLBFGS:
     def _update(self, step: np.ndarray, gradient_change: np.ndarray) -> None:
         if not self._memory.update(step, gradient_change):
             self._memory.clear()
+            self._lengthen(step, gradient_change)
             return
         for k, part in enumerate(self._parts):
             pairs = [(s[:, part], y[:, part]) for s, y in self._memory.pairs]
@@ -93,3 +104,15 @@ class BandLBFGS:
             lower = sum(float(np.sum(y * y)) for _, y in pairs)
             if upper > 0.0 and lower > 0.0:
                 self._scales[k] = upper / lower
+
+    def _lengthen(self, step: np.ndarray, gradient_change: np.ndarray) -> None:
+        """Rescale parts of negative curvature by its size, for longer steps.
+
+        Down a ridge, the length of a step must not depend on the scale of the energy.
+        """
+        for k, part in enumerate(self._parts):
+            s, y = step[:, part], gradient_change[:, part]
+            curvature = float(np.sum(s * y))
+            if curvature < 0.0:
+                newton = -curvature / float(np.sum(y * y))
+                self._scales[k] = max(newton, LONGER * self._scales[k])

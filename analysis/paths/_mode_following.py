@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ...optimize._defaults import ROTATION_MAX, TIGHT_TORQUE_MAX
 from ...spins import set_spins
 from ..hessians._joint_hessian import JointHessian
 
@@ -200,16 +201,30 @@ class ModeFollowing:
             self.curvature,
         )
 
-    def converged(self, fmax: float, torque_max: float) -> bool:
+    def converged(self, fmax: float, torque_max: float | None) -> bool:
         """Whether this is a saddle point; a minimum to start from is an error."""
-        hessian = self.hessian
-        if hessian.force > fmax or hessian.torque > torque_max:
+        if not self.stationary(fmax, torque_max):
             return False
         if self.curvature > 0 and self.n_calls == 1:
             raise ValueError(
                 "the search starts at a minimum: give a kick, such as kick=0.2"
             )
         return bool(self.curvature < 0) and self.others.shape[1] == 0
+
+    def stationary(self, fmax: float, torque_max: float | None) -> bool:
+        """Whether forces and torques are small.
+
+        At a saddle point, without a threshold for torques, the Newton step must not
+        rotate a moment by more than ``ROTATION_MAX`` either.
+        """
+        hessian = self.hessian
+        limit = TIGHT_TORQUE_MAX if torque_max is None else torque_max
+        if hessian.force > fmax or hessian.torque > limit:
+            return False
+        if torque_max is not None or self.curvature > 0.0:
+            return True
+        rotations = hessian.space.rotation_vectors(self._choose())
+        return bool(np.linalg.norm(rotations, axis=1).max() <= ROTATION_MAX)
 
     def step(self) -> None:
         """Take a step.

@@ -39,7 +39,7 @@ from .._joint_space import (
     tangents,
 )
 from ._band import Band, chosen_images, constrain, springs
-from ._band_lbfgs import BandLBFGS
+from ._band_lbfgs import LEAST_LIMIT, MAX_STEP, SHARE, BandLBFGS
 from ._neb_path import NEBPath, warn_of_folds
 from ._string import redistribute_images
 
@@ -49,6 +49,16 @@ logger = logging.getLogger(__name__)
 _SAVE_EVERY = 10
 
 _METHODS = ("neb", "string")
+
+#: What is held agrees between images up to this, A.
+_SAME = 1e-4
+
+#: Spring constant by default, eV/A^2, and the largest one in units of the difference
+#: of energies over the square of the length: 5 times the curvature of a sine.
+_SPRING, _SOFTEST = 0.1, 100.0
+
+#: A torque across the path is small at this share of the mean one along it.
+_SMALL = 0.03
 
 
 class SpinLatticeNEB(Optimizable):
@@ -78,14 +88,18 @@ class SpinLatticeNEB(Optimizable):
         :func:`interpolate` makes them. The first and the last, which should be
         minima, stay; the others are changed in place. Constraints hold:
         ASE's for positions, :class:`~deepspin_ase.constraints.FixSpins` for moments.
-    spring : float or (float, float)
+    spring : float or (float, float), optional
         Spring constant, eV/A^2; or those of low and of high images, with linear
-        weights above the higher end.
+        weights above the higher end. By default 0.1, less where the energies of the
+        first guess differ little.
     climb : bool or sequence of int
         Whether the highest inner image climbs, or which images do. May be set later.
     fall : bool or sequence of int
         Whether every image that is below both of its neighbours falls, or which
         images do. May be set later.
+    positions, spins : bool
+        Whether atoms and directions of moments move. What is held is the same in all
+        images.
     cell : bool
         Whether cells move, among the periodic directions. Cells do not rotate.
     method : {"neb", "string"}
@@ -94,8 +108,9 @@ class SpinLatticeNEB(Optimizable):
         to displacements in distances along the path. Saddle points do not depend on it.
     torque_max : float, optional
         Converged when, besides ``fmax`` (eV/A) of the optimizer for atoms, no torque on
-        a spin exceeds this, eV; by default 1e-4, or ``fmax`` times ``spin_scale`` where
-        that is less ...
+        a spin exceeds this, eV; by default the least of 1e-4, ``fmax`` times
+        ``spin_scale``, and 3% of the mean torque along the path: the difference of the
+        highest and the lowest energy over all rotations ...
     stress_max : float, optional
         ... and, with ``cell``, no stress exceeds this, eV/A^3; by default 5e-4, or what
         ``fmax`` means for the rows of the strain. All three act on the
@@ -122,9 +137,11 @@ class SpinLatticeNEB(Optimizable):
         self,
         images: Sequence[Atoms],
         *,
-        spring: float | tuple[float, float] = 0.1,
+        spring: float | tuple[float, float] | None = None,
         climb: bool | Sequence[int] = False,
         fall: bool | Sequence[int] = False,
+        positions: bool = True,
+        spins: bool = True,
         cell: bool = False,
         method: str = "neb",
         spin_scale: float = SPIN_SCALE,
@@ -134,16 +151,21 @@ class SpinLatticeNEB(Optimizable):
         if method not in _METHODS:
             raise ValueError(f"method must be one of {_METHODS}, got {method!r}")
         positive("spin_scale", spin_scale)
-        springs(spring)
+        if spring is not None:
+            springs(spring)
         self.spring = spring
+        self._own_spring: float | None = None
         self.climb = climb
         self.fall = fall
         self.method = method
         self.torque_max: float | None = None
         self.stress_max: float | None = None
         self._set_limits(torque_max, stress_max)
-        self.band = Band(images, cell=cell)
+        moving = {"lattice": positions, "spins": spins}
+        held = [name for name, moves in moving.items() if not moves]
+        self.band = Band(images, cell=cell, held=held)
         self.metric = Metric.of(self.images[0], spin_scale, cell)
+        self._check_held()
         gaps = lengths_of(self._rows())
         if gaps.min() == 0.0:
             k = int(gaps.argmin())
@@ -213,13 +235,21 @@ class SpinLatticeNEB(Optimizable):
 
     def _limits(self, fmax: float) -> dict[str, float]:
         """Return the thresholds of force (eV/A), torque (eV) and stress (eV/A^3)."""
-        torque = min(TORQUE_MAX, fmax * self.metric.spin_scale)
+        torque = min(TORQUE_MAX, fmax * self.metric.spin_scale, self._least_torque())
         stress = min(STRESS_MAX, fmax * self._stress_per_force())
         return {
             "force": fmax,
             "torque": torque if self.torque_max is None else self.torque_max,
             "stress": stress if self.stress_max is None else self.stress_max,
         }
+
+    def _least_torque(self) -> float:
+        """Return a torque (eV) that is small beside those along the path."""
+        own = self.metric.parts(len(self.images[0]))["spins"]
+        length = np.linalg.norm(self._rows()[:, own], axis=2).sum()
+        span = float(np.ptp(self.energies))
+        rotation = float(length) / self.metric.spin_scale
+        return _SMALL * span / rotation if span > 0.0 and rotation > 0.0 else np.inf
 
     def run(
         self,
@@ -268,7 +298,9 @@ class SpinLatticeNEB(Optimizable):
         self._set_limits(torque_max, stress_max)
         if self._optimizer is None:
             parts = self.metric.parts(len(self.images[0]))
-            self._optimizer = BandLBFGS([*parts.values()])
+            ways = np.linalg.norm(self._rows(), axis=2).mean(axis=0)
+            longest = max(SHARE * float(ways.max()), LEAST_LIMIT)
+            self._optimizer = BandLBFGS([*parts.values()], min(longest, MAX_STEP))
         self._optimizer.resume()
         with locked(*(path for path in (output, checkpoint) if path is not None)):
             if checkpoint is not None:
@@ -287,6 +319,7 @@ class SpinLatticeNEB(Optimizable):
             "model": digest([identity(image.calc) for image in self.images]),
             "images": digest([[*self.images], self._x]),
             "cell": repr(self.band.cell),
+            "held": repr(self.band.held),
             "spin_scale": repr(self.metric.spin_scale),
             **{name: repr(getattr(self, name)) for name in chosen},
         }
@@ -370,6 +403,8 @@ class SpinLatticeNEB(Optimizable):
     def residuals(self, forces: np.ndarray | None = None) -> dict[str, float]:
         """Return the largest force (eV/A), torque (eV) and stress (eV/A^3) on the band.
 
+        Of what moves.
+
         Parameters
         ----------
         forces : (P', R, 3) array, eV/A, optional
@@ -379,10 +414,12 @@ class SpinLatticeNEB(Optimizable):
             forces = self.get_forces()
         parts = self.metric.parts(len(self.images[0]))
         norms = np.linalg.norm(forces, axis=2)
-        largest = {
-            "force": float(norms[:, parts["lattice"]].max()),
-            "torque": float(norms[:, parts["spins"]].max()) * self.metric.spin_scale,
-        }
+        largest = {}
+        if "lattice" not in self.band.held:
+            largest["force"] = float(norms[:, parts["lattice"]].max())
+        if "spins" not in self.band.held:
+            torque = float(norms[:, parts["spins"]].max()) * self.metric.spin_scale
+            largest["torque"] = torque
         if self.metric.strain_scale is not None:
             virial = float(np.abs(forces[:, parts["cell"]]).max())
             largest["stress"] = virial * self._stress_per_force()
@@ -422,6 +459,20 @@ class SpinLatticeNEB(Optimizable):
         chosen = self.images if images is None else images
         return self.metric.rows(image_steps(chosen, cell=self.band.cell))
 
+    def _check_held(self) -> None:
+        """Raise ValueError where something is held that differs between images."""
+        if len(self.band.held) == 2 and not self.band.cell:
+            raise ValueError("nothing may move: set positions, spins or cell")
+        parts, rows = self.metric.parts(len(self.images[0])), self._rows()
+        for name in self.band.held:
+            longest = np.linalg.norm(rows[:, parts[name]], axis=2).max()
+            if longest > _SAME:
+                argument = {"lattice": "positions", "spins": "spins"}[name]
+                raise ValueError(
+                    f"{argument}=False holds what differs between images, by up to "
+                    f"{longest:.2g} A: give ends with the same {argument}"
+                )
+
     def _move(self, rows: np.ndarray) -> None:
         steps = self.metric.steps(rows)
         for k, image in enumerate(self.images[1:-1]):
@@ -429,7 +480,11 @@ class SpinLatticeNEB(Optimizable):
 
     def _spring_constants(self, energies: np.ndarray) -> np.ndarray:
         """Return the spring constants (P - 1,), eV/A^2."""
-        low, high = springs(self.spring)
+        if self._own_spring is None:
+            length = float(lengths_of(self._rows()).sum())
+            weak = _SOFTEST * float(np.ptp(energies)) / length**2
+            self._own_spring = min(_SPRING, weak) if weak > 0.0 else _SPRING
+        low, high = springs(self._own_spring if self.spring is None else self.spring)
         base = max(energies[0], energies[-1])
         upper = np.maximum(energies[:-1], energies[1:])
         if upper.max() <= base:

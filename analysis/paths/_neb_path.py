@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
+from scipy.interpolate import PchipInterpolator
 
 from ..._figures import figure_axes
 from ...spins import get_spins
 from .._joint_space import Metric, image_steps, lengths_of
 from .._result import Result, plots
+from ._path_fit import PathFit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +39,11 @@ class NEBPath(Result):
     work : dict of (P,) arrays, eV
         What each part, and ``magnitudes`` where moments change their lengths, has
         done to the energy up to each image: the integral of minus its force along the
-        path, by monotone cubics. The sum is the energy above the first image, as far
-        as the images are dense.
+        path, by monotone cubics. The sum is the energy above the first image: what
+        the integrals lack between two images is shared out in proportion to the
+        slopes of the parts there.
+    residual : (P,) array, eV
+        What the integrals lacked up to each image; the denser the images, the less.
     bends : (P - 2,) array, rad
         Angles between the ways to and from the inner images.
     straight : float, A
@@ -55,6 +59,7 @@ class NEBPath(Result):
     slopes: np.ndarray
     lengths: dict[str, np.ndarray]
     work: dict[str, np.ndarray]
+    residual: np.ndarray
     bends: np.ndarray
     straight: float
     climbing: np.ndarray
@@ -95,17 +100,17 @@ class NEBPath(Result):
         if abs(stretching).max() > _ROUND_OFF * abs(along).max():
             slopes["magnitudes"] = stretching
         coordinate = np.concatenate([[0.0], np.cumsum(gaps)])
+        lengths = {name: lengths_of(rows[:, own]) for name, own in parts.items()}
+        work, residual = _work(coordinate, np.asarray(energies, dtype=float), slopes)
         ends = [images[0], images[-1]]
         straight = metric.rows(image_steps(ends, cell=cell))
         return cls(
             coordinate=coordinate,
             energies=np.asarray(energies, dtype=float),
             slopes=sum(slopes.values(), np.zeros(len(coordinate))),
-            lengths={name: lengths_of(rows[:, own]) for name, own in parts.items()},
-            work={
-                name: PchipInterpolator(coordinate, slope).antiderivative()(coordinate)
-                for name, slope in slopes.items()
-            },
+            lengths=lengths,
+            work=work,
+            residual=residual,
             bends=_bends(rows, gaps),
             straight=float(lengths_of(straight)[0]),
             climbing=np.array(climbing, dtype=int),
@@ -136,18 +141,14 @@ class NEBPath(Result):
         return -self.slopes
 
     @cached_property
-    def fit(self) -> CubicHermiteSpline:
-        """Energy (eV) of the coordinate (A): cubics through energies and slopes."""
-        return CubicHermiteSpline(self.coordinate, self.energies, self.slopes)
+    def fit(self) -> PathFit:
+        """Energy (eV) of the coordinate (A), through energies and slopes."""
+        return PathFit(self.coordinate, self.energies, self.slopes)
 
     @cached_property
     def top(self) -> tuple[float, float]:
         """Coordinate (A) and energy (eV) of the highest point of the fit."""
-        roots = self.fit.derivative().roots(extrapolate=False)
-        points = np.concatenate([self.coordinate, roots[np.isfinite(roots)]])
-        values = self.fit(points)
-        highest = int(values.argmax())
-        return float(points[highest]), float(values[highest])
+        return self.fit.highest()
 
     @property
     def highest(self) -> int:
@@ -188,8 +189,8 @@ class NEBPath(Result):
         }
 
     def table(self) -> str:
-        """Return coordinate, energy, slope and work of the images as text."""
-        work = self.work
+        """Return coordinate, energy, slope, work and residual of images as text."""
+        work = {**self.work, "residual": self.residual}
         head = f"{'image':>5} {'s (A)':>9} {'E - E0 (meV)':>14} {'dE/ds (meV/A)':>14}"
         lines = [head + "".join(f" {name + ' (meV)':>17}" for name in work)]
         for k, energy in enumerate(self.energies - self.energies[0]):
@@ -216,6 +217,23 @@ def _directions(rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
     weight = (gaps[1:] / (gaps[:-1] + gaps[1:]))[:, None, None]
     inner = weight * units[:-1] + (1.0 - weight) * units[1:]
     return np.concatenate([units[:1], inner, units[-1:]])
+
+
+def _work(
+    coordinate: np.ndarray, energies: np.ndarray, slopes: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the work of each part and what the integrals lacked, (P,), eV."""
+    own = np.stack([*slopes.values()])
+    whole = PchipInterpolator(coordinate, own, axis=1).antiderivative()(coordinate)
+    steps = np.diff(whole, axis=1)
+    missing = np.diff(energies) - steps.sum(axis=0)
+    weights = abs(own[:, :-1]) + abs(own[:, 1:])
+    total = weights.sum(axis=0)
+    even = np.full_like(weights, 1.0 / len(weights))
+    shares = np.divide(weights, total, out=even, where=total > 0.0)
+    summed = np.cumsum(np.pad(steps + shares * missing, ((0, 0), (1, 0))), axis=1)
+    residual = np.cumsum(np.pad(missing, (1, 0)))
+    return dict(zip(slopes, summed, strict=True)), residual
 
 
 def _bends(rows: np.ndarray, gaps: np.ndarray) -> np.ndarray:
@@ -288,24 +306,25 @@ def plot_path(
     ax = figure_axes(ax)
     start = result.energies[0]
     fine = np.linspace(0.0, result.length, 40 * (len(result.energies) - 1) + 1)
-    (curve,) = ax.plot(fine, 1e3 * (result.fit(fine) - start), label=label)
-    color = curve.get_color()
+    curve = 1e3 * (result.fit(fine) - start)
+    (line,) = ax.plot(fine, curve, label="fit" if label is None else label)
     energies = 1e3 * (result.energies - start)
-    ax.plot(result.coordinate, energies, "o", color=color)
+    _dots(ax, result.coordinate, energies, "images", color=line.get_color())
     climbing = result.climbing
-    ax.plot(
-        result.coordinate[climbing],
-        energies[climbing],
-        "o",
-        markersize=10,
-        markerfacecolor="none",
-        color=color,
-    )
+    if len(climbing):
+        ring = {"markersize": 10, "markerfacecolor": "none", "color": line.get_color()}
+        at = result.coordinate[climbing]
+        _dots(ax, at, energies[climbing], "climbing image", **ring)
     if parts:
         for name, done in result.work.items():
             if name == "magnitudes" or result.lengths[name].any():
-                ax.plot(result.coordinate, 1e3 * done, "--", label=name)
-    if parts or label is not None:
-        ax.legend()
-    ax.set(xlabel="path (Å)", ylabel="energy (meV)")
+                ax.plot(result.coordinate, 1e3 * done, "--", label=f"work of {name}")
+    ax.legend()
+    ax.set(xlabel="path (Å)", ylabel="energy of the cell (meV)")
     return ax
+
+
+def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, **options: Any) -> None:
+    """Draw dots; those of several paths on one axes have one entry in the legend."""
+    known = ax.get_legend_handles_labels()[1]
+    ax.plot(x, y, "o", label=None if label in known else label, **options)

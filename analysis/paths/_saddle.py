@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..._progress import bar
 from ..._validate import finite, positive, whole
-from ...optimize._defaults import SPIN_SCALE, TIGHT_FMAX, TIGHT_TORQUE_MAX
+from ...optimize._defaults import SPIN_SCALE, TIGHT_FMAX
 from .._result import Result
 from ..hessians._zero_modes import ZeroModes
 from ._mode_following import BLOCK, ModeFollowing
@@ -94,7 +94,7 @@ def find_saddle(
     direction: tuple[ArrayLike | None, ArrayLike | None] | None = None,
     kick: float = 0.0,
     fmax: float = TIGHT_FMAX,
-    torque_max: float = TIGHT_TORQUE_MAX,
+    torque_max: float | None = None,
     steps: int = 200,
     positions: bool = True,
     spins: bool = True,
@@ -132,7 +132,9 @@ def find_saddle(
         soft coordinates move most: the largest move of an atom, A, or of a
         moment, rad times ``spin_scale``.
     fmax, torque_max : float
-        Converged when no force (eV/A) and torque m x (-dE/dm) (eV) exceeds these.
+        Converged when no force (eV/A) and torque m x (-dE/dm) (eV) exceeds these. By
+        default the torque is at most 1e-6 eV, and the next step would rotate no moment
+        by more than 0.001 rad, whatever the scale of the energy.
     steps : int
         Largest number of steps.
     positions, spins : bool
@@ -165,7 +167,9 @@ def find_saddle(
     62, 7723 (2000), doi:10.1103/PhysRevE.62.7723. Truncated conjugate gradients:
     Steihaug, SIAM J. Numer. Anal. 20, 626 (1983), doi:10.1137/0720042.
     """
-    limits = {"fmax": fmax, "torque_max": torque_max, "max_step": max_step}
+    limits = {"fmax": fmax, "max_step": max_step}
+    if torque_max is not None:
+        limits["torque_max"] = torque_max
     for name, value in {**limits, "spin_scale": spin_scale, "step": step}.items():
         positive(name, value)
     whole("steps", steps, 1)
@@ -192,7 +196,9 @@ def find_saddle(
     return _result(search, fmax, torque_max)
 
 
-def _result(search: ModeFollowing, fmax: float, torque_max: float) -> SaddlePoint:
+def _result(
+    search: ModeFollowing, fmax: float, torque_max: float | None
+) -> SaddlePoint:
     """Return the state of the search, with all negative curvatures."""
     hessian = search.hessian
     count = BLOCK
@@ -203,7 +209,7 @@ def _result(search: ModeFollowing, fmax: float, torque_max: float) -> SaddlePoin
         count *= 2
     found = int(np.sum(values < 0.0)) + 1
     displacements, _ = hessian.space.directions(modes[:, 0])
-    stationary = hessian.force <= fmax and hessian.torque <= torque_max
+    stationary = search.stationary(fmax, torque_max)
     return SaddlePoint(
         atoms=search.atoms,
         converged=bool(stationary and values[0] < 0),

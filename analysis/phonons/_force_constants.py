@@ -30,6 +30,10 @@ from .._result import convertible
 #: |sin| of the angle to a common axis up to which moments are collinear.
 _COLLINEAR = 1e-3
 
+#: Torques that are left by default, as a share of those that displacements cause; and
+#: the least threshold, eV, near round-off.
+_SHARE, _LEAST = 1e-3, 1e-12
+
 
 def to_phonopy(atoms: Atoms, *, moments: bool = True) -> PhonopyAtoms:
     """Return ``atoms`` for phonopy, with their vector moments.
@@ -70,7 +74,7 @@ def calculate_phonons(
     *,
     distance: float = 0.01,
     relax_spins: bool = False,
-    torque_max: float = TIGHT_TORQUE_MAX,
+    torque_max: float | None = None,
     symmetry: str = "magnetic",
     primitive_matrix: Any = None,
 ) -> Phonopy:
@@ -90,8 +94,9 @@ def calculate_phonons(
     relax_spins : bool
         Relax the moments at every displacement: adiabatic spins.
         Their lengths are kept. By default moments keep their directions.
-    torque_max : float
-        Convergence of that, eV.
+    torque_max : float, optional
+        Convergence of that, eV; by default 1e-6, or a thousandth of the largest torque
+        that the displacements cause where that is less.
     symmetry : {"magnetic", "collinear", "none"}
         Symmetry that saves displacements: the magnetic space group, in which moments
         rotate with the lattice; for collinear orders that do not feel the lattice (no
@@ -209,7 +214,16 @@ def displaced_supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
     return images
 
 
-def _relax(images: Sequence[Atoms], torque_max: float) -> None:
+def _relax(images: Sequence[Atoms], torque_max: float | None) -> None:
+    if torque_max is None:
+        torques = [
+            np.cross(
+                get_spins(image), image.calc.get_property("magnetic_forces", image)
+            )
+            for image in images
+        ]
+        largest = float(np.linalg.norm(torques, axis=2).max())
+        torque_max = min(TIGHT_TORQUE_MAX, max(_SHARE * largest, _LEAST))
     found = relax_batch(images, positions=False, torque_max=torque_max)
     done = [own.converged for own in found]
     if not all(done):

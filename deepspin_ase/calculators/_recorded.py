@@ -200,6 +200,7 @@ class RecordedCalculator(Calculator):
         self.calculator = calculator
         self.record = record
         self.implemented_properties = list(calculator.implemented_properties)
+        self.parameters = calculator.parameters
 
     def calculate(
         self,

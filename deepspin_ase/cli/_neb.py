@@ -68,9 +68,17 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
         "--climb", action="store_true", help="let the highest image climb to the saddle"
     )
     group.add_argument("--cell", action="store_true", help="the cell moves too")
+    group.add_argument(
+        "--fix-positions", action="store_true", help="keep the atoms where they are"
+    )
+    group.add_argument(
+        "--fix-spins", action="store_true", help="keep the directions of the moments"
+    )
     group.add_argument("--method", choices=("neb", "string"), default="neb")
     group.add_argument(
-        "--spring", type=float, default=0.1, help="eV/A^2 (default: 0.1)"
+        "--spring",
+        type=float,
+        help="eV/A^2 (default: 0.1, less where energies differ little)",
     )
     group.add_argument(
         "--spin-scale",
@@ -84,7 +92,8 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--torque-max",
         type=float,
-        help=f"eV (default: {TORQUE_MAX}, or fmax x spin scale)",
+        help=f"eV (default: the least of {TORQUE_MAX}, fmax x spin scale, and 3%% of "
+        "the mean torque along the path)",
     )
     group.add_argument(
         "--stress-max", type=float, help=f"eV/A^3 (default: {STRESS_MAX})"
@@ -151,6 +160,8 @@ def _band(
         images,
         spring=arguments.spring,
         climb=arguments.climb,
+        positions=not arguments.fix_positions,
+        spins=not arguments.fix_spins,
         cell=arguments.cell,
         method=arguments.method,
         spin_scale=arguments.spin_scale,
@@ -239,6 +250,11 @@ def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
     print(f"\n{state}: {left} (eV/A, eV, eV/A^3); {neb.band.n_calls} model calls")
     parts = ", ".join(f"{name} {part:.0%}" for name, part in path.fractions.items())
     print(f"length {path.length:.4f} A: {parts}")
+    lacking = 1e3 * np.ptp(path.residual)
+    print(
+        f"residual of the work between images, shared out: {lacking:.4f} meV; more "
+        "images make it less"
+    )
     for name, fit, image in (
         ("forward", path.barrier_forward, path.barrier_forward_image),
         ("reverse", path.barrier_reverse, path.barrier_reverse_image),

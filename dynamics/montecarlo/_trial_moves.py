@@ -12,7 +12,7 @@ from .._state import Stateful
 from ..integrators._rotations import with_lengths
 
 #: Width of the cone at the start, and the limits between which it adapts.
-FIRST_WIDTH, NARROWEST, WIDEST = 0.5, 1e-4, 60.0
+FIRST_WIDTH, NARROWEST, WIDEST = 0.5, 1e-7, 60.0
 
 #: Target acceptance of the cone.
 TARGET = 0.5

@@ -448,7 +448,8 @@ def test_path_is_saved_and_drawn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.forces, path.forces)
     axes = plot_path(path, parts=True)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["lattice", "spins"]
+    assert labels[:3] == ["fit", "images", "climbing image"]
+    assert labels[3:] == ["work of lattice", "work of spins"]
     curve = axes.lines[0].get_ydata()
     assert max(curve) == pytest.approx(1e3 * path.barrier_forward, rel=1e-3)
     plt.close(axes.figure)
