@@ -52,10 +52,13 @@ class DeepSpinCalculator(MagneticCalculator):
                                         directions
     virial                    eV        (3, 3), -dE/dstrain in full: not symmetric
                                         where torques act
-    energy_deviation, ...               standard deviations over the members of a
-                                        Committee: also forces_deviation,
-                                        magnetic_forces_deviation (per component),
-                                        energies_deviation, virial_deviation
+    energy_deviation, ...               standard deviations: also forces_deviation,
+                                        magnetic_forces_deviation (per component).
+                                        Of a Committee over its members, with
+                                        energies_deviation and virial_deviation; of
+                                        a network with an error model (trained with
+                                        validation frames) where they are asked for,
+                                        ``atoms.calc.get_property(name, atoms)``
     ========================= ========= ==========================================
 
     Parameters
@@ -192,6 +195,8 @@ class DeepSpinCalculator(MagneticCalculator):
     ) -> None:
         """Evaluate the potential once; all results are kept.
 
+        Deviations are estimated where one is among ``properties``.
+
         Raises
         ------
         ValueError
@@ -202,7 +207,9 @@ class DeepSpinCalculator(MagneticCalculator):
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # if this fails, none are left of other atoms
         system = self._system(self.atoms)
-        results = results_of(self._compiled.evaluate(system), system)[0]
+        asked = any(name.endswith("_deviation") for name in properties)
+        prediction = self._compiled.evaluate(system, deviations=asked)
+        results = results_of(prediction, system)[0]
         check_finite(results)
         self.results = results
 
@@ -213,6 +220,7 @@ class DeepSpinCalculator(MagneticCalculator):
         forces: bool = True,
         magnetic_forces: bool = True,
         virial: bool = True,
+        deviations: bool = False,
         max_atoms: int = BATCH_ATOMS,
     ) -> list[dict[str, Any]]:
         """Evaluate many structures, several in each call of the model.
@@ -225,6 +233,8 @@ class DeepSpinCalculator(MagneticCalculator):
         forces, magnetic_forces, virial : bool
             Which derivatives to compute; torques come with the magnetic forces and
             stress with the virial.
+        deviations : bool
+            Estimate errors, too, where the potential knows how.
         max_atoms : int
             Atoms up to which structures share a call, which bounds the memory.
 
@@ -252,7 +262,11 @@ class DeepSpinCalculator(MagneticCalculator):
         for batch in batches(images, max_atoms):
             system = self._system(batch)
             prediction = self._batched.evaluate(
-                system, forces=forces, magnetic_forces=magnetic_forces, virial=virial
+                system,
+                forces=forces,
+                magnetic_forces=magnetic_forces,
+                virial=virial,
+                deviations=deviations,
             )
             results += results_of(prediction, system)
         return results

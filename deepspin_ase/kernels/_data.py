@@ -266,7 +266,13 @@ class MomentsKernel(Protocol):
     """A compiled network on moments."""
 
     def __call__(
-        self, system: System, pairs: PairList, types: Tensor, *, derivatives: bool
+        self,
+        system: System,
+        pairs: PairList,
+        types: Tensor,
+        *,
+        derivatives: bool,
+        features: Tensor | None = None,
     ) -> tuple[Tensor, MomentsSums] | None:
         """Evaluate structures, in the type of the System.
 
@@ -278,6 +284,8 @@ class MomentsKernel(Protocol):
         types : (N,) int64 tensor
         derivatives : bool
             Compute more than energies; zeros otherwise.
+        features : (N, K) tensor, optional
+            Set to the features; of the type of number of the contractions.
 
         Returns
         -------

@@ -195,6 +195,14 @@ class Potential(nn.Module):
         """
         return {}
 
+    def deviations(self, system: System, pairs: PairList) -> dict[str, Tensor]:
+        """Return estimated standard deviations of the predictions, by quantity.
+
+        In the shapes and units of the quantities; empty, as here, where the potential
+        does not know how wrong it may be.
+        """
+        return {}
+
     def compiled(self, kernels: Kernels) -> Predictor:
         """Return what predicts like :meth:`predict`, but from the present weights.
 
@@ -236,6 +244,7 @@ class Potential(nn.Module):
         forces: bool = True,
         magnetic_forces: bool = True,
         virial: bool = True,
+        deviations: bool = False,
         create_graph: bool = False,
     ) -> Prediction:
         """Return the energy and the derivatives asked for.
@@ -247,6 +256,9 @@ class Potential(nn.Module):
             Complete out to ``pair_cutoff(system)``; built here if omitted.
         forces, magnetic_forces, virial : bool
             Which derivatives to compute.
+        deviations : bool
+            Estimate errors, too, where the potential knows how
+            (:attr:`Prediction.deviations`); without ``create_graph``.
         create_graph : bool
             Keep the graph, so that the results can be differentiated with
             respect to the potential's parameters.

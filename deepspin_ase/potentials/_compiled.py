@@ -100,6 +100,7 @@ class CompiledPotential:
         forces: bool = True,
         magnetic_forces: bool = True,
         virial: bool = True,
+        deviations: bool = False,
     ) -> Prediction:
         """Evaluate a System of any device and type of number.
 
@@ -111,6 +112,8 @@ class CompiledPotential:
             :attr:`neighbors`.
         forces, magnetic_forces, virial : bool
             Which derivatives to compute.
+        deviations : bool
+            Estimate errors, too, where the potential knows how.
 
         Returns
         -------
@@ -140,6 +143,7 @@ class CompiledPotential:
             forces=forces,
             magnetic_forces=magnetic_forces,
             virial=virial,
+            deviations=deviations,
         )
         return found if self.dtype == torch.float64 else _double(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +19,22 @@ from ._prediction import Prediction
 
 #: A term and what predicts its energy and derivatives.
 _Part = tuple[Potential, Predictor]
+
+
+@runtime_checkable
+class DeviationPredictor(Protocol):
+    """A predictor that estimates errors in the same pass."""
+
+    def predict_with_deviations(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+    ) -> Prediction | None:
+        """Return a prediction with its deviations, None where it cannot."""
 
 
 class Wanted(TypedDict):
@@ -60,7 +76,12 @@ class Evaluation:
         self._last: _Types | None = None
 
     def __call__(
-        self, system: System, pairs: PairList, **wanted: Unpack[Wanted]
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        deviations: bool = False,
+        **wanted: Unpack[Wanted],
     ) -> Prediction:
         """Evaluate a System that has passed the check of the potential."""
         if not self._parts:
@@ -72,7 +93,10 @@ class Evaluation:
         kernel, rest = self._divided(species)
         sums = None if kernel is None else kernel(system, pairs, types)
         if sums is None:
-            total = added(_predicted(self._parts, system, pairs, **wanted))
+            found = _predicted(
+                self._parts, system, pairs, deviations=deviations, **wanted
+            )
+            total = added(found)
             return self._with_further(total, system, pairs)
         energies, pull, gradients, work = (x.to(system.dtype) for x in sums)
         first = Prediction(
@@ -83,7 +107,8 @@ class Evaluation:
             magnetic_forces=-gradients if wanted["magnetic_forces"] else None,
             virial=work if wanted["virial"] else None,
         )
-        total = added([first, *_predicted(rest, system, pairs, **wanted)])
+        found = _predicted(rest, system, pairs, deviations=deviations, **wanted)
+        total = added([first, *found])
         return self._with_further(total, system, pairs)
 
     @torch.no_grad()
@@ -163,23 +188,35 @@ def _predicted(
     pairs: PairList,
     *,
     create_graph: bool = False,
+    deviations: bool = False,
     **wanted: Unpack[Wanted],
 ) -> list[Prediction]:
     """Return predictions of terms, by autograd where their predictors give none."""
     predictions: list[Prediction] = []
     plain: list[Potential] = []
+    estimates: list[Mapping[str, Tensor]] = []
     for term, predictor in parts:
-        found = predictor.predict(system, pairs, create_graph=create_graph, **wanted)
+        found = None
+        if deviations and isinstance(predictor, DeviationPredictor):
+            found = predictor.predict_with_deviations(system, pairs, **wanted)
         if found is None:
-            plain.append(term)
-        else:
+            found = predictor.predict(
+                system, pairs, create_graph=create_graph, **wanted
+            )
+            known = term.deviations(system, pairs) if deviations else {}
+            if found is None:
+                plain.append(term)
+                estimates.append(known)
+            elif known:
+                found = found.replace(deviations=known)
+        if found is not None:
             predictions.append(found)
     if plain:
         forward = plain[0] if len(plain) == 1 else _sum_of(plain)
         found = _by_autograd(
             forward, system, pairs, create_graph=create_graph, **wanted
         )
-        predictions.insert(0, found)
+        predictions.insert(0, found.replace(deviations=_in_quadrature(estimates)))
     return predictions
 
 
@@ -244,11 +281,13 @@ def added(parts: Sequence[Prediction]) -> Prediction:
         name: reduce(torch.add, values)
         for name, values in collected([part.quantities() for part in parts]).items()
     }
-    deviations = {
-        name: torch.stack(values).norm(dim=0)
-        for name, values in collected([part.deviations for part in parts]).items()
-    }
+    deviations = _in_quadrature([part.deviations for part in parts])
     return parts[0].replace(**sums, deviations=deviations)
+
+
+def _in_quadrature(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the deviations of a sum whose parts err independently."""
+    return {n: torch.stack(x).norm(dim=0) for n, x in collected(parts).items()}
 
 
 def collected(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, list[Tensor]]:

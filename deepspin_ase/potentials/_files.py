@@ -1,8 +1,9 @@
 """Model files: plain data that cannot run code.
 
 ``model.pt`` is a ``torch.save`` of a dictionary: format and version, the
-architecture as nested plain data, the state dict, the range of the training data, and a
-card (training data, errors, units, citation). It is read with ``weights_only=True``.
+architecture as nested plain data, the state dict, the range of the training data, models
+of the errors, and a card (training data, errors, units, citation). It is read with
+``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from .._plain_data import load_plain, save_plain
 from . import _registry as registry
 from ._base import Potential
+from .networks._error_model import ErrorModel
+from .networks._trainable import Trainable
 
 FORMAT = "deepspin-ase model"
 VERSION = 1
@@ -69,10 +72,16 @@ def plain_data(potential: Potential) -> dict[str, Any]:
         for name, part in potential.named_modules()
         if isinstance(part, Potential) and part.training_range is not None
     }
+    errors = {
+        name: part.error_model.to_data()
+        for name, part in potential.named_modules()
+        if isinstance(part, Trainable) and part.error_model is not None
+    }
     return {
         "architecture": registry.encode(potential),
         "state_dict": state,
         "ranges": ranges,
+        "error_models": errors,
     }
 
 
@@ -88,6 +97,8 @@ def from_plain_data(content: dict[str, Any]) -> Potential:
     potential.load_state_dict(content["state_dict"])
     for name, known in content.get("ranges", {}).items():
         potential.get_submodule(name).training_range = registry.decode(known)
+    for name, model in content.get("error_models", {}).items():
+        potential.get_submodule(name).error_model = ErrorModel.from_data(model)
     return potential.eval().requires_grad_(False)
 
 

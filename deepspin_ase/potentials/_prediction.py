@@ -29,8 +29,9 @@ class Prediction(QuantityValues):
         moments. Not symmetric where torques act.
     volume : (B,) tensor, A^3
     deviations : dict
-        Standard deviations over the members of a committee, by name, in the
-        shape and unit of the quantity. Empty for a single potential.
+        Standard deviations by name, in the shape and unit of the quantity: over the
+        members of a committee, or as a network with an error model estimates them,
+        where they were asked for. Else empty.
     """
 
     energy: Tensor

@@ -242,6 +242,10 @@ class TimeReversal(Potential):
         both = differentiable(self.potential, *_both(system, pairs), **wanted)
         return _mean_of_halves(both)
 
+    def deviations(self, system: System, pairs: PairList) -> dict[str, Tensor]:
+        """Return the estimates of the potential."""
+        return self.potential.deviations(system, pairs)
+
     def compiled(self, kernels: Kernels) -> Predictor:
         """Return what evaluates both orientations of the compiled potential."""
         return _CompiledReversal(Evaluation(self.potential, kernels))

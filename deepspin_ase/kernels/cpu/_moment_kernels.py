@@ -705,7 +705,7 @@ def run(
     adds -dE/dR, -dE/dm (N, 3) and -dE/dstrain (B, 3, 3) to ``positions``, ``moments``
     and ``strains``; PUSH_FORWARD takes changes of these and sets ``rows`` to those of
     the features. ENERGIES adds to ``energies`` (N,) by ``head``, DERIVATIVES adds to
-    the forces and so on, too.
+    the forces and so on, too; both set ``rows`` to the features, if there are any.
     """
     values, slopes = space.values, space.slopes
     offset = model.n_values - model.n_features
@@ -753,6 +753,11 @@ def run(
                 _fit(head, task == DERIVATIVES, model, space)
                 for c in range(n):
                     energies[centers[start + c]] += space.sums[0, c]
+                if len(rows):
+                    for c in range(n):
+                        row = rows[centers[start + c]]
+                        for k in range(model.n_features):
+                            row[k] = values[offset + k, c]
             if task != ENERGIES:
                 for v in range(offset):
                     store(slopes, v, spread(0.0, slopes))

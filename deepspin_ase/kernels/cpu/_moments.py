@@ -249,17 +249,21 @@ class Described:
         return torch.from_numpy(sums[0] if self.workers == 1 else sums.sum(0))
 
     def energies(
-        self, heads: Sequence[Head], *, derivatives: bool
+        self, heads: Sequence[Head], *, derivatives: bool, features: Tensor | None
     ) -> tuple[Tensor, MomentsSums]:
-        """Return per-atom energies (N,) by the heads of the types, and derivatives."""
+        """Return per-atom energies (N,) by the heads of the types, and derivatives.
+
+        Sets ``features`` (N, K), in the type of the descriptor, if given.
+        """
         from ._moment_kernels import DERIVATIVES, ENERGIES
 
         task = DERIVATIVES if derivatives else ENERGIES
+        rows = None if features is None else features.numpy()
         energies, sums = np.zeros(len(self.spins)), self._sums()
         for a, head in enumerate(heads):
             centers = indices((self.types == a).nonzero().flatten())
             if len(centers):
-                self._run(task, centers, sums, head=head, energies=energies)
+                self._run(task, centers, sums, head=head, energies=energies, rows=rows)
         return torch.from_numpy(energies), self._reduced(sums)
 
     def _centers(self) -> np.ndarray:
@@ -341,11 +345,19 @@ class CompiledMoments:
         self.constants = torch.stack([constant for *_, constant in heads])
 
     def __call__(
-        self, system: System, pairs: PairList, types: Tensor, *, derivatives: bool
+        self,
+        system: System,
+        pairs: PairList,
+        types: Tensor,
+        *,
+        derivatives: bool,
+        features: Tensor | None = None,
     ) -> tuple[Tensor, MomentsSums] | None:
         """Evaluate structures, in the type of the System."""
         described = self.descriptor(system, pairs, types)
         if not described.is_finite():
             return None
-        energies, sums = described.energies(self.heads, derivatives=derivatives)
+        energies, sums = described.energies(
+            self.heads, derivatives=derivatives, features=features
+        )
         return (energies + self.constants[types]).to(system.dtype), sums

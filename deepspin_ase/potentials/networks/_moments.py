@@ -9,7 +9,7 @@ import torch
 from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from ..._config import Configuration
 from ...kernels import (
@@ -24,8 +24,10 @@ from ...kernels import (
 from ...neighbors import PairList
 from ...system import System
 from .._base import Predictor
+from .._evaluation import Wanted
 from .._kernels import Kernels
 from .._prediction import Prediction
+from ._error_model import ErrorModel
 from ._invariants import (
     Factors,
     Layout,
@@ -465,6 +467,37 @@ class SpinMomentNetwork(Trainable):
             )
         return describe(system, pairs, self.types(system))
 
+    @torch.no_grad()
+    def fit_error_model(
+        self,
+        samples: Iterable[tuple[System, PairList]],
+        errors: Iterable[tuple[System, PairList, Mapping[str, Tensor]]],
+    ) -> None:
+        """Learn to estimate errors; see :meth:`Trainable.fit_error_model`."""
+
+        def described(system: System, pairs: PairList) -> tuple[Tensor, Tensor]:
+            return self._described(system, pairs).features(), self.types(system)
+
+        model = ErrorModel.of(
+            (described(*sample) for sample in samples), self.mean, self.deviation
+        )
+        self.error_model = model.calibrated(
+            [(system, *described(system, pairs), own) for system, pairs, own in errors]
+        )
+
+    @torch.no_grad()
+    def deviations(self, system: System, pairs: PairList) -> dict[str, Tensor]:
+        """Return estimates of the errors; empty without an error model."""
+        if self.error_model is None:
+            return {}
+        describe = self._descriptor(system) if self.backend == "fused" else None
+        types = self.types(system)
+        if describe is None:
+            features = self.features(system, pairs)
+        else:
+            features = describe(system, pairs, types).features()
+        return self.error_model.deviations(features, types, system)
+
     def linear_term(self) -> nn.Parameter:
         """Return the coefficients (n_types, K) of the standardized features."""
         return self.linear
@@ -618,13 +651,41 @@ class _Compiled:
         system: System,
         pairs: PairList,
         *,
+        create_graph: bool,
+        **wanted: Unpack[Wanted],
+    ) -> Prediction | None:
+        return self._predict(system, pairs, None, **wanted)
+
+    def predict_with_deviations(
+        self, system: System, pairs: PairList, **wanted: Unpack[Wanted]
+    ) -> Prediction | None:
+        model = self.network.error_model
+        if model is None:
+            return None
+        features = torch.empty(
+            system.n_atoms,
+            self.network.program.n_features,
+            dtype=torch.float32 if self.network.mixed else system.dtype,
+            device=system.device,
+        )
+        found = self._predict(system, pairs, features, **wanted)
+        if found is None:
+            return None
+        types = self.network.types(system)
+        return found.replace(deviations=model.deviations(features, types, system))
+
+    def _predict(
+        self,
+        system: System,
+        pairs: PairList,
+        features: Tensor | None,
+        *,
         forces: bool,
         magnetic_forces: bool,
         virial: bool,
-        create_graph: bool,
     ) -> Prediction | None:
         want, types = forces or magnetic_forces or virial, self.network.types(system)
-        found = self.kernel(system, pairs, types, derivatives=want)
+        found = self.kernel(system, pairs, types, derivatives=want, features=features)
         if found is None:
             return None
         energies, sums = found

@@ -14,6 +14,7 @@ from ...neighbors import PairList
 from ...system import System
 from .._base import Potential
 from .._registry import register
+from ._error_model import ErrorModel
 
 
 class Trainable(Potential):
@@ -38,6 +39,9 @@ class Trainable(Potential):
     #: Values of the sections ``learning_rate``, ``loss`` and ``training`` of a training
     #: file where these are not given, as far as they differ from the usual ones.
     training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    #: Estimates errors, once :meth:`fit_error_model` was called.
+    error_model: ErrorModel | None = None
 
     config: Configuration
     species: frozenset[int]
@@ -127,6 +131,21 @@ class Trainable(Potential):
             (eV/mu_B) and strain (eV).
         """
         raise NotImplementedError
+
+    def fit_error_model(
+        self,
+        samples: Iterable[tuple[System, PairList]],
+        errors: Iterable[tuple[System, PairList, Mapping[str, Tensor]]],
+    ) -> None:
+        """Learn to estimate errors, for :meth:`Potential.deviations`; not by default.
+
+        Parameters
+        ----------
+        samples : iterable of (System, PairList)
+            The training structures, float64 on the CPU.
+        errors : iterable of (System, PairList, dict of tensors)
+            Structures kept back, and predictions minus labels, by quantity.
+        """
 
 
 _T = TypeVar("_T", bound=type[Trainable])
