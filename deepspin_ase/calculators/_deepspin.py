@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from numpy.typing import ArrayLike
 
 from ..potentials import (
@@ -203,6 +203,8 @@ class DeepSpinCalculator(MagneticCalculator):
             If atoms, moments or elements are not what the potential takes.
         CalculationFailed
             If a result is not finite.
+        PropertyNotImplementedError
+            If a deviation is asked for that the potential does not estimate.
         """
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # if this fails, none are left of other atoms
@@ -211,6 +213,12 @@ class DeepSpinCalculator(MagneticCalculator):
         prediction = self._compiled.evaluate(system, deviations=asked)
         results = results_of(prediction, system)[0]
         check_finite(results)
+        for name in properties:
+            if name.endswith("_deviation") and name not in results:
+                raise PropertyNotImplementedError(
+                    f"the model gives no {name}: networks with explicit spins do that "
+                    "were trained with validation frames, and committees"
+                )
         self.results = results
 
     def evaluate(

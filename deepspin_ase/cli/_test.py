@@ -26,6 +26,7 @@ from ..training import (
     compare,
     load_batches,
     plot_parity,
+    plot_reliability,
 )
 from ..training._report import aligned_columns, table_of_errors
 
@@ -45,7 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "hold for these data ('deepspin info MODEL' lists them)",
     )
     parser.add_argument(
-        "--plot", type=Path, help="parity figure; its numbers go next to it, as .npz"
+        "--plot",
+        type=Path,
+        help="parity figure; its numbers go next to it, as .npz, and errors over their "
+        "estimates, if the model has any, as NAME_reliability",
     )
     parser.add_argument(
         "--rotations", type=int, default=8, help="random spin rotations (default: 8)"
@@ -62,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> None:
         datasets = [aligned(dataset, entry) for dataset in datasets]
     parts = [collect(load_batches(data, potential)) for data in datasets]
     batches = [batch for part in parts for batch in part]
-    found = compare(potential, batches)
+    found = compare(potential, batches, deviations=True)
     violations = symmetry_violations(
         potential, [batch.system for batch in batches], n_rotations=arguments.rotations
     )
@@ -131,10 +135,15 @@ def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
     if not found:
         raise ValueError("the data carry no labels: there is nothing to plot")
     write_figure(path, plot_parity(found)[0])
+    if any(both.deviation is not None for both in found.values()):
+        other = path.with_stem(f"{path.stem}_reliability")
+        write_figure(other, plot_reliability(found)[0])
+        print(f"wrote {other}")
     numbers = {
         f"{name}_{kind}": getattr(both, kind)
         for name, both in found.items()
-        for kind in ("label", "prediction")
+        for kind in ("label", "prediction", "deviation")
+        if getattr(both, kind) is not None
     }
     with atomic_write(path.with_suffix(".npz")) as temporary:
         np.savez(temporary, **numbers)

@@ -54,7 +54,11 @@ class QuadraticForm(NamedTuple):
 
 
 class Predictor(Protocol):
-    """What gives the energy of Systems and its derivatives: a Potential, or better."""
+    """What gives the energy of Systems and its derivatives: a Potential, or better.
+
+    What estimates its errors in the same pass has a method ``predict_with_deviations``,
+    too, with the same parameters but ``create_graph``.
+    """
 
     def predict(
         self,
@@ -282,7 +286,8 @@ class Potential(nn.Module):
             return differentiable(self, system, pairs, **wanted)
         # Taken apart again every time: weights and terms may have changed.
         kernels = self.kernels(system.device, system.dtype)
-        return Evaluation(self, kernels)(system, pairs, **wanted)
+        evaluation = Evaluation(self, kernels)
+        return evaluation(system, pairs, deviations=deviations, **wanted)
 
     def kernels(self, device: torch.device, dtype: torch.dtype) -> Kernels:
         """Return where compiled kernels of this potential are kept."""

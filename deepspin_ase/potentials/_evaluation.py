@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,22 +19,6 @@ from ._prediction import Prediction
 
 #: A term and what predicts its energy and derivatives.
 _Part = tuple[Potential, Predictor]
-
-
-@runtime_checkable
-class DeviationPredictor(Protocol):
-    """A predictor that estimates errors in the same pass."""
-
-    def predict_with_deviations(
-        self,
-        system: System,
-        pairs: PairList,
-        *,
-        forces: bool,
-        magnetic_forces: bool,
-        virial: bool,
-    ) -> Prediction | None:
-        """Return a prediction with its deviations, None where it cannot."""
 
 
 class Wanted(TypedDict):
@@ -196,9 +180,10 @@ def _predicted(
     plain: list[Potential] = []
     estimates: list[Mapping[str, Tensor]] = []
     for term, predictor in parts:
+        together = getattr(predictor, "predict_with_deviations", None)
         found = None
-        if deviations and isinstance(predictor, DeviationPredictor):
-            found = predictor.predict_with_deviations(system, pairs, **wanted)
+        if deviations and together is not None:
+            found = together(system, pairs, **wanted)
         if found is None:
             found = predictor.predict(
                 system, pairs, create_graph=create_graph, **wanted

@@ -1,9 +1,9 @@
 """Model files: plain data that cannot run code.
 
 ``model.pt`` is a ``torch.save`` of a dictionary: format and version, the
-architecture as nested plain data, the state dict, the range of the training data, models
-of the errors, and a card (training data, errors, units, citation). It is read with
-``weights_only=True``.
+architecture as nested plain data, the state dict, the range of the training data,
+models of the errors, and a card (training data, errors, units, citation). It is read
+with ``weights_only=True``.
 """
 
 from __future__ import annotations

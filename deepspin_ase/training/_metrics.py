@@ -69,12 +69,15 @@ class Comparison:
     ----------
     label, prediction : flat arrays, in ``unit``
     title, unit : str
+    deviation : flat array, optional
+        Standard deviations that the potential estimates.
     """
 
     label: np.ndarray
     prediction: np.ndarray
     title: str
     unit: str
+    deviation: np.ndarray | None = None
 
     @property
     def rmse(self) -> float:
@@ -87,8 +90,17 @@ class Comparison:
         return float(np.mean(np.abs(self.prediction - self.label)))
 
 
-def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Comparison]:
+def compare(
+    potential: Potential, batches: Iterable[Batch], *, deviations: bool = False
+) -> dict[str, Comparison]:
     """Compare a potential with labels.
+
+    Parameters
+    ----------
+    potential : Potential
+    batches : iterable of Batch
+    deviations : bool
+        Ask for its estimates of the errors, too.
 
     Returns
     -------
@@ -99,8 +111,8 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
         kinds without labels or predictions are left out.
     """
     kinds = error_kinds()
-    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {
-        name: ([], []) for name in kinds
+    found: dict[str, tuple[list[Tensor], list[Tensor], list[Tensor]]] = {
+        name: ([], [], []) for name in kinds
     }
     for batch in batches:
         known = {n: torch.isfinite(x) for n, x in batch.quantities().items()}
@@ -108,6 +120,7 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
         predicted = potential.evaluate(
             batch.system,
             batch.pairs,
+            deviations=deviations,
             **{n: x for n, x in labelled.items() if QUANTITIES[n].derivative},
         )
         for name, label in batch.quantities().items():
@@ -115,22 +128,32 @@ def compare(potential: Potential, batches: Iterable[Batch]) -> dict[str, Compari
             if prediction is None or not labelled[name]:
                 continue
             quantity = QUANTITIES[name]
-            for (kind, a), (_, b) in zip(
+            estimate = predicted.deviations.get(name)
+            squares = None if estimate is None else estimate.square()
+            for (kind, a), (_, b), (_, c) in zip(
                 _parts(quantity, batch, label),
                 _parts(quantity, batch, prediction),
+                _variances(quantity, batch, squares),
                 strict=True,
             ):
                 mask = torch.isfinite(a)
                 found[kind][0].append(a[mask])
                 found[kind][1].append(b[mask])
+                if c is not None:
+                    found[kind][2].append(c[mask].sqrt())
+
+    def joined(values: list[Tensor]) -> np.ndarray:
+        return torch.cat(values).double().cpu().numpy()
+
     return {
         name: Comparison(
-            torch.cat(label).double().cpu().numpy(),
-            torch.cat(prediction).double().cpu().numpy(),
+            joined(label),
+            joined(prediction),
             kinds[name].title,
             kinds[name].unit,
+            joined(deviation) if len(deviation) == len(label) else None,
         )
-        for name, (label, prediction) in found.items()
+        for name, (label, prediction, deviation) in found.items()
         if sum(map(len, label))
     }
 
@@ -155,6 +178,24 @@ def _parts(
         counts = batch.system.counts().to(values)
         values = values / counts.reshape(-1, *[1] * (values.ndim - 1))
     yield quantity.name, values
+
+
+def _variances(
+    quantity: Quantity, batch: Batch, squares: Tensor | None
+) -> Iterator[tuple[str, Tensor | None]]:
+    """Yield the kinds of errors of a quantity, and their estimated squares."""
+    if squares is None:
+        parts = _PARTS if quantity.magnetic else [""]
+        yield from ((part, None) for part in parts)
+    elif quantity.magnetic:
+        axes = _moment_frames(batch.system.spins)
+        for part, rows in _PARTS.items():
+            yield part, torch.einsum("nak,nk->na", axes[:, rows].square(), squares)
+    elif quantity.per_atom_in_errors:
+        counts = batch.system.counts().to(squares).square()
+        yield "", squares / counts.reshape(-1, *[1] * (squares.ndim - 1))
+    else:
+        yield "", squares
 
 
 def _moment_frames(spins: Tensor) -> Tensor:

@@ -14,6 +14,10 @@ from ._metrics import Comparison, error_kinds
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Groups of numbers by their estimates in a plot of reliability, at most, and numbers
+#: in each, at least.
+GROUPS, LEAST = 12, 8
+
 
 def plot_learning_curve(
     curve: Mapping[str, np.ndarray], ax: Axes | None = None
@@ -76,6 +80,62 @@ def plot_parity(
     return np.ravel(axes)
 
 
+def plot_reliability(
+    comparisons: Mapping[str, Comparison], axes: np.ndarray | None = None
+) -> np.ndarray:
+    """Plot errors over their estimates, a panel per kind that has any.
+
+    Numbers are sorted by their estimates into groups of the same size, of which the
+    roots of the mean squares are shown. Right estimates lie on the line.
+
+    Parameters
+    ----------
+    comparisons : mapping
+        As :func:`deepspin_ase.training.compare` returns it with ``deviations``.
+    axes : array of Axes, optional
+        One per kind with estimates.
+
+    Raises
+    ------
+    ValueError
+        If there are no estimates.
+    """
+    import matplotlib.pyplot as plt
+
+    shown = [x for x in comparisons.values() if x.deviation is not None]
+    if not shown:
+        raise ValueError("there are no estimates of errors to compare with errors")
+    if axes is None:
+        n = len(shown)
+        axes = plt.subplots(1, n, figsize=(3.1 * n, 3.2), layout="constrained")[1]
+    for ax, found in zip(np.ravel(axes), shown, strict=True):
+        estimated, observed = reliability(found)
+        ends = [
+            min(estimated.min(), observed.min()),
+            max(estimated.max(), observed.max()),
+        ]
+        ax.loglog(1e3 * estimated, 1e3 * observed, "o", ms=4)
+        ax.loglog(1e3 * np.array(ends), 1e3 * np.array(ends), c="k", lw=0.8)
+        ax.set_title(found.title, fontsize="small")
+        ax.set_xlabel(f"estimated deviation (m{found.unit})")
+        ax.set_ylabel("RMSE")
+    return np.ravel(axes)
+
+
+def reliability(found: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """Return estimated and observed root mean squared errors, in groups by estimate."""
+    assert found.deviation is not None
+    order = np.argsort(found.deviation, kind="stable")
+    n = min(GROUPS, max(1, len(order) // LEAST))
+    errors = found.prediction - found.label
+
+    def sizes(values: np.ndarray) -> np.ndarray:
+        groups = np.array_split(values[order], n)
+        return np.array([np.sqrt(np.mean(group**2)) for group in groups])
+
+    return sizes(found.deviation), sizes(errors)
+
+
 def table_of_errors(errors: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     """Return the cells of a table of root mean squared errors, titles first.
 
@@ -134,10 +194,12 @@ def aligned_columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def save_figures(
     folder: Path, curve: Mapping[str, np.ndarray], comparisons: Mapping[str, Comparison]
 ) -> None:
-    """Write ``lcurve.png`` and ``parity.png``."""
+    """Write ``lcurve.png``, ``parity.png`` and, with estimates, ``reliability.png``."""
     axes = {
         "lcurve.png": plot_learning_curve(curve),
         "parity.png": plot_parity(comparisons)[0],
     }
+    if any(found.deviation is not None for found in comparisons.values()):
+        axes["reliability.png"] = plot_reliability(comparisons)[0]
     for name, ax in axes.items():
         write_figure(folder / name, ax)

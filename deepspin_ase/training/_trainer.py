@@ -31,6 +31,7 @@ from ..potentials import (
     load_potential,
     save_potential,
 )
+from ..potentials.networks._error_model import ErrorModel
 from ..potentials.networks._trainable import architecture_of, trainable_parts
 from ..quantities import label_table
 from ._batch import Batch, collect, load_batches
@@ -53,6 +54,7 @@ from ._energies import (
     fit_reference_energies,
     subtract_baseline,
 )
+from ._errors import fit_error_model
 from ._inspection import inspect, overview
 from ._loss import loss_of_errors, training_loss
 from ._metrics import Comparison, compare
@@ -162,6 +164,7 @@ class Trainer:
         self._validation = self._prepared(
             network, subtract_baseline(self.validation_frames, baseline)
         )
+        self._error_model: ErrorModel | None = None
         self._build(network)
 
     @property
@@ -271,6 +274,7 @@ class Trainer:
         network.load_state_dict(best)
         network.element_energies = self.references.elements
         network.requires_grad_(False).eval()
+        network.error_model = self._error_model
         whole = network if self.baseline is None else Sum([self.baseline, network])
         whole.training_range = self.training_range
         return whole
@@ -475,8 +479,14 @@ class Trainer:
     def _finish(self) -> None:
         """Write the model with its card, and the figures."""
         potential = self.potential
-        kind = "validation" if self.validation_frames else "training"
-        comparisons = compare(potential, collect(self._comparable(kind)))
+        kept_back = self._comparable("validation")
+        if kept_back:
+            fit_error_model(potential, self.frames, kept_back)
+            self._error_model = trainable_parts(potential)[-1].error_model
+        kind = "validation" if kept_back else "training"
+        comparisons = compare(
+            potential, collect(self._comparable(kind)), deviations=bool(kept_back)
+        )
         sets = {}
         for k, own in enumerate(self.sets):
             part = "validation" if own.validation else "training"

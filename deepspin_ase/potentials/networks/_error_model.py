@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...system import System
 
 #: Principal components of the features whose variances are told apart, and random
 #: directions that stand for all others.
-COMPONENTS, RANDOM = 24, 8
+COMPONENTS, RANDOM = 16, 8
 
 #: Atoms of an element from which on it has a calibration of its own.
 LEAST = 100
@@ -29,8 +30,8 @@ class ErrorModel:
     training data: u^2 is the mean over principal components of z_k^2/var_k plus
     |z|^2/var of what is left (T^2 and Q of Hotelling), the latter by projection on a
     few random directions (Johnson and Lindenstrauss). Variances of the components of an
-    atom's force and magnetic force, and of the energy per atom, are a + b u^2, fitted by
-    maximum likelihood to the errors of frames that the network was not trained on.
+    atom's force and magnetic force, and of the energy per atom, are a + b u^2, fitted
+    by maximum likelihood to the errors of frames that the network was not trained on.
 
     For energies of atoms, u is the prediction rigidity of a last layer (Bigi, Chong,
     Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024)) with a covariance
@@ -145,26 +146,38 @@ class ErrorModel:
         """Return standard deviations by the names of the quantities.
 
         Of the energy (B,), eV, as if errors of equal atoms were equal, and of the
-        components (N, 3) of forces, eV/A, and magnetic forces, eV/mu_B, zero where an
-        atom has no moment.
+        components (N, 3) of forces, eV/A, and magnetic forces, eV/mu_B, equal for the
+        three of an atom, and zero for magnetic forces where it has no moment.
         """
         squares = self.squared_distances(features, types).to(system.dtype)
+        if not self.variances:
+            return {}
+        floor, slope = (x.to(squares) for x in self._rows)
+        if len(self.matrix) > 1:
+            floor, slope = floor[:, types], slope[:, types]
+        variances = torch.addcmul(floor, slope, squares)
         found = {}
-        for name, rows in self.variances.items():
-            floor, slope = rows.to(squares)[types].unbind(1)
+        for name, variance in zip(self.variances, variances, strict=True):
             if name == "energy":
-                counts = system.counts().to(squares)
-                found[name] = (counts * system.sum(floor + slope * squares)).sqrt()
+                found[name] = (system.counts() * system.sum(variance)).sqrt()
                 continue
-            deviation = (floor + slope * squares).sqrt()[:, None].repeat(1, 3)
             if name == "magnetic_forces":
-                deviation = deviation * (system.spins != 0).any(dim=1, keepdim=True)
-            found[name] = deviation
+                variance = variance * (system.spins != 0).any(dim=1)
+            found[name] = variance.sqrt()[:, None].repeat(1, 3)
         return found
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, ...]:
+        """All a and all b (quantities, n_types)."""
+        return torch.stack(list(self.variances.values())).unbind(2)
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data and tensors, of which :meth:`from_data` makes a model."""
-        return vars(self) | {"variances": dict(self.variances)}
+        return {
+            "matrix": self.matrix,
+            "offset": self.offset,
+            "variances": dict(self.variances),
+        }
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> ErrorModel:

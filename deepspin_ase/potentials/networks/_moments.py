@@ -645,6 +645,7 @@ class _Compiled:
     def __init__(self, network: SpinMomentNetwork, kernel: MomentsKernel) -> None:
         self.network = network
         self.kernel = kernel
+        self._features: Tensor | None = None
 
     def predict(
         self,
@@ -662,17 +663,20 @@ class _Compiled:
         model = self.network.error_model
         if model is None:
             return None
-        features = torch.empty(
-            system.n_atoms,
-            self.network.program.n_features,
-            dtype=torch.float32 if self.network.mixed else system.dtype,
-            device=system.device,
-        )
+        features = self._room(system)
         found = self._predict(system, pairs, features, **wanted)
         if found is None:
             return None
         types = self.network.types(system)
         return found.replace(deviations=model.deviations(features, types, system))
+
+    def _room(self, system: System) -> Tensor:
+        """Return a tensor for the features, the same again while it fits."""
+        shape = system.n_atoms, self.network.program.n_features
+        if self._features is None or self._features.shape != shape:
+            real = torch.float32 if self.network.mixed else system.dtype
+            self._features = torch.empty(shape, dtype=real, device=system.device)
+        return self._features
 
     def _predict(
         self,

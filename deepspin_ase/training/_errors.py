@@ -1,0 +1,71 @@
+"""Estimates of a network's errors, calibrated on frames kept back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..neighbors import PairList
+from ..potentials import Potential
+from ..potentials.networks._trainable import trainable_parts
+from ..quantities import QUANTITIES
+from ..system import System
+from ._batch import Batch
+
+#: Quantities whose errors are estimated.
+ESTIMATED = ("energy", "forces", "magnetic_forces")
+
+
+def fit_error_model(
+    potential: Potential, training: Sequence[Batch], kept_back: Sequence[Batch]
+) -> None:
+    """Make a network estimate its errors, as the trainer does with validation frames.
+
+    Afterwards ``potential.evaluate(system, deviations=True)`` and results such as
+    ``forces_deviation`` of calculators hold them.
+
+    Parameters
+    ----------
+    potential : Potential
+        A network, or a sum of which it is the last one; changed in place.
+    training, kept_back : sequence of Batch
+        Frames that it was trained on, and others, float64 on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it has no network, or there are no frames kept back.
+    """
+    networks = trainable_parts(potential)
+    if not networks:
+        raise ValueError(
+            f"{type(potential).__name__} has no network whose errors could be estimated"
+        )
+    if not kept_back:
+        raise ValueError("errors are estimated from frames kept back; there are none")
+    networks[-1].fit_error_model(
+        ((batch.system, batch.pairs) for batch in training),
+        _errors(potential, kept_back),
+    )
+
+
+def _errors(
+    potential: Potential, batches: Sequence[Batch]
+) -> Iterator[tuple[System, PairList, Mapping[str, Tensor]]]:
+    for batch in batches:
+        found = potential.evaluate(batch.system, batch.pairs, virial=False)
+        errors = {n: getattr(found, n) - getattr(batch, n) for n in ESTIMATED}
+        for name, values in errors.items():
+            if QUANTITIES[name].magnetic:
+                errors[name] = _comparable(values, batch)
+        yield batch.system, batch.pairs, errors
+
+
+def _comparable(errors: Tensor, batch: Batch) -> Tensor:
+    """Return errors with as large a square where two of three parts are labelled."""
+    spins = batch.system.spins
+    along = spins / spins.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    across = errors - (errors * along).sum(1, keepdim=True) * along
+    return torch.where(batch.longitudinal[:, None], errors, 1.5**0.5 * across)
