@@ -42,6 +42,7 @@ from deepspin_ase.calculators.lammps import _process as process_module
 from deepspin_ase.calculators.lammps._process import PYTHON_VARIABLE, LammpsProcess
 from deepspin_ase.calculators.lammps._worker import Message
 from deepspin_ase.dynamics import SpinLatticeNVE
+from deepspin_ase.io import read_structure
 from deepspin_ase.io._lammps_box import LammpsBox
 from deepspin_ase.optimize import SpinLatticeFilter
 from deepspin_ase.potentials import (
@@ -635,6 +636,11 @@ def test_lammps_reads_and_writes_the_data_files(tmp_path: Path) -> None:
         "pair_style zero 5.0",
         "pair_coeff * *",
         f"write_data {tmp_path}/theirs",
+        "compute s all property/atom spx spy spz sp",
+        f"dump d all custom 1 {tmp_path}/dump id type element xu yu zu c_s[1] c_s[2] "
+        "c_s[3] c_s[4]",
+        "dump_modify d element Ni O",
+        "run 0",
     ]
     script = f"from mpi4py import MPI\nimport lammps\nlammps.lammps(cmdargs=['-log', \
 'none', '-screen', 'none']).commands_list({commands})"
@@ -645,6 +651,11 @@ def test_lammps_reads_and_writes_the_data_files(tmp_path: Path) -> None:
     assert get_spins(found) == pytest.approx(get_spins(atoms) @ rotation, abs=1e-12)
     expected = atoms.positions @ rotation
     assert found.positions == pytest.approx(expected, abs=1e-9)
+    dumped = read_structure(tmp_path / "dump")
+    assert dumped.numbers.tolist() == atoms.numbers.tolist()
+    assert get_spins(dumped) == pytest.approx(get_spins(atoms) @ rotation, abs=1e-4)
+    assert dumped.positions == pytest.approx(expected, abs=1e-3)
+    assert dumped.cell.array == pytest.approx(found.cell.array, abs=1e-6)
 
 
 #: Prints the energy, eV, and fm of all atoms, rad/ps, for a data file and a curve.
