@@ -65,6 +65,16 @@ def test_atomic_orbitals_of_abacus():
     )
 
 
+def test_direct_coordinates_of_abacus(run):
+    folder = run("fe_pw", {"STRU": ("Cartesian", "Direct")})
+    stru = folder / "STRU"
+    place = "1.495000000000 1.395000000000 1.465000000000"
+    direct = " ".join(f"{float(x) / 2.87:.15f}" for x in place.split())
+    stru.write_text(stru.read_text().replace(place, direct))
+    expected = only(ABACUS / "fe_pw").positions
+    assert only(folder).positions == pytest.approx(expected, abs=1e-9)
+
+
 def test_older_signs_and_units_are_seen_from_the_energy(run):
     """-lambda in Ry/mu_B: where the sum of the parts tells, labels are the same."""
     folder, right = run("fe_lcao"), only(ABACUS / "fe_lcao")
