@@ -24,7 +24,7 @@ from ..labels import Engine, label_structures, make_engine
 from ..potentials import CompiledPotential, Potential, load_potential
 from ..spins import get_spins
 from ..system import System
-from ..training import Trainer, collect, compare, load_batches, read_config
+from ..training import Trainer, collect, compare, load_batches, read_config, read_sets
 from ._config import LearnConfig, Window
 from ._explore import DEVIATIONS, Exploration, explore, largest_deviations
 from ._select import descriptors, farthest_points
@@ -319,8 +319,7 @@ class ActiveLearning:
         config = read_config(path)
         trainer = Trainer(
             config,
-            read_dataset(config.data.training),
-            read_dataset(config.data.validation) if validation else None,
+            read_sets(config.data, config.model),
             output=config.output,
             baseline=load_potential(config.baseline) if config.baseline else None,
         )
