@@ -164,6 +164,63 @@ def test_moments_along_oblique_axes(tmp_path):
     assert moments[~low] == pytest.approx(-np.array(expected))
 
 
+MONOCLINIC = """\
+data_monoclinic
+_cell_length_a 5.1
+_cell_length_b 8.3
+_cell_length_c 6.7
+_cell_angle_alpha 90
+_cell_angle_beta 107.3
+_cell_angle_gamma 90
+loop_
+_space_group_symop_magn_operation.id
+_space_group_symop_magn_operation.xyz
+1 x,y,z,+1
+2 -x,y+1/2,-z+1/2,-1
+3 -x,-y,-z,+1
+4 x,-y+1/2,z+1/2,-1
+loop_
+_space_group_symop_magn_centering.id
+_space_group_symop_magn_centering.xyz
+1 x,y,z,+1
+2 x+1/2,y,z,-1
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Co1 Co 0.13 0.21 0.34
+loop_
+_atom_site_moment.label
+_atom_site_moment.crystalaxis_x
+_atom_site_moment.crystalaxis_y
+_atom_site_moment.crystalaxis_z
+Co1 1.1 -2.3 0.7
+"""
+
+
+def test_moments_in_a_monoclinic_cell(tmp_path):
+    """Places and moments are those of pymatgen 2026.10.24."""
+    (tmp_path / "a.mcif").write_text(MONOCLINIC)
+    atoms = read_structure(tmp_path / "a.mcif")
+    found = {
+        tuple(place.round(3).tolist()): moment
+        for place, moment in zip(
+            atoms.get_scaled_positions(), get_spins(atoms), strict=True
+        )
+    }
+    assert len(found) == 8
+    for place, moment in (
+        ((0.13, 0.21, 0.34), (0.8918, -2.3, 0.6683)),
+        ((0.63, 0.21, 0.34), (-0.8918, 2.3, -0.6683)),
+        ((0.87, 0.71, 0.16), (0.8918, 2.3, 0.6683)),
+        ((0.37, 0.79, 0.66), (-0.8918, 2.3, -0.6683)),
+        ((0.13, 0.29, 0.84), (0.8918, 2.3, 0.6683)),
+    ):
+        assert found[place] == pytest.approx(moment, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
