@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -20,6 +20,7 @@ KINDS = {
     "volume": ("volume per atom", "A^3", 0.01),
     "distance": ("shortest distance", "A", 0.03),
     "moment": ("length of the moments", "mu_B", 0.05),
+    "features": ("features of", "standard deviations", 1.0),
 }
 
 
@@ -34,7 +35,8 @@ class TrainingRange:
         Least and largest values: ``volume``, per atom, A^3, of structures that are
         periodic in three directions; ``distance A-B``, between neighbors, A, the
         largest infinite; ``moment A``, |m| of atoms of an element that may carry
-        moments, mu_B.
+        moments, mu_B; ``features A``, distances of a network's features from their
+        mean, in standard deviations.
     labels : tuple of str
         Quantities that the structures were labelled with.
     n_frames : int
@@ -75,6 +77,10 @@ class TrainingRange:
                 a, b = bounds.get(name, (inf, -inf))
                 bounds[name] = min(a, low), max(b, high)
         return cls(dict(sorted(bounds.items())), tuple(labels), n_frames)
+
+    def extended(self, bounds: Mapping[str, tuple[float, float]]) -> TrainingRange:
+        """Return a range with further bounds."""
+        return replace(self, bounds=self.bounds | dict(bounds))
 
     def __str__(self) -> str:
         lines = [f"{self.n_frames} frames with {', '.join(self.labels) or 'no labels'}"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 
+import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from ..neighbors import PairList
 from ..system import System
 from ._base import Potential
 from ._range import extremes
+from .networks._trainable import Trainable
 
 #: Structures are looked at in the calls 1, 2, 4, ... up to this number, then at this
-#: interval, and where the pair list is new.
+#: interval, and, but for their features, where the pair list is new.
 INTERVAL = 64
 
 
@@ -34,7 +37,7 @@ class RangeWatch:
     def __init__(self, potential: Potential, told: set[str]) -> None:
         self.told = told
         self._watched = [
-            (part.training_range, part.magnetic_species if part.uses_spins else _NONE)
+            (part, part.training_range)
             for part in potential.modules()
             if isinstance(part, Potential) and part.training_range is not None
         ]
@@ -52,16 +55,40 @@ class RangeWatch:
         if not self._watched:
             return
         self._calls += 1
-        rare = self._calls % INTERVAL and self._calls & (self._calls - 1)
+        rare = bool(self._calls % INTERVAL and self._calls & (self._calls - 1))
         if rare and pairs.i is self._last:
             return
         self._last = pairs.i
-        for known, magnetic in self._watched:
-            left = known.left_by(extremes(system, pairs, magnetic))
+        for part, known in self._watched:
+            magnetic = part.magnetic_species if part.uses_spins else _NONE
+            found = extremes(system, pairs, magnetic)
+            if not rare:
+                found |= feature_distances(part, system, pairs)
+            left = known.left_by(found)
             for name in sorted(left.keys() - self.told):
                 self.told.add(name)
                 message = f"{left[name]}; results are extrapolated"
                 warnings.warn(message, OutOfRangeWarning, stacklevel=3)
+
+
+@torch.no_grad()
+def feature_distances(
+    potential: Potential, system: System, pairs: PairList
+) -> dict[str, tuple[float, float]]:
+    """Return zero and the largest distance of features, by ``features A``."""
+    found: dict[str, tuple[float, float]] = {}
+    for part in potential.modules():
+        distances = (
+            part.feature_distances(system, pairs)
+            if isinstance(part, Trainable)
+            else None
+        )
+        if distances is None:
+            continue
+        for number in torch.unique(system.species).tolist():
+            largest = float(distances[system.species == number].max())
+            found[f"features {chemical_symbols[number]}"] = 0.0, largest
+    return found
 
 
 _NONE: frozenset[int] = frozenset()

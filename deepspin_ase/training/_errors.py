@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..neighbors import PairList
 from ..potentials import Potential
+from ..potentials._watch import feature_distances
 from ..potentials.networks._trainable import trainable_parts
 from ..quantities import QUANTITIES
 from ..system import System
@@ -23,6 +24,7 @@ def fit_error_model(
 ) -> None:
     """Make a network estimate its errors, as the trainer does with validation frames.
 
+    Largest distances of features are added to the :attr:`~Potential.training_range`.
     Afterwards ``potential.evaluate(system, deviations=True)`` and results such as
     ``forces_deviation`` of calculators hold them.
 
@@ -31,24 +33,30 @@ def fit_error_model(
     potential : Potential
         A network, or a sum of which it is the last one; changed in place.
     training, kept_back : sequence of Batch
-        Frames that it was trained on, and others, float64 on the CPU.
+        Frames that it was trained on, and others, float64 on the CPU. Without the
+        latter, distances of features are known, but no deviations.
 
     Raises
     ------
     ValueError
-        If it has no network, or there are no frames kept back.
+        If it has no network.
     """
     networks = trainable_parts(potential)
     if not networks:
         raise ValueError(
             f"{type(potential).__name__} has no network whose errors could be estimated"
         )
-    if not kept_back:
-        raise ValueError("errors are estimated from frames kept back; there are none")
     networks[-1].fit_error_model(
         ((batch.system, batch.pairs) for batch in training),
         _errors(potential, kept_back),
     )
+    if potential.training_range is not None:
+        bounds: dict[str, tuple[float, float]] = {}
+        for batch in training:
+            own = feature_distances(potential, batch.system, batch.pairs)
+            for name, (low, high) in own.items():
+                bounds[name] = low, max(high, bounds.get(name, (low, high))[1])
+        potential.training_range = potential.training_range.extended(bounds)
 
 
 def _errors(

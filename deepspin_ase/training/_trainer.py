@@ -480,9 +480,10 @@ class Trainer:
         """Write the model with its card, and the figures."""
         potential = self.potential
         kept_back = self._comparable("validation")
-        if kept_back:
-            fit_error_model(potential, self.frames, kept_back)
-            self._error_model = trainable_parts(potential)[-1].error_model
+        fit_error_model(potential, self.frames, kept_back)
+        self._error_model = trainable_parts(potential)[-1].error_model
+        assert potential.training_range is not None
+        self.training_range = potential.training_range
         kind = "validation" if kept_back else "training"
         comparisons = compare(
             potential, collect(self._comparable(kind)), deviations=bool(kept_back)

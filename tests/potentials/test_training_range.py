@@ -168,6 +168,7 @@ def test_trained_models_carry_their_range(tmp_path: Path) -> None:
     known = load_potential(tmp_path / "model.pt").training_range
     assert known is not None
     assert known.bounds["volume"] == pytest.approx((2.8**3 / 2, 2.9**3 / 2))
+    assert known.bounds["features Fe"][1] > 0.0
     assert known.labels == ("energy", "forces", "magnetic_forces", "virial")
 
 

@@ -498,6 +498,18 @@ class SpinMomentNetwork(Trainable):
             features = describe(system, pairs, types).features()
         return self.error_model.deviations(features, types, system)
 
+    def feature_distances(self, system: System, pairs: PairList) -> Tensor | None:
+        """Return distances of features; see :meth:`Trainable.feature_distances`.
+
+        None where there are no kernels for them, since torch takes long.
+        """
+        describe = self._descriptor(system) if self.backend == "fused" else None
+        if self.error_model is None or describe is None:
+            return None
+        types = self.types(system)
+        features = describe(system, pairs, types).features()
+        return self.error_model.squared_distances(features, types).sqrt()
+
     def linear_term(self) -> nn.Parameter:
         """Return the coefficients (n_types, K) of the standardized features."""
         return self.linear

@@ -144,8 +144,19 @@ class Trainable(Potential):
         samples : iterable of (System, PairList)
             The training structures, float64 on the CPU.
         errors : iterable of (System, PairList, dict of tensors)
-            Structures kept back, and predictions minus labels, by quantity.
+            Structures kept back, and predictions minus labels, by quantity; without
+            any, distances of features are known, and no deviations.
         """
+
+    def feature_distances(self, system: System, pairs: PairList) -> Tensor | None:
+        """Return how far features of atoms are from their mean in the training data.
+
+        Returns
+        -------
+        (N,) tensor, or None
+            In standard deviations; None, as here, where it is not known.
+        """
+        return None
 
 
 _T = TypeVar("_T", bound=type[Trainable])
