@@ -72,7 +72,7 @@ class ConjugacyReport:
         standard error is a jackknife over frames. NaN without enough pairs.
     slopes, errors : dict
         The same for each of :data:`TERMS` in one joint fit. Terms that do less
-        than 2 % of the work are left out.
+        than 2 % of the work are left out, unless energy differences need them.
     correlation : float
         Of energy differences and work.
     residual, spread : float, meV/atom
@@ -242,7 +242,14 @@ def _report(
         text = "neither energies nor labels differ between near frames"
         return ConjugacyReport(net_torque=net, untested=text)
     size = np.sqrt((pairs.work**2).mean(axis=0))
-    used = np.flatnonzero(size > _SMALLEST_PART * np.sqrt((size**2).sum()))
+    large = size > _SMALLEST_PART * np.sqrt((size**2).sum())
+    # Small works count where energies need them: their labels may be in a wrong unit.
+    rest = np.c_[pairs.work[:, large], extra]
+    needed = [
+        large[k] or (size[k] > 0.0 and _explains(pairs.work[:, [k]], rest, pairs))
+        for k in range(len(TERMS))
+    ]
+    used = np.flatnonzero(needed)
     curvature = _curvature(pairs)
     curved = _explains(curvature, np.c_[pairs.work[:, used], extra], pairs)
     if curved:

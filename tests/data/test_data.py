@@ -776,6 +776,13 @@ def test_faults_are_named(fault, meaning):
     assert named.startswith("it would agree if ") and meaning in named
 
 
+def test_labels_that_are_far_too_small_are_found(conjugate):
+    """Forces in Ry/bohr do less than 2 % of the work here, and energies need more."""
+    wrong = relabelled(conjugate, forces=lambda f: f / 25.711)
+    assert conjugacy(wrong).slopes["forces"] == pytest.approx(25.711, rel=0.02)
+    assert "forces were in Ry and bohr" in problems(wrong)["fault"].message
+
+
 def test_energy_with_the_constraint_is_named(conjugate):
     wrong = Dataset(
         with_labels(f, energy=f.energy + (f.magnetic_forces * f.spins).sum())
