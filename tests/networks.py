@@ -1,15 +1,15 @@
-"""Pseudo-atom networks, structures and terms on which evaluations are compared."""
+"""Networks, structures and terms on which evaluations are compared."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk
 
-from deepspin_ase.kernels import NetworkKernel
 from deepspin_ase.potentials import (
     ZBL,
     Biquadratic,
@@ -28,6 +28,8 @@ from deepspin_ase.potentials import (
     ScreenedNuclear,
     Shells,
     SmoothShells,
+    SpinMomentConfig,
+    SpinMomentNetwork,
     Switched,
     choose_backend,
 )
@@ -100,6 +102,39 @@ def structure(seed: int = 0, *, pbc: bool = True) -> Atoms:
     return atoms
 
 
+def moments_network(*, spin_orbit: bool = True) -> SpinMomentNetwork:
+    """Return a small network on moments with weights that matter."""
+    config = SpinMomentConfig.from_dict(
+        {
+            "elements": ["Fe", "Ni", "O"],
+            "magnetic": ["Fe", "Ni"],
+            "spin_orbit": spin_orbit,
+            "cutoff": 4.2,
+            "basis": 4,
+            "channels": 3,
+            "spin_channels": 2,
+            "angular": 2,
+            "spin_angular": 2,
+            "degree": 2,
+            "spin_degree": 1,
+            "four_body": 1,
+            "neuron": [6, 12],
+        }
+    )
+    made = SpinMomentNetwork(config, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for values in (made.lattice_mixing, made.spin_mixing[:2]):
+            values.add_(0.3 * torch.randn(values.shape, generator=generator).double())
+        made.moment_scale[:2] = torch.tensor([1.3, 0.8])
+        made.mean.normal_(0.0, 0.3, generator=generator)
+        made.deviation.uniform_(0.5, 2.0, generator=generator)
+        made.energy_bias.normal_(generator=generator)
+        for parameter in made.parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
+    return made.eval().requires_grad_(False)
+
+
 def for_model(atoms: Atoms, net: Potential) -> System:
     """Return the System, without moments on what the model calls non-magnetic."""
     system = System.from_atoms(atoms)
@@ -169,7 +204,7 @@ def assert_close(a: Prediction, b: Prediction, tolerance: float) -> None:
         assert float((found - expected).abs().max()) <= tolerance * scale, name
 
 
-def kernels_of(net: DeepSpinNetwork) -> list[NetworkKernel | None]:
+def kernels_of(net: Potential) -> list[Any]:
     """Return the kernels that evaluations of a network have made."""
     known = vars(net).get("_kernels", {}).values()
     return [

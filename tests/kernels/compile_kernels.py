@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from networks import nickel_oxide
+from networks import moments_network, nickel_oxide
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import driver, jit
@@ -28,6 +28,13 @@ KERNELS = {
     "differentiate_sites",
     "gather_slopes",
     "add_pairs",
+    "describe_pairs",
+    "multiply",
+    "multiply_back",
+    "add_moments",
+    "differentiate_moments",
+    "pull_pairs",
+    "gather_pulls",
 }
 
 
@@ -76,13 +83,15 @@ def main() -> None:
     system = nickel_oxide()
     pairs = build_pairs(system, 7.0)
     potential = load_potential("NiO")
+    network = moments_network()
     chiral = DzyaloshinskiiMoriya(CubicCut(0.1, 4.0))
     for capability in (80, 90):
         compiled.clear()
         driver.set_active(Absent(capability))
         for mixed in (False, True):
-            choose_backend(potential, mixed=mixed)
-            potential.evaluate(system, pairs)
+            for term in (potential, network):
+                choose_backend(term, mixed=mixed)
+                term.evaluate(system, pairs)
         chiral.evaluate(system, pairs)
         assert compiled == KERNELS, compiled
 

@@ -26,6 +26,7 @@ from networks import (
     for_model,
     frozen,
     kernels_of,
+    moments_network,
     nickel_oxide,
     spin_terms,
     structure,
@@ -50,6 +51,7 @@ QUANTITIES = ("energies", "forces", "magnetic_forces", "virial")
 
 pytest.importorskip("triton")
 ON_DEVICE = torch.cuda.is_available()
+moments = importlib.import_module("deepspin_ase.kernels.cuda._moments")
 lists = importlib.import_module("deepspin_ase.kernels.cuda._lists")
 network = importlib.import_module("deepspin_ase.kernels.cuda._network")
 DEVICE = "cuda" if ON_DEVICE else "cpu"
@@ -227,6 +229,47 @@ def test_memory_that_is_small(
     little_memory.clear()
     net.evaluate(system)
     assert little_memory == [1, 1, 1]
+
+
+@pytest.mark.parametrize("spin_orbit", [False, True])
+def test_network_on_moments(spin_orbit: bool) -> None:
+    """A crystal with images of itself, a lone atom, and a molecule."""
+    net = moments_network(spin_orbit=spin_orbit)
+    lone = Atoms("O")
+    lone.set_initial_magnetic_moments(np.zeros((1, 3)))
+    crystal = for_model(structure(2)[[1, 2]], net)
+    system = System.cat([crystal, System.from_atoms(lone), pair_of()])
+    net, system = on_device(net, system)
+    pairs, expected = build_pairs(system, 4.6), exactly(net, system)
+    assert_close(net.evaluate(system, pairs), expected, 1e-12)
+    (known,) = kernels_of(net)
+    assert isinstance(known, moments.CompiledMoments)
+    nothing = {"forces": False, "magnetic_forces": False, "virial": False}
+    found = net.evaluate(system, pairs, **nothing)
+    torch.testing.assert_close(found.energies, expected.energies, rtol=0, atol=1e-12)
+    net.mixed = True
+    found = net.evaluate(system, pairs)
+    assert found.forces is not None and found.forces.dtype == torch.float64
+    assert 1e-10 < float((found.forces - expected.forces).abs().max()) < 2e-6
+    assert_close(found, expected, 2e-6)
+
+
+def test_network_on_moments_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments._Call, "_chunk", lambda call: 2)
+    net = moments_network()
+    net, system = on_device(net, for_model(structure()[[0, 1, 2]], net))
+    assert_close(net.evaluate(system), exactly(net, system), 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_network_on_moments_where_values_are_not_finite() -> None:
+    net, system = on_device(moments_network(), pair_of())
+    pairs = build_pairs(system, 5.0)
+    for name in ("positions", "spins"):
+        values = getattr(system, name).clone()
+        values[0, 0] = torch.nan
+        found = net.evaluate(system.replace(**{name: values}), pairs)
+        assert not bool(torch.isfinite(found.energy).all())
 
 
 PAIR_TERMS = {

@@ -14,6 +14,7 @@ from ...neighbors import PairList
 from ...system import System
 from .._data import Instructions, MomentsData, MomentsNetworkData, MomentsSums
 from .._layers import Layer
+from .._moment_tables import MomentLists, sums
 from ._geometry import Geometry, indices, numbers
 from ._threads import share
 
@@ -76,11 +77,7 @@ def _model(data: MomentsData, real: torch.dtype) -> Moments:
     padding = (0, 0, 0, channels % 2)
     mixing = torch.nn.functional.pad(data.mixing.double(), padding)
     inverse = (1.0 / data.moment_scale.double()).numpy()
-    # All moments, sorted by radial function.
-    each = np.array([(f, k + n) for f, k, count in data.rows for n in range(count)])
-    order = np.argsort(each[:, 1], kind="stable")
-    factor, channel = each[order].T
-    bounds = np.searchsorted(channel, np.arange(mixing.shape[1] + 1))
+    lists = MomentLists.of(data.rows, mixing.shape[1])
     return Moments(
         cutoff=data.cutoff,
         mixing=np.ascontiguousarray(mixing.numpy()),
@@ -91,11 +88,11 @@ def _model(data: MomentsData, real: torch.dtype) -> Moments:
         factors=_products(data.factors, real),
         n_factors=data.factors.n_values,
         rows=np.array(data.rows, np.uint32),
-        by_channel=bounds.astype(np.uint32),
-        factor=factor.astype(np.uint32),
-        moment=(4 + order).astype(np.uint32),
+        by_channel=lists.bounds.astype(np.uint32),
+        factor=lists.factors.astype(np.uint32),
+        moment=lists.moments.astype(np.uint32),
         contractions=_products(data.contractions, real),
-        n_moments=len(each),
+        n_moments=len(lists.factor),
         n_values=data.contractions.n_values,
         n_features=data.n_features,
     )
@@ -104,10 +101,10 @@ def _model(data: MomentsData, real: torch.dtype) -> Moments:
 def _products(instructions: Instructions, real: torch.dtype) -> Products:
     from ._moment_kernels import Products
 
-    begin = np.flatnonzero(np.diff(instructions.out, prepend=-1))
+    out, start = sums(instructions)
     return Products(
-        out=instructions.out[begin].astype(np.uint32),
-        start=np.append(begin, len(instructions.out)).astype(np.uint32),
+        out=out.astype(np.uint32),
+        start=start.astype(np.uint32),
         first=instructions.first.astype(np.uint32),
         second=instructions.second.astype(np.uint32),
         coefficient=torch.from_numpy(instructions.coefficient).to(real).numpy(),

@@ -15,11 +15,18 @@ from functools import cache
 
 import torch
 
-from .._data import NetworkData, NetworkKernel, PairKernel, PairTermData
+from .._data import (
+    MomentsKernel,
+    MomentsNetworkData,
+    NetworkData,
+    NetworkKernel,
+    PairKernel,
+    PairTermData,
+)
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["available", "network", "pairs"]
+__all__ = ["available", "moments", "network", "pairs"]
 
 
 @cache
@@ -51,3 +58,12 @@ def network(
     from ._network import CompiledNetwork
 
     return CompiledNetwork(data, real, device)
+
+
+def moments(
+    data: MomentsNetworkData, real: torch.dtype, device: torch.device
+) -> MomentsKernel:
+    """Compile a network on moments, with all but geometry in ``real``."""
+    from ._moments import CompiledMoments
+
+    return CompiledMoments(data, real, device)

@@ -335,7 +335,7 @@ class _Call:
         biases = sum(layer.bias.numel() for layer in self.network.fittings[0])
         numbers = 6 * n_sites + 12 * self.tile["WIDTH"]
         numbers += 4 * (tables.width * tables.axis + biases)
-        room = SHARE * _memory(self.system.device)
+        room = SHARE * memory(self.system.device)
         fits = int(room / (size * numbers + 12 * n_sites))
         return max(STEP, fits // STEP * STEP)
 
@@ -343,7 +343,7 @@ class _Call:
         """Return the message where even the smallest chunk does not fit."""
         n, device = self.system.n_atoms, self.system.device
         listed = 20 + 3 * self.system.dtype.itemsize + 8 * self.real.itemsize
-        total = _memory(device)
+        total = memory(device)
         # Beside the pairs, there is a chunk, and a list while the next one is built.
         fits = (1.0 - SHARE) / 2.0 * total / (self.n_pairs / n * listed + 500)
         return (
@@ -354,7 +354,7 @@ class _Call:
         )
 
 
-def _memory(device: torch.device) -> int:
+def memory(device: torch.device) -> int:
     """Return the memory of a device, bytes."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

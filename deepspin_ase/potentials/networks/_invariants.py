@@ -603,7 +603,8 @@ def compile_factors(layout: Layout) -> Factors:
     ]
     table = np.array(terms).reshape(-1, 4)
     out, first, second = (table[:, k].astype(np.int64) for k in range(3))
-    return Factors(out, first, second, table[:, 3], len(build.level), tuple(rows))
+    coefficient = table[:, 3].copy()
+    return Factors(out, first, second, coefficient, len(build.level), tuple(rows))
 
 
 @lru_cache(maxsize=16)
