@@ -248,7 +248,7 @@ def largest_deviations(model: CompiledPotential, system: System) -> np.ndarray:
     ValueError
         If the model predicts no deviations.
     """
-    prediction = model.evaluate(system, forces=True)
+    prediction = model.evaluate(system, virial=False, deviations=True)
     if any(name not in prediction.deviations for name in DEVIATIONS):
         raise ValueError(
             "the model does not know how certain it is: train one with deviations, or "
