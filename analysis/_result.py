@@ -9,15 +9,16 @@ import json
 import os
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import dict2constraint
 from typing_extensions import Self
 
-from .._files import atomic_write
+from .._files import atomic_write, reading
+from .._plain_data import check_archive
 from ..constraints import FixSpins
 
 if TYPE_CHECKING:
@@ -61,15 +62,12 @@ class Result:
         ValueError
             If the file holds no result, or one of another class.
         """
-        try:
-            with np.load(path) as stored:
+        check_archive(Path(path), expected="a result of an analysis")
+        with reading(path, "a result of an analysis"):
+            # A stream that is closed here: numpy leaves damaged archives open.
+            with open(path, "rb") as stream, np.load(stream) as stored:
                 arrays = dict(stored)
-            tree = json.loads(str(arrays.pop(_TREE)))
-        except (BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)} holds no result of an analysis") from (
-                error
-            )
-        found = _decode(tree, arrays)
+            found = _decode(json.loads(str(arrays.pop(_TREE))), arrays)
         if not isinstance(found, cls):
             name = type(found).__name__
             raise ValueError(

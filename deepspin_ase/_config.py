@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,17 @@ class Configuration(BaseModel):
         }
 
 
+@contextmanager
+def problems_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give errors of a configuration the name of its file."""
+    try:
+        yield
+    except ValueError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
 def read_mapping(path: Path) -> Mapping[str, Any]:
     """Read nested plain data from a YAML file, or a JSON file by its suffix.
 
@@ -70,7 +83,7 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         If the file is neither, or holds no keys.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not a YAML or JSON file: {error}") from None

@@ -3,6 +3,7 @@
 - :func:`atomic_write` puts a new file in the place of the old one when it is complete
   and on the disk (``fsync``), so that neither a kill nor a loss of power leaves half.
 - :func:`append_text` and :func:`append_bytes` append all or nothing.
+- :func:`reading` gives errors of damaged files their names.
 - :func:`locked` keeps other processes from the files of a run, and removes what a
   killed one left behind.
 """
@@ -114,6 +115,30 @@ def cannot_write(path: PathLike, error: Exception) -> OSError:
         f"cannot write to {os.fspath(path)} ({reason}); what is there already is "
         "complete: free space or mend the permissions, then go on"
     )
+
+
+@contextmanager
+def reading(path: PathLike, expected: str) -> Iterator[None]:
+    """Raise whatever a damaged file leads to as ValueError with its name.
+
+    Errors that name the file, and those of missing files and packages, stay.
+
+    >>> with reading(path, "a training file (YAML)"):
+    ...     values = parse(path)
+    """
+    name = os.fspath(path)
+    try:
+        yield
+    except (FileNotFoundError, ImportError):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError | OSError) and name in str(error):
+            raise
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(
+            f"{name} cannot be read as {expected} ({kind}{error}); is it truncated or "
+            "damaged? Write it again, or copy it again"
+        ) from error
 
 
 def make_folder(path: PathLike) -> None:

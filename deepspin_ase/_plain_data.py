@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from ._files import atomic_write, cannot_write
+from ._files import atomic_write, cannot_write, reading
+
+#: Bytes of an entry's header in a zip archive besides name and extra field, where it
+#: has the lengths of these, and most bytes between its end and the next entry.
+_HEADER, _LENGTHS_AT, _DESCRIPTOR = 30, 26, 24
 
 
 def save_plain(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
@@ -57,14 +62,15 @@ def load_plain(
         raise FileNotFoundError(f"{path} does not exist; expected {expected}")
     check_archive(path, expected=expected)
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
+        with reading(path, expected):
+            return torch.load(path, map_location=device, weights_only=True)
+    except ValueError as error:
+        if not isinstance(error.__cause__, pickle.UnpicklingError):
+            raise
         raise ValueError(
             f"{path} holds something other than plain tensors and was not opened, "
             f"because loading it could run code; expected {expected}"
         ) from error
-    except Exception as error:  # whatever the damage leads to
-        raise ValueError(f"{path} is damaged; expected {expected}") from error
 
 
 def check_archive(path: Path, *, expected: str) -> None:
@@ -73,8 +79,10 @@ def check_archive(path: Path, *, expected: str) -> None:
     Torch does not look at the checksums (CRC-32) that it writes.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            damaged = archive.testzip() or _misplaced(archive, stream)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # whatever the damage leads to
         raise ValueError(
             f"{path} is truncated or something else; expected {expected}"
@@ -84,3 +92,19 @@ def check_archive(path: Path, *, expected: str) -> None:
             f"{path} is damaged: the checksum of {damaged} is wrong. Copy it again, or "
             f"write it again; expected {expected}"
         )
+
+
+def _misplaced(archive: zipfile.ZipFile, stream: BinaryIO) -> str | None:
+    """Return an entry that does not reach the next one; None if there is none.
+
+    An entry of size and checksum zero in the table of contents would go unnoticed.
+    """
+    entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+    starts = [entry.header_offset for entry in entries] + [archive.start_dir]
+    for entry, start in zip(entries, starts[1:], strict=True):
+        stream.seek(entry.header_offset + _LENGTHS_AT)
+        head = _HEADER + sum(struct.unpack("<HH", stream.read(4)))
+        end = entry.header_offset + head + entry.compress_size
+        if not 0 <= start - end <= _DESCRIPTOR:
+            return entry.filename
+    return None

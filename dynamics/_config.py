@@ -13,7 +13,7 @@ import numpy as np
 from ase import units
 from pydantic import Field, field_validator
 
-from .._config import Configuration, read_mapping
+from .._config import Configuration, problems_of, read_mapping
 from . import drivers, montecarlo  # noqa: F401 - they register their drivers
 from .drivers._registry import DRIVERS, Registered
 
@@ -107,7 +107,8 @@ def read_run_config(path: str | os.PathLike[str]) -> RunConfig:
     ValueError
         If the file is not YAML, a key is unknown or missing, or a value unfit.
     """
-    return RunConfig.from_dict(read_mapping(Path(path)))
+    with problems_of(path):
+        return RunConfig.from_dict(read_mapping(Path(path)))
 
 
 def registered_driver(name: str) -> Registered:

@@ -184,7 +184,7 @@ class TestBadInput:
         write_extxyz(path, computed)
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(lines[:keep]))
-        with pytest.raises(ValueError, match=r"a\.xyz is truncated or not an extxyz"):
+        with pytest.raises(ValueError, match=r"a\.xyz cannot be read as an extxyz"):
             read_extxyz(path)
 
     def test_empty_file(self, tmp_path):
@@ -195,5 +195,5 @@ class TestBadInput:
     @pytest.mark.parametrize("content", ["hello\n", "2\n\nFe 0 0 x\nFe 0 0 0\n"])
     def test_foreign_file(self, tmp_path, content):
         (tmp_path / "a.xyz").write_text(content)
-        with pytest.raises(ValueError, match=r"a\.xyz is truncated or not an extxyz"):
+        with pytest.raises(ValueError, match=r"a\.xyz cannot be read as an extxyz"):
             read_extxyz(tmp_path / "a.xyz")

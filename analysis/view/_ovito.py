@@ -40,7 +40,7 @@ def write_ovito(
         If there are no frames or a frame has no moments.
     """
     count = 0
-    with atomic_write(path) as temporary, temporary.open("w") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for frame in frames_of(source, replica=replica):
             results = current_results(frame)
             shown = frame.copy()

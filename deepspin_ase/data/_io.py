@@ -16,6 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from .._extras import require
+from .._files import reading
 from ..io import read_extxyz, write_extxyz
 from ..io._columns import NOT_LABELS, unused_columns
 from ..io._structure import read_ase
@@ -102,7 +103,8 @@ def read_dataset(
     }
     frames: list[Frame] = []
     for one in (found for given in paths for found in _completed(Path(given))):
-        frames += _read_path(one, format, columns, deepmd)
+        with reading(one, f"labelled data ({format or 'extxyz or DeePMD npy'})"):
+            frames += _read_path(one, format, columns, deepmd)
     return Dataset(frames, name=", ".join(str(one) for one in paths))
 
 

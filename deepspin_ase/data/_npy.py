@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from .._files import reading
 from ..quantities import label_table
 from ._frames import Dataset, Frame
 from ._pseudo_atoms import PseudoAtoms
@@ -145,7 +146,7 @@ def write_systems(
 
 def _read_types(path: Path) -> np.ndarray:
     try:
-        types = np.array([int(word) for word in path.read_text().split()])
+        types = np.array([int(word) for word in path.read_text("utf-8").split()])
     except ValueError as error:
         raise ValueError(f"{path} must hold one type index per atom: {error}") from None
     if not len(types):
@@ -160,7 +161,7 @@ def _read_type_map(
 
     Names of pseudo-atoms (Ni_spin) that follow the elements are left out.
     """
-    names = path.read_text().split() if path.is_file() else []
+    names = path.read_text("utf-8").split() if path.is_file() else []
     while names and names[-1].endswith("_spin"):
         names.pop()
     stored = _numbers(names)
@@ -265,13 +266,8 @@ def _load(
     """Load ``path`` as (n_frames, *shape), or return None if there is no file."""
     if not path.is_file():
         return None
-    try:
+    with reading(path, "an array of numbers (npy)"):
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} cannot be read; it may be truncated, copy or write it again "
-            f"({error})"
-        ) from None
     if array.dtype.kind not in "fiu" or array.ndim == 0:
         raise ValueError(f"{path} must hold an array of numbers, one row per frame")
     if n_frames is not None and len(array) != n_frames:

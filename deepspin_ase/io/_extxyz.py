@@ -20,11 +20,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import string2index
 
-from .._files import atomic_write
+from .._files import atomic_write, reading
 from ..quantities import results_unknown_to_ase
 from ..spins import get_spins, set_spins
 from ._columns import standardize
+from ._extxyz_frames import read_frames
 
 
 def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) -> None:
@@ -46,7 +48,7 @@ def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) 
         raise ValueError("there are no structures to write")
     text = extxyz_text(frames)
     with atomic_write(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def extxyz_text(images: Sequence[Atoms]) -> str:
@@ -114,16 +116,9 @@ def read_extxyz(
     Moments are the computed ``magmoms`` where a file has both these and
     ``initial_magmoms``, which a calculation starts from.
     """
-    try:
-        images = ase.io.read(Path(path), index=index, format="extxyz")
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # ASE's parser raises whatever the damage leads to
-        raise ValueError(
-            f"{os.fspath(path)} is truncated or not an extxyz file "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    frames = [images] if isinstance(images, Atoms) else images
+    chosen: Any = string2index(index) if isinstance(index, str) else index
+    with reading(path, "an extxyz file"):
+        frames = read_frames(Path(path), chosen)
     if not frames:
         raise ValueError(f"{os.fspath(path)} holds no structure at index {index!r}")
     for k, atoms in enumerate(frames):
@@ -132,7 +127,7 @@ def read_extxyz(
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}, frame {k}: {error}") from error
         _take_results(atoms)
-    return images
+    return frames if isinstance(chosen, slice) else frames[0]
 
 
 def current_results(atoms: Atoms) -> dict[str, Any]:

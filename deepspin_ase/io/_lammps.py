@@ -21,7 +21,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.io.lammpsdata import read_lammps_data as read_plain
 from numpy.typing import ArrayLike
 
-from .._files import atomic_write
+from .._files import atomic_write, reading
 from ..spins import get_spins, set_spins
 from ._lammps_box import LammpsBox
 
@@ -97,7 +97,7 @@ def write_lammps_data(
         for k, values in enumerate(velocities @ box.rotation, 1):
             lines.append(f"{k} {_numbers(values)}")
     with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_lammps_data(
@@ -137,20 +137,16 @@ def read_lammps_data(
     The order of the columns is recognised by where the unit vectors stand; a file
     in the order from before 2020 is logged as a warning.
     """
-    lines = Path(path).read_text().splitlines()
-    try:
+    with reading(path, "a LAMMPS data file of atom_style spin"):
+        lines = Path(path).read_text("utf-8").splitlines()
         plain, rest = _atomic(lines)
         names = _elements(lines) if elements is None else list(elements)
+        _check_head(lines, names)
         numbers = {k: atomic_numbers[s] for k, s in enumerate(names, 1)} or None
         atoms = read_plain(StringIO(plain), Z_of_type=numbers, read_image_flags=False)
-    except (ValueError, KeyError, IndexError, StopIteration, RuntimeError) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is no readable LAMMPS data file of atom_style spin "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    moments, images = rest[:, :_SPIN_COLUMNS], rest[:, _SPIN_COLUMNS:]
-    set_spins(atoms, moments_of(moments))
-    atoms.positions += images @ atoms.cell.array
+        moments, images = rest[:, :_SPIN_COLUMNS], rest[:, _SPIN_COLUMNS:]
+        set_spins(atoms, moments_of(moments))
+        atoms.positions += images @ atoms.cell.array
     atoms.pbc = pbc
     atoms.info.clear()
     for name in ("id", "type"):
@@ -260,6 +256,24 @@ def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
     before, after = lines[: body.start - 1], lines[body.stop :]
     text = "\n".join([*before, "Atoms # atomic", "", *plain, "", *after, ""])
     return text, values[:, 3:]
+
+
+def _check_head(lines: Sequence[str], names: Sequence[str]) -> None:
+    """Raise ValueError unless box, types and their elements are there."""
+    words = [_words(line) for line in lines]
+    for axis in "xyz":
+        if not any(line[2:] == [f"{axis}lo", f"{axis}hi"] for line in words):
+            raise ValueError(f"the bounds {axis}lo {axis}hi of the box are missing")
+    counts = {int(line[0]) for line in words if line[1:] == ["atom", "types"]}
+    if len(counts) != 1:
+        raise ValueError(f"{len(counts)} numbers of atom types are announced")
+    (count,) = counts
+    masses = sum(bool(_words(lines[k])) for k in _section(lines, "Masses"))
+    if masses not in (0, count) or (masses == 0 and not names):
+        raise ValueError(
+            f"it announces {count} atom types and has {masses} masses; give elements, "
+            "those of the atom types"
+        )
 
 
 def _order_of_columns(values: np.ndarray) -> str:

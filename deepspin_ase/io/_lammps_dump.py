@@ -77,7 +77,7 @@ def read_lammps_dump(
     """
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8").splitlines()
         starts = [k for k, line in enumerate(lines) if line.startswith(_FRAME)]
         ends = [*starts[1:], len(lines)]
         parts = list(zip(starts, ends, strict=True))

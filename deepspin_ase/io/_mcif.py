@@ -46,7 +46,7 @@ _TERM = re.compile(r"([-+]?)(\d*\.?\d*(?:/\d+)?)\*?([xyz]?)")
 
 def has_moments(path: Path) -> bool:
     """Return whether a CIF file speaks of magnetic moments."""
-    return "_atom_site_moment" in path.read_text(errors="replace").lower()
+    return "_atom_site_moment" in path.read_text("utf-8", errors="replace").lower()
 
 
 def read_mcif(path: Path) -> Atoms:

@@ -86,20 +86,20 @@ def write_vasp(
     text = StringIO()
     ase.io.write(text, atoms[order], format="vasp", direct=True)
     with atomic_write(folder / "POSCAR") as temporary:
-        temporary.write_text(text.getvalue())
+        temporary.write_text(text.getvalue(), encoding="utf-8")
     incar = folder / "INCAR"
-    lines = _without(incar.read_text(), _WRITTEN) if incar.exists() else []
+    lines = _without(incar.read_text("utf-8"), _WRITTEN) if incar.exists() else []
     rows = [" ".join(f"{x:.6f}" for x in moment + 0.0) for moment in inside]
     lines += ["LNONCOLLINEAR = .TRUE."]
     lines += [f"SAXIS = {' '.join(f'{x:.10f}' for x in axis)}"]
     lines += ["MAGMOM = " + " \\\n  ".join(rows)]
     with atomic_write(incar) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def incar_tags(path: Path) -> dict[str, str]:
     """Return the tags of an INCAR in capitals, and what is set for them first."""
-    settings = reversed(_settings(path.read_text()))
+    settings = reversed(_settings(path.read_text("utf-8")))
     return {tag: value for tag, value, _ in settings}
 
 

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from .._files import reading
 from .._plain_data import load_plain, save_plain
 from . import _registry as registry
 from ._base import Potential
@@ -21,6 +22,11 @@ from .networks._trainable import Trainable
 
 FORMAT = "deepspin-ase model"
 VERSION = 1
+
+EXPECTED = (
+    "a model.pt written by deepspin_ase, a frozen DeePMD-kit .pth (PyTorch back end), "
+    "or a DeePMD-kit .yaml"
+)
 
 
 def save_potential(
@@ -126,13 +132,9 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    expected = (
-        "a model.pt written by deepspin_ase, a frozen DeePMD-kit .pth "
-        "(PyTorch back end), or a DeePMD-kit .yaml"
-    )
-    content = load_plain(path, expected=expected)
+    content = load_plain(path, expected=EXPECTED)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a model file; expected {expected}")
+        raise ValueError(f"{path} is not a model file; expected {EXPECTED}")
     if content.get("version") != VERSION:
         raise ValueError(
             f"{path} has format version {content.get('version')}; this release reads "
@@ -161,18 +163,11 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
     path = _resolve(name)
     from . import deepmd
 
-    if deepmd.recognises(path):
-        return deepmd.load_deepmd(path)
-    deepmd.refuse_other_kinds(path)
-    content = _read(path)
-    try:
-        return from_plain_data(content)
-    except Exception as error:  # whatever a content of another kind leads to
-        raise ValueError(
-            f"{path} does not describe a potential of this release "
-            f"({type(error).__name__}: {error}); write it again, or load it with the "
-            "release that wrote it"
-        ) from error
+    with reading(path, EXPECTED):
+        if deepmd.recognises(path):
+            return deepmd.load_deepmd(path)
+        deepmd.refuse_other_kinds(path)
+        return from_plain_data(_read(path))
 
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
@@ -180,4 +175,5 @@ def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
     path = _resolve(name)
     from . import deepmd
 
-    return {} if deepmd.recognises(path) else dict(_read(path)["card"])
+    with reading(path, EXPECTED):
+        return {} if deepmd.recognises(path) else dict(_read(path)["card"])

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from .._config import Configuration, read_mapping
+from .._config import Configuration, problems_of, read_mapping
 from ..data import read_dataset
 from ..potentials.networks._trainable import architecture_named, architecture_of
 from ..quantities import label_table
@@ -369,9 +369,11 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     values = read_mapping(path)
     training = values.get("training")
     if isinstance(training, Mapping) and "training_data" in training:
-        values = from_deepmd_input(values, folder=path.parent)
+        with problems_of(path):
+            values = from_deepmd_input(values, folder=path.parent)
 
-    config = TrainingConfig.from_dict(_completed(values, path.parent))
+    with problems_of(path):
+        config = TrainingConfig.from_dict(_completed(values, path.parent))
     update: dict[str, Any] = {
         "data": config.data.below(path.parent),
         "output": str(path.parent / config.output),

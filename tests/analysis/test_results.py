@@ -184,7 +184,7 @@ def test_another_class_and_another_file_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "text.npz").write_text("no archive")
     for name in ("arrays.npz", "array.npy", "text.npz"):
-        with pytest.raises(ValueError, match="holds no result"):
+        with pytest.raises(ValueError, match="a result of an analysis"):
             Result.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         Result.load(tmp_path / "missing.npz")

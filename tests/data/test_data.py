@@ -346,7 +346,7 @@ def change(path, function):
 
 
 DAMAGES = {
-    r"force.npy cannot be read; it may be truncated": lambda s: cut(s / "force.npy"),
+    r"force.npy cannot be read as an array": lambda s: cut(s / "force.npy"),
     r"energy.npy cannot be read": lambda s: (s / "energy.npy").write_text("-1.0"),
     r"spin.npy holds 2 frames but coord.npy .* 3": lambda s: change(
         s / "spin.npy", lambda x: x[:2]

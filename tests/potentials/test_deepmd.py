@@ -565,7 +565,7 @@ def _unknown_operator(path: Path) -> None:
     [
         (_truncated, "truncated"),
         (_damaged, "damaged TorchScript"),
-        (_foreign_zip, "expected a model.pt"),
+        (_foreign_zip, "cannot be read as a model.pt"),
         (_text, "expected a model.pt"),
         (_foreign_program, "no energy model of DeePMD-kit"),
         (_unknown_operator, "needs the operator foreign::twice"),

@@ -6,12 +6,15 @@ import logging
 import math
 import os
 import re
+import zipfile
 from collections import defaultdict
+from pathlib import Path
 
 import torch
 from ase import Atoms
 from torch import Tensor
 
+from ..._plain_data import check_archive
 from ...system import System
 from .._base import Potential
 from ._ops import declared_operators, uncompiled
@@ -44,6 +47,8 @@ def open_script(
         If it is damaged, or needs an operator that does not exist here, which
         is named; or if it is no model of DeePMD-kit.
     """
+    if zipfile.is_zipfile(path):
+        check_archive(Path(path), expected="a frozen model of DeePMD-kit")
     try:
         with declared_operators():
             script = torch.jit.load(path, map_location=device)
