@@ -7,6 +7,7 @@ one out of range is a ValueError. Each function returns the value that it has ch
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +129,16 @@ def require_calculator(
                 f"{_MEANINGS.get(wanted, wanted)}{reason}; use DeepSpinCalculator or "
                 "a calculator with that property"
             )
+
+
+def path_first(function: str, path: Any, value: Any, kind: type) -> None:
+    """Raise TypeError unless a writer is given a path and then a ``kind``."""
+    if isinstance(path, str | os.PathLike) and isinstance(value, kind):
+        return
+    raise TypeError(
+        f"{function} takes a path and then a {kind.__name__}, got "
+        f"{type(path).__name__} and {type(value).__name__}"
+    )
 
 
 def as_vector(name: str, value: Sequence[float]) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from numpy.typing import ArrayLike
 
+from .._device import as_device
 from ..potentials import (
     CompiledPotential,
     Potential,
@@ -117,7 +118,7 @@ class DeepSpinCalculator(MagneticCalculator):
             potential, label = load_potential(model), os.fspath(model)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = _as_device(device)
+        self.device = as_device(device)
         mixed = dtype == "mixed"
         self.dtype = torch.float64 if mixed else _as_dtype(dtype)
         self._bare = potential.eval().requires_grad_(False)
@@ -320,16 +321,6 @@ def batches(
         n_atoms += len(image)
     if group:
         yield group
-
-
-def _as_device(device: torch.device | str) -> torch.device:
-    found = torch.device(device)
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device {str(device)!r} was asked for, but torch finds no CUDA device: "
-            "install its CUDA build and a driver, or leave device= out"
-        )
-    return found
 
 
 def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,7 +36,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepspin`` and return its exit code.
 
-    0, 2 on bad input, 3 where a result is not what was asked for, 130 if stopped.
+    0, 2 on bad input, 3 where a result is not what was asked for, 130 if stopped, and
+    141 if what reads the output, such as ``head``, has enough of it.
     """
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser(given).parse_args(given)
@@ -43,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.formatwarning = _warning
     try:
         code = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if _reader_is_gone():
+            return 141
+        print("deepspin: error:", error, file=sys.stderr)
+        return 2
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("deepspin: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -52,6 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         warnings.formatwarning = usual
     return code or 0
+
+
+def _reader_is_gone() -> bool:
+    """Say whether the standard output is a broken pipe; drop what is left of it."""
+    if not hasattr(select, "poll"):
+        return False
+    output = sys.stdout.fileno()
+    watched = select.poll()
+    watched.register(output, 0)
+    gone = any(event & select.POLLERR for _, event in watched.poll(0))
+    if gone:  # Python writes what is left when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def _warning(message: Warning | str, *_: object, **__: object) -> str:

@@ -17,6 +17,7 @@ from ase.data import atomic_numbers
 
 from .._extras import require
 from .._files import reading
+from .._validate import path_first
 from ..io import read_extxyz, write_extxyz
 from ..io._columns import NOT_LABELS, unused_columns
 from ..io._structure import read_ase
@@ -134,12 +135,15 @@ def write_dataset(
 
     Raises
     ------
+    TypeError
+        If it is not given a path and a dataset, in this order.
     FileExistsError
         If ``path`` is a folder that is not empty.
     ValueError
         If the dataset is empty, the format is unknown or cannot hold the data,
         or ``type_map`` lacks an element.
     """
+    path_first("write_dataset", path, dataset, Dataset)
     path = Path(path)
     if format is None:
         format = "extxyz" if _is_extxyz(path) else "deepmd/npy"
@@ -181,7 +185,7 @@ def _read_path(
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     if format is not None and format not in READ_FORMATS:
-        with _parsing(path, f"{format!r} by dpdata"):
+        with reading(path, f"{format!r} by dpdata"):
             return _read_dpdata(path, format, type_map)
     sources = list(_sources(path, format))
     if not sources and path.is_dir():
@@ -199,7 +203,7 @@ def _read_path(
         )
     frames: list[Frame] = []
     for kind, source in sources:
-        with _parsing(source, kind):
+        with reading(source, kind):
             if kind in READERS:
                 frames += READERS[kind].read(source)
             elif kind == "mlip/cfg":
@@ -209,22 +213,6 @@ def _read_path(
             else:
                 frames += _npy.read_system(source, **deepmd)
     return frames
-
-
-@contextmanager
-def _parsing(path: Path, parser: str) -> Iterator[None]:
-    """Turn whatever a damaged file leads a parser to into a ValueError that says so."""
-    try:
-        yield
-    except (ImportError, MemoryError, OSError):
-        raise
-    except Exception as error:
-        if isinstance(error, ValueError) and str(path) in str(error):
-            raise
-        raise ValueError(
-            f"{path} cannot be read as {parser} ({type(error).__name__}: {error}); is "
-            "it damaged, or of another format?"
-        ) from error
 
 
 def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:

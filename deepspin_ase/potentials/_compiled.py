@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .._device import as_device
 from ..neighbors import NeighborList, PairList
 from ..system import System
 from ._base import Potential
@@ -55,7 +56,7 @@ class CompiledPotential:
         dtype: torch.dtype = torch.float64,
         skin: float = 0.5,
     ) -> None:
-        self.device = torch.device(device)
+        self.device = as_device(device)
         self.dtype = dtype
         self.potential = potential.to(self.device, dtype)
         self.neighbors = NeighborList(skin)

@@ -15,6 +15,7 @@ from typing import Any
 
 from .._files import reading
 from .._plain_data import load_plain, save_plain
+from .._validate import path_first
 from . import _registry as registry
 from ._base import Potential
 from .networks._error_model import ErrorModel
@@ -42,11 +43,14 @@ def save_potential(
 
     Raises
     ------
+    TypeError
+        If it is not given a path and a potential, in this order.
     ValueError
         If a part of the potential is a TorchScript model of DeePMD-kit.
     OSError
         If it cannot be written; an earlier file of that name stays.
     """
+    path_first("save_potential", path, potential, Potential)
     content = {
         "format": FORMAT,
         "version": VERSION,

@@ -15,6 +15,7 @@ import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._config import differences
+from .._device import as_device
 from .._digest import digest
 from .._extras import require
 from .._files import atomic_write, locked, make_folder
@@ -119,7 +120,7 @@ class Trainer:
         self.output = Path(output)
         self._curve = LearningCurve(self.output / "lcurve.csv")
         self.baseline = baseline
-        self.device = local_device(torch.device(device or "cpu"))
+        self.device = local_device(as_device("cpu" if device is None else device))
         self.step = 0
         self._clock = Clock(0, config.training.numb_steps)
         network = _initial_network(config)

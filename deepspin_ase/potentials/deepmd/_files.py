@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from ..._files import atomic_write
+from ..._validate import path_first
 from .._base import Potential
 from ..networks._deepspin import DeepSpinNetwork
 from . import _frozen as frozen
@@ -164,9 +165,12 @@ def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
 
     Raises
     ------
+    TypeError
+        If it is not given a path and a potential, in this order.
     ValueError
         If the potential is of another class, or the suffix is another.
     """
+    path_first("write_deepmd", path, potential, Potential)
     path = Path(path)
     if not is_writable(potential):
         raise ValueError(
