@@ -64,7 +64,7 @@ def read_dataset(
         systems or runs. Patterns such as ``"runs/*/OUTCAR"`` are completed.
     format : str, optional
         One of :data:`READ_FORMATS`, or the name of any format of dpdata (e.g.
-        ``"abacus/scf"``) that brings moments (extra ``dpdata``). Detected
+        ``"deepmd/hdf5"``) that brings moments (extra ``dpdata``). Detected
         automatically for the former.
     type_map : sequence of str, optional
         Elements of the types 0, 1, ... of DeePMD where ``type_map.raw`` is missing
@@ -274,7 +274,11 @@ def _read_images(path: Path, format: str, columns: Columns | None) -> list[Frame
 def _read_dpdata(
     path: Path, format: str, type_map: Sequence[str] | None
 ) -> list[Frame]:
-    """Read one labelled system of a format that only dpdata knows."""
+    """Read one labelled system of a format that only dpdata knows.
+
+    Runs of DFT with magnetic forces are left to the readers here, which see to signs,
+    units and the energy of the constraint.
+    """
     dpdata = require("dpdata", f"formats such as {format!r}, not of deepspin_ase,")
     try:
         system = dpdata.LabeledSystem(
@@ -285,9 +289,20 @@ def _read_dpdata(
             f"{path}: unknown format {format!r}; known are {', '.join(READ_FORMATS)} "
             "and the formats of dpdata"
         ) from None
+    except Exception as error:  # dpdata's parsers raise whatever the damage leads to
+        raise ValueError(
+            f"{path}: dpdata does not read this as {format!r} "
+            f"({type(error).__name__}: {error})"
+        ) from error
     data = system.data
     if "spins" not in data:
         raise ValueError(f"{path}: format {format!r} brings no moments from this file")
+    own = [name for name in READERS if name.split("/")[0] == format.split("/")[0]]
+    if own and "force_mags" in data:
+        raise ValueError(
+            f"{path}: read it as {own[0]!r}, not {format!r} of dpdata, which takes "
+            "sign, unit and energy as they are printed"
+        )
     names = np.array(data["atom_names"])[data["atom_types"]]
     numbers = np.array([atomic_numbers[name] for name in names])
     keys = {"positions": "coords", "cell": "cells", "spins": "spins"} | {

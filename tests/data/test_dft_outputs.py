@@ -151,6 +151,28 @@ def test_runs_of_abacus_that_are_refused(name, file, old, new, message, run):
         read_dataset(folder)
 
 
+@pytest.mark.parametrize("format", ["abacus/scf", "vasp/outcar", "cp2k/output"])
+def test_formats_of_dpdata_are_no_way_around(format):
+    """dpdata takes numbers as they are printed, or fails without a word of the file."""
+    pytest.importorskip("dpdata")
+    with pytest.raises(
+        ValueError, match=r"fe_lcao: (dpdata does not read this|read it)"
+    ):
+        read_dataset(ABACUS / "fe_lcao", format=format)
+
+
+def test_runs_that_dpdata_reads_are_read_here(run):
+    """With a label on every row dpdata reads the log, with lambda.M in the energy."""
+    pytest.importorskip("dpdata")
+    folder = run("fe_pw")
+    text = (folder / LOG).read_text()
+    blank = " " * len("                         Fe") + "  "
+    (folder / LOG).write_text(text.replace("\n" + blank, "\n" + blank[:-4] + "Fe  "))
+    with pytest.raises(ValueError, match="fe_pw: read it as 'abacus/deltaspin'"):
+        read_dataset(folder, format="abacus/scf")
+    assert only(folder).energy == only(ABACUS / "fe_pw").energy
+
+
 def test_runs_are_found_and_converted(run, tmp_path, capsys):
     for name in ("fe_pw", "nio_pw_u"):
         run(name)
