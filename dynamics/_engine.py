@@ -28,10 +28,13 @@ class Engine:
         Model calls so far.
     device : torch.device
         Of the state of the dynamics.
+    gives_virial : bool
+        Whether predictions hold a virial where one is asked for.
     """
 
     n_calls: int
     device: torch.device
+    gives_virial: bool = True
 
     def evaluate(
         self, system: System, *, forces: bool = True, virial: bool = False
@@ -88,6 +91,7 @@ class CalculatorEngine(Engine):
         self.n_calls = 0
         self._images = [image.copy() for image in images]
         self._calculators: list[Calculator] = [image.calc for image in images]
+        self.gives_virial = all(map(_gives_virial, images))
 
     def evaluate(
         self, system: System, *, forces: bool = True, virial: bool = False
@@ -107,7 +111,7 @@ class CalculatorEngine(Engine):
             }
             if forces:
                 found["forces"] = calculator.get_property("forces", image)
-            if virial:
+            if virial and self.gives_virial:
                 found["virial"] = _virial(calculator, image)
             found["energies"] = _energies(calculator, found["energy"], len(image))
             for name, value in found.items():
@@ -120,6 +124,13 @@ class CalculatorEngine(Engine):
             for name, values in results.items()
         }
         return Prediction(volume=system.volume, **tensors)
+
+
+def _gives_virial(image: Atoms) -> bool:
+    known = image.calc.implemented_properties
+    if isinstance(image.calc, MagneticCalculator):
+        return "virial" in known
+    return "stress" in known and bool(image.pbc.all()) and image.cell.rank == 3
 
 
 def _virial(calculator: Calculator, image: Atoms) -> np.ndarray:

@@ -64,9 +64,10 @@ def pressure(system: System, prediction: Prediction, kinetic: Tensor) -> Tensor:
     """Return (2 E_kin + trace of the virial) / (3 V), (B,), eV/A^3.
 
     The virial is taken at fixed Cartesian moments, so the moments contribute to it.
-    Zero where a direction is not periodic.
+    Zero where a direction is not periodic, NaN where the virial is not known.
     """
-    assert prediction.virial is not None
+    if prediction.virial is None:
+        return torch.full_like(kinetic, torch.nan)
     trace = prediction.virial.diagonal(dim1=1, dim2=2).sum(1)
     periodic = system.pbc.all(dim=1)
     volume = torch.where(periodic, system.volume, 1.0)

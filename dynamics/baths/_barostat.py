@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...system import System
 from .._constraints import Constraints
+from .._engine import Engine
 from .._state import Stateful
 from ._nose_hoover import NoseHooverChain
 
@@ -229,13 +230,16 @@ class Barostat(Stateful):
         self.chain.load_state_dict(state["chain"])
 
 
-def require_free_cells(system: System, constraints: Constraints) -> None:
+def require_free_cells(
+    system: System, constraints: Constraints, engine: Engine
+) -> None:
     """Check that cells can change.
 
     Raises
     ------
     ValueError
-        If a direction is not periodic, or atoms are constrained.
+        If a direction is not periodic, atoms are constrained, or the calculator gives
+        no stress.
     """
     periodic = system.pbc.all(dim=1)
     if not bool(periodic.all()):
@@ -248,6 +252,11 @@ def require_free_cells(system: System, constraints: Constraints) -> None:
         raise ValueError(
             "atoms that are constrained cannot follow a changing cell: remove all "
             "constraints except FixSpins, or run at constant volume"
+        )
+    if not engine.gives_virial:
+        raise ValueError(
+            "the calculator gives no stress, which a barostat needs: use another one, "
+            "or run at constant volume"
         )
 
 

@@ -361,9 +361,13 @@ class SpinLatticeDynamics(BatchedDynamics):
 
     @property
     def prediction(self) -> Prediction:
-        """Prediction of the model for the present state, virial included."""
-        found = self.state.prediction
-        if found is None or found.virial is None or found.forces is None:
+        """Prediction of the model for the present state.
+
+        With the virial, where the calculator gives one or a stress.
+        """
+        found, virial = self.state.prediction, self.engine.gives_virial
+        known = found is not None and found.forces is not None
+        if found is None or not known or (virial and found.virial is None):
             found = self.evaluate(self.state.system, virial=True, fraction=0.0)
             self.state = replace(self.state, prediction=found)
         return found

@@ -134,7 +134,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
 
     def prepare(self) -> None:
         """Build chain, barostat and bath; chain and barostat keep their state."""
-        require_free_cells(self.state.system, self.constraints)
+        require_free_cells(self.state.system, self.constraints, self.engine)
         device = self.engine.device
         kT = torch.from_numpy(units.kB * self.temperature_K).to(device)
         chain = NoseHooverChain(self.degrees_of_freedom, kT, self._tdamp)

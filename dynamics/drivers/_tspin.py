@@ -171,7 +171,7 @@ class TSPIN(SpinLatticeDynamics):
         self.chain = self.add_part("chain", chain)
         self.spin_chain = self.add_part("spin_chain", spin_chain)
         if self.ensemble == "npt":
-            require_free_cells(system, self.constraints)
+            require_free_cells(system, self.constraints, self.engine)
             barostat = Barostat(
                 cell=self._cell,
                 mask=self._mask,

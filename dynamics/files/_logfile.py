@@ -72,7 +72,8 @@ class DynamicsLog(Writer):
                    :func:`~deepspin_ase.dynamics._spin_temperature.rotational_temperature`
     m_muB          length of the mean moment per magnetic atom
     staggered_muB  the same with the signs of the first state's two sublattices
-    pressure_GPa   kinetic and virial, the moments' part included
+    pressure_GPa   kinetic and virial, the moments' part included; nan where the
+                   calculator gives no stress
     drift_eV       change of the conserved energy per atom since the first line;
                    nan where nothing is conserved
     ============== =============================================================
