@@ -231,7 +231,8 @@ def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:
                 raise ValueError(f"{system} is of format {kind}, not {format}")
             found.append((kind, system))
     folders = [path, *(p for p in sorted(path.rglob("*")) if p.is_dir())]
-    for kind, reader in READERS.items():
+    readers = {k: r for k, r in READERS.items() if r.detected or k == format}
+    for kind, reader in readers.items():
         for folder in folders:
             found += [(kind, run) for run in reader.find(folder)]
     if path.is_dir() and not found:

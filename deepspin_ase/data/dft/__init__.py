@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .._frames import Frame
@@ -25,14 +26,24 @@ class Reader:
         Returns the runs at a path, a file or a folder, without its subfolders.
     read : callable
         Returns the frames of such a run.
+    detected : bool
+        Whether runs are recognised; otherwise the format must be named.
     """
 
     find: Callable[[Path], list[Path]]
     read: Callable[[Path], list[Frame]]
+    detected: bool = True
 
 
-#: By the name of the format.
+#: By the name of the format. The two that say whether the printed energy contains
+#: lambda.M are for versions of ABACUS that were not checked.
 READERS = {
     "abacus/deltaspin": Reader(_abacus.find_runs, _abacus.read_run),
+    "abacus/deltaspin/with-field": Reader(
+        _abacus.find_runs, partial(_abacus.read_run, with_field=True), detected=False
+    ),
+    "abacus/deltaspin/without-field": Reader(
+        _abacus.find_runs, partial(_abacus.read_run, with_field=False), detected=False
+    ),
     "vasp/constrained": Reader(_vasp.find_runs, _vasp.read_run),
 }

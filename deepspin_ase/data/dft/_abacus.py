@@ -44,8 +44,12 @@ def find_runs(path: Path) -> list[Path]:
     return [path] if is_run else []
 
 
-def read_run(folder: Path) -> list[Frame]:
-    """Return the frame of a run in a list."""
+def read_run(folder: Path, *, with_field: bool | None = None) -> list[Frame]:
+    """Return the frame of a run in a list.
+
+    ``with_field`` says whether the printed energy contains sum lambda.M; by default the
+    log has to tell.
+    """
     inputs = _inputs(folder / "INPUT")
     if inputs.get("calculation", "scf") != "scf":
         raise ValueError(
@@ -57,7 +61,8 @@ def read_run(folder: Path) -> list[Frame]:
         raise FileNotFoundError(f"{folder}: there is no {log}")
     try:
         structure = _read_stru(folder / inputs.get("stru_file", "STRU"))
-        return [_frame(log.read_text(errors="replace"), structure, inputs)]
+        text = log.read_text(errors="replace")
+        return [_frame(text, structure, inputs, with_field)]
     except (ValueError, IndexError, StopIteration) as error:
         raise ValueError(f"{log}: {error or 'truncated'}") from error
 
@@ -73,20 +78,26 @@ class _Stru:
     held: np.ndarray
 
 
-def _frame(text: str, stru: _Stru, inputs: dict[str, str]) -> Frame:
+def _frame(
+    text: str, stru: _Stru, inputs: dict[str, str], with_field: bool | None
+) -> Frame:
     lines, count = text.splitlines(), len(stru.numbers)
     if inputs.get("sc_mag_switch", "0") not in ("1", "true"):
         raise ValueError("moments were not constrained (sc_mag_switch)")
     if "charge density convergence is achieved" not in text:
         raise ValueError("the density did not converge")
-    starts = [k for k, line in enumerate(lines) if _MAGNETIC.match(line)]
-    if len(starts) != 1:
-        raise ValueError(f"{len(starts)} tables of magnetic forces; expected one")
+    heads = [(k, m.group(1)) for k, m in enumerate(map(_MAGNETIC.match, lines)) if m]
+    if len(heads) != 1:
+        raise ValueError(f"{len(heads)} tables of magnetic forces; expected one")
     moments = table(lines, _line(lines, _MOMENTS), count, 3, what=_MOMENTS)
     require_reached(moments, stru.targets, stru.held)
-    printed = table(lines, starts[0], count, 3, what="Magnetic force")
-    unit = _MAGNETIC.match(lines[starts[0]])
-    energy, magnetic = _settled(lines, printed, moments, inputs, unit and unit.group(1))
+    ((start, unit),) = heads
+    magnetic = table(lines, start, count, 3, what="Magnetic force")
+    magnetic *= Rydberg if unit == "Ry" else 1.0
+    if with_field is None:
+        energy, magnetic = _settled(lines, magnetic, moments, inputs, unit)
+    else:
+        energy = _energies(lines)[0] - with_field * float((magnetic * moments).sum())
     labels: dict[str, Any] = {}
     if _FORCES in text:
         labels["forces"] = table(lines, _line(lines, _FORCES), count, 3, what=_FORCES)
@@ -107,10 +118,10 @@ def _frame(text: str, stru: _Stru, inputs: dict[str, str]) -> Frame:
 
 def _settled(
     lines: list[str],
-    printed: np.ndarray,
+    magnetic: np.ndarray,
     moments: np.ndarray,
     inputs: dict[str, str],
-    unit: str | None,
+    unit: str,
 ) -> tuple[float, np.ndarray]:
     """Return the energy without sum lambda.M, and -dE/dM.
 
@@ -120,7 +131,6 @@ def _settled(
         If the log does not say which energy and sign it prints.
     """
     energy, parts = _energies(lines)
-    magnetic = printed * (Rydberg if unit == "Ry" else 1.0)
     work = float((magnetic * moments).sum())
     missing = energy - parts
     plane_waves = inputs.get("basis_type", "pw") == "pw"
@@ -136,7 +146,9 @@ def _settled(
     raise ValueError(
         "neither its numbers nor its version say whether the energy contains lambda.M "
         "and what sign the magnetic forces have (checked: ABACUS 3.9); label some "
-        "structures near each other and look at their conjugacy"
+        "structures near each other, read them by the formats "
+        "abacus/deltaspin/with-field and abacus/deltaspin/without-field, and see which "
+        "is conjugate (deepspin data info --format)"
     )
 
 

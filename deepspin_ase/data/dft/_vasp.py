@@ -200,39 +200,34 @@ def _of_penalty(
         raise ValueError(f"M_CONSTR has {targets.size} entries for {count} atoms")
     targets = targets.reshape(count, 3)
     both = table(lines, _last(lines, "MW_int"), count, 6, what="MW_int")
-    moments = both[:, :3]
     words = lines[_last(lines, "E_p")].replace("=", " ").split()
     penalty = number(words[words.index("E_p") + 1])
     strength = number(words[words.index("lambda") + 1])
     length = np.linalg.norm(targets, axis=1, keepdims=True)
     unit = targets / np.where(length > 0.0, length, 1.0)
-    along = (moments * unit).sum(axis=1, keepdims=True)
-    if mode == ["4"]:
-        own = np.linalg.norm(moments, axis=1, keepdims=True)
-        held = length > 0.0
-        _require_penalty(strength * float(((own - along) * held).sum()), penalty)
-        off = moments / np.where(own > 0.0, own, 1.0) - unit
-        return moments, np.where(held, strength * off, 0.0), penalty
+    held = length > 0.0
+    along = (both[:, :3] * unit).sum(axis=1, keepdims=True)
+    base = targets if mode == ["2"] else along * unit
+    off = np.where(held, both[:, :3] - base, 0.0)
+    # The table has more digits than the moments. Whether it holds lambda MW_perp or
+    # twice that is seen from E_p, and its sign from the moments.
     printed = table(lines, _last(lines, _PENALTY), count, 3, what=_PENALTY)
-    off = moments - (targets if mode == ["2"] else along * unit)
-    off[length[:, 0] == 0.0] = 0.0
-    # Tables have more digits than moments; whether they hold lambda MW_perp or twice
-    # that is seen from E_p, and their sign from the moments.
-    sign = np.sign((printed * off).sum())
-    sums = float((printed**2).sum()) / strength
-    if abs(sums - 4.0 * penalty) <= _AGREE * 4.0 * penalty:
-        return moments, sign * printed, penalty
-    _require_penalty(sums, penalty)
-    return moments, 2.0 * sign * printed, penalty
-
-
-def _require_penalty(found: float, penalty: float) -> None:
-    """Raise ValueError unless the penalty of the tables is the E_p of the file."""
-    if abs(found - penalty) > _AGREE * penalty:
-        raise ValueError(
-            f"the tables have a penalty of {found:.4g} eV and E_p is {penalty:.4g} eV: "
-            "they are not of this constraint, or have too few digits"
-        )
+    printed *= np.sign((printed * off).sum()) / strength
+    for precise in (printed, 0.5 * printed):
+        moments = np.where(held, base + precise, both[:, :3])
+        if mode == ["4"]:
+            own = np.linalg.norm(moments, axis=1, keepdims=True)
+            found = strength * float(((own - along) * held).sum())
+            magnetic = strength * (moments / np.where(own > 0.0, own, 1.0) - unit)
+        else:
+            found = strength * float((precise**2).sum())
+            magnetic = 2.0 * strength * precise
+        if abs(found - penalty) <= _AGREE * penalty:
+            return moments, np.where(held, magnetic, 0.0), penalty
+    raise ValueError(
+        f"the tables have a penalty of {found:.4g} eV, or four times that, and E_p is "
+        f"{penalty:.4g} eV: they are not of this constraint"
+    )
 
 
 def _of_current(
