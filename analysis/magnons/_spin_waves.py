@@ -39,7 +39,7 @@ from ..hessians._response import Crystal, check_torques, spin_rows
 from ._bogoliubov import Modes, normal_modes
 
 #: Negative curvatures up to this fraction of the largest are round-off.
-TOLERANCE = 1e-9
+TOLERANCE = 1e-8
 
 
 class UnstableReferenceWarning(UserWarning):
