@@ -26,7 +26,7 @@ HELD_BACK = 6
 
 #: Ridges that are tried, relative to the largest eigenvalue of the normal matrix. Below
 #: the least, the solution is lost in the round-off of the matrix.
-RIDGES = 10.0 ** torch.arange(-13.0, -1.0, 0.5, dtype=torch.float64)
+RIDGES = 10.0 ** torch.arange(-15.0, -1.0, 0.5, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,13 @@ class RidgeFit:
 class NormalEquations:
     """Sums of a least-squares problem: |A x - b|^2 = x.M.x - 2 v.x + s.
 
-    The last ``free`` unknowns are not held small by the ridge.
+    The ridge holds the first unknowns small, in units of what is ``expected`` of them.
+    The last ``free`` ones are free.
     """
 
-    def __init__(self, size: int, free: int) -> None:
+    def __init__(self, expected: Tensor, free: int) -> None:
+        size = len(expected) + free
+        self.expected = expected
         self.free = free
         self.matrix = torch.zeros(size, size, dtype=torch.float64)
         self.vector = torch.zeros(size, dtype=torch.float64)
@@ -68,9 +71,9 @@ class NormalEquations:
         self.frames = self.labels = 0
 
     @classmethod
-    def of(cls, coefficients: int, columns: ReferenceColumns) -> NormalEquations:
-        """Return empty sums for coefficients and reference energies."""
-        return cls(coefficients + columns.size, columns.size)
+    def of(cls, network: Trainable, columns: ReferenceColumns) -> NormalEquations:
+        """Return empty sums for a linear term and reference energies."""
+        return cls(network.linear_sizes(), columns.size)
 
     def add(self, rows: Tensor, labels: Tensor, weights: Tensor) -> None:
         """Add weighted rows of one frame; labels that are NaN are left out."""
@@ -85,7 +88,7 @@ class NormalEquations:
 
     def joined(self, other: NormalEquations) -> NormalEquations:
         """Return the sums of both."""
-        result = NormalEquations(len(self.vector), self.free)
+        result = NormalEquations(self.expected, self.free)
         result.matrix = self.matrix + other.matrix
         result.vector = self.vector + other.vector
         result.square = self.square + other.square
@@ -105,11 +108,13 @@ class NormalEquations:
         held, mixed = self.matrix[:n, :n], self.matrix[:n, n:]
         # Free unknowns follow from the others, and are eliminated.
         free = torch.linalg.pinv(self.matrix[n:, n:], hermitian=True)
-        values, vectors = torch.linalg.eigh(held - mixed @ free @ mixed.T)
+        scale = self.expected
+        held = scale[:, None] * (held - mixed @ free @ mixed.T) * scale
+        values, vectors = torch.linalg.eigh(held)
         values = values.clamp_min(0.0)
         inverse = 1.0 / (values[:, None] + values[-1] * ridges)
-        right = vectors.T @ (self.vector[:n] - mixed @ free @ self.vector[n:])
-        found = vectors @ (right[:, None] * inverse)
+        right = scale * (self.vector[:n] - mixed @ free @ self.vector[n:])
+        found = scale[:, None] * (vectors @ ((vectors.T @ right)[:, None] * inverse))
         rest = free @ (self.vector[n:, None] - mixed.T @ found)
         return torch.cat([found, rest])
 
@@ -124,10 +129,10 @@ def fit_linear_term(
 
     Minimizes the training loss over all labels, which is quadratic in the coefficients,
     together with the energies of the elements and the offsets of data sets, on which
-    there is no ridge. The strength of the ridge is that
-    which predicts frames best that are held back; the coefficients are then fitted to
-    all. Memory is that of a few matrices of coefficients by coefficients, whatever the
-    number of frames.
+    there is no ridge. It holds coefficients small, in units of
+    :meth:`Trainable.linear_sizes`. Its strength is that which predicts frames best that
+    are held back; the coefficients are then fitted to all. Memory is that of a few
+    matrices of coefficients by coefficients, whatever the number of frames.
 
     Parameters
     ----------
@@ -149,7 +154,7 @@ def fit_linear_term(
     if linear is None:
         raise ValueError(f"{type(network).__name__} has no linear term")
     columns = columns or ReferenceColumns(network.species, batches)
-    fitted, held = (NormalEquations.of(linear.numel(), columns) for _ in range(2))
+    fitted, held = (NormalEquations.of(network, columns) for _ in range(2))
     about = fit_reference_energies(network, batches, columns)
     few = len(batches) < HELD_BACK
     seen: Counter[int] = Counter()

@@ -127,7 +127,7 @@ class _Search:
         self.about = fit_reference_energies(self.network, every, self.columns)
 
     def _sums(self, k: int, scale: float) -> NormalEquations:
-        result = NormalEquations.of(self.network.linear.numel(), self.columns)
+        result = NormalEquations.of(self.network, self.columns)
         for batch in self.batches[k]:
             scaled = _scaled(batch, scale)
             result.add(
@@ -137,7 +137,7 @@ class _Search:
 
     def best(self, scales: Sequence[float], k: int) -> float:
         """Return the scale of set ``k``, those of the others being given."""
-        rest = NormalEquations.of(self.network.linear.numel(), self.columns)
+        rest = NormalEquations.of(self.network, self.columns)
         for other, scale in enumerate(scales):
             if other != k:
                 rest = rest.joined(self._sums(other, scale))

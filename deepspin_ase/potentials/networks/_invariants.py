@@ -396,7 +396,7 @@ class _Invariants:
         lattice, build, few = self.lattice, self.build, self.layout.four_body
         scalars = [a(()) for a in lattice[0]]
         self.keep("A0", scalars)
-        self.squares("A0 A0", scalars)
+        self.squares("A0 A0", scalars[: self.layout.angular])
         for degree in range(1, len(lattice)):
             self.pairs(f"A{degree} A{degree}", lattice[degree], degree)
         if len(lattice) < 3 or not few:
@@ -442,7 +442,7 @@ class _Invariants:
         self.keep("s B0", exchange)
         self.products("|s|^2 s B0", [own], exchange)
         few, spin_few = layout.angular, layout.spin_angular
-        self.squares("(s B0)^2", exchange)
+        self.squares("(s B0)^2", exchange[:spin_few])
         self.products("s B0 A0", exchange, scalars[:few])
         self.products("|s_j|^2 A0", neighbors[:spin_few], scalars[:few])
         densities = [
@@ -451,7 +451,7 @@ class _Invariants:
         ]
         self.products("|s|^2 A0 A0", [own], densities)
         for degree, moments in enumerate(spins):
-            self.pairs(f"B{degree} B{degree}", moments, degree + 1)
+            self.pairs(f"B{degree} B{degree}", moments[:spin_few], degree + 1)
             if degree:
                 self.pairs(f"(s B{degree})^2", along[degree], degree)
                 self.crosses(
@@ -564,6 +564,17 @@ def _sorted(build: _Builder, names: Sequence[str]) -> Program:
         tuple(bounds),
         tuple(names),
     )
+
+
+def moment_factors(program: Program, layout: Layout) -> np.ndarray:
+    """Return the number (K,) of neighborhood moments that are factors of features."""
+    factors = np.zeros(program.n_values, dtype=np.int64)
+    factors[layout.lattice : layout.end] = 1
+    for out, first, second in zip(
+        program.out, program.first, program.second, strict=True
+    ):
+        factors[out] = max(factors[out], factors[first] + factors[second])
+    return factors[-program.n_features :]
 
 
 @lru_cache(maxsize=16)

@@ -35,6 +35,7 @@ from ._invariants import (
     Program,
     compile_factors,
     compile_invariants,
+    moment_factors,
     n_monomials,
 )
 from ._layers import DenseLayer, ResidualNetwork
@@ -49,8 +50,15 @@ ENERGY_SCALE = 0.02
 #: magnified without bounds as soon as they do vary.
 LEAST_SHARE = 0.02
 
+#: Weight of neighbors at other distances than in the data, for radial functions.
+ELSEWHERE = 1e-3
+
 #: Least standard deviation, where sums over neighbors are of the order of one.
 LEAST_DEVIATION = 1e-4
+
+#: Coefficients of features are expected to be smaller by this ratio for each further
+#: moment of the neighborhood that is a factor of them.
+EXPECTED_RATIO = 0.1
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -77,7 +85,9 @@ class SpinMomentConfig(Configuration):
         of basis functions and elements, whose number need not grow with that of the
         elements.
     angular, spin_angular : int
-        Those of them, the most important ones first, whose moments have directions too.
+        Those of them, the most important ones first, whose moments have directions too
+        and are multiplied with others. The energy is linear in the rest, which resolve
+        the distance in interactions of pairs.
     degree, spin_degree : int
         Of the moments in the directions of the neighbors, at most 4 and 3.
     four_body : int
@@ -90,11 +100,11 @@ class SpinMomentConfig(Configuration):
     magnetic: list[str]
     cutoff: Annotated[float, Field(gt=0)] = 5.0
     spin_orbit: bool = False
-    basis: Count = 14
-    channels: Count = 12
-    spin_channels: Count = 8
+    basis: Count = 24
+    channels: Count = 24
+    spin_channels: Count = 12
     angular: Count = 6
-    spin_angular: Count = 5
+    spin_angular: Count = 6
     degree: Annotated[int, Field(ge=0, le=4)] = 3
     spin_degree: Annotated[int, Field(ge=0, le=3)] = 2
     four_body: Annotated[int, Field(ge=0)] = 3
@@ -514,6 +524,12 @@ class SpinMomentNetwork(Trainable):
         """Return the coefficients (n_types, K) of the standardized features."""
         return self.linear
 
+    def linear_sizes(self) -> Tensor:
+        """Return the expected sizes of coefficients: less for more moments."""
+        factors = torch.from_numpy(moment_factors(self.program, self.layout))
+        sizes = EXPECTED_RATIO ** (factors.double() - 1.0).clamp_min(0.0)
+        return sizes.repeat(len(self.fittings))
+
     def design(self, system: System, pairs: PairList) -> Tensor:
         """Return the derivatives by the linear term; see :meth:`Trainable.design`."""
         described = self._described(system, pairs)
@@ -627,12 +643,14 @@ def _components(matrix: Tensor, near: Tensor, count: int) -> Tensor:
     """Return principal components (count, size) with sums over neighbors of one.
 
     ``near`` (size, size) are the products of single neighbors' functions, summed over
-    the neighbors of an average atom.
+    the neighbors of an average atom. A share of their mean stands for neighbors at
+    other distances, where functions that vanish at those of the data remain bounded.
     """
     _, vectors = torch.linalg.eigh(matrix)
     chosen = vectors.T.flip(0)[:count]
-    size = torch.einsum("cj,jk,ck->c", chosen, near, chosen).clamp_min(1e-12).sqrt()
-    return chosen / size[:, None]
+    elsewhere = ELSEWHERE * near.diagonal().mean().clamp_min(1e-9)
+    size = torch.einsum("cj,jk,ck->c", chosen, near, chosen).clamp_min(0.0) + elsewhere
+    return chosen / size.sqrt()[:, None]
 
 
 class _PulledBack(torch.autograd.Function):

@@ -116,9 +116,20 @@ class Trainable(Potential):
     def linear_term(self) -> nn.Parameter | None:
         """Return parameters that the energy is linear in, for a fit in closed form.
 
-        None (the default) if there are none; otherwise :meth:`design` goes with them.
+        None (the default) if there are none; otherwise :meth:`design` and
+        :meth:`linear_sizes` go with them.
         """
         return None
+
+    def linear_sizes(self) -> Tensor:
+        """Return how large parameters of the linear term are expected to be.
+
+        Returns
+        -------
+        (P,) float64 tensor
+            Relative to each other, for the P entries of :meth:`linear_term`.
+        """
+        raise NotImplementedError
 
     def design(self, system: System, pairs: PairList) -> Tensor:
         """Return the derivatives of the energy and its slopes by the linear term.
