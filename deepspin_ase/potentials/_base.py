@@ -233,11 +233,15 @@ class Potential(nn.Module):
                         f"{chemical_symbols[z]}; it knows {known}"
                     )
         if self.magnetic_species is not None and self.uses_spins:
+            magnetic = " ".join(
+                chemical_symbols[z] for z in sorted(self.magnetic_species)
+            )
             for z in carrying:
                 if z not in self.magnetic_species:
                     raise ValueError(
                         f"{chemical_symbols[z]} carries a moment but is non-magnetic "
-                        "in this potential; set its moments to zero"
+                        "in this potential; set its moments to zero (of data: "
+                        f"'deepspin data convert INPUT OUTPUT --magnetic {magnetic}')"
                     )
 
     def evaluate(

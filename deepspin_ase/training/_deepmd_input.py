@@ -110,6 +110,12 @@ def _modernized(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _model(values: Any) -> tuple[dict[str, Any], str]:
     """Return the section ``model`` and the precision of its networks."""
+    whole = values.get("type", "standard")
+    if whole != "standard":
+        raise ValueError(
+            f"model.type = {whole!r} has no counterpart here: only models with a "
+            "descriptor se_e2_a are trained"
+        )
     kind = values.get("descriptor", {}).get("type")
     if kind not in ("se_e2_a", "se_a"):
         raise ValueError(

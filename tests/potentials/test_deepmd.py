@@ -548,6 +548,28 @@ def _foreign_program(path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
 
 
+def _dipoles(path: Path) -> None:
+    """A program as DeePMD-kit has it for dipoles."""
+
+    class Dipoles(torch.nn.Module):
+        @torch.jit.export
+        def get_type_map(self) -> list[str]:
+            return ["O"]
+
+        @torch.jit.export
+        def model_output_type(self) -> list[str]:
+            return ["dipole", "mask"]
+
+        @torch.jit.export
+        def forward_lower(self, x: Tensor) -> Tensor:
+            return x
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    torch.jit.save(torch.jit.script(Dipoles()), path)
+
+
 def _unknown_operator(path: Path) -> None:
     library = torch.library.Library("foreign", "FRAGMENT")
     library.define("twice(Tensor x) -> Tensor")
@@ -568,6 +590,7 @@ def _unknown_operator(path: Path) -> None:
         (_foreign_zip, "cannot be read as a model.pt"),
         (_text, "expected a model.pt"),
         (_foreign_program, "no energy model of DeePMD-kit"),
+        (_dipoles, "gives dipole, no energy; only models of energies"),
         (_unknown_operator, "needs the operator foreign::twice"),
     ],
 )
@@ -593,7 +616,7 @@ def test_bad_frozen_files(tmp_path: Path, make: Any, message: str) -> None:
         ("numb_aparam: 0", "numb_aparam: 1", "it needs frame or atomic parameters"),
         ("dim_case_embd: 0", "dim_case_embd: 1", "dim_case_embd = 1; convert it"),
         ("type: spin_ener", "type: sezm_native_spin", "cannot be used: its spins"),
-        ("type: ener\n", "type: dipole\n", "fitting has type = 'dipole'"),
+        ("type: ener\n", "type: dipole\n", "type 'dipole', which gives no energy"),
         ("mixed_types: false", "mixed_types: true", "mixed_types = True"),
         ("tot_ener_zero: false", "tot_ener_zero: true", "tot_ener_zero = True"),
         ("var_name: energy", "new_entry: 2", "new_entry = 2"),
@@ -677,6 +700,11 @@ def test_what_cannot_be_written(
 ) -> None:
     with pytest.raises(ValueError, match="not Sum; of a sum or a committee, write"):
         write_deepmd(tmp_path / "model.yaml", Sum([nio, nio]))
+    config = nio.config.to_dict()
+    config["spin"]["use_spin"] = [False, False]
+    alone = DeepSpinNetwork(DeepSpinConfig.from_dict(config))
+    with pytest.raises(ValueError, match="need a magnetic element; this network"):
+        write_deepmd(tmp_path / "model.yaml", alone)
     with pytest.raises(ValueError, match=r"must end in \.yaml"):
         write_deepmd(tmp_path / "model.pth", nio)
     with pytest.raises(ValueError, match="not the TorchScript of"):

@@ -31,6 +31,7 @@ Values = dict[str, Any]
 
 #: What DeePMD-kit 3.2.0 makes of an input with few entries (its out.json).
 NORMALIZED = Path(__file__).parents[1] / "data" / "deepmd" / "normalized_input.json"
+RATES = NORMALIZED.with_name("learning_rates.json")
 DP = os.environ.get("DEEPMD_DP")
 
 DEEPMD: Values = {
@@ -220,7 +221,7 @@ def test_what_has_no_counterpart_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=rf"{name} = \[-3\.5\] has no counterpart"):
         with_entry(section, name, [-3.5])
-    for neutral in (*entry.neutral, []):
+    for neutral in (*entry.neutral, *([[]] if None in entry.neutral else [])):
         assert with_entry(section, name, neutral) == mapped()
 
 
@@ -243,6 +244,8 @@ def test_what_changes_nothing_is_dropped(section: str, name: str, entry: Entry) 
         ("model.fitting_net.precision", "float64", "'float32' and .*'float64'"),
         ("model.fitting_net.type", "dipole", "'dipole' has no counterpart"),
         ("model.type", "linear_ener", "'linear_ener' has no counterpart"),
+        ("model", {"type": "dpa4", "type_map": ["Ni"]}, "'dpa4' has no counterpart"),
+        ("model", {"type_map": ["Ni"]}, "None; only se_e2_a"),
         ("model.fitting_net.atom_ener", [-3.0, None], "free atoms"),
         ("loss.type", "ener", "loss of this input is 'ener'"),
         ("loss.type", ..., "loss of this input is 'ener'"),
@@ -354,6 +357,17 @@ def test_learning_rates_of_deepmd(caplog: pytest.LogCaptureFixture) -> None:
     warm = mapped(("learning_rate.warmup_ratio", 0.01)).learning_rate
     assert warm.warmup_steps == 1000
     assert "decays from the first" in caplog.text
+
+
+@pytest.mark.parametrize("case", json.loads(RATES.read_text()))
+def test_learning_rates_are_those_of_deepmd(case: Values) -> None:
+    n_steps = case["steps of the training"]
+    section = {"type": case["type"], "start_lr": 1e-3, **case["entries"]}
+    config = mapped(
+        ("learning_rate", section), ("training.numb_steps", n_steps)
+    ).learning_rate
+    found = [learning_rate(config, step, n_steps) for step in case["steps"]]
+    assert found == pytest.approx(case["rates"], rel=1e-12)
 
 
 def test_batches_are_counted_in_the_data(

@@ -168,7 +168,8 @@ def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
     TypeError
         If it is not given a path and a potential, in this order.
     ValueError
-        If the potential is of another class, or the suffix is another.
+        If the potential is of another class or has no magnetic element, or the suffix
+        is another.
     """
     path_first("write_deepmd", path, potential, Potential)
     path = Path(path)
@@ -176,6 +177,10 @@ def write_deepmd(path: str | os.PathLike[str], potential: Potential) -> None:
         raise ValueError(
             f"DeePMD-kit's format holds pseudo-atom networks (DeepSpinNetwork), not "
             f"{type(potential).__name__}; of a sum or a committee, write the members"
+        )
+    if not potential.uses_spins:
+        raise ValueError(
+            "DeePMD-kit's spin models need a magnetic element; this network has none"
         )
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")

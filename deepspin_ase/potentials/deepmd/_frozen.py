@@ -66,6 +66,11 @@ def open_script(
             "DeePMD-kit; expected what 'dp --pt freeze' writes (of what 'deepspin "
             "export' wrote, load the model that it was made from)"
         )
+    outputs = script.model_output_type()
+    if "energy" not in outputs:
+        raise ValueError(
+            f"{path} gives {outputs[0]}, no energy; only models of energies can be used"
+        )
     return script.eval()
 
 

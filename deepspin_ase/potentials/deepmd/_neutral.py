@@ -101,6 +101,7 @@ def _parameters(model: Tree) -> Parameters:
     """Read the ``model`` entry of a file."""
     if model["type"] == "sezm_native_spin":
         raise Unrunnable("its spins are no pseudo-atoms (DPA4), which is not supported")
+    _check_runnable(model.get("backbone_model", model).get("fitting", {}))
     if model["type"] != "spin_ener":
         raise Unsupported(f"it is a {model['type']!r} model, not 'spin_ener'")
     atomic, spin = model["backbone_model"], model["spin"]
@@ -121,7 +122,7 @@ def _parameters(model: Tree) -> Parameters:
         [*(atomic["pair_exclude_types"] or []), *descriptor["exclude_types"]],
         [*(atomic["atom_exclude_types"] or []), *fitting["exclude_types"]],
     )
-    _check("fitting", fitting, type=["ener"], dim_out=[1])
+    _check("fitting", fitting, dim_out=[1])
     statistics, energies = descriptor["@variables"], fitting["@variables"]
     bias = _tensor(atomic["@variables"]["out_bias"])[0, :, 0]
     if energies["bias_atom_e"] is not None:
@@ -136,6 +137,19 @@ def _parameters(model: Tree) -> Parameters:
         _read_networks(fitting["nets"], config["fitting_net"], head=True),
         grounded(given, len(config["type_map"])),
     )
+
+
+def _check_runnable(fitting: Mapping[str, Any]) -> None:
+    """Raise Unrunnable if not even the program of a model can be used."""
+    kind = fitting.get("type", "ener")
+    if kind != "ener":
+        raise Unrunnable(f"its fitting net is of type {kind!r}, which gives no energy")
+    frames = fitting.get("numb_fparam") and not fitting.get("default_fparam")
+    if frames or fitting.get("numb_aparam"):
+        raise Unrunnable(
+            "it needs frame or atomic parameters (fparam, aparam), which cannot be "
+            "given here; only models with default values work"
+        )
 
 
 _NAMES = {"w": "matrix", "b": "bias", "idt": "idt"}

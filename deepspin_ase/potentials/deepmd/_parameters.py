@@ -209,13 +209,6 @@ def configuration(
         raise Unsupported("its sel differs between atoms and pseudo-atoms")
     if not any(spin["use_spin"]):
         raise Unsupported("none of its elements is magnetic")
-    if fitting["numb_aparam"] or (
-        fitting["numb_fparam"] and not fitting.get("default_fparam")
-    ):
-        raise Unrunnable(
-            "it needs frame or atomic parameters (fparam, aparam), which cannot be "
-            "given here; only models with default values work"
-        )
     for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
         if fitting.get(name):
             raise Unsupported(f"its fitting net has {name} = {fitting[name]}")
