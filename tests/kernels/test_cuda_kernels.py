@@ -244,6 +244,13 @@ def test_network_on_moments(spin_orbit: bool) -> None:
     assert_close(net.evaluate(system, pairs), expected, 1e-12)
     (known,) = kernels_of(net)
     assert isinstance(known, moments.CompiledMoments)
+    shape = system.n_atoms, net.program.n_features
+    features = torch.empty(shape, dtype=torch.float64, device=DEVICE)
+    types = net.types(system)
+    known(system, pairs, types, derivatives=False, features=features)
+    torch.testing.assert_close(
+        features, net.features(system, pairs), rtol=0, atol=1e-12
+    )
     nothing = {"forces": False, "magnetic_forces": False, "virial": False}
     found = net.evaluate(system, pairs, **nothing)
     torch.testing.assert_close(found.energies, expected.energies, rtol=0, atol=1e-12)

@@ -18,6 +18,7 @@ from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.optimize import relax
 from deepspin_ase.potentials import (
+    CompiledPotential,
     Potential,
     SpinMomentConfig,
     SpinMomentNetwork,
@@ -364,6 +365,53 @@ def test_new_weights_are_noticed():
             list(fitting.children())[-1].matrix.zero_()
     expected = float(net.energy_bias[net.types(system)].sum())
     assert energy(net, system) == pytest.approx(expected, abs=1e-12)
+
+
+def test_weights_changed_behind_the_back_of_autograd_are_noticed():
+    """By evaluations, and by what is compiled once it is told to look again."""
+    net, system = network("oxide"), system_of("oxide")
+    compiled = CompiledPotential(net)
+    before = float(compiled.evaluate(system).energy)
+    net.lattice_mixing.data.mul_(1.1)
+    net.linear.data.mul_(0.9)
+    assert float(compiled.evaluate(system).energy) == before
+    pairs = build_pairs(system, net.cutoff)
+    after = float(in_torch(net, system, pairs).energy)
+    assert after != pytest.approx(before, abs=1e-3)
+    assert energy(net, system) == pytest.approx(after, abs=1e-11)
+    compiled.refresh()
+    assert float(compiled.evaluate(system).energy) == pytest.approx(after, abs=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_values_that_are_not_finite_come_out_as_such():
+    net, system = network("iron"), system_of("iron")
+    pairs = build_pairs(system, net.cutoff)
+    for name in ("positions", "spins"):
+        values = getattr(system, name).clone()
+        values[0, 0] = torch.nan
+        found = net.evaluate(system.replace(**{name: values}), pairs)
+        assert not bool(torch.isfinite(found.energy).all())
+
+
+def test_atoms_of_unlike_neighborhoods_go_together():
+    """An atom among its own images, one alone, a molecule, a crowd; twenty atoms."""
+    net = network("relativistic")
+    rng = np.random.default_rng(4)
+    alone = Atoms("Fe", magmoms=[[0.0, 1.0, 2.0]])
+    image = Atoms("Ni", magmoms=[[1.0, 0.0, 0.5]], cell=[2.2, 2.4, 2.3], pbc=True)
+    oxygen = Atoms("O2", [[0, 0, 0], [0, 0, 1.3]], magmoms=np.zeros((2, 3)))
+    crowd = structure(["Fe", "O"], ["Fe"]).repeat((2, 1, 1))
+    crowd.rattle(0.1, rng=rng)
+    parts = [System.from_atoms(x) for x in (alone, image, oxygen, crowd)]
+    whole = System.cat(parts)
+    pairs = build_pairs(whole, net.cutoff)
+    fast, plain = net.evaluate(whole, pairs), in_torch(net, whole, pairs)
+    for name in QUANTITIES:
+        size = float(getattr(plain, name).abs().max())
+        torch.testing.assert_close(
+            getattr(fast, name), getattr(plain, name), rtol=0, atol=3e-11 * size
+        )
 
 
 def test_constant_features_are_not_magnified():

@@ -116,7 +116,13 @@ class CompiledMoments:
         self.constant = torch.stack([x for *_, x in heads]).to(device)
 
     def __call__(
-        self, system: System, pairs: PairList, types: Tensor, *, derivatives: bool
+        self,
+        system: System,
+        pairs: PairList,
+        types: Tensor,
+        *,
+        derivatives: bool,
+        features: Tensor | None = None,
     ) -> tuple[Tensor, MomentsSums]:
         """Evaluate structures, in the type of the System.
 
@@ -125,7 +131,7 @@ class CompiledMoments:
         ValueError
             If the pair list does not hold every pair both ways.
         """
-        call = _Call(self, system, pairs, types)
+        call = _Call(self, system, pairs, types, features)
         with torch.cuda.device_of(system.positions):
             energies, found = call.evaluate(derivatives)
         return energies.to(system.dtype), MomentsSums(
@@ -137,9 +143,15 @@ class _Call:
     """One evaluation."""
 
     def __init__(
-        self, network: CompiledMoments, system: System, pairs: PairList, types: Tensor
+        self,
+        network: CompiledMoments,
+        system: System,
+        pairs: PairList,
+        types: Tensor,
+        features: Tensor | None,
     ) -> None:
         self.network, self.system, self.types = network, system, types
+        self.features = features
         self.links: Links = links_of(pairs, system.n_atoms)
         self.centers = pairs.i
         scale = network.inverse_moment[types][:, None]
@@ -279,6 +291,8 @@ class _Call:
         """Set energies of a chunk, and derivatives by its features."""
         network = self.network
         features = values[-network.n_features :].T
+        if self.features is not None:
+            self.features[begin:end] = features
         types = self.types[begin:end]
         for a, layers in enumerate(network.fittings):
             rows: Any = slice(None)
