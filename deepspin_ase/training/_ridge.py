@@ -29,6 +29,10 @@ HELD_BACK = 6
 RIDGES = 10.0 ** torch.arange(-15.0, -1.0, 0.5, dtype=torch.float64)
 
 
+#: Labels in the order of the rows of a design.
+ROWS = ("energy", "forces", "magnetic_forces", "virial")
+
+
 @dataclass(frozen=True)
 class RidgeFit:
     """Result of :func:`fit_linear_term`.
@@ -220,17 +224,17 @@ def equations(
         vectors = rows[magnetic].reshape(n, 3, -1).transpose(1, 2)
         vectors = across_moments(vectors, batch).transpose(1, 2)
         rows[magnetic] = vectors.reshape(3 * n, -1)
-    parts = {
-        "energy": (batch.energy - about.of(batch), 1.0 / n),
-        "forces": (-batch.forces, None),
-        "magnetic_forces": (-across_moments(batch.magnetic_forces, batch), None),
-        "virial": (-batch.virial, 1.0 / (9 * n)),
-    }
+    parts = (
+        (batch.energy - about.of(batch), 1.0 / n),
+        (-batch.forces, None),
+        (-across_moments(batch.magnetic_forces, batch), None),
+        (-batch.virial, 1.0 / (9 * n)),
+    )
     known = torch.isfinite(batch.magnetic_forces[:, 0])
     less = {"magnetic_forces": int((known & ~batch.longitudinal).sum())}
     order = list(label_table())
     labels, factors = [], []
-    for name, (label, factor) in parts.items():
+    for name, (label, factor) in zip(ROWS, parts, strict=True):
         count = int(torch.isfinite(label).sum()) - less.get(name, 0)
         each = 1.0 / max(1, count) if factor is None else factor
         each *= weights.get(name, 0.0) * float(batch.weights[0, order.index(name)])

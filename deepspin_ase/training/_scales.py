@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 from ..data import Dataset
 from ..potentials import SpinMomentConfig, SpinMomentNetwork
 from ..quantities import label_table
 from ._batch import Batch, load_batches
 from ._energies import ReferenceColumns, fit_reference_energies
-from ._ridge import NormalEquations, equations
+from ._ridge import ROWS, NormalEquations, equations
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +23,17 @@ logger = logging.getLogger(__name__)
 MOST_FRAMES, MOST_ATOMS = 48, 3000
 
 #: Relative to the largest eigenvalue of the normal matrix.
-RIDGE = 1e-7
+RIDGE = torch.tensor([1e-7], dtype=torch.float64)
+
+#: Errors are weighed anew, and scales fitted, so many times.
+ROUNDS = 2
 
 #: Largest ratio of a scale to its first guess.
 RANGE = 1.8
 
-#: A scale is hardly determined if the loss rises by less than this share within 10 %.
-_FLAT = 0.003
+#: A scale is hardly determined if the loss rises by less than so many percent within
+#: 10 % of it.
+_FLAT = 0.5
 
 #: A small linear model of the invariants of explicit spins, whatever is trained.
 _SIZES = {"channels": 8, "spin_channels": 6, "angular": 4, "spin_angular": 4}
@@ -40,12 +45,13 @@ def fit_scales(
     fitted: Sequence[bool],
     free: Sequence[bool],
     weights: Mapping[str, float],
+    names: Sequence[str],
 ) -> list[float]:
     """Return the scales of the moments of data sets.
 
-    Those with which one linear model of all sets leaves the least loss, errors of
-    magnetic forces being counted in the units of each set. The search starts from the
-    ratio of the root mean squares of the moments.
+    Those with which one linear model of all sets leaves the least errors, counted in
+    units of what a first fit leaves of that label in that set, and in the units of each
+    set. The search starts from the ratio of the root mean squares of the moments.
 
     Parameters
     ----------
@@ -57,6 +63,8 @@ def fit_scales(
         Whose energies have an offset.
     weights : mapping of str to float
         Of the quantities in the loss.
+    names : sequence of str
+        Of the sets, for messages.
 
     Returns
     -------
@@ -75,15 +83,18 @@ def fit_scales(
     for k in (k for k, own in enumerate(fitted) if own):
         if first is None or not size[k]:
             raise ValueError(
-                f"the scale of the moments of {training[k].name} cannot be fitted: it "
+                f"the scale of the moments of {names[k]} cannot be fitted: it "
                 "needs moments there, and a set with moments whose scale is given"
             )
         scales[k] = size[first] / size[k]
     search = _Search(training, scales, free, weights)
     wanted = [k for k, own in enumerate(fitted) if own]
-    for _ in range(1 if len(wanted) == 1 else 2):
+    for _ in range(ROUNDS):
+        search.weigh(scales)
         for k in wanted:
             scales[k] = search.best(scales, k)
+    for k in wanted:
+        search.report(scales, k, names[k])
     return scales
 
 
@@ -114,7 +125,7 @@ class _Search:
         )
         self.network = SpinMomentNetwork(config).requires_grad_(False)
         self.weights = weights
-        self.names = [data.name for data in training]
+        self.factors = [torch.ones(len(label_table())) for _ in training]
         self.batches = [
             load_batches(_thinned(data), self.network, member=k)
             for k, data in enumerate(training)
@@ -129,48 +140,76 @@ class _Search:
     def _sums(self, k: int, scale: float) -> NormalEquations:
         result = NormalEquations.of(self.network, self.columns)
         for batch in self.batches[k]:
-            scaled = _scaled(batch, scale)
-            result.add(
-                *equations(self.network, scaled, self.about, self.columns, self.weights)
-            )
+            weighed = batch.replace(weights=batch.weights * self.factors[k])
+            result.add(*self._equations(_scaled(weighed, scale)))
         return result
 
-    def best(self, scales: Sequence[float], k: int) -> float:
-        """Return the scale of set ``k``, those of the others being given."""
+    def _equations(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        return equations(self.network, batch, self.about, self.columns, self.weights)
+
+    def weigh(self, scales: Sequence[float]) -> None:
+        """Weigh the labels of every set by the errors that a fit leaves of them."""
+        whole = NormalEquations.of(self.network, self.columns)
+        for k, scale in enumerate(scales):
+            whole = whole.joined(self._sums(k, scale))
+        solution = whole.solutions(RIDGE)[:, 0]
+        names = list(label_table())
+        for k, scale in enumerate(scales):
+            left = {name: [0.0] for name in names}
+            for batch in self.batches[k]:
+                rows, labels, weights = self._equations(_scaled(batch, scale))
+                squares = weights * (rows @ solution - labels).square()
+                n = batch.system.n_atoms
+                parts = squares.split([1, 3 * n, 3 * n, 9])
+                for name, part in zip(ROWS, parts, strict=True):
+                    if bool(torch.isfinite(part).any()):
+                        left[name].append(float(part.nansum()))
+            mean = [sum(some) / max(1, len(some) - 1) for some in left.values()]
+            self.factors[k] = torch.tensor([1.0 / x if x > 0.0 else 0.0 for x in mean])
+
+    def _loss(self, scales: Sequence[float], k: int) -> Callable[[float], float]:
+        """Return the loss as a function of the logarithm of the scale of set ``k``."""
         rest = NormalEquations.of(self.network, self.columns)
         for other, scale in enumerate(scales):
             if other != k:
                 rest = rest.joined(self._sums(other, scale))
-        ridge = torch.tensor([RIDGE], dtype=torch.float64)
 
         def loss(logarithm: float) -> float:
             whole = rest.joined(self._sums(k, float(np.exp(logarithm))))
-            return float(whole.loss(whole.solutions(ridge)))
+            return float(whole.loss(whole.solutions(RIDGE)))
 
+        return loss
+
+    def best(self, scales: Sequence[float], k: int) -> float:
+        """Return the scale of set ``k``, those of the others being given."""
         center = float(np.log(scales[k]))
-        ends = (center - np.log(RANGE), center + np.log(RANGE))
         found = minimize_scalar(
-            loss, bounds=ends, method="bounded", options={"xatol": 1e-3}
+            self._loss(scales, k),
+            bounds=(center - np.log(RANGE), center + np.log(RANGE)),
+            method="bounded",
+            options={"xatol": 1e-3},
         )
-        scale = float(np.exp(found.x))
-        less, more = (loss(float(found.x) + step) for step in (-0.1, 0.1))
+        return float(np.exp(found.x))
+
+    def report(self, scales: Sequence[float], k: int, name: str) -> None:
+        """Log a scale and how well it is determined."""
+        loss, at = self._loss(scales, k), float(np.log(scales[k]))
+        least, less, more = (loss(at + step) for step in (0.0, -0.1, 0.1))
+        rise = 100.0 * (min(less, more) / least - 1.0)
         logger.info(
-            "scale of the moments of %s: %.3f; loss %.3e, and %.3e and %.3e with 10 %% "
-            "less and more",
-            self.names[k],
-            scale,
-            found.fun,
-            less,
-            more,
+            "scale of the moments of %s: %.3f; loss larger by %.2g %% with 10 %% more "
+            "or less",
+            name,
+            scales[k],
+            rise,
         )
-        if min(less, more) < (1.0 + _FLAT) * found.fun:
+        if rise < _FLAT:
             logger.warning(
                 "the data hardly determine the scale of the moments of %s (%.2f): "
                 "check it against how codes define moments, and give it as a number",
-                self.names[k],
-                scale,
+                name,
+                scales[k],
             )
-        return scale
 
 
 def _scaled(batch: Batch, scale: float) -> Batch:

@@ -185,6 +185,7 @@ class Trainer:
             [own.scale == "fit" for own in self.sets],
             self._free_offsets,
             loss_weights(self.config.loss, 0.0),
+            names_of(self.sets),
         )
         return [a * b for a, b in zip(given, found, strict=True)]
 

@@ -250,12 +250,13 @@ def other_code(dataset: Dataset, factor: float, shift: float) -> Dataset:
 def test_scale_of_moments_is_found() -> None:
     first = labelled(structures(["Fe"] * 16, 7))
     second = other_code(labelled(structures(["Fe"] * 16, 8)), 1.4, 2.0)
-    scales = fit_scales([first, second], [False, True], [False, True], EVERYTHING)
+    both = ([False, True], [False, True], EVERYTHING, ["first", "second"])
+    scales = fit_scales([first, second], *both)
     assert scales[0] == 1.0
     assert scales[1] == pytest.approx(1.4, rel=0.01)
     without = Dataset(f.replace(spins=0.0 * f.spins) for f in second)
     with pytest.raises(ValueError, match="cannot be fitted: it needs moments"):
-        fit_scales([first, without], [False, True], [False, True], EVERYTHING)
+        fit_scales([first, without], *both)
 
 
 # --- the trainer ---------------------------------------------------------------------
