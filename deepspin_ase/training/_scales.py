@@ -33,7 +33,7 @@ RANGE = 1.8
 
 #: A scale is hardly determined if the loss rises by less than so many percent within
 #: 10 % of it.
-_FLAT = 0.5
+_FLAT = 5.0
 
 #: A small linear model of the invariants of explicit spins, whatever is trained.
 _SIZES = {"channels": 8, "spin_channels": 6, "angular": 4, "spin_angular": 4}

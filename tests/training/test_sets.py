@@ -371,6 +371,23 @@ def test_patience_ends_a_training(tmp_path: Path) -> None:
     assert load_card(tmp_path / "model.pt")["errors"]["on"] == "validation"
 
 
+def test_linear_term_is_fitted_once_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After steps that change the rest; the model is the better one."""
+    data = labelled(structures(["Fe"] * 30, 19))
+    run = {"numb_steps": 40, "disp_freq": 10, "precision": "float64"}
+    config = config_for([TrainingSet(data)], training=run)
+    trainer = Trainer(config, data[:24], data[24:], output=tmp_path)
+    with caplog.at_level("INFO"):
+        potential = trainer.run(progress=False)
+    assert "fitted once more, lowers the loss" in caplog.text
+    rows = (tmp_path / "lcurve.csv").read_text().splitlines()
+    column = rows[0].split(",").index("validation_rmse_forces")
+    found = compare(potential, load_batches(data[24:], potential))
+    assert found["forces"].rmse < min(float(r.split(",")[column]) for r in rows[1:])
+
+
 # --- bad data ------------------------------------------------------------------------
 
 
