@@ -16,6 +16,7 @@ from ..data import (
     read_dataset,
     write_dataset,
 )
+from ..training._checkpoint import fingerprint
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +148,7 @@ def _contents(dataset: Dataset, report: DataReport) -> list[str]:
     return [
         f"data          {dataset.name}",
         f"frames        {report.n_frames}",
+        f"sha-256       {fingerprint([dataset])}",
         f"compositions  {', '.join(formulas[:8])}{more}",
         f"elements      {', '.join(dataset.elements)}",
         f"magnetic      {', '.join(dataset.magnetic_elements) or 'none'}",

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from .._files import atomic_write
+from .._files import atomic_write, make_folder
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import write_extxyz
 from ..optimize import relax_spins
@@ -55,7 +55,7 @@ def nickel_oxide(*, cubic: bool = True) -> Atoms:
 
 def _run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     calculator = DeepSpinCalculator("NiO")
     _relaxation(calculator, folder / "nio.extxyz")
     _energy_surface(calculator, folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,6 +19,7 @@ from ..potentials import (
     load_potential,
     shipped_models,
 )
+from ..potentials._files import resolve
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,7 @@ def _run(arguments: argparse.Namespace) -> None:
         potential = load_potential(arguments.model)
         lines = [
             *_summary(potential),
+            f"sha-256     {_hash(resolve(arguments.model))}",
             "",
             "architecture",
             *_architecture(potential, "  "),
@@ -69,6 +73,11 @@ def _range(potential: Potential) -> list[str]:
         return []
     lines = str(potential.training_range).splitlines()
     return ["trained on", *(f"  {line}" for line in lines), ""]
+
+
+def _hash(path: Path) -> str:
+    """Return the SHA-256 of a file, as sha256sum prints it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _symbols(numbers: Iterable[int] | None) -> str:

@@ -24,7 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", help="folder to write to (default: 'output' in the file)"
     )
     parser.add_argument(
-        "-r", "--restart", action="store_true", help="continue from its checkpoint"
+        "-r",
+        "--restart",
+        action="store_true",
+        help="continue from its checkpoint; also a finished run, after numb_steps was "
+        "raised",
     )
     parser.add_argument("--device", help="cpu (default) or cuda")
     parser.set_defaults(run=_run)
@@ -58,4 +62,9 @@ def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) 
     )
     if arguments.restart:
         trainer.restore()
+        if trainer.step == config.training.numb_steps:
+            print(
+                f"the run has {trainer.step} steps already; raise training.numb_steps "
+                "to continue"
+            )
     trainer.run()

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from .._digest import digest
 from .._distributed import map_tasks
-from .._files import atomic_write
+from .._files import atomic_write, locked, make_folder
 from ..data import Dataset, Frame
 from ..io import read_extxyz, write_extxyz
 from ..spins import get_spins, set_spins
@@ -89,28 +89,31 @@ def label_structures(
         If there are no structures, one has no moments, or the folder holds labels of
         another engine or other settings.
     ImportError, OSError
-        If the engine cannot label anything, such as where a code is missing.
+        If the engine cannot label anything, such as where a code is missing, or another
+        process labels in the folder.
     """
     if not len(structures):
         raise ValueError("there are no structures to label")
     folder = Path(folder)
-    _record_engine(folder, engine)
     targets = [_target(k, atoms) for k, atoms in enumerate(structures)]
     names = [digest(atoms)[:_DIGITS] for atoms in targets]
     new = dict(zip(names, targets, strict=True))
-    tasks = [
-        (folder / "frames" / name, atoms)
-        for name, atoms in new.items()
-        if not _finished(folder / "frames" / name, retry)
-    ]
-    map_tasks(
-        partial(_label_one, engine),
-        tasks,
-        client=client,
-        description="labels",
-        progress=progress,
-    )
-    return _collected(folder, names, targets)
+    make_folder(folder)
+    with locked(folder):
+        _record_engine(folder, engine)
+        tasks = [
+            (folder / "frames" / name, atoms)
+            for name, atoms in new.items()
+            if not _finished(folder / "frames" / name, retry)
+        ]
+        map_tasks(
+            partial(_label_one, engine),
+            tasks,
+            client=client,
+            description="labels",
+            progress=progress,
+        )
+        return _collected(folder, names, targets)
 
 
 def _target(k: int, atoms: Atoms) -> Atoms:
@@ -145,7 +148,6 @@ def _record_engine(folder: Path, engine: Engine) -> None:
                 "not belong together"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(now, indent=1), encoding="utf-8")
 

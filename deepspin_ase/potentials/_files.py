@@ -122,7 +122,14 @@ def shipped_models() -> list[str]:
     )
 
 
-def _resolve(name: str | os.PathLike[str]) -> Path:
+def resolve(name: str | os.PathLike[str]) -> Path:
+    """Return the path of a model file, or of a shipped model by its name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    """
     path = Path(name)
     if path.is_file():
         return path
@@ -164,7 +171,7 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
     ValueError
         If the file is truncated, damaged, of another kind, or could run code.
     """
-    path = _resolve(name)
+    path = resolve(name)
     from . import deepmd
 
     with reading(path, EXPECTED):
@@ -176,7 +183,7 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the card of a model file or shipped model; empty if it has none."""
-    path = _resolve(name)
+    path = resolve(name)
     from . import deepmd
 
     with reading(path, EXPECTED):

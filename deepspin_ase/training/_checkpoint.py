@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +12,12 @@ from typing import Any
 
 import torch
 
+from .._config import differences
 from .._digest import digest
 from .._plain_data import load_plain
 from ..data import Dataset, Frame
+
+logger = logging.getLogger(__name__)
 
 
 def fingerprint(datasets: Iterable[Dataset]) -> str:
@@ -28,26 +32,35 @@ def fingerprint(datasets: Iterable[Dataset]) -> str:
 def read_checkpoint(
     path: Path, *, run: dict[str, Any], device: torch.device
 ) -> dict[str, Any]:
-    """Read the checkpoint of the same ``run``.
+    """Read the checkpoint of the same ``run``, which may have become longer.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     ValueError
-        If it is damaged, or its entry ``run`` is another one.
+        If it is damaged, or its entry ``run`` is another one: the keys are named.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: there is nothing to resume")
     state = load_plain(path, expected="a checkpoint of a training run", device=device)
     if not isinstance(state, dict) or not isinstance(state.get("run"), dict):
         raise ValueError(f"{path} is not a checkpoint of a training run")
-    recorded = state["run"]
-    if recorded != run:
-        differs = ", ".join(k for k in run if recorded.get(k) != run[k])
+    differ = differences(state["run"], run)
+    steps = run["training"]["numb_steps"]
+    if differ == ["training.numb_steps"] and steps >= state["step"]:
+        logger.info(
+            "continued at step %d to %d steps instead of %d: learning rate and weights "
+            "of the loss now follow the schedule of that length",
+            state["step"],
+            steps,
+            state["run"]["training"]["numb_steps"],
+        )
+    elif differ:
         raise ValueError(
-            f"{path} belongs to another training run ({differs or 'keys'} differ); "
-            "train into a new folder, or start from its model with init_model"
+            f"{path} belongs to another training run ({', '.join(differ)} differ); "
+            "set these as they were, train into a new folder, or start from its model "
+            "with init_model"
         )
     return state
 
