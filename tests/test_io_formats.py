@@ -282,14 +282,20 @@ def test_axes_of_magmom(tmp_path):
         return get_spins(read_structure(tmp_path / "POSCAR"))[0]
 
     along = 2.2 * axis / np.linalg.norm(axis)
-    assert moment("MAGMOM = 0 0 2.2") == pytest.approx(along)
+    flag = "LNONCOLLINEAR = .TRUE.\n"
+    assert moment(flag + "MAGMOM = 0 0 2.2") == pytest.approx(along)
     assert moment("magmom = 2.2") == pytest.approx(along)
     a, b = np.arctan2(2.0, 1.0), np.arctan2(5**0.5, -0.5)
     first = [np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), -np.sin(b)]
-    assert moment("MAGMOM = 1 0 0") == pytest.approx(first)
-    assert moment("MAGMOM = 0 1 0") == pytest.approx([-np.sin(a), np.cos(a), 0.0])
+    assert moment(flag + "MAGMOM = 1 0 0") == pytest.approx(first)
+    second = [-np.sin(a), np.cos(a), 0.0]
+    assert moment("LSORBIT=T;MAGMOM = 0 1 0") == pytest.approx(second)
     with pytest.raises(ValueError, match="MAGMOM has 2 entries; 1 atoms take 1, or 3"):
         moment("MAGMOM = 2*2.2")
+    with pytest.raises(ValueError, match=r"MAGMOM has 3 entries.* it is not here"):
+        moment("MAGMOM = 0 0 2.2; LNONCOLLINEAR = .FALSE.")
+    with pytest.raises(ValueError, match=r"MAGMOM has 1 entries.* it is true here"):
+        moment(flag + "MAGMOM = 2.2")
 
 
 # LAMMPS

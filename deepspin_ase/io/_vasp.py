@@ -154,14 +154,22 @@ def _cartesian(tags: dict[str, str], n_atoms: int) -> np.ndarray:
     axis = numbers_of(tags.get("SAXIS", "0 0 1"))
     if axis.shape != (3,) or not axis.any():
         raise ValueError(f"SAXIS must be three numbers, got {tags['SAXIS']!r}")
-    if moments.size == 3 * n_atoms:
+    vectors = any(_is_true(tags.get(x, "")) for x in ("LNONCOLLINEAR", "LSORBIT"))
+    expected = 3 * n_atoms if vectors else n_atoms
+    if moments.size != expected:
+        raise ValueError(
+            f"MAGMOM has {moments.size} entries; {n_atoms} atoms take {n_atoms}, or "
+            f"{3 * n_atoms} where LNONCOLLINEAR or LSORBIT is true, and it is "
+            f"{'true' if vectors else 'not'} here"
+        )
+    if vectors:
         return moments.reshape(-1, 3) @ saxis_rotation(axis).T
-    if moments.size == n_atoms:
-        return moments[:, None] * axis / np.linalg.norm(axis)
-    raise ValueError(
-        f"MAGMOM has {moments.size} entries; {n_atoms} atoms take {n_atoms}, or "
-        f"{3 * n_atoms} where they are vectors"
-    )
+    return moments[:, None] * axis / np.linalg.norm(axis)
+
+
+def _is_true(value: str) -> bool:
+    """Return whether a logical tag is set: T, .T., .TRUE., ..."""
+    return value.upper().lstrip(".").startswith("T")
 
 
 def saxis_rotation(saxis: Sequence[float] | np.ndarray) -> np.ndarray:
