@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from ase.data import atomic_numbers
 
+from ..data import read_dataset
 from ..data._npy import find_systems, number_of_atoms, number_of_frames
+from ..neighbors import build_pairs
 from ..potentials.deepmd import activation, complete, magnetic_elements
+from ..potentials.networks._config import SpinConfig
+from ..system import System
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +72,13 @@ def from_deepmd_input(
         raise ValueError("training.numb_steps is missing in DeePMD-kit's input")
     model, precision = _model(top["model"])
     data, batch_size = _data(run, folder)
+    if isinstance(model["descriptor"]["sel"], str):
+        files = [
+            file
+            for entry in data["training"]
+            for file in ([entry] if isinstance(entry, str) else entry["files"])
+        ]
+        model["descriptor"]["sel"] = _counted_slots(model, files, folder)
     return {
         "model": model,
         "data": data,
@@ -127,10 +140,10 @@ def _model(values: Any) -> tuple[dict[str, Any], str]:
     descriptor = complete("model.descriptor", model["descriptor"])
     fitting = complete("model.fitting_net", model["fitting_net"])
     del descriptor["type"]
-    if not isinstance(descriptor["sel"], list):
+    if not isinstance(descriptor["sel"], list) and _margin(descriptor["sel"]) is None:
         raise ValueError(
-            f"model.descriptor.sel is {descriptor['sel']!r}; give the "
-            "largest number of neighbours of each element, as in [60, 60]"
+            f"model.descriptor.sel is {descriptor['sel']!r}; give the largest number "
+            "of neighbours of each element, as in [60, 60], or 'auto' to count them"
         )
     if not descriptor["env_protection"]:
         del descriptor["env_protection"]
@@ -151,6 +164,46 @@ def _model(values: Any) -> tuple[dict[str, Any], str]:
         "fitting_net": fitting,
         "spin": _spin(model["spin"], model["type_map"]),
     }, precision
+
+
+def _margin(rule: Any) -> float | None:
+    """Return the factor of "auto" or "auto:1.2", None of anything else."""
+    name, _, factor = str(rule).partition(":")
+    try:
+        return float(factor or 1.1) if name == "auto" else None
+    except ValueError:
+        return None
+
+
+def _counted_slots(
+    model: Mapping[str, Any], files: list[str], folder: Path
+) -> list[int]:
+    """Return the most neighbours of each element in the data, with DeePMD-kit's margin.
+
+    The next multiple of four to the margin times the number.
+    """
+    descriptor, type_map = model["descriptor"], model["type_map"]
+    factor = _margin(descriptor["sel"])
+    assert factor is not None
+    magnetic = dict(zip(type_map, SpinConfig(**model["spin"]).scales(), strict=True))
+    dataset = read_dataset(
+        [folder / file for file in files],
+        default_type_map=type_map,
+        virtual_scale=magnetic,
+    )
+    numbers = torch.tensor([atomic_numbers[symbol] for symbol in type_map])
+    most = torch.zeros(len(numbers))
+    for frame in dataset:
+        system = System.from_atoms(frame.to_atoms())
+        pairs = build_pairs(system, descriptor["rcut"])
+        kinds = (system.species[pairs.j, None] == numbers).to(most)
+        counts = most.new_zeros(frame.n_atoms, len(numbers)).index_add(
+            0, pairs.i, kinds
+        )
+        most = torch.maximum(most, counts.amax(dim=0))
+    slots = [4 * ((int(n * factor) + 3) // 4) for n in most.tolist()]
+    logger.info("sel: %s, counted in the training data", slots)
+    return slots
 
 
 def _spin(values: Any, type_map: list[str]) -> dict[str, Any]:

@@ -10,14 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from ase.build import bulk
+from torch import Tensor
 
+from deepspin_ase import set_spins
 from deepspin_ase.data import Dataset, Frame, read_dataset, write_dataset
+from deepspin_ase.potentials import Prediction
 from deepspin_ase.potentials.deepmd._entries import (
     REQUIRED,
     SECTIONS,
     Entry,
     magnetic_elements,
 )
+from deepspin_ase.potentials.materials.reference import fe
 from deepspin_ase.training import (
     Trainer,
     TrainingConfig,
@@ -25,12 +31,16 @@ from deepspin_ase.training import (
     read_config,
     read_sets,
 )
-from deepspin_ase.training._schedule import learning_rate
+from deepspin_ase.training._batch import Batch
+from deepspin_ase.training._config import LossConfig
+from deepspin_ase.training._loss import training_loss
+from deepspin_ase.training._schedule import learning_rate, loss_weights
 
 Values = dict[str, Any]
 
 #: What DeePMD-kit 3.2.0 makes of an input with few entries (its out.json).
 NORMALIZED = Path(__file__).parents[1] / "data" / "deepmd" / "normalized_input.json"
+LOSS = NORMALIZED.with_name("loss.json")
 RATES = NORMALIZED.with_name("learning_rates.json")
 DP = os.environ.get("DEEPMD_DP")
 
@@ -237,8 +247,10 @@ def test_what_changes_nothing_is_dropped(section: str, name: str, entry: Entry) 
         ("model.descriptor.type", ..., "None; only se_e2_a"),
         ("model.spin", ..., "no spin model"),
         ("model.spin.virtual_scale", ..., "needs virtual_scale, or virtual_len"),
-        ("model.descriptor.sel", "auto", "sel is 'auto'; give the largest"),
-        ("model.descriptor.sel", ..., "sel is 'auto'"),
+        ("model.descriptor.sel", "automatic", "sel is 'automatic'; give the largest"),
+        ("model.descriptor.sel", "auto:x", "sel is 'auto:x'"),
+        ("model.descriptor.sel", 60, "sel is 60; give"),
+        ("model.descriptor.sel", ..., "no file or folder"),
         ("model.descriptor.exclude_types", [[0, 1]], "exclude_types = "),
         ("model.descriptor.precision", "bfloat16", "precision = 'bfloat16'"),
         ("model.fitting_net.precision", "float64", "'float32' and .*'float64'"),
@@ -389,6 +401,65 @@ def test_batches_are_counted_in_the_data(
     both = ("training.training_data.systems", ".")
     assert frames("auto", both) == 2
     assert "means 2 to 11 frames" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sel", "rcut", "expected"),
+    [("auto", 2.4, 8), ("auto", 2.7, 16), ("auto:1.3", 2.7, 20), (..., 2.7, 16)],
+)
+def test_slots_are_counted_in_the_data(
+    tmp_path: Path, sel: object, rcut: float, expected: int
+) -> None:
+    """Of 8 and 14 neighbours: with a margin, the next multiple of four."""
+    atoms = bulk("Fe", a=2.5, cubic=True)
+    set_spins(atoms, [[0.0, 0.0, 2.0]] * 2)
+    write_dataset(tmp_path / "fe", Dataset([Frame.from_atoms(atoms)]))
+    values = json.loads(NORMALIZED.read_text())
+    values["training"]["training_data"] = {"systems": ["fe"]}
+    descriptor = values["model"]["descriptor"]
+    descriptor |= {"sel": sel, "rcut": rcut, "rcut_smth": 2.0}
+    if sel is ...:
+        del descriptor["sel"]
+    config = TrainingConfig.from_dict(from_deepmd_input(values, folder=tmp_path))
+    assert config.model.descriptor.sel == [expected]
+
+
+def test_the_loss_is_that_of_deepmd() -> None:
+    given = json.loads(LOSS.read_text())
+    magnetic = np.array([True, True, False, False])
+    batches = []
+    labels = given["labels"]
+    for k, energy in enumerate(labels["energy"]):
+        frame = Frame(
+            numbers=[26, 26, 8, 8],
+            positions=2.0 * np.arange(12).reshape(4, 3),
+            cell=np.zeros((3, 3)),
+            pbc=[False] * 3,
+            spins=np.where(magnetic[:, None], np.ones((4, 3)), 0.0),
+            energy=energy[0],
+            forces=labels["force"][k],
+            magnetic_forces=labels["force_mag"][k],
+            virial=np.reshape(labels["virial"][k], (3, 3)),
+        )
+        batches.append(Batch.from_frame(frame, fe()))
+
+    def tensor(name: str, *shape: int) -> Tensor:
+        values = given["predictions"][name]
+        return torch.tensor(values, dtype=torch.float64).reshape(shape)
+
+    prediction = Prediction(
+        energy=tensor("energy", 3),
+        energies=torch.zeros(12, dtype=torch.float64),
+        volume=torch.ones(3, dtype=torch.float64),
+        forces=tensor("force", 12, 3),
+        magnetic_forces=tensor("force_mag", 12, 3),
+        virial=tensor("virial", 3, 3, 3),
+    )
+    config = LossConfig.from_dict(given["weights"])
+    for rate, expected in given["losses"]:
+        weights = loss_weights(config, rate / 1e-3)
+        found = training_loss(prediction, Batch.cat(batches), weights)
+        assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
 def test_only_systems_that_fit_the_patterns_are_read(tmp_path: Path) -> None:
