@@ -353,6 +353,26 @@ def test_lammps_data_files_are_structures(tmp_path):
     assert get_spins(found) == pytest.approx(get_spins(atoms))
 
 
+@pytest.mark.parametrize(
+    ("name", "format", "options"),
+    [
+        ("a.pwi", "espresso-in", {"pseudopotentials": {"Fe": "Fe.upf"}}),
+        ("a.in", "abinit-in", {"pseudos": ["Fe.psp8"]}),
+        ("GEOMETRY.OUT", "elk-in", {"parameters": {"spinpol": True}}),
+    ],
+)
+def test_what_are_no_moments(name, format, options, tmp_path):
+    """Fractions of valence electrons, and z components of vectors."""
+    atoms = bulk("Fe", cubic=True)
+    atoms.set_initial_magnetic_moments([2.0, -2.0])
+    ase.io.write(tmp_path / name, atoms, format=format, **options)
+    with pytest.raises(ValueError, match="have for moments are"):
+        read_structure(tmp_path / name)
+    atoms.set_initial_magnetic_moments(None)
+    ase.io.write(tmp_path / name, atoms, format=format, **options)
+    assert len(read_structure(tmp_path / name)) == 2
+
+
 # Computed moments, and those that a calculation started from
 
 

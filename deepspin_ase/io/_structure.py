@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ase.io
+import numpy as np
 from ase import Atoms
+from ase.io.formats import filetype
 
 from ..spins import get_spins, set_spins
 from ._columns import standardize
@@ -16,6 +18,13 @@ from ._lammps import is_lammps_data, read_lammps_data
 from ._lammps_dump import is_lammps_dump, read_lammps_dump
 from ._mcif import has_moments, read_mcif
 from ._vasp import is_poscar, read_poscar
+
+#: Formats whose moments ASE does not read as what they are.
+_NOT_MOMENTS = {
+    "abinit-in": "vectors of which the z components alone are read",
+    "elk": "fields, of which the z components alone are read",
+    "espresso-in": "fractions of the valence electrons, without their angles",
+}
 
 
 def read_structure(
@@ -95,12 +104,25 @@ def read_ase(
         else:
             images = list(ase.io.iread(path, index=index, format=format))
         for atoms in images:
+            _refuse_other_moments(path, atoms)
             standardize(atoms, columns)
     except Exception as error:  # ASE's parsers raise whatever the damage leads to
         raise ValueError(
             f"{path} is damaged or not a structure ({type(error).__name__}: {error})"
         ) from error
     return images
+
+
+def _refuse_other_moments(path: Path, atoms: Atoms) -> None:
+    """Raise ValueError where ASE takes other numbers of a file for moments."""
+    if not atoms.arrays.get("initial_magmoms", np.zeros(1)).any():
+        return
+    kind = filetype(str(path), read=True) if path.suffix != ".mcif" else "cif"
+    if kind in _NOT_MOMENTS:
+        raise ValueError(
+            f"what {kind} files have for moments are {_NOT_MOMENTS[kind]}: write the "
+            "structure in a format that holds moments in mu_B, such as extxyz"
+        )
 
 
 def _read_by_ase(path: Path) -> Atoms:
