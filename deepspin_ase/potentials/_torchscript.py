@@ -107,7 +107,7 @@ class _Energies(nn.Module):
             moments,
             numbers,
             moments.new_zeros(1, 3, 3),
-            torch.zeros(1, 3, dtype=torch.bool),
+            numbers.new_zeros(1, 3, dtype=torch.bool),
             torch.zeros_like(numbers),
         )
         pairs = PairList(i, j, torch.zeros_like(vectors), self.potential.cutoff)
@@ -238,6 +238,8 @@ class ExportedPotential(nn.Module):
 def _traced(potential: Potential, example: System) -> torch.jit.ScriptModule:
     """Return the energies of atoms as a program."""
     pairs = build_pairs(example, potential.cutoff)
+    # What a potential keeps from its first evaluation must be constant in the program.
+    potential(example, pairs)
     inputs = (
         pairs.vectors(example),
         pairs.i,

@@ -174,6 +174,15 @@ def test_batches_and_any_periodicity(tmp_path: Path) -> None:
         torch.testing.assert_close(together[name], expected_values, rtol=0, atol=1e-12)
 
 
+def test_programs_are_tied_to_no_device(tmp_path: Path) -> None:
+    terms = [ZBL(0.8, 2.5), Heisenberg(CubicCut(0.02, 3.5)), network(spin_orbit=True)]
+    export_torchscript(tmp_path / "out.pth", Sum(terms))
+    with torch.jit.optimized_execution(True):
+        graph = str(torch.jit.load(tmp_path / "out.pth").atomic.inlined_graph)
+    assert "aten::index_add" in graph
+    assert "Device" not in graph
+
+
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     path = tmp_path / "out.pth"
     with pytest.raises(ValueError, match="pseudo-atom"):

@@ -62,7 +62,8 @@ class PairMoments:
         if self.elements is None or self.elements[0] == self.elements[1]:
             raise ValueError("bonds are oriented by elements of two kinds")
         forward = of_elements(self.system, self.elements[:1])[self.bonds.i]
-        return 2.0 * forward.to(self.bonds.distances) - 1.0
+        one = torch.ones_like(self.bonds.distances)
+        return torch.where(forward, one, -one)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

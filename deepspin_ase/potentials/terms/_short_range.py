@@ -85,7 +85,7 @@ class NuclearCore:
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return the repulsion at distances ``r``."""
-        z1, z2 = (torch.as_tensor(z).to(r) for z in (self.z1, self.z2))
+        z1, z2 = (z + torch.zeros_like(r) for z in (self.z1, self.z2))
         step = smooth_step((r - self.inner) / (self.cutoff - self.inner))
         return screened_nuclear(r, z1, z2) * step
 
