@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ELEMENT",
         help="elements that may carry moments (default: those that do)",
     )
+    _add_skip(info)
     info.set_defaults(run=_info)
 
     convert = actions.add_parser("convert", help="write data in another format")
@@ -55,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="elements that keep moments; those of others, which DFT leaves, are set "
         "to zero and reported",
     )
+    _add_skip(convert)
     convert.set_defaults(run=_convert)
 
 
@@ -62,6 +64,14 @@ _PATHS = (
     "file or folder: extxyz, DeePMD, traj, MLIP's cfg, runs of ABACUS and VASP with "
     "constrained moments"
 )
+
+
+def _add_skip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-failed",
+        action="store_true",
+        help="leave out runs of DFT that are refused, and say why",
+    )
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +133,7 @@ def _info(arguments: argparse.Namespace) -> None:
         type_map=arguments.type_map,
         virtual_scale=_virtual_scale(arguments),
         columns=_columns(arguments),
+        skip_failed=arguments.skip_failed,
     )
     report = check_dataset(dataset, magnetic_elements=arguments.magnetic)
     lines = [
@@ -196,6 +207,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         type_map=arguments.type_map,
         virtual_scale=_virtual_scale(arguments),
         columns=_columns(arguments),
+        skip_failed=arguments.skip_failed,
     )
     if arguments.magnetic is not None:
         dataset, dropped = keep_moments(dataset, arguments.magnetic)

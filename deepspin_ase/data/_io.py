@@ -51,6 +51,7 @@ def read_dataset(
     default_type_map: Sequence[str] | None = None,
     virtual_scale: Mapping[str, float] | None = None,
     columns: Columns | None = None,
+    skip_failed: bool = False,
 ) -> Dataset:
     """Read labelled frames from files and folders.
 
@@ -78,6 +79,9 @@ def read_dataset(
     columns : {quantity: name}, optional
         Names of moments and labels in extxyz and traj files, where they are not those
         of this or other programs, see :func:`deepspin_ase.io.read_extxyz`.
+    skip_failed : bool
+        Leave out runs of DFT that are refused, each with its reason in the log, instead
+        of raising.
 
     Returns
     -------
@@ -105,7 +109,9 @@ def read_dataset(
     frames: list[Frame] = []
     for one in (found for given in paths for found in _completed(Path(given))):
         with reading(one, f"labelled data ({format or 'extxyz or DeePMD npy'})"):
-            frames += _read_path(one, format, columns, deepmd)
+            frames += _read_path(one, format, columns, deepmd, skip_failed)
+    if skip_failed and not frames:
+        raise ValueError(f"all runs at {', '.join(map(str, paths))} are refused")
     return Dataset(frames, name=", ".join(str(one) for one in paths))
 
 
@@ -178,7 +184,11 @@ def _completed(path: Path) -> list[Path]:
 
 
 def _read_path(
-    path: Path, format: str | None, columns: Columns | None, deepmd: Mapping[str, Any]
+    path: Path,
+    format: str | None,
+    columns: Columns | None,
+    deepmd: Mapping[str, Any],
+    skip_failed: bool,
 ) -> list[Frame]:
     """Read the data at or below a path; ``deepmd`` are options of DeePMD folders."""
     type_map = deepmd["type_map"]
@@ -205,7 +215,7 @@ def _read_path(
     for kind, source in sources:
         with reading(source, kind):
             if kind in READERS:
-                frames += READERS[kind].read(source)
+                frames += _read_run(kind, source, skip_failed)
             elif kind == "mlip/cfg":
                 frames += read_cfg(source, type_map)
             elif kind in ("extxyz", "ase"):
@@ -213,6 +223,17 @@ def _read_path(
             else:
                 frames += _npy.read_system(source, **deepmd)
     return frames
+
+
+def _read_run(kind: str, source: Path, skip_failed: bool) -> list[Frame]:
+    """Read a run of DFT; none where it is refused and that is to be logged only."""
+    try:
+        return READERS[kind].read(source)
+    except (ValueError, FileNotFoundError) as error:
+        if not skip_failed:
+            raise
+        logger.warning("left out: %s", error)
+        return []
 
 
 def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:
@@ -290,11 +311,6 @@ def _read_dpdata(
             f"{path}: unknown format {format!r}; known are {', '.join(READ_FORMATS)} "
             "and the formats of dpdata"
         ) from None
-    except Exception as error:  # dpdata's parsers raise whatever the damage leads to
-        raise ValueError(
-            f"{path}: dpdata does not read this as {format!r} "
-            f"({type(error).__name__}: {error})"
-        ) from error
     data = system.data
     if "spins" not in data:
         raise ValueError(f"{path}: format {format!r} brings no moments from this file")

@@ -165,14 +165,10 @@ def test_runs_of_abacus_that_are_refused(name, file, old, new, message, run):
         read_dataset(folder)
 
 
-@pytest.mark.parametrize("format", ["abacus/scf", "vasp/outcar", "cp2k/output"])
-def test_formats_of_dpdata_are_no_way_around(format):
-    """dpdata takes numbers as they are printed, or fails without a word of the file."""
+def test_formats_of_dpdata_fail_with_the_name_of_the_run():
     pytest.importorskip("dpdata")
-    with pytest.raises(
-        ValueError, match=r"fe_lcao: (dpdata does not read this|read it)"
-    ):
-        read_dataset(ABACUS / "fe_lcao", format=format)
+    with pytest.raises(ValueError, match=r"fe_lcao cannot be read as .* by dpdata"):
+        read_dataset(ABACUS / "fe_lcao", format="abacus/scf")
 
 
 def test_runs_that_dpdata_reads_are_read_here(run):
@@ -460,6 +456,23 @@ def test_terminal_output_of_deltaspin(tmp_path):
         log.write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=rf"vasp\.log: .*{message}"):
             read_dataset(log)
+
+
+def test_runs_that_failed_are_left_out_on_request(run, tmp_path, caplog, capsys):
+    run("fe_pw")
+    run("fe_lcao", {str(LOG): ("convergence is achieved", "")})
+    run("nio_pw_u", {"INPUT": ("sc_mag_switch 1", "")})
+    with pytest.raises(ValueError, match=r"fe_lcao.*density did not converge"):
+        read_dataset(tmp_path)
+    assert only(tmp_path, skip_failed=True).symbols == ["Fe", "Fe"]
+    reasons = [record.getMessage() for record in caplog.records]
+    assert "density did not converge" in reasons[0]
+    assert "moments were not constrained" in reasons[1]
+    command = ["data", "convert", str(tmp_path), str(tmp_path / "out.extxyz")]
+    assert main(command) == 2 and main([*command, "--skip-failed"]) == 0
+    assert "1 frames of" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"all runs at .* are refused"):
+        read_dataset(tmp_path / "nio_pw_u", skip_failed=True)
 
 
 def test_converted_outputs_are_read_again(run, tmp_path):
