@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args
 
 import jupytext
 from pydantic import BaseModel
@@ -169,7 +170,17 @@ def _section(path: str, config: type[BaseModel], underline: str) -> list[str]:
                 continue
         lines += [f"``{key}`` : {kind}, {_default(field)}"]
         lines += [textwrap.indent(text or "\\ ", "    "), ""]
+        for entry in _entries(nested):
+            inner += [*_title(f"{key}, entries", underline), ""]
+            inner += _section(key, entry, underline)
     return lines + inner
+
+
+def _entries(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that entries of a list may be."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inside in get_args(annotation) for found in _entries(inside)]
 
 
 def _default(field: FieldInfo) -> str:

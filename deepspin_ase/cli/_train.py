@@ -35,10 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    logging.getLogger("deepspin_ase").setLevel(logging.INFO)
+    first = int(os.environ.get("RANK", "0")) == 0
+    level = logging.INFO if first else logging.ERROR
+    logging.getLogger("deepspin_ase").setLevel(level)
     config = read_config(arguments.config)
     output = Path(arguments.output or config.output)
-    first = int(os.environ.get("RANK", "0")) == 0
     if first:
         make_folder(output)
     with locked(output) if first else nullcontext():

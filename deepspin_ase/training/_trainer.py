@@ -132,6 +132,8 @@ class Trainer:
             own.name: self._prepared_data(k) for k, own in enumerate(self.sets)
         }
         inspect(self._parts, network, config)
+        for line in overview(self._parts, network, config):
+            logger.info("%s", line)
         self.frames, self.validation_frames = (
             [
                 batch
@@ -318,8 +320,6 @@ class Trainer:
             make_folder(self.output)
             with locked(self.output):
                 self._write_config()
-                for line in overview(self._parts, self.network, self.config):
-                    logger.info("%s", line)
                 self._curve.begin()
                 self._loop(rank, world, progress)
                 self._finish()
