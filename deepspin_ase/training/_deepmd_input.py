@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 
+from .._validate import positive, whole
 from ..data import read_dataset
 from ..data._npy import find_systems, number_of_atoms, number_of_frames
 from ..neighbors import build_pairs
@@ -129,12 +130,12 @@ def _model(values: Any) -> tuple[dict[str, Any], str]:
             f"model.type = {whole!r} has no counterpart here: only models with a "
             "descriptor se_e2_a are trained"
         )
-    kind = values.get("descriptor", {}).get("type")
+    model = complete("model", values)
+    kind = model["descriptor"].get("type")
     if kind not in ("se_e2_a", "se_a"):
         raise ValueError(
             f"the descriptor of this input is {kind!r}; only se_e2_a is trained here"
         )
-    model = complete("model", values)
     if model["spin"] is None:
         raise ValueError("this input has no model.spin section: it is no spin model")
     descriptor = complete("model.descriptor", model["descriptor"])
@@ -213,7 +214,11 @@ def _spin(values: Any, type_map: list[str]) -> dict[str, Any]:
     scale = spin["virtual_scale"]
     lengths, norms = spin["virtual_len"], spin["spin_norm"]
     if scale is None and lengths and norms and len(lengths) == len(norms):
-        scale = [length / norm for length, norm in zip(lengths, norms, strict=True)]
+        scale = [
+            positive("model.spin.virtual_len", length)
+            / positive("model.spin.spin_norm", norm)
+            for length, norm in zip(lengths, norms, strict=True)
+        ]
     elif scale is None or lengths or norms:
         raise ValueError(
             "model.spin needs virtual_scale, or virtual_len and spin_norm of each "
@@ -231,7 +236,9 @@ def _learning_rate(values: Any, n_steps: int) -> dict[str, Any]:
             "'cosine' have"
         )
     rate = complete("learning_rate", values)
-    start, stop, ratio = rate["start_lr"], rate["stop_lr"], rate["stop_lr_ratio"]
+    start = positive("learning_rate.start_lr", rate["start_lr"])
+    whole("learning_rate.decay_steps", rate["decay_steps"], 1)
+    stop, ratio = rate["stop_lr"], rate["stop_lr_ratio"]
     if stop is not None and ratio is not None:
         raise ValueError("learning_rate has stop_lr and stop_lr_ratio: give one")
     if stop is None:
@@ -250,7 +257,8 @@ def _learning_rate(values: Any, n_steps: int) -> dict[str, Any]:
         return result | {"stop_lr": stop}
     total, steps = n_steps - warmup, rate["decay_steps"]
     if rate["decay_rate"] is not None:
-        reached = start * rate["decay_rate"] ** (total / steps)
+        decay_rate = positive("learning_rate.decay_rate", rate["decay_rate"])
+        reached = start * decay_rate ** (total / steps)
         if reached < stop:
             raise ValueError(
                 f"learning_rate.decay_rate = {rate['decay_rate']} reaches "
@@ -361,7 +369,10 @@ def _weighted(
                 f"training.training_data.auto_prob = {style!r} is unknown; expected "
                 "'prob_sys_size', 'prob_uniform', or 'prob_sys_size;0:2:0.5;2:4:0.5'"
             )
-    chances = np.asarray(given, dtype=float)
+    try:
+        chances = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        chances = np.zeros(0)
     if chances.shape != frames.shape or not (chances >= 0).all() or not chances.any():
         raise ValueError(
             f"training.training_data.sys_probs = {data['sys_probs']!r} must be one "
@@ -405,6 +416,10 @@ def _batch_size(size: Any, roots: list[str], folder: Path) -> int:
         raise ValueError(
             f"training.training_data.batch_size = {size!r} has no counterpart here: "
             "give one number of frames"
+        )
+    if not (number or "32").isdecimal() or not int(number or 32):
+        raise ValueError(
+            f"training.training_data.batch_size = {size!r} must be as in 'auto:32'"
         )
     wanted = int(number or 32)
     if rule == "mixed":

@@ -34,6 +34,8 @@ class Entry:
     kind : {"used", "free", "fixed"}
         Used entries have a counterpart, free ones change no numbers whatever their
         value, and fixed ones have no counterpart: they must be neutral.
+    types : tuple of type
+        Of used entries.
     """
 
     kind: str
@@ -41,6 +43,16 @@ class Entry:
     aliases: tuple[str, ...] = ()
     meaning: str = ""
     neutral: tuple[Any, ...] = field(default=())
+    types: tuple[type, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        """Say whether a value is of a type that a used entry may have."""
+        if value is None:
+            return self.default is None
+        if isinstance(value, bool):
+            return bool in self.types
+        types = (*self.types, int) if float in self.types else self.types
+        return isinstance(value, types)
 
     def is_neutral(self, value: Any) -> bool:
         """Say whether nothing depends on a fixed entry at this value."""
@@ -49,8 +61,12 @@ class Entry:
         return any(value is one or value == one for one in self.neutral)
 
 
-def _used(default: Any, *aliases: str) -> Entry:
-    return Entry("used", default, aliases)
+def _used(
+    default: Any, *aliases: str, of: type | tuple[type, ...] | None = None
+) -> Entry:
+    """Return a used entry, of the type of its default where ``of`` says no other."""
+    types = of if isinstance(of, tuple) else (of or type(default),)
+    return Entry("used", default, aliases, types=types)
 
 
 def _free(*names: str) -> dict[str, Entry]:
@@ -61,18 +77,28 @@ def _fixed(meaning: str, *neutral: Any) -> Entry:
     return Entry("fixed", meaning=meaning, neutral=neutral)
 
 
+#: Types in messages.
+_NAMES: dict[type, str] = {
+    bool: "true or false",
+    dict: "a section",
+    float: "a number",
+    int: "a whole number",
+    list: "a list",
+    str: "a text",
+}
+
 _DATA = {
-    "systems": _used("."),
-    "rglob_patterns": _used(None),
+    "systems": _used(".", of=(str, list)),
+    "rglob_patterns": _used(None, of=list),
 }
 
 #: Entries by section; sections inside others have a dot in their names.
 SECTIONS: dict[str, dict[str, Entry]] = {
     "": {
-        "model": _used(REQUIRED),
-        "learning_rate": _used(REQUIRED),
-        "loss": _used(REQUIRED),
-        "training": _used(REQUIRED),
+        "model": _used(REQUIRED, of=dict),
+        "learning_rate": _used(REQUIRED, of=dict),
+        "loss": _used(REQUIRED, of=dict),
+        "training": _used(REQUIRED, of=dict),
         "optimizer": _used({}),
         "validating": _used({}),
         "nvnmd": _used({}),
@@ -81,10 +107,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "model": {
         "type": _fixed("another kind of model", "standard"),
-        "type_map": _used(REQUIRED),
-        "descriptor": _used(REQUIRED),
+        "type_map": _used(REQUIRED, of=list),
+        "descriptor": _used(REQUIRED, of=dict),
         "fitting_net": _used({}),
-        "spin": _used(None),
+        "spin": _used(None, of=dict),
         # Statistics are taken over all frames here.
         **_free("data_stat_nbatch", "data_bias_nsample", "data_stat_protect"),
         **_free("info", "model_branch_alias"),
@@ -107,16 +133,16 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "hessian_mode": _fixed("training on second derivatives", None, False),
     },
     "model.spin": {
-        "use_spin": _used(REQUIRED),
-        "virtual_scale": _used(None),
-        "spin_norm": _used(None),
-        "virtual_len": _used(None),
+        "use_spin": _used(REQUIRED, of=list),
+        "virtual_scale": _used(None, of=(float, list)),
+        "spin_norm": _used(None, of=list),
+        "virtual_len": _used(None, of=list),
         "scheme": _fixed("spins without pseudo-atoms", "deepspin"),
         "allow_missing_label": _fixed("data without moments read as zeros", False),
     },
     "model.descriptor": {
-        "type": _used(REQUIRED),
-        "sel": _used("auto"),
+        "type": _used(REQUIRED, of=str),
+        "sel": _used("auto", of=(str, list)),
         "rcut": _used(6.0),
         "rcut_smth": _used(0.5),
         "neuron": _used([10, 20, 40]),
@@ -150,21 +176,21 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "learning_rate": {
         "type": _used("exp"),
-        "start_lr": _used(REQUIRED),
-        "stop_lr": _used(None),
-        "stop_lr_ratio": _used(None),
+        "start_lr": _used(REQUIRED, of=float),
+        "stop_lr": _used(None, of=float),
+        "stop_lr_ratio": _used(None, of=float),
         "warmup_steps": _used(0),
-        "warmup_ratio": _used(None),
+        "warmup_ratio": _used(None, of=float),
         "warmup_start_factor": _fixed("a warm-up that does not start at zero", 0.0),
         "decay_steps": _used(5000),
-        "decay_rate": _used(None),
+        "decay_rate": _used(None, of=float),
         "smooth": _used(False),
         # The PyTorch back end does not look at it.
         **_free("scale_by_worker"),
     },
     "optimizer": {
         "type": _used("Adam"),
-        "weight_decay": _used(None),
+        "weight_decay": _used(None, of=float),
         "adam_beta1": _fixed("the first decay rate of Adam", 0.9),
         "adam_beta2": _fixed("the second decay rate of Adam", 0.999),
     },
@@ -192,14 +218,16 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "intensive_ener_virial": _fixed("losses of energies per atom squared", False),
     },
     "training": {
-        "training_data": _used(REQUIRED),
-        "validation_data": _used(None),
-        "numb_steps": _used(None, "stop_batch", "num_step", "num_steps", "numb_step"),
+        "training_data": _used(REQUIRED, of=dict),
+        "validation_data": _used(None, of=dict),
+        "numb_steps": _used(
+            None, "stop_batch", "num_step", "num_steps", "numb_step", of=int
+        ),
         "numb_epoch": _fixed("a number of epochs (give numb_steps)", None),
         "num_epoch": _fixed("a number of epochs (give numb_steps)", None),
         "num_epochs": _fixed("a number of epochs (give numb_steps)", None),
         "numb_epochs": _fixed("a number of epochs (give numb_steps)", None),
-        "seed": _used(None),
+        "seed": _used(None, of=int),
         "disp_freq": _used(1000),
         "save_freq": _used(1000),
         "enable_ema": _used(False),
@@ -219,9 +247,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "training.training_data": {
         **_DATA,
-        "batch_size": _used("auto"),
+        "batch_size": _used("auto", of=(str, int, list)),
         "auto_prob": _used("prob_sys_size", "auto_prob_style"),
-        "sys_probs": _used(None, "sys_weights"),
+        "sys_probs": _used(None, "sys_weights", of=list),
         "min_pair_dist": _fixed("frames with close atoms left out", 0.0),
         **_free("set_prefix", "numb_btch", "numb_batch"),
     },
@@ -295,6 +323,11 @@ def complete(section: str, values: Any) -> dict[str, Any]:
         if not given and entry.default is REQUIRED:
             raise ValueError(f"{prefix}{name} is missing in DeePMD-kit's input")
         result[name] = values[given[0]] if given else entry.default
+        if not entry.fits(result[name]):
+            expected = " or ".join(_NAMES[kind] for kind in entry.types)
+            raise ValueError(
+                f"{prefix}{given[0]} = {result[name]!r} must be {expected}"
+            )
     return result
 
 
