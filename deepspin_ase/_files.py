@@ -42,6 +42,11 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
     If the block raises, the temporary file is removed and ``path`` is unchanged. The
     content is on the disk before the name is, and the name when this returns.
 
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it is named.
+
     >>> with atomic_write("result.npz") as temporary:
     ...     np.savez(temporary, energy=-8.3)
     """
@@ -54,6 +59,11 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
         with suppress(OSError):  # not every file system can do this
             _to_disk(path.parent)
+    except OSError as error:
+        other = error.filename is not None and Path(error.filename) != temporary
+        if error.errno is None or other:
+            raise
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -33,7 +33,7 @@ def save_plain(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     try:
         with atomic_write(path) as temporary:
             torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:  # torch's own, on a full disk
+    except RuntimeError as error:  # torch's own, on a full disk
         raise cannot_write(path, error) from error
 
 

@@ -158,3 +158,25 @@ def test_file_systems_without_locks(
     with locked(tmp_path / "run.h5"):
         pass
     assert "cannot be locked (No locks available)" in caplog.text
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.txt"
+    path.write_text("before")
+
+    def fill(errno: int, *about: object) -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno, "No space left on device", *about)
+
+    with pytest.raises(OSError, match=r"cannot write to .*run\.txt \(No space left"):
+        fill(28)
+    with pytest.raises(OSError, match=r"No space left on device: 'elsewhere'$"):
+        fill(28, "elsewhere")
+    with (
+        pytest.raises(OSError, match=r"cannot write to .*nowhere/a \(No such file"),
+        atomic_write(tmp_path / "nowhere" / "a") as temporary,
+    ):
+        temporary.write_text("text")
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]

@@ -18,7 +18,8 @@ import torch
 from ase import Atoms, units
 
 from ..._digest import digest
-from ..._files import atomic_write, locked, make_folder
+from ..._files import atomic_write, locked, make_folder, reading
+from ..._plain_data import check_archive
 from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo, SpinLatticeDynamics, SpinLatticeLangevin
@@ -317,11 +318,13 @@ class _Checkpoint:
         Raises
         ------
         ValueError
-            If it was another task's.
+            If it is damaged, or was another task's.
         """
         if not (self.driver.exists() and self.samples.exists()):
             return None
-        with np.load(self.samples) as stored:
+        kind_of_file = "samples of a run"
+        check_archive(self.samples, expected=kind_of_file)
+        with reading(self.samples, kind_of_file), np.load(self.samples) as stored:
             arrays = dict(stored)
         if str(arrays.pop("task", "")) != self._task:
             raise ValueError(

@@ -96,11 +96,8 @@ def create(path: Path, constants: Block, shapes: Mapping[str, tuple[int, ...]]) 
             file[name].attrs["unit"] = _unit(name.removesuffix("_deviation"))
         file.flush()
         image = file.id.get_file_image()
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(image)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(image)
 
 
 def _unit(name: str) -> str:

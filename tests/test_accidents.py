@@ -1,0 +1,285 @@
+"""Runs that are killed, interrupted, doubled and left without disk, at random times.
+
+What they end with is what they end with undisturbed, to the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from structures import iron
+
+from deepspin_ase import set_spins, write_extxyz
+from deepspin_ase.analysis import Result
+from deepspin_ase.data import load_example, write_dataset
+from deepspin_ase.potentials import (
+    Heisenberg,
+    Sum,
+    UniaxialAnisotropy,
+    load_potential,
+    save_potential,
+)
+from deepspin_ase.potentials.materials.reference import fe
+from deepspin_ase.potentials.radial import Shells
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that can be stopped and resumed.
+
+    Attributes
+    ----------
+    command : callable
+        Arguments of Python by folder, and whether there is something to resume.
+    checkpoint : str
+        File that grows or changes while it runs.
+    outcome : callable
+        What is compared, by folder.
+    """
+
+    command: Callable[[Path, bool], list[str]]
+    checkpoint: str
+    outcome: Callable[[Path], Any]
+
+
+def deepspin(*words: object) -> list[str]:
+    return ["-m", "deepspin_ase", *map(str, words)]
+
+
+# --- the runs --------------------------------------------------------------------
+
+MD = {
+    "structure": "fe.extxyz",
+    "model": "fe.pt",
+    "driver": "langevin",
+    "parameters": {"temperature_K": 300, "friction_per_fs": 0.02, "damping": 0.05},
+    "timestep_fs": 0.5,
+    "steps": 300,
+    "initial_temperature_K": 300,
+    "loginterval": 5,
+    "checkpoint_interval": 10,
+    "output": "md",
+}
+TRAINING = {
+    "model": {"elements": ["Fe"], "magnetic": ["Fe"], "cutoff": 3.0},
+    "data": {"training": ["data.extxyz"]},
+    "training": {"numb_steps": 60, "disp_freq": 5, "save_freq": 10},
+    "output": "training",
+}
+CURIE = """
+import sys
+from ase.build import bulk
+from deepspin_ase import set_spins, load_potential
+from deepspin_ase.analysis.transitions import (
+    SamplingTask, _thermal_sampling as files, run_sampling
+)
+from deepspin_ase.potentials._files import plain_data
+files._SECONDS = 0.2
+atoms = bulk("Fe", cubic=True) * 4
+set_spins(atoms, {"Fe": 2.0})
+task = SamplingTask(
+    plain_data(load_potential(sys.argv[1] + "/exchange.pt")), atoms, (300.0, 900.0),
+    (0.0, 0.0, 0.0), bulk("Fe", cubic=True).cell.array, steps=3000, equilibration=300,
+    checkpoint=sys.argv[1] + "/run",
+)
+try:
+    run_sampling(task).save(sys.argv[1] + "/result.npz")
+except OSError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def prepare(folder: Path) -> None:
+    """Write structures, models, data and configurations."""
+    folder.mkdir()
+    write_extxyz(folder / "fe.extxyz", iron())
+    save_potential(folder / "fe.pt", fe())
+    exchange = Heisenberg(Shells([(2.48, 0.02)]))
+    save_potential(folder / "exchange.pt", exchange)
+    spin = Atoms("Fe", [[0, 0, 0]])
+    for name, moment in (("up", [0, 0, 2.0]), ("down", [0, 0, -2.0])):
+        set_spins(spin, [moment])
+        write_extxyz(folder / f"{name}.extxyz", spin)
+    hard, easy = (
+        UniaxialAnisotropy(-2e-3, (0, 1, 0)),
+        UniaxialAnisotropy(1e-3, (1, 0, 2)),
+    )
+    save_potential(folder / "spin.pt", Sum([hard, easy]))
+    write_dataset(folder / "data.extxyz", load_example("fe2_lda")[:8])
+    (folder / "md.yaml").write_text(yaml.safe_dump(MD))
+    (folder / "train.yaml").write_text(yaml.safe_dump(TRAINING))
+
+
+def _relax(folder: Path, resume: bool) -> list[str]:
+    files = folder / "fe.extxyz", "-m", folder / "fe.pt", "-o", folder / "out.extxyz"
+    limits = "--cell", "--fmax", "1e-7", "--torque-max", "1e-11", "--steps", "60"
+    return deepspin("relax", *files, *limits, *(["--resume"] if resume else []))
+
+
+def _neb(folder: Path, resume: bool) -> list[str]:
+    ends = folder / "up.extxyz", folder / "down.extxyz"
+    files = "-m", folder / "spin.pt", "-o", folder / "out.extxyz"
+    options = "--axis", "1,1,0", "--climb", "--torque-max", "1e-12", "--steps", "100"
+    return deepspin("neb", *ends, *files, *options)
+
+
+def _text(*names: str) -> Callable[[Path], Any]:
+    return lambda folder: [(folder / name).read_bytes() for name in names]
+
+
+def _trained(folder: Path) -> Any:
+    state = load_potential(folder / "training" / "model.pt").state_dict()
+    curve = (folder / "training" / "lcurve.csv").read_bytes()
+    return curve, {name: value.numpy().tobytes() for name, value in state.items()}
+
+
+def _sampled(folder: Path) -> Any:
+    found = Result.load(folder / "result.npz")
+    return found.order.tobytes(), found.energy.tobytes()  # type: ignore[attr-defined]
+
+
+RUNS = {
+    "md": Run(
+        lambda f, resume: deepspin("md", f / "md.yaml", "--resume"),
+        "md/run.log",
+        _text("md/run.extxyz", "md/run.log"),
+    ),
+    "train": Run(
+        lambda f, resume: deepspin(
+            "train", f / "train.yaml", *(["--restart"] if resume else [])
+        ),
+        "training/checkpoint.pt",
+        _trained,
+    ),
+    "relax": Run(_relax, "out.ckpt", _text("out.extxyz")),
+    "neb": Run(_neb, "out.ckpt", _text("out.extxyz", "out.npz")),
+    "curie": Run(lambda f, resume: ["-c", CURIE, str(f)], "run.ckpt", _sampled),
+}
+
+
+# --- accidents -------------------------------------------------------------------
+
+
+def start(words: list[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """Start a run that finds no home to write to."""
+    environment = os.environ | {"HOME": "/nowhere", "MPLCONFIGDIR": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def under_way(process: subprocess.Popen[str], path: Path, seconds: float) -> bool:
+    """Wait until a run has written, and some time more; False if it has ended."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    while process.poll() is None:
+        if path.exists() and path.stat().st_mtime_ns != before:
+            time.sleep(seconds)
+            return process.poll() is None
+        time.sleep(0.002)
+    return False
+
+
+def kill(run: Run, folder: Path, seconds: float) -> bool:
+    """Stop a run by a signal that it does not notice."""
+    return _signal(run, folder, seconds, signal.SIGKILL)
+
+
+def interrupt(run: Run, folder: Path, seconds: float) -> bool:
+    """Press Ctrl-C."""
+    return _signal(run, folder, seconds, signal.SIGINT)
+
+
+def _signal(run: Run, folder: Path, seconds: float, number: int) -> bool:
+    checkpoint = folder / run.checkpoint
+    with start(run.command(folder, checkpoint.exists()), folder) as process:
+        happened = under_way(process, checkpoint, seconds)
+        if happened:
+            process.send_signal(number)
+        process.communicate()
+    if number == signal.SIGINT and happened:
+        assert process.returncode in (0, 3, 130)
+    return happened
+
+
+def double(run: Run, folder: Path, seconds: float) -> bool:
+    """Start a second process while the first one runs; then kill that."""
+    checkpoint = folder / run.checkpoint
+    with start(run.command(folder, checkpoint.exists()), folder) as process:
+        happened = under_way(process, checkpoint, seconds)
+        os.kill(process.pid, signal.SIGSTOP)
+        if happened:
+            with start(run.command(folder, True), folder) as second:
+                said = second.communicate()[1]
+            assert second.returncode == 2
+            assert f"is being written by process {process.pid} " in said
+        process.kill()
+        process.communicate()
+    return happened
+
+
+def fill_disk(run: Run, folder: Path, seconds: float) -> bool:
+    """Let no file grow beyond a size that is reached some time."""
+    largest = max((p.stat().st_size for p in folder.rglob("*.*")), default=0)
+    limit = int(largest * seconds * 20)
+
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    resume = (folder / run.checkpoint).exists()
+    with start(run.command(folder, resume), folder, preexec_fn=bound) as process:
+        said = process.communicate()[1]
+    assert process.returncode in (0, 2, 3), said
+    if process.returncode == 2:
+        assert "cannot write to " in said
+    return process.returncode == 2
+
+
+ACCIDENTS = [kill, interrupt, double, fill_disk]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_accidents_at_random_times(tmp_path: Path, name: str) -> None:
+    run = RUNS[name]
+    whole, folder = tmp_path / "whole", tmp_path / "disturbed"
+    for path in (whole, folder):
+        prepare(path)
+    with start(run.command(whole, False), whole) as process:
+        said = process.communicate()[1]
+    assert process.returncode in (0, 3), said
+    rng = np.random.default_rng(1)
+    happened = [
+        accident(run, folder, rng.uniform(0.0, 0.05))
+        for accident in [*ACCIDENTS, *rng.permutation(ACCIDENTS)]
+    ]
+    assert sum(happened) >= 3
+    resume = (folder / run.checkpoint).exists()
+    with start(run.command(folder, resume), folder) as process:
+        said = process.communicate()[1]
+    assert process.returncode in (0, 3), said
+    assert run.outcome(folder) == run.outcome(whole)
+    left = [p.name for p in folder.rglob(".*") if p.is_file()]
+    assert left == []
