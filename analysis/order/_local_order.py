@@ -2,7 +2,8 @@
 
 :func:`staggered_moments` removes the alternation of a known propagation vector, so
 that what is left is smooth; :func:`neighbor_order` compares each moment with those
-around it and needs no lattice. :func:`profile_along` averages such values in slices.
+around it and needs no lattice. :func:`profile_along` averages such values in slices or
+planes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ase.geometry import complete_cell
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._validate import positive
 from ...orders import antiferromagnetic
 from ...spins import get_spins, set_spins, unit_vector
 from .._nearest import pairs_within
@@ -144,6 +146,8 @@ class Profile(Result):
     ----------
     edges : (K + 1,) array, A
         Of the slices, along the axis.
+    centers : (K,) array, A
+        Their middles along the axis, or the positions of planes of atoms.
     mean : (K,) or (K, ...) array
         Mean of the values in each slice; NaN where there are no atoms.
     deviation : same shape
@@ -153,20 +157,24 @@ class Profile(Result):
     """
 
     edges: np.ndarray
+    centers: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
     counts: np.ndarray
 
-    @property
-    def centers(self) -> np.ndarray:
-        """Middles (K,) of the slices, A."""
-        return 0.5 * (self.edges[1:] + self.edges[:-1])
-
 
 def profile_along(
-    atoms: Atoms, values: ArrayLike, *, axis: int | str | ArrayLike, bins: int = 50
+    atoms: Atoms,
+    values: ArrayLike,
+    *,
+    axis: int | str | ArrayLike,
+    bins: int = 50,
+    planes: float | None = None,
 ) -> Profile:
-    """Average per-atom values in slices across an axis.
+    """Average per-atom values in slices across an axis, or in planes of atoms.
+
+    Slices about as thick as the spacing of the planes of a crystal show a pattern of
+    their own, as some hold two planes and some none: average in ``planes`` there.
 
     Parameters
     ----------
@@ -180,6 +188,9 @@ def profile_along(
         the atoms as they are.
     bins : int
         Number of slices.
+    planes : float, optional
+        Average planes instead: atoms with values of which each is closer than this to
+        the next along the axis, A.
 
     Raises
     ------
@@ -198,8 +209,16 @@ def profile_along(
     known = ~np.isnan(flat).any(axis=1)
     if not known.any():
         raise ValueError("no atom has a value: all are NaN")
-    inside = along[known] + _ON_EDGE * (edges[-1] - edges[0])
-    rows = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, bins - 1)
+    if planes is None:
+        inside = along[known] + _ON_EDGE * (edges[-1] - edges[0])
+        rows = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, bins - 1)
+        centers = 0.5 * (edges[1:] + edges[:-1])
+    else:
+        periodic = isinstance(axis, int | np.integer) and bool(atoms.pbc[axis])
+        height = edges[-1] - edges[0] if periodic else None
+        gap = positive("planes", planes)
+        rows, centers, edges = _planes(along[known], gap, height)
+        bins = len(centers)
     counts = np.bincount(rows, minlength=bins)
     shape = (bins, flat.shape[1])
     total, squares = np.zeros(shape), np.zeros(shape)
@@ -209,23 +228,56 @@ def profile_along(
         np.add.at(squares, rows, (flat[known] - mean[rows]) ** 2)
         deviation = np.sqrt(squares / counts[:, None])
     final = (bins, *data.shape[1:])
-    return Profile(edges, mean.reshape(final), deviation.reshape(final), counts)
+    return Profile(
+        edges, centers, mean.reshape(final), deviation.reshape(final), counts
+    )
 
 
 @plots(Profile)
 def plot_profile(
     result: Profile, ax: Axes | None = None, *, label: str = "value"
 ) -> Axes:
-    """Draw the mean of each slice with its deviation as a band."""
+    """Draw the means of slices or planes with their standard deviations as bands."""
     ax = figure_axes(ax)
     mean = result.mean.reshape(len(result.counts), -1)
     deviation = result.deviation.reshape(len(result.counts), -1)
     for k in range(mean.shape[1]):
-        (line,) = ax.plot(result.centers, mean[:, k], "o-", markersize=3)
+        name = "mean" if mean.shape[1] == 1 else f"mean of component {k}"
+        (line,) = ax.plot(result.centers, mean[:, k], "o-", markersize=3, label=name)
         low, high = mean[:, k] - deviation[:, k], mean[:, k] + deviation[:, k]
-        ax.fill_between(result.centers, low, high, color=line.get_color(), alpha=0.2)
+        band = "standard deviation" if k == 0 else None
+        color = line.get_color()
+        ax.fill_between(result.centers, low, high, color=color, alpha=0.2, label=band)
+    ax.legend()
     ax.set(xlabel="position (Å)", ylabel=label)
     return ax
+
+
+def _planes(
+    along: np.ndarray, gap: float, height: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the plane of each atom (N,), their positions (K,) and edges (K + 1,).
+
+    Edges are halfway between planes. With a period ``height``, planes may lie across
+    the face of the cell.
+    """
+    order = np.argsort(along, kind="stable")
+    sorted_ = along[order]
+    starts = np.concatenate([[True], np.diff(sorted_) > gap])
+    label = np.cumsum(starts) - 1
+    if height is not None and sorted_[0] + height - sorted_[-1] <= gap:
+        last = (label == label[-1]) & (label > 0)
+        sorted_ = np.where(last, sorted_ - height, sorted_)
+        label = np.where(last, 0, label)
+    centers = np.bincount(label, sorted_) / np.bincount(label)
+    rows = np.empty_like(label)
+    rows[order] = label
+    middles = 0.5 * (centers[1:] + centers[:-1])
+    if height is None:
+        ends = np.array([along.min(), along.max()])
+    else:
+        ends = 0.5 * (centers[0] + centers[-1] - height) + np.array([0.0, height])
+    return rows, centers, np.concatenate([ends[:1], middles, ends[1:]])
 
 
 def _slices(

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ..._digest import digest
 from ..._files import locked
+from ..._plausible import warn_of_unusual
 from ..._progress import bar
 from ..._validate import positive, whole
 from ...calculators._recorded import RecordedResults, identity
@@ -293,7 +294,7 @@ class SpinLatticeNEB(Optimizable):
         OSError
             If ``output`` cannot be written, or another process writes to it.
         """
-        positive("fmax", fmax)
+        warn_of_unusual("fmax", positive("fmax", fmax))
         whole("steps", steps)
         self._set_limits(torque_max, stress_max)
         if self._optimizer is None:

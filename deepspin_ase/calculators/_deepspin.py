@@ -14,6 +14,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from numpy.typing import ArrayLike
 
 from .._device import as_device
+from .._plausible import warn_of_unusual
 from ..potentials import (
     CompiledPotential,
     Potential,
@@ -98,6 +99,7 @@ class DeepSpinCalculator(MagneticCalculator):
     """
 
     name = "deepspin"
+    _told_of_field = False
     implemented_properties = result_names()
 
     def __init__(
@@ -168,6 +170,8 @@ class DeepSpinCalculator(MagneticCalculator):
                     "external_field_T must be three finite numbers in tesla, "
                     f"got {field_T}"
                 )
+            if not self._told_of_field:
+                self._told_of_field = warn_of_unusual("external_field_T", field)
             field_T = tuple(field.tolist())
             zeeman = Zeeman(field_T).to(self.device, self.dtype)
             self._potential = Sum([self._bare, zeeman])

@@ -13,6 +13,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.md.velocitydistribution import thermalize_momenta
 
 from .._files import atomic_write, locked, make_folder
+from .._plausible import warn_of_unusual
 from ..calculators._deepspin import DeepSpinCalculator
 from ..dynamics import SpinLatticeDynamics
 from ..dynamics._config import (
@@ -164,6 +165,7 @@ def _images(config: RunConfig, folder: Path) -> list[Atoms]:
             f"initial_temperature_K has {len(temperatures)} numbers for "
             f"{len(images)} replicas"
         )
+    warn_of_unusual("initial_temperature_K", initial)
     rng = np.random.default_rng(config.seed)
     for image, temperature in zip(images, temperatures, strict=True):
         thermalize_momenta(image, temperature_K=temperature, rng=rng)

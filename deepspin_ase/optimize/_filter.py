@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.filters import Filter, OptimizableFilter
 
+from .._plausible import warn_of_unusual
 from .._rotations import jacobian_transposed, rotate
 from .._validate import finite, positive, require_calculator
 from ..constraints import fixed_spins
@@ -110,7 +111,7 @@ class SpinLatticeFilter(Filter):
             positions=positions, cell=cell, spins=spins, magnitudes=magnitudes
         )
         _check(atoms, self.parts)
-        finite("pressure_GPa", pressure_GPa)
+        warn_of_unusual("pressure_GPa", finite("pressure_GPa", pressure_GPa))
         if not cell and (cell_mask is not None or pressure_GPa):
             raise ValueError("cell_mask and pressure_GPa do nothing without cell=True")
         if cell_scale is None:
@@ -333,8 +334,10 @@ class SpinLatticeFilter(Filter):
         """Change the thresholds of convergence that are given, eV and eV/A^3."""
         if torque_max is not None:
             self.torque_max = positive("torque_max", torque_max)
+            warn_of_unusual("torque_max", torque_max, stacklevel=4)
         if stress_max is not None:
             self.stress_max = positive("stress_max", stress_max)
+            warn_of_unusual("stress_max", stress_max, stacklevel=4)
 
     def converged(self, fmax: float) -> bool:
         """Return whether forces, torques and stress are all below their thresholds."""

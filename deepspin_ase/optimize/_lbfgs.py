@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.optimize.optimize import Optimizer
 
 from .._files import append_text
+from .._plausible import warn_of_unusual
 from .._validate import positive, whole
 from ..io._extxyz import extxyz_text
 from ._defaults import FMAX
@@ -119,7 +120,7 @@ class SpinLatticeLBFGS(Optimizer):
         steps: int = 1000,
     ) -> Iterator[bool]:
         """Minimize step by step; yield after each step whether it has converged."""
-        positive("fmax", fmax)
+        warn_of_unusual("fmax", positive("fmax", fmax))
         whole("steps", steps)
         self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
         self._descent.begin()

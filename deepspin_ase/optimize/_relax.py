@@ -17,6 +17,7 @@ from ase.calculators.calculator import CalculationFailed
 
 from .._digest import digest
 from .._files import locked
+from .._plausible import warn_of_unusual
 from .._progress import bar
 from .._validate import positive, require_calculator, whole
 from ..calculators._deepspin import DeepSpinCalculator
@@ -252,7 +253,7 @@ def relax_batch(
         As :class:`SpinLatticeFilter`; or if there are no structures, one is there
         twice, or they have several calculators.
     """
-    positive("fmax", fmax)
+    warn_of_unusual("fmax", positive("fmax", fmax))
     whole("steps", steps, 1)
     images = [images] if isinstance(images, Atoms) else list(images)
     if not images or len({id(image) for image in images}) < len(images):

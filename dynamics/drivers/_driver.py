@@ -15,6 +15,7 @@ import torch
 from ase import Atoms, units
 from torch import Tensor
 
+from ..._plausible import warn_of_short_time, warn_of_unusual
 from ..._validate import per_replica, whole
 from ...potentials import Prediction
 from ...system import System
@@ -37,6 +38,12 @@ MAX_ROTATION = 0.5
 
 #: Time steps beyond this, fs, are rarely meant where atoms move.
 MAX_LATTICE_STEP = 8.0
+
+#: Arguments that time steps must resolve.
+_RESPONSE_TIMES = ("tdamp", "spin_tdamp", "pdamp", "collision_time")
+
+#: Arguments that :meth:`SpinLatticeDynamics.set_temperature` looks at.
+_LATER = ("temperature_K", "spin_temperature_K")
 
 
 class SpinLatticeDynamics(BatchedDynamics):
@@ -179,6 +186,7 @@ class SpinLatticeDynamics(BatchedDynamics):
         self.engine.check(self.state.system)
         super().__init__(self.images[0], self._dt)
         self._warn_of_units()
+        self._warn_of_unusual()
         if zero_momentum:
             still = self.context.without_total_momentum(
                 self.state.system, self.state.momenta
@@ -320,6 +328,7 @@ class SpinLatticeDynamics(BatchedDynamics):
         for name, value in given.items():
             if value is not None and name not in self.parameters():
                 raise ValueError(f"{type(self).__name__} has no {name}")
+            warn_of_unusual(name, value, stacklevel=4)
         if spin_temperature_K is None:
             spin_temperature_K = temperature_K
         count = self.n_replicas
@@ -415,6 +424,19 @@ class SpinLatticeDynamics(BatchedDynamics):
                 "ASE units: write 1 * ase.units.fs for 1 fs",
                 stacklevel=4,
             )
+
+    def _warn_of_unusual(self) -> None:
+        """Warn of arguments and masses whose unit may be wrong."""
+        for name, value in self._arguments.items():
+            if name in _LATER:
+                continue
+            if name in _RESPONSE_TIMES and warn_of_short_time(
+                name, value, self.dt, stacklevel=5
+            ):
+                continue
+            warn_of_unusual(name, value, stacklevel=5)
+        if self.moves_atoms:
+            warn_of_unusual("masses", self.mass.cpu().numpy(), stacklevel=5)
 
     def warn_of_large_rotations(self, rate: Tensor) -> None:
         """Warn once where an angular velocity (N, 3) is too large for the time step."""

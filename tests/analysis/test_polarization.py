@@ -328,3 +328,43 @@ def test_plots(tmp_path):
     path = [ideal_double_cell(), bismuth_ferrite()]
     ax = plot_polarization(polarization(path, CHARGES, reference=path[0]))
     assert ax.lines[3].get_ydata()[-1] == pytest.approx(92.9, abs=0.1)
+
+
+def displaced_planes(shift: float) -> tuple[Atoms, np.ndarray]:
+    """Two equal boundaries in a crystal of planes 1.435 A apart, moved by ``shift``."""
+    atoms = bulk("Fe", "bcc", 2.87, cubic=True) * (8, 2, 2)
+    height = atoms.cell[0, 0]
+    x = atoms.positions[:, 0]
+    near = np.abs((x + 1e-6) % (height / 2) - height / 4)
+    values = np.where(near < 1.0, 0.5, 1.0)
+    atoms.positions[:, 0] = (x + shift) % height
+    return atoms, values
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7, 1.435, 11.48, -1e-9])
+def test_planes_do_not_depend_on_where_slices_would_fall(shift: float) -> None:
+    atoms, values = displaced_planes(shift)
+    found = profile_along(atoms, values, axis=0, planes=0.1)
+    assert len(found.mean) == 16 and (found.counts == 4).all()
+    assert not found.deviation.any()
+    order = np.argsort((found.centers - shift + 1e-6) % atoms.cell[0, 0])
+    mean = found.mean[order]
+    np.testing.assert_array_equal(mean[:8], mean[8:])  # both boundaries
+    assert sorted(set(mean)) == [0.5, 1.0]
+    assert found.edges[-1] - found.edges[0] == pytest.approx(atoms.cell[0, 0])
+
+
+def test_a_plane_across_the_face_of_the_cell_is_one() -> None:
+    atoms = bulk("Fe", "bcc", 2.87, cubic=True) * (4, 2, 2)
+    atoms.positions[::2, 0] += np.where(np.arange(16) % 2, 0.02, -0.02)
+    found = profile_along(atoms, np.ones(len(atoms)), axis=0, planes=0.1)
+    assert len(found.mean) == 8 and found.centers[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_planes_without_a_period() -> None:
+    atoms = bulk("Fe", "bcc", 2.87, cubic=True) * (4, 1, 1)
+    found = profile_along(atoms, np.arange(8.0), axis="x", planes=0.1)
+    np.testing.assert_allclose(found.centers, 1.435 * np.arange(8))
+    np.testing.assert_array_equal(found.mean, np.arange(8.0))
+    (one,) = profile_along(atoms, np.arange(8.0), axis="y", planes=2.0).mean
+    assert one == 3.5

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from ..._config import Configuration
+from ..._plausible import warn_of_unusual
 from ...kernels import ACTIVATIONS
 from .._registry import register
 
@@ -123,6 +124,7 @@ class DescriptorConfig(Configuration):
     def _check(self) -> Self:
         if self.rcut_smth >= self.rcut:
             raise ValueError("rcut_smth must be below rcut")
+        warn_of_unusual("rcut", self.rcut)
         if self.axis_neuron > self.neuron[-1]:
             raise ValueError("axis_neuron must not exceed the last width of neuron")
         return self
