@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..potentials import Potential, Trainable
+from ..quantities import label_table
 from ..system import System
 from ._batch import Batch
 
@@ -96,7 +97,7 @@ class ReferenceColumns:
         self.n_sets = len(free)
         #: Data set and atomic number (None: all atoms) of the columns of offsets.
         self.offsets: list[tuple[int, int | None]] = []
-        labelled = [b for b in batches if bool(torch.isfinite(b.energy).all())]
+        labelled = _with_energies(batches)
         if not labelled:
             return
         found = self.rows(labelled)
@@ -168,7 +169,7 @@ def fit_reference_energies(
         Zeros without labelled energies.
     """
     columns = columns or ReferenceColumns(network.species, batches)
-    labelled = [b for b in batches if bool(torch.isfinite(b.energy).all())]
+    labelled = _with_energies(batches)
     if not labelled:
         return columns.energies(torch.zeros(columns.size))
     left = torch.cat(
@@ -180,8 +181,23 @@ def fit_reference_energies(
             for b in labelled
         ]
     )
-    solution = _least_squares(columns.rows(labelled), left[:, None])
+    root = torch.cat([_energy_weight(b) for b in labelled]).sqrt()[:, None]
+    solution = _least_squares(root * columns.rows(labelled), root * left[:, None])
     return columns.energies(solution[:, 0])
+
+
+def _energy_weight(batch: Batch) -> Tensor:
+    """Return the factors (B,) of the energies in the loss."""
+    return batch.weights[:, list(label_table()).index("energy")]
+
+
+def _with_energies(batches: Sequence[Batch]) -> list[Batch]:
+    """Return the batches whose energies are known and count."""
+    return [
+        b
+        for b in batches
+        if bool((torch.isfinite(b.energy) & (_energy_weight(b) > 0.0)).all())
+    ]
 
 
 def _least_squares(matrix: Tensor, right: Tensor) -> Tensor:

@@ -220,6 +220,8 @@ def test_offsets_are_those_that_compositions_determine() -> None:
             energy = sum(zeros[s] + shifts[member].get(s, 0.0) for s in atoms.symbols)
             frame = Frame.from_atoms(atoms).replace(energy=energy)
             batches.append(Batch.from_frame(frame, network, member=member))
+    silent = frame.replace(energy=1e4, weights={"energy": 0.0})
+    batches.append(Batch.from_frame(silent, network))
     columns = ReferenceColumns(network.species, batches, free)
     assert [member for member, _ in columns.offsets] == [1, 1, 2]
     found = fit_reference_energies(network, batches, columns)
@@ -228,7 +230,7 @@ def test_offsets_are_those_that_compositions_determine() -> None:
     assert found.offsets[1][8] == pytest.approx(-0.3, abs=1e-8)
     assert found.offsets[2][26] == found.offsets[2][8] == pytest.approx(0.2, abs=1e-8)
     assert found.offsets[0] == found.offsets[3] == found.offsets[4] == {}
-    for batch in batches:
+    for batch in batches[:-1]:
         assert float(found.of(batch)) == pytest.approx(float(batch.energy), abs=1e-7)
 
 
@@ -274,7 +276,11 @@ def config_for(sets: Sequence[TrainingSet], **sections: Any) -> TrainingConfig:
     return TrainingConfig.from_dict(values)
 
 
-def test_sets_train_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sets_train_together(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """From a file: offsets and scales are found, and kept in the model's card."""
     data = labelled(structures(["Fe"] * 40, 9))
     write_dataset(tmp_path / "first.xyz", data[:14])
@@ -324,8 +330,14 @@ def test_sets_train_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert "magnetic_forces_longitudinal" not in found
     write_dataset(tmp_path / "later.xyz", other_code(data[14:18], 1.4, 2.0))
     command = ["test", str(tmp_path / "fe" / "model.pt"), str(tmp_path / "later.xyz")]
-    assert main([*command, "--set", "torques"]) == 0
     assert main([*command, "--set", "nothing"]) == 2
+    capsys.readouterr()
+    command += [str(tmp_path / "torques.xyz"), "--set", "torques", "--rotations", "1"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    later = next(line for line in lines if line.startswith(str(tmp_path / "later.xyz")))
+    assert float(later.split()[3]) == pytest.approx(1e3 * expected, rel=0.01)
+    assert any(line.startswith(str(tmp_path / "torques.xyz")) for line in lines)
 
 
 def other_code_energies(dataset: Dataset, shift: float) -> Dataset:
