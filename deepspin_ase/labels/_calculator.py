@@ -29,8 +29,9 @@ class CalculatorEngine(Engine):
     Parameters
     ----------
     calculator : Calculator or callable
-        A calculator, or a function that returns one (for calculators that cannot be
-        pickled).
+        A calculator, or a function that returns one. The function is called for every
+        structure, so that labels do not depend on those made before, not even in the
+        last bit.
     name : str, optional
         Of the code, for the provenance; by default that of the class.
     """
@@ -42,16 +43,13 @@ class CalculatorEngine(Engine):
         name: str | None = None,
     ) -> None:
         self._given = calculator
-        self._made: Calculator | None = None
         self.name = name
 
     @property
     def calculator(self) -> Calculator:
-        """The calculator."""
-        if self._made is None:
-            given = self._given
-            self._made = given if isinstance(given, Calculator) else given()
-        return self._made
+        """The calculator, or a new one."""
+        given = self._given
+        return given if isinstance(given, Calculator) else given()
 
     def label(self, atoms: Atoms, folder: Path) -> Frame:
         """Return the labels that the calculator gives; see :meth:`Engine.label`.
@@ -84,11 +82,6 @@ class CalculatorEngine(Engine):
             "moments": "as given to the calculator",
         }
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without a calculator that can be made anew."""
-        made = None if callable(self._given) else self._made
-        return vars(self) | {"_made": made}
-
 
 class ModelEngine(CalculatorEngine):
     """Labels from a model, as a teacher or for tests.
@@ -101,14 +94,16 @@ class ModelEngine(CalculatorEngine):
 
     def __init__(self, model: str | Path) -> None:
         self.model = str(model)
-        super().__init__(partial(DeepSpinCalculator, self.model))
+        potential = load_potential(self.model)
+        self.digest = digest(potential.state_dict())
+        super().__init__(partial(DeepSpinCalculator, potential))
 
     def provenance(self) -> dict[str, Any]:
         """Return the model and a digest of it; see :meth:`Engine.provenance`."""
         return super().provenance() | {
             "code": "deepspin-ase",
             "model": Path(self.model).name,
-            "digest": digest(load_potential(self.model).state_dict()),
+            "digest": self.digest,
         }
 
 

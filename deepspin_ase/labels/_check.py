@@ -16,14 +16,14 @@ from ..spins import get_spins, set_spins
 from ._engine import Engine
 
 #: dE may differ from the work of the labels by this part of it.
-TOLERANCE = 0.02
+TOLERANCE = 0.03
 
 #: Work below this cannot be told from the noise of a self-consistent calculation, eV.
 LEAST_WORK = 2e-4
 
 ROTATION_DEG = 5.0
 STRETCH = 0.02
-DISPLACEMENT = 0.03
+DISPLACEMENT = 0.02
 STRAIN = 0.005
 
 #: Torques (eV) and forces (eV/A) below these have no direction.
@@ -95,7 +95,7 @@ def check_structures(atoms: Atoms, reference: Frame) -> dict[str, Atoms]:
     """Return structures near a reference, by name.
 
     In each, one thing differs: a moment rotated by 5 degrees, a moment 2 % longer or
-    shorter, an atom moved by 0.03 A, a strain of 0.5 % (where there are three periodic
+    shorter, an atom moved by 0.02 A, a strain of 0.5 % (where there are three periodic
     directions). Moment and atom are those with the largest torque, longitudinal and
     other force, and go against it: there the work is large, and nothing cancels, so
     that the trapezoid rule is precise.

@@ -36,10 +36,10 @@ _DEFAULTS: dict[str, Any] = {
     "LCHARG": ".FALSE.",
 }
 
-#: Keys of the constraint by dialect: VASP's own penalty on vectors, and the multipliers
-#: of VASP builds with DeltaSpin.
+#: Keys of the constraint by dialect: VASP's own penalty on size and direction, and the
+#: multipliers of VASP builds with DeltaSpin.
 _CONSTRAINTS: dict[str, dict[str, Any]] = {
-    "penalty": {"I_CONSTRAINED_M": 4},
+    "penalty": {"I_CONSTRAINED_M": 2},
     "deltaspin": {"I_CONSTRAINED_M": 2, "SCTYPE": 1},
 }
 
@@ -56,8 +56,8 @@ class VASPEngine(ExternalEngine):
     radii : dict of float
         RWIGS by element, A: of the spheres in which moments are counted.
     constraint : {"penalty", "deltaspin"}
-        VASP's own (``I_CONSTRAINED_M = 4``, since 6.4), or that of a build with
-        DeltaSpin.
+        VASP's own (``I_CONSTRAINED_M = 2``: size and direction), or that of a build
+        with DeltaSpin.
     penalty : float
         ``LAMBDA`` of VASP's own constraint, eV/mu_B^2.
     cutoff : float

@@ -138,17 +138,17 @@ class SelectConfig(Configuration):
     ----------
     count : int
         At most, in each generation.
-    forces, magnetic_forces : Window, optional
-        By default from the deviations on the frames that were held back: ``low`` is
-        what 95 % of them stay below, ``high`` is ten times that.
+    forces, magnetic_forces : Window
+        Of the largest norm over the atoms; 0.1 to 1 eV/A and 0.01 to 0.1 eV/mu_B by
+        default. ``low`` is what the model is to reach.
     accurate : float
         The loop ends when this share of what walkers visit is accurate, in two
         generations one after the other.
     """
 
     count: Count = 20
-    forces: Window | None = None
-    magnetic_forces: Window | None = None
+    forces: Window = Window(low=0.1, high=1.0)
+    magnetic_forces: Window = Window(low=0.01, high=0.1)
     accurate: Share = 0.98
 
 

@@ -31,11 +31,10 @@ class Exploration:
 
     Attributes
     ----------
-    candidates : list of Atoms
-        Structures in the window, without calculators. ``info`` holds ``walker``,
-        ``time_fs`` and ``temperature_K``.
-    deviations : list of (float, float)
-        Largest deviation of a force (eV/A) and of a magnetic force (eV/mu_B) in each.
+    candidates, beyond : list of Atoms
+        Structures in the window, and those above it, without calculators. ``info``
+        holds ``walker``, ``time_fs``, ``temperature_K``, and ``forces_deviation`` and
+        ``magnetic_forces_deviation``: the largest of the atoms, eV/A and eV/mu_B.
     seen : list of (float, float)
         The same for all that was looked at.
     accurate, uncertain, lost, unphysical : int
@@ -45,7 +44,7 @@ class Exploration:
     """
 
     candidates: list[Atoms] = field(default_factory=list)
-    deviations: list[tuple[float, float]] = field(default_factory=list)
+    beyond: list[Atoms] = field(default_factory=list)
     seen: list[tuple[float, float]] = field(default_factory=list)
     accurate: int = 0
     uncertain: int = 0
@@ -98,11 +97,17 @@ class _Walkers:
         if all(d < w.low for d, w in pairs):
             found.accurate += 1
             return
-        if any(d > w.high for d, w in pairs):
+        lost = any(d > w.high for d, w in pairs)
+        (found.beyond if lost else found.candidates).append(
+            self._kept(k, image, deviations)
+        )
+        if lost:
             found.lost += 1
             self._send_back(k, image)
-            return
-        found.uncertain += 1
+        else:
+            found.uncertain += 1
+
+    def _kept(self, k: int, image: Atoms, deviations: tuple[float, float]) -> Atoms:
         kept = image.copy()
         kept.calc = None
         temperature = self.driver.temperature_K
@@ -111,9 +116,11 @@ class _Walkers:
             "walker": k,
             "time_fs": self.driver.time_fs,
             "temperature_K": float(temperature[k]),
+            **{
+                f"{n}_deviation": d for n, d in zip(DEVIATIONS, deviations, strict=True)
+            },
         }
-        found.candidates.append(kept)
-        found.deviations.append(deviations)
+        return kept
 
     def _send_back(self, k: int, image: Atoms) -> None:
         """Start a walker anew, from another structure about its crystal."""

@@ -21,20 +21,14 @@ from ..build import perturbed
 from ..data import Dataset, Frame, read_dataset
 from ..io import read_extxyz, write_extxyz
 from ..labels import Engine, label_structures, make_engine
-from ..potentials import CompiledPotential, Potential, load_potential
+from ..potentials import Potential, load_potential
 from ..spins import get_spins
-from ..system import System
 from ..training import Trainer, collect, compare, load_batches, read_config, read_sets
-from ._config import LearnConfig, Window
-from ._explore import DEVIATIONS, Exploration, explore, largest_deviations
+from ._config import LearnConfig
+from ._explore import DEVIATIONS, Exploration, explore
 from ._select import descriptors, farthest_points
 
 logger = logging.getLogger(__name__)
-
-#: Windows that are not given: this quantile of the deviations on frames that were held
-#: back is the lower bound, so many times that the upper one.
-_QUANTILE = 0.95
-_UPPER = 10.0
 
 
 @dataclass
@@ -53,8 +47,6 @@ class Generation:
         Root mean square errors on all frames held back, and their units, by label.
     before : dict
         The same on the new frames, of the model of the generation before.
-    forces, magnetic_forces : (float, float)
-        Window of deviations.
     accurate, uncertain, lost, unphysical : int
         What the walkers met.
     selected : int
@@ -73,8 +65,6 @@ class Generation:
     errors: dict[str, float] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     before: dict[str, float] = field(default_factory=dict)
-    forces: tuple[float, float] = (0.0, 0.0)
-    magnetic_forces: tuple[float, float] = (0.0, 0.0)
     accurate: int = 0
     uncertain: int = 0
     lost: int = 0
@@ -169,7 +159,7 @@ class ActiveLearning:
         path = self.folder / "config.yaml"
         may_change = {"generations", "output"}
         now = json.loads(json.dumps(self.config.to_dict()))
-        if path.exists():
+        if path.exists() and any(self.folder.glob("generation-*/*")):
             before = yaml.safe_load(path.read_text(encoding="utf-8"))
             differ = [k for k in now if k not in may_change and now[k] != before.get(k)]
             if differ:
@@ -330,15 +320,12 @@ class ActiveLearning:
     def _explore(self, state: Generation, progress: bool | None) -> None:
         number = state.number
         model = load_potential(self._path(number, "training", "model.pt"))
-        windows = self._windows(model, number)
-        state.forces = (windows[0].low, windows[0].high)
-        state.magnetic_forces = (windows[1].low, windows[1].high)
         found = explore(
             model,
             self._crystals(),
             self.config.explore,
-            forces=windows[0],
-            magnetic_forces=windows[1],
+            forces=self.config.select.forces,
+            magnetic_forces=self.config.select.magnetic_forces,
             seed=self._seed(number, "explore"),
             progress=progress,
         )
@@ -349,57 +336,44 @@ class ActiveLearning:
         if number + 1 < self.config.generations:
             state.selected = self._select(model, found, number)
 
-    def _windows(self, model: Potential, number: int) -> tuple[Window, Window]:
-        """Return the windows that are given, or those of the frames held back."""
-        given = (self.config.select.forces, self.config.select.magnetic_forces)
-        if all(given):
-            return given  # type: ignore[return-value]
-        training, validation = self._all_files(number)
-        frames = read_dataset(validation or training)
-        compiled = CompiledPotential(model)
-        deviations = np.concatenate(
-            [
-                largest_deviations(compiled, System.from_atoms(f.to_atoms()))
-                for f in frames
-            ]
-        )
-        low = np.maximum(np.quantile(deviations, _QUANTILE, axis=0), 1e-6)
-        first, second = (
-            window or Window(low=float(x), high=_UPPER * float(x))
-            for window, x in zip(given, low, strict=True)
-        )
-        return first, second
-
     def _keep(self, found: Exploration, number: int) -> None:
         seen = np.array(found.seen).reshape(-1, len(DEVIATIONS))
         with atomic_write(self._path(number, "deviations.npz")) as temporary:
             np.savez(temporary, forces=seen[:, 0], magnetic_forces=seen[:, 1])
         if found.candidates:
-            for atoms, (force, magnetic) in zip(
-                found.candidates, found.deviations, strict=True
-            ):
-                atoms.info["forces_deviation"] = force
-                atoms.info["magnetic_forces_deviation"] = magnetic
             write_extxyz(self._path(number, "candidates.extxyz"), found.candidates)
 
     def _select(self, model: Potential, found: Exploration, number: int) -> int:
         """Write the structures of the next generation; return their number."""
         make_folder(self._path(number + 1))
         path = self._path(number + 1, "structures.extxyz")
-        candidates = found.candidates
         count = self.config.select.count
-        points = descriptors(model, candidates) if candidates else None
-        if points is None:
-            # The most uncertain ones, where there is no space of features.
-            order = np.argsort([-max(d) for d in found.deviations], kind="stable")
-            chosen = order[:count].tolist()
-        else:
-            training, _ = self._all_files(number)
-            known = descriptors(model, [f.to_atoms() for f in read_dataset(training)])
-            chosen = farthest_points(points, count, known)
+        training, _ = self._all_files(number)
+        known = [frame.to_atoms() for frame in read_dataset(training)]
+        chosen = _diverse(model, found.candidates, count, known)
+        if len(chosen) < count and found.beyond:
+            # Walkers that step over the window: what is least far beyond it.
+            order = np.argsort([a.info["forces_deviation"] for a in found.beyond])
+            near = [found.beyond[k] for k in order[: 2 * count]]
+            chosen += _diverse(model, near, count - len(chosen), known + chosen)
         if chosen:
-            write_extxyz(path, _bare([candidates[k] for k in chosen]))
+            write_extxyz(path, _bare(chosen))
         return len(chosen)
+
+
+def _diverse(
+    model: Potential, structures: Sequence[Atoms], count: int, known: Sequence[Atoms]
+) -> list[Atoms]:
+    """Return structures that differ from those that are known, and from each other."""
+    if not structures:
+        return []
+    points = descriptors(model, structures)
+    if points is None:
+        # The most uncertain ones, where there is no space of features.
+        order = np.argsort([-a.info["forces_deviation"] for a in structures])
+        return [structures[k] for k in order[:count]]
+    chosen = farthest_points(points, count, descriptors(model, known))
+    return [structures[k] for k in chosen]
 
 
 def summary(state: Generation) -> str:

@@ -142,8 +142,6 @@ def _generations(done: list[Generation]) -> str:
         "failed",
         "dropped",
         "frames",
-        "F window (eV/Å)",
-        "M window (eV/μB)",
         "accurate",
         "uncertain",
         "lost",
@@ -154,8 +152,6 @@ def _generations(done: list[Generation]) -> str:
         [
             str(s.number),
             *(str(x) for x in (s.labelled, s.failed, s.dropped, s.frames)),
-            "{:.3f} to {:.3f}".format(*s.forces),
-            "{:.3f} to {:.3f}".format(*s.magnetic_forces),
             f"{s.share:.1%}",
             *(str(x) for x in (s.uncertain, s.lost, s.unphysical, s.selected)),
         ]

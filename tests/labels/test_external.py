@@ -94,7 +94,7 @@ def test_vasp_inputs(tmp_path):
         np.array([[0.3, 0, 1.6], [0.7, 0.2, -1.5], *[[0] * 3] * 2])
     )
     assert incar["MAGMOM"] == incar["M_CONSTR"]
-    assert incar["I_CONSTRAINED_M"] == "4" and incar["LAMBDA"] == "10.0"
+    assert incar["I_CONSTRAINED_M"] == "2" and incar["LAMBDA"] == "10.0"
     assert incar["RWIGS"] == "1.2860 0.8200" and incar["LDAUU"] == "5.3 0.0"
     deltaspin = vasp(tmp_path, constraint="deltaspin", incar={"ENCUT": 600})
     (tmp_path / "d").mkdir()

@@ -254,7 +254,7 @@ def test_gpaw(tmp_path):
     gpaw = GPAWEngine(cutoff=300, kpts=(2, 2, 2), eigenstates=1e-8, density=1e-6)
     found = check_engine(gpaw, iron(), tmp_path)
     assert set(found.names) == {"rotated", "stretched", "moved"}
-    assert found.ratios == pytest.approx(1.0, abs=0.02)
+    assert found.ratios == pytest.approx(1.0, abs=0.03)
     frame = gpaw.label(iron(), tmp_path)
     torque = np.cross(frame.spins, frame.magnetic_forces)
     assert np.abs(torque.sum(axis=0)).max() < 1e-3 * np.abs(torque).max()

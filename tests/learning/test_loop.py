@@ -1,0 +1,218 @@
+"""The loop of active learning: files, resumed runs, bad input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase.build import bulk
+
+from deepspin_ase._files import locked
+from deepspin_ase.cli import main
+from deepspin_ase.io import read_extxyz, write_extxyz
+from deepspin_ase.learning import ActiveLearning, LearnConfig, _loop
+from deepspin_ase.potentials import load_potential, save_potential
+from deepspin_ase.potentials.materials import reference
+from deepspin_ase.spins import set_spins
+
+MODEL = {"basis": 6, "channels": 4, "angular": 3, "spin_channels": 3}
+MODEL |= {"spin_angular": 2, "degree": 2, "spin_degree": 1, "four_body": 2}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("learn")
+    atoms = bulk("Fe", cubic=True, a=2.87)
+    set_spins(atoms, np.tile([0.0, 0.0, 2.2], (2, 1)))
+    write_extxyz(folder / "fe.extxyz", [atoms])
+    save_potential(folder / "teacher.pt", reference.fe())
+    return folder
+
+
+def write(folder: Path, name: str, **changes: object) -> Path:
+    values = {
+        "structures": "fe.extxyz",
+        "engine": "teacher.pt",
+        "output": name,
+        "generations": 2,
+        "held_back": 4,
+        "start": {"count": 12},
+        "explore": {
+            "temperature_K": [300.0, 900.0],
+            "walkers": 4,
+            "time_fs": 10.0,
+            "timestep_fs": 0.5,
+            "interval_fs": 5.0,
+        },
+        "select": {
+            "count": 6,
+            "forces": {"low": 1e-4, "high": 1e3},
+            "magnetic_forces": {"low": 1e-5, "high": 1e3},
+        },
+        "train": {"model": MODEL, "training": {"numb_steps": 20, "save_freq": 10}},
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    return path
+
+
+def same(a: Path, b: Path) -> None:
+    """Require the same data and the same models of two runs."""
+    for k in range(2):
+        one, other = (x / f"generation-{k:02d}" for x in (a, b))
+        for name in ("structures.extxyz", "training.extxyz", "validation.extxyz"):
+            assert (one / name).read_text() == (other / name).read_text(), name
+        models = [load_potential(x / "training" / "model.pt") for x in (one, other)]
+        weights = [m.state_dict() for m in models]
+        assert weights[0].keys() == weights[1].keys()
+        for key, value in weights[0].items():
+            assert torch.equal(value, weights[1][key]), key
+
+
+@pytest.fixture(scope="module")
+def whole(inputs) -> ActiveLearning:
+    learning = ActiveLearning(LearnConfig.read(write(inputs, "whole")))
+    learning.run(progress=False)
+    return learning
+
+
+def test_a_run_leaves_files(whole, capsys):
+    done = whole.generations()
+    assert [g.number for g in done] == [0, 1]
+    assert done[0].labelled == 12 and done[0].frames == 12
+    assert done[1].labelled == done[0].selected and 1 <= done[0].selected <= 6
+    assert done[1].frames == 12 + done[0].selected
+    assert done[0].uncertain + done[0].lost + done[0].accurate + done[0].unphysical == 8
+    # Errors of the first model on the new frames, before it knew them.
+    assert done[1].before["forces"] > 0.0 and not done[0].before
+    first = whole.folder / "generation-00"
+    assert len(read_extxyz(first / "validation.extxyz")) == 3
+    # Every training can be repeated by its own file.
+    assert yaml.safe_load((first / "training.yaml").read_text())["output"] == "training"
+    labels = list((whole.folder / "labels" / "frames").iterdir())
+    assert len(labels) == done[1].frames
+    config = whole.folder.with_suffix(".yaml")
+    assert main(["learn", str(config), "--status"]) == 0
+    assert "2 of 2 generations done" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_repeated(whole, capsys):
+    path = whole.folder / "generation-01" / "training" / "model.pt"
+    before = path.stat().st_mtime_ns
+    assert main(["learn", str(whole.folder.with_suffix(".yaml"))]) in (0, 3)
+    assert path.stat().st_mtime_ns == before
+    page = (whole.folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "Where frames came from" in page and "start" in page
+
+
+@pytest.mark.parametrize("stage", ["label_structures", "explore", "descriptors"])
+def test_a_stopped_run_ends_as_a_whole_one(inputs, whole, monkeypatch, stage):
+    config = LearnConfig.read(write(inputs, f"stopped_{stage}"))
+    genuine, calls = getattr(_loop, stage), []
+
+    def stopping(*arguments: object, **options: object) -> object:
+        result = genuine(*arguments, **options)
+        calls.append(stage)
+        if len(calls) in (1, 3):
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(_loop, stage, stopping)
+    for _ in range(10):
+        try:
+            ActiveLearning(config).run(progress=False)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(calls) >= 2
+    same(whole.folder, Path(config.output))
+
+
+def test_another_configuration_is_refused(inputs, whole):
+    other = write(inputs, "whole", seed=5)
+    with pytest.raises(ValueError, match="another seed"):
+        ActiveLearning(LearnConfig.read(other)).run(progress=False)
+    write(inputs, "whole")
+
+
+def test_two_loops_in_one_folder_are_refused(inputs, tmp_path):
+    config = LearnConfig.read(write(inputs, "locked"))
+    Path(config.output).mkdir()
+    code = "import sys, time; from deepspin_ase._files import locked\n"
+    code += "with locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, config.output], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=str(holder.pid)):
+            ActiveLearning(config).run(progress=False)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    with locked(config.output):
+        pass
+
+
+def test_damaged_state_is_named(inputs, whole):
+    path = whole.folder / "generation-01" / "generation.json"
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match=r"generation.json is damaged"):
+        whole.generations()
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"structures": "none.extxyz"}, "none.extxyz"),
+        ({"engine": {"cutoff": 300}}, "the key 'name'"),
+        ({"engine": "no-such-model"}, "no-such-model"),
+        ({"start": {"count": 0}}, "no data to begin with"),
+        ({"train": {"data": {}}}, "unknown section data"),
+        ({"explore": {}}, "'explore.temperature_K' is missing"),
+        ({"generation": 3}, "did you mean 'generations'"),
+    ],
+)
+def test_bad_input(inputs, changes, message):
+    path = write(inputs, "bad", **changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        ActiveLearning(LearnConfig.read(path)).run(progress=False)
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing(inputs, whole):
+    """Killed twenty times, the run ends with the same data and model."""
+    path = write(inputs, "killed")
+    command = [sys.executable, "-m", "deepspin_ase", "learn", str(path)]
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(200):
+        process = subprocess.Popen(command)
+        try:
+            # Later and later, so that it comes to an end.
+            process.wait(timeout=5.0 + 0.5 * kills + 5.0 * rng.random())
+            if kills >= 20:
+                break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        time.sleep(0.1)
+        if process.returncode in (0, 3) and kills < 20:
+            # Finished early: begin the last generation again.
+            (inputs / "killed" / "generation-01" / "generation.json").unlink()
+    assert kills >= 20
+    subprocess.run(command, check=False)
+    same(whole.folder, inputs / "killed")
