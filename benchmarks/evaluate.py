@@ -1,6 +1,7 @@
 """Time of energy, forces, magnetic forces and stress, against TorchScript.
 
 python benchmarks/evaluate.py [--sizes 32 256 1024 11520 100000] [--threads 2]
+python benchmarks/evaluate.py --model moments
 python benchmarks/evaluate.py --device cuda
 
 Evaluates a frozen DeePMD-kit model of NiO with this package - compiled kernels in
@@ -12,8 +13,12 @@ kernels is measured with one thread. Times are the smallest of several runs: of 
 clock, and of the processor, which other programs on the machine disturb less; ratios
 are those of processor times. Prints tables and writes JSON.
 
-On a CUDA device (``evaluate_device.py``): the small network and one of full size, up
-to a million atoms, and a batch of 64 structures of 32 atoms against one by one.
+``--model moments`` is the network on moments of default sizes for fcc Fe with random
+weights, which has no TorchScript to compare with.
+
+On a CUDA device (``evaluate_device.py``): the small network, one of full size and that
+on moments, up to a million atoms, and a batch of 64 structures of 32 atoms against one
+by one.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 MODEL = HERE.parent / "tests/data/deepmd/nio_early.pth"
+MOMENTS = "moments"
 CELLS = {
     32: (2, 2, 1),
     256: (4, 4, 2),
@@ -88,6 +94,34 @@ def nickel_oxide(n_atoms: int) -> Any:
     set_spins(atoms, {"Ni": 1.27}, pattern=rng_order)
     cant_spins(atoms, 0.01, seed=1)
     return atoms
+
+
+def iron(n_atoms: int) -> Any:
+    """Return rattled fcc Fe with disordered moments."""
+    import numpy as np
+    from ase.build import bulk
+
+    from deepspin_ase import set_spins
+
+    first, *others = CELLS[n_atoms]
+    atoms = bulk("Fe", "fcc", 3.5, cubic=True).repeat((2 * first, *others))
+    atoms.rattle(0.05, seed=1)
+    moments = np.random.default_rng(1).normal(size=(len(atoms), 3))
+    set_spins(atoms, 2.0 * moments / np.linalg.norm(moments, axis=1)[:, None])
+    return atoms
+
+
+def moments() -> Any:
+    """Return a network on moments with random weights."""
+    import torch
+
+    from deepspin_ase.potentials import SpinMomentConfig, SpinMomentNetwork
+
+    network = SpinMomentNetwork(SpinMomentConfig(elements=["Fe"], magnetic=["Fe"]))
+    torch.nn.init.normal_(
+        network.linear, std=0.1, generator=torch.Generator().manual_seed(1)
+    )
+    return network.eval().requires_grad_(False)
 
 
 def peer(path: Path, system: Any) -> Callable[[], dict[str, Any]]:
@@ -217,12 +251,14 @@ def measure(n_atoms: int, options: argparse.Namespace) -> dict[str, Any]:
     from deepspin_ase.system import System
 
     torch.set_num_threads(options.threads)
-    potential = load_potential(options.model)
-    small = System.from_atoms(nickel_oxide(32))
+    foreign = options.model != MOMENTS
+    potential = load_potential(options.model) if foreign else moments()
+    structure = nickel_oxide if foreign else iron
+    small = System.from_atoms(structure(32))
     start = time.perf_counter()
     potential.evaluate(small)
     result: dict[str, Any] = {"atoms": n_atoms, "first_s": time.perf_counter() - start}
-    system = System.from_atoms(nickel_oxide(n_atoms))
+    system = System.from_atoms(structure(n_atoms))
     cutoff = potential.pair_cutoff(system)
     result["pairs"] = best_times(lambda: build_pairs(system, cutoff), 1.0)
     listed = NeighborList(0.5)
@@ -238,10 +274,10 @@ def measure(n_atoms: int, options: argparse.Namespace) -> dict[str, Any]:
     compiled.refresh()
     result["mixed"] = best_times(lambda: compiled.evaluate(system, pairs))
     choose_backend(potential)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    result["parts_s"] = parts(potential, system, pairs)
-    torch.set_num_threads(threads)
+    if foreign:
+        torch.set_num_threads(1)
+        result["parts_s"] = parts(potential, system, pairs)
+        torch.set_num_threads(options.threads)
     ours = potential.evaluate(system, pairs)
     if n_atoms <= options.plain_atoms:
         choose_backend(potential, "reference")
@@ -249,7 +285,7 @@ def measure(n_atoms: int, options: argparse.Namespace) -> dict[str, Any]:
         exact = potential.evaluate(system, pairs)
         assert ours.forces is not None and exact.forces is not None
         result["force_error"] = float((ours.forces - exact.forces).abs().max())
-    if n_atoms <= options.peer_atoms:
+    if foreign and n_atoms <= options.peer_atoms:
         run = peer(Path(options.model), system)
         result["peer"] = best_times(run)
         assert ours.forces is not None
@@ -283,14 +319,17 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         print(f"{ratio(row, 'peer', 'fused'):12.0f}", end="")
         print(f"{ratio(row, 'fused', 'mixed'):13.2f}", end="")
         print(f"{row['memory_GiB'] * 2**20 / n:8.1f}")
-    print("calculator, 64 atoms, one thread: ms a call, and outside the kernels")
-    overheads = outside_kernels()
+    foreign = options.model != MOMENTS
+    overheads = outside_kernels() if foreign else {}
+    if foreign:
+        print("calculator, 64 atoms, one thread: ms a call, and outside the kernels")
     for name, times in overheads.items():
         whole, outside = 1e3 * times["s"], 1e3 * times["outside_s"]
         share = outside / whole
         print(f"{name:>20}{whole:8.2f}{outside:8.2f}  ({100 * share:.0f} %)")
-    print("one thread, us per atom:")
-    for row in rows:
+    if foreign:
+        print("one thread, us per atom:")
+    for row in rows if foreign else []:
         shares = (
             f"{k} {1e6 * v / row['atoms']:.1f}" for k, v in row["parts_s"].items()
         )
@@ -318,7 +357,9 @@ def ratio(row: dict[str, Any], slow: str, fast: str) -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(MODEL), help="frozen NiO model (.pth)")
+    parser.add_argument(
+        "--model", default=str(MODEL), help="frozen NiO model (.pth), or moments"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of atoms")
     parser.add_argument("--peer-atoms", type=int, default=1024)
     parser.add_argument("--plain-atoms", type=int, default=11520)
@@ -328,6 +369,8 @@ def main() -> None:
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     name = "evaluate" if options.device == "cpu" else "evaluate_device"
+    if options.model == MOMENTS and options.device == "cpu":
+        name = "evaluate_moments"
     options.output = options.output or HERE / "results" / f"{name}.json"
     if options.device != "cpu":
         from evaluate_device import run

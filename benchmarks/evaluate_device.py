@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from evaluate import nickel_oxide
+from evaluate import MOMENTS, iron, moments, nickel_oxide
 
 from deepspin_ase.neighbors import NeighborList, build_pairs
 from deepspin_ase.potentials import (
     DeepSpinConfig,
     DeepSpinNetwork,
+    Potential,
     choose_backend,
     load_potential,
 )
@@ -53,8 +54,8 @@ def median_ms(
     return 1e3 * statistics.median(times)
 
 
-def networks(path: str) -> dict[str, DeepSpinNetwork]:
-    """Return a frozen model and a network of full size with random weights."""
+def networks(path: str) -> dict[str, Potential]:
+    """Return a frozen model, one of full size and one on moments, of random weights."""
     small = load_potential(path)
     assert isinstance(small, DeepSpinNetwork)
     content = small.config.model_dump()
@@ -63,11 +64,12 @@ def networks(path: str) -> dict[str, DeepSpinNetwork]:
     full = DeepSpinNetwork(DeepSpinConfig.from_dict(content))
     full.mean.copy_(small.mean)
     full.std.copy_(small.std)
-    return {"small": small, "full": full.eval().requires_grad_(False)}
+    full.eval().requires_grad_(False)
+    return {"small": small, "full": full, MOMENTS: moments()}
 
 
 def measure(
-    potential: DeepSpinNetwork, system: System, device: torch.device
+    potential: Potential, system: System, device: torch.device
 ) -> dict[str, Any]:
     """Measure one size."""
     cutoff = potential.pair_cutoff(system)
@@ -112,7 +114,7 @@ def peak(device: torch.device) -> int:
 
 
 def batch(
-    potential: DeepSpinNetwork, device: torch.device, copies: int = 64
+    potential: Potential, device: torch.device, copies: int = 64
 ) -> dict[str, float]:
     """Return what evaluating structures of 32 atoms together gains."""
     choose_backend(potential, mixed=True)
@@ -153,7 +155,8 @@ def run(options: argparse.Namespace) -> None:
     for label, potential in made.items():
         potential.to(device)
         for n_atoms in options.sizes or SIZES:
-            system = System.from_atoms(nickel_oxide(n_atoms), device=device)
+            structure = iron if label == MOMENTS else nickel_oxide
+            system = System.from_atoms(structure(n_atoms), device=device)
             row = {"network": label} | measure(potential, system, device)
             content["rows"].append(row)
             values = (f"{row[c]:20.4g}" if c in row else " " * 20 for c in columns)

@@ -145,6 +145,8 @@ class Space(NamedTuple):
         Those neighbors.
     counts : (LANES,) int64
         How many there are.
+    center : (LANES,) uint64
+        The atoms.
     begin, used : (n_types,) int64
         First group of every type, and a counter.
     kind : (groups,) uint64
@@ -179,6 +181,7 @@ class Space(NamedTuple):
     near: np.ndarray
     listed: np.ndarray
     counts: np.ndarray
+    center: np.ndarray
     begin: np.ndarray
     used: np.ndarray
     kind: np.ndarray
@@ -220,6 +223,7 @@ class Space(NamedTuple):
             near=_aligned((LANES, widest, 3), double),
             listed=np.zeros((LANES, widest), np.uint64),
             counts=np.zeros(LANES, np.int64),
+            center=np.zeros(LANES, np.uint64),
             begin=np.zeros(n_types, np.int64),
             used=np.zeros(n_types, np.int64),
             kind=np.zeros(groups, np.uint64),
@@ -288,9 +292,13 @@ def _multiply_along(products, values, slopes):
 
 
 @inlined
-def _collect(c, i, geometry, model, space):
-    """List the neighbors of atom i in lane c."""
+def _collect(c, i, geometry, spins, model, space):
+    """Set the reduced moment of atom i in lane c and list its neighbors."""
     positions, shifts = geometry.positions, geometry.shifts
+    space.center[c] = i
+    for a in range(3):
+        scale = model.inverse_moment[geometry.types[i]]
+        space.own[a, c] = spins[i, a] * scale
     cell = geometry.cells[geometry.structure[i]]
     ax, ay, az = cell[0, 0], cell[0, 1], cell[0, 2]
     bx, by, bz = cell[1, 0], cell[1, 1], cell[1, 2]
@@ -497,10 +505,12 @@ def _differentiate(g, lattice, model, space):
 
 
 @merged
-def _pull_back(
-    start, n, total, magnetic, centers, geometry, model, space, forces, fields, virial
-):
-    """Add what dE/d(moments) means for positions and moments."""
+def _pull_back(sizes, geometry, model, space, forces, fields, virial):
+    """Add what dE/d(moments) means for positions and moments.
+
+    ``sizes`` are numbers of atoms, groups, and groups with magnetic neighbors.
+    """
+    n, total, magnetic = sizes
     slopes, wide, sums = space.slopes, space.wide, space.sums
     factors, back = space.factors, space.factor_slopes
     for k in range(12):
@@ -534,7 +544,7 @@ def _pull_back(
                     for a in range(3):
                         fields[j, a] -= scale * wide[3 + a, q, c]
     for c in range(n):
-        i = centers[start + c]
+        i = space.center[c]
         scale = model.inverse_moment[geometry.types[i]]
         W = virial[geometry.structure[i]]
         for a in range(3):
@@ -583,13 +593,12 @@ def _move(g, lattice, to, model, space):
 
 
 @merged
-def _push_forward(
-    start, n, total, magnetic, centers, geometry, model, space, moved, turned, strain
-):
-    """Set the changes of the moments along a displacement."""
+def _push_forward(sizes, geometry, model, space, moved, turned, strain):
+    """Set the changes of the moments along a displacement; see :func:`_pull_back`."""
+    n, total, magnetic = sizes
     wide, channels = space.wide, model.mixing.shape[1]
     for c in range(n):
-        i = centers[start + c]
+        i = space.center[c]
         for a in range(3):
             scale = model.inverse_moment[geometry.types[i]]
             space.own_change[a, c] = scale * turned[i, a]
@@ -598,7 +607,7 @@ def _push_forward(
         scale = model.inverse_moment[space.kind[g]]
         for q in range(GROUP):
             for c in range(n):
-                i, j = centers[start + c], space.atom[g, q, c]
+                i, j = space.center[c], space.atom[g, q, c]
                 U = strain[geometry.structure[i]]
                 for a in range(3):
                     h = moved[j, a] - moved[i, a]
@@ -682,6 +691,15 @@ def _fit(head, derivatives, model, space):
         store(space.slopes, o, load(space.slopes, o) + head.linear[k])
 
 
+@inlined
+def _write(n, offset, values, center, rows):
+    """Write the features of n atoms, or their changes."""
+    for c in range(n):
+        row = rows[center[c]]
+        for k in range(len(row)):
+            row[k] = values[offset + k, c]
+
+
 @compiled
 def run(
     task,
@@ -712,69 +730,34 @@ def run(
     for start in range(begin, end, LANES):
         n = min(LANES, end - start)
         for c in range(n):
-            i = centers[start + c]
-            _collect(c, i, geometry, model, space)
-            for a in range(3):
-                scale = model.inverse_moment[geometry.types[i]]
-                space.own[a, c] = spins[i, a] * scale
+            _collect(c, centers[start + c], geometry, spins, model, space)
         total, magnetic = _describe(n, False, geometry, spins, model, space)
         _multiply(model.contractions, values)
         if task == FEATURES:
-            for c in range(n):
-                row = rows[centers[start + c]]
-                for k in range(model.n_features):
-                    row[k] = values[offset + k, c]
+            _write(n, offset, values, space.center, rows)
         elif task == PUSH_FORWARD:
-            _push_forward(
-                start,
-                n,
-                total,
-                magnetic,
-                centers,
-                geometry,
-                model,
-                space,
-                positions,
-                moments,
-                strains,
-            )
+            sizes = n, total, magnetic
+            _push_forward(sizes, geometry, model, space, positions, moments, strains)
             _multiply_along(model.contractions, values, slopes)
-            for c in range(n):
-                row = rows[centers[start + c]]
-                for k in range(model.n_features):
-                    row[k] = slopes[offset + k, c]
+            _write(n, offset, slopes, space.center, rows)
         else:
             if task == PULL_BACK:
                 for c in range(n):
-                    row = rows[centers[start + c]]
+                    row = rows[space.center[c]]
                     for k in range(model.n_features):
                         slopes[offset + k, c] = row[k]
             else:
                 _fit(head, task == DERIVATIVES, model, space)
                 for c in range(n):
-                    energies[centers[start + c]] += space.sums[0, c]
+                    energies[space.center[c]] += space.sums[0, c]
                 if len(rows):
-                    for c in range(n):
-                        row = rows[centers[start + c]]
-                        for k in range(model.n_features):
-                            row[k] = values[offset + k, c]
+                    _write(n, offset, values, space.center, rows)
             if task != ENERGIES:
                 for v in range(offset):
                     store(slopes, v, spread(0.0, slopes))
                 _multiply_back(model.contractions, values, slopes)
-                _pull_back(
-                    start,
-                    n,
-                    total,
-                    magnetic,
-                    centers,
-                    geometry,
-                    model,
-                    space,
-                    positions,
-                    moments,
-                    strains,
-                )
+                sizes = n, total, magnetic
+                _pull_back(sizes, geometry, model, space, positions, moments, strains)
 
 
 @inlined
@@ -808,10 +791,9 @@ def design(begin, end, centers, geometry, spins, model, space, scale, result):
         i = centers[start]
         kind = geometry.types[i]
         rows, factor = result[kind], scale[kind]
+        _collect(0, i, geometry, spins, model, space)
         for a in range(3):
-            for c in range(LANES):
-                space.own[a, c] = spins[i, a] * model.inverse_moment[kind]
-        _collect(0, i, geometry, model, space)
+            store(space.own, a, spread(space.own[a, 0], space.own))
         total, magnetic = _describe(1, True, geometry, spins, model, space)
         _add_lanes(model, values)
         _multiply(model.contractions, values)
