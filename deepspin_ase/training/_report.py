@@ -101,6 +101,7 @@ def plot_reliability(
         If there are no estimates.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     shown = [x for x in comparisons.values() if x.deviation is not None]
     if not shown:
@@ -119,6 +120,10 @@ def plot_reliability(
         ax.set_title(found.title, fontsize="small")
         ax.set_xlabel(f"estimated deviation (m{found.unit})")
         ax.set_ylabel("RMSE")
+        for axis in (ax.xaxis, ax.yaxis):  # less than a decade has labels too
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
     return np.ravel(axes)
 
 
