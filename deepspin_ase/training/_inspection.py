@@ -216,6 +216,11 @@ def _not_learned(training: Sequence[Dataset], network: Trainable) -> Iterator[st
                 "depends on their length is not learned beyond magnetic forces along "
                 "them; keep lengths fixed with this model, or add frames with others"
             )
+    if not any(data.has("magnetic_forces") for data in training):
+        yield (
+            "there are no magnetic forces or torques: how energies depend on moments "
+            "is learned from energies and forces alone, which takes many more frames"
+        )
     if all(_collinear(frame.spins) for data in training for frame in data):
         yield (
             "the moments of every frame lie along one axis: how the energy changes as "

@@ -421,6 +421,10 @@ def test_what_cannot_be_learned_is_said(caplog: pytest.LogCaptureFixture) -> Non
     caplog.clear()
     along = Dataset(f.replace(spins=f.spins * [0, 0, 1]) for f in data)
     assert "lie along one axis" in told(along, caplog)
+    assert "no magnetic forces" not in caplog.text
+    caplog.clear()
+    bare = Dataset(only(f, "energy", "forces") for f in data)
+    assert "there are no magnetic forces or torques" in told(bare, caplog)
     caplog.clear()
     none = Dataset(f.replace(spins=0.0 * f.spins) for f in data)
     assert "no atom of the training data carries a moment" in told(none, caplog)
