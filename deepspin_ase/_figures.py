@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from ._files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Units as they are written in plain text, the longer ones first, and in figures.
+_SYMBOLS = {
+    "mu_B^2": r"$\mu_B^2$",
+    "mu_B": r"$\mu_B$",
+    "A^2": "Å²",
+    "A^3": "Å³",
+    "A": "Å",
+}
 
 
 def figure_axes(ax: Axes | None = None, **options: Any) -> Axes:
@@ -19,6 +29,12 @@ def figure_axes(ax: Axes | None = None, **options: Any) -> Axes:
 
     axes: Axes = plt.subplots(layout="constrained", **options)[1]
     return axes
+
+
+def with_symbols(unit: str) -> str:
+    """Return a unit such as eV/A^3 or meV/mu_B with symbols, for a label."""
+    plain = "|".join(map(re.escape, _SYMBOLS))
+    return re.sub(rf"\b({plain})(?!\w)", lambda match: _SYMBOLS[match[0]], unit)
 
 
 def write_figure(path: str | os.PathLike[str], ax: Axes, *, dpi: int = 150) -> None:

@@ -64,7 +64,7 @@ def variant(polar, tilt=None, *, spin_axis=None, cell=False):
 
 
 def order(atoms):
-    """Return polarisation (uC/cm^2) and antiphase tilts (degrees) along x, y and z."""
+    """Return polarization (uC/cm^2) and antiphase tilts (degrees) along x, y and z."""
     p = polarization(atoms, BORN_CHARGES, reference=ideal).uC_per_cm2[0]
     return p, octahedral_tilts(atoms, b="Fe", axes=np.eye(3)).mode()
 
@@ -87,7 +87,9 @@ for polar in [(1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)]:
 # One component of P turns around. Both ends are minima; the band of seven images starts
 # on the straight line between them, and all images are evaluated in one call of the
 # model. Atoms and spins move together: the spins start and end along the easy axis,
-# which turns by 71 degrees.
+# which turns by 71 degrees. The cell holds two formula units; energies, barriers and the
+# work of lattice and spins are per formula unit. The two add up to the energy: what their
+# integrals lack, with so few images, is the residual.
 
 
 # %%
@@ -105,7 +107,7 @@ def switch(initial, final, *, cell=False):
 start = variant((1, 1, 1))
 neb = switch(start, variant((1, 1, -1)))
 path = neb.path()
-print(path.table())
+print(path.table(formula_units=2))
 
 
 # %%
@@ -115,15 +117,16 @@ def plot_switching(neb):
     p, tilts = np.transpose([order(image) for image in neb.images], (1, 0, 2))
     spins = np.array([get_spins(image)[2] / 4.0 for image in neb.images])
     fig, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
-    plot_path(path, axes[0])
+    plot_path(path, axes[0], formula_units=2)
     for ax, values, label in (
-        (axes[1], p, "polarisation (uC/cm$^2$)"),
+        (axes[1], p, "polarization (μC/cm²)"),
         (axes[2], tilts, "octahedral tilt (degrees)"),
         (axes[3], spins, "direction of a spin"),
     ):
         for component, axis, size in zip(values.T, "xyz", (8, 5, 3), strict=True):
             ax.plot(path.coordinate, component, "o-", ms=size, label=axis)
         ax.set(xlabel="path (Å)", ylabel=label)
+        ax.legend(frameon=False, fontsize="small")
     axes[2].set_ylim(-12, 12)
     axes[3].set_ylim(-1.1, 1.1)
     length = np.linalg.norm(p, axis=1)
@@ -158,7 +161,7 @@ for angle, polar, tilt, axis in (
 
 fig, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
 for angle, band in bands.items():
-    plot_path(band.path(), ax, label=f"{angle} degrees")
+    plot_path(band.path(), ax, label=f"{angle} degrees", formula_units=2)
 fig.savefig("switching.png", dpi=120)
 plot_switching(bands["180"]).savefig("switching_180.png", dpi=120)
 
@@ -172,12 +175,12 @@ for polar, following in (((1, 1, -1), (1, -1, -1)), ((1, -1, -1), (-1, -1, -1)))
     steps.append(switch(variant(polar), variant(following)))
 
 fig, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
-plot_path(bands["180"].path(), ax, label="180 degrees at once")
+plot_path(bands["180"].path(), ax, label="180 degrees at once", formula_units=2)
 way = 0.0
 for band in steps:
     path = band.path()
     fine = np.linspace(0.0, path.length, 100)
-    ax.plot(way + fine, 1e3 * (path.fit(fine) - path.energies[0]), "C1")
+    ax.plot(way + fine, 500 * (path.fit(fine) - path.energies[0]), "C1")
     way += path.length
 ax.lines[-1].set_label("in steps of 71 degrees")
 ax.legend()

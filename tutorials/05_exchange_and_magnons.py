@@ -150,11 +150,14 @@ print(f"network: highest magnon {1000 * learned_bands.energies.max():.0f} meV")
 fig, axes = plt.subplots(
     1, 2, figsize=(8, 3.4), width_ratios=[3, 1], sharey=True, layout="constrained"
 )
-plot_magnon_bands(bands, axes[0])
-plot_magnon_bands(replace(learned_bands, path=path), axes[0], color="C1", ls="--")
-axes[0].axhline(117, color="0.6", lw=0.8)
+plot_magnon_bands(bands, axes[0], label="measured exchange")
+style = {"color": "C1", "ls": "--", "label": "network"}
+plot_magnon_bands(replace(learned_bands, path=path), axes[0], **style)
+axes[0].axhline(117, color="0.6", lw=0.8, label="highest measured")
+axes[0].legend(fontsize="small", loc="upper center", ncols=3)
+axes[0].set_ylim(0, 145)
 axes[1].plot(dos.dos / 1000, 1000 * dos.energies)
-axes[1].set(xlabel="states per meV", xlim=(0, None))
+axes[1].set(xlabel="states per meV and cell", xlim=(0, None))
 fig.savefig("nio_magnons.png", dpi=120)
 
 # %% [markdown]

@@ -88,9 +88,15 @@ moving = run_sampling(
 fig, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
 for label, samples, marker in (("frozen", frozen, "o"), ("moving", moving, "s")):
     mean = samples.order.mean(axis=1)
-    ax.plot(grid, mean, marker + "-", label=f"{label} lattice")
+    blocks = [part.mean(axis=1) for part in np.array_split(samples.order, 8, axis=1)]
+    error = np.std(blocks, axis=0, ddof=1) / np.sqrt(len(blocks))
+    ax.errorbar(
+        grid, mean, error, fmt=marker + "-", capsize=2, label=f"{label} lattice"
+    )
     print(label, dict(zip(grid, mean.round(2).tolist(), strict=True)), "mu_B")
-ax.set(xlabel="temperature (K)", ylabel=r"mean moment ($\mu_B$)", ylim=(0, 2.4))
+ax.set(
+    xlabel="temperature (K)", ylabel=r"mean moment per atom ($\mu_B$)", ylim=(0, 2.4)
+)
 ax.legend()
 fig.savefig("moving.png", dpi=120)
 

@@ -354,7 +354,10 @@ def plot_exchange_convergence(result: ExchangeTensors, ax: Axes | None = None) -
     """Draw how the exchange field of the order grows with distance, in meV."""
     ax = figure_axes(ax)
     reached = np.unique(np.round(result.distances, 3))
-    ax.plot(reached, 1e3 * result.field_within(reached), "o-", ms=4)
-    ax.axhline(1e3 * result.field_within([np.inf])[0], color="0.8", lw=1)
+    field = 1e3 * result.field_within(reached)
+    ax.plot(reached, field, "o-", ms=4, label="up to a distance")
+    whole = 1e3 * result.field_within([np.inf])[0]
+    ax.axhline(whole, color="0.8", lw=1, label="of all pairs")
+    ax.legend(frameon=False)
     ax.set(xlabel="distance (Å)", ylabel="exchange field (meV)")
     return ax

@@ -245,7 +245,7 @@ def plot_polarization(
     for component, label in zip(result.uC_per_cm2.T, "xyz", strict=True):
         ax.plot(x, component, "o-", markersize=3, label=f"$P_{label}$")
     ax.plot(x, 100.0 * result.magnitudes, "k--", linewidth=1, label="|P|")
-    ax.set(xlabel="frame", ylabel="polarisation (μC/cm²)")
+    ax.set(xlabel="frame", ylabel="polarization (μC/cm²)")
     ax.legend()
     return ax
 

@@ -351,7 +351,10 @@ def plot_magnon_phonon_bands(result: MagnonPhononBands, ax: Axes | None = None) 
     ax.add_collection(lines)
     ax.figure.colorbar(lines, ax=ax, label="magnon fraction")
     falling = np.where(result.growth > 0, -1000.0 * result.growth, np.nan)
-    ax.plot(x, falling, "--", color="tab:red", lw=1.2)
+    growing = ax.plot(x, falling, "--", color="tab:red", lw=1.2)
+    if np.isfinite(falling).any():
+        growing[0].set_label("minus the growth rate")
+        ax.legend(frameon=False)
     bottom = min(0.0, y.min(), np.nanmin(falling, initial=0.0))
     ax.set(xlim=(x[0], x[-1]), ylim=(1.05 * bottom, 1.05 * y.max()))
     if path is not None:

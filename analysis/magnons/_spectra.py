@@ -213,10 +213,15 @@ def plot_magnon_bands(
     path = result.path
     x = np.arange(len(result.kpts)) if path is None else path.distances
     drawn: dict[str, Any] = {"color": "C0", "lw": 1.2} | style
-    ax.plot(x, 1000.0 * result.energies, **drawn)
+    label = drawn.pop("label", None)
+    lines = ax.plot(x, 1000.0 * result.energies, **drawn)
+    lines[0].set_label(label)
     if result.growth.any():
         falling = np.where(result.growth > 0, -1000.0 * result.growth, np.nan)
-        ax.plot(x, falling, "--", color="C3", lw=1.2)
+        growing = ax.plot(x, falling, "--", color="C3", lw=1.2)
+        growing[0].set_label("minus the growth rate")
+    if label is not None or result.growth.any():
+        ax.legend(frameon=False)
     ax.axhline(0.0, color="0.8", lw=0.8, zorder=0)
     if path is not None:
         path.decorate(ax)

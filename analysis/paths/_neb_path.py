@@ -13,6 +13,7 @@ from ase import Atoms
 from scipy.interpolate import PchipInterpolator
 
 from ..._figures import figure_axes
+from ..._validate import whole
 from ...spins import get_spins
 from .._joint_space import Metric, image_steps, lengths_of
 from .._result import Result, plots
@@ -188,16 +189,20 @@ class NEBPath(Result):
             name: square / sum(squares.values()) for name, square in squares.items()
         }
 
-    def table(self) -> str:
-        """Return coordinate, energy, slope, work and residual of images as text."""
+    def table(self, *, formula_units: int = 1) -> str:
+        """Return coordinate, energy, slope, work and residual of images as text.
+
+        Energies are those of the whole structure, or of one of its formula units.
+        """
+        per = 1e3 / whole("formula_units", formula_units, 1)
         work = {**self.work, "residual": self.residual}
         head = f"{'image':>5} {'s (A)':>9} {'E - E0 (meV)':>14} {'dE/ds (meV/A)':>14}"
         lines = [head + "".join(f" {name + ' (meV)':>17}" for name in work)]
         for k, energy in enumerate(self.energies - self.energies[0]):
             lines.append(
-                f"{k:5d} {self.coordinate[k]:9.4f} {1e3 * energy:14.5f} "
-                f"{1e3 * self.slopes[k]:14.5f}"
-                + "".join(f" {1e3 * done[k]:17.5f}" for done in work.values())
+                f"{k:5d} {self.coordinate[k]:9.4f} {per * energy:14.5f} "
+                f"{per * self.slopes[k]:14.5f}"
+                + "".join(f" {per * done[k]:17.5f}" for done in work.values())
                 + (" climbing" if k in self.climbing else "")
             )
         return "\n".join(lines)
@@ -283,6 +288,7 @@ def plot_path(
     *,
     parts: bool = False,
     label: str | None = None,
+    formula_units: int = 1,
 ) -> Axes:
     """Draw the energy along a path: the fit as a curve, the images as dots.
 
@@ -292,6 +298,8 @@ def plot_path(
         Draw the work of lattice, spins and cell too, where they move.
     label : str, optional
         Of the curve, to compare paths on one axes.
+    formula_units : int
+        Of the structure: energies are drawn per formula unit.
 
     Raises
     ------
@@ -306,9 +314,10 @@ def plot_path(
     ax = figure_axes(ax)
     start = result.energies[0]
     fine = np.linspace(0.0, result.length, 40 * (len(result.energies) - 1) + 1)
-    curve = 1e3 * (result.fit(fine) - start)
+    per = 1e3 / whole("formula_units", formula_units, 1)
+    curve = per * (result.fit(fine) - start)
     (line,) = ax.plot(fine, curve, label="fit" if label is None else label)
-    energies = 1e3 * (result.energies - start)
+    energies = per * (result.energies - start)
     _dots(ax, result.coordinate, energies, "images", color=line.get_color())
     climbing = result.climbing
     if len(climbing):
@@ -318,9 +327,10 @@ def plot_path(
     if parts:
         for name, done in result.work.items():
             if name == "magnitudes" or result.lengths[name].any():
-                ax.plot(result.coordinate, 1e3 * done, "--", label=f"work of {name}")
+                ax.plot(result.coordinate, per * done, "--", label=f"work of {name}")
     ax.legend()
-    ax.set(xlabel="path (Å)", ylabel="energy of the cell (meV)")
+    unit = "meV" if formula_units == 1 else "meV/f.u."
+    ax.set(xlabel="path (Å)", ylabel=f"energy ({unit})")
     return ax
 
 

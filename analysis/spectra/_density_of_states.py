@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from typing_extensions import Unpack
 
-from ..._figures import figure_axes
+from ..._figures import figure_axes, with_symbols
 from .._result import Result, plots
 from .._time_series import (
     PLANCK_MEV_FS,
@@ -137,7 +137,7 @@ def plot_density_of_states(
         for symbol, values in result.partial.items():
             ax.plot(x, values, linewidth=1, label=symbol)
         ax.legend()
-    unit = result.unit.replace("mu_B^2", r"$\mu_B^2$")
+    unit = with_symbols(result.unit)
     ax.set(
         xlabel="frequency (THz)" if THz else "energy (meV)",
         ylabel=f"density of states ({unit})",

@@ -18,7 +18,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
-from ..._figures import figure_axes
+from ..._figures import figure_axes, with_symbols
 from .._result import Result, plots
 from .._time_series import (
     PLANCK_MEV_FS,
@@ -202,10 +202,11 @@ def plot_spectrum(
     mesh = ax.pcolormesh(
         numbers, result.energies_meV[positive], intensity, norm=norm, shading="nearest"
     )
-    unit = result.unit.replace("mu_B^2", r"$\mu_B^2$")
+    unit = with_symbols(result.unit)
     ax.figure.colorbar(mesh, ax=ax, label=f"S(q, ω) ({unit})", extend="min")
     if peaks:
-        ax.plot(numbers, result.peaks_meV, "w.", markersize=4)
+        ax.plot(numbers, result.peaks_meV, "w.", markersize=4, label="peaks")
+        ax.legend(facecolor="0.5", labelcolor="w")
     labels = ["\n".join(f"{x:.3g}" for x in q.round(6) + 0.0) for q in result.q]
     shown = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), 7)).astype(int))
     ax.set_xticks(shown, [labels[k] for k in shown])

@@ -284,9 +284,10 @@ def plot_transition(
             result.temperatures_K, value, error, fmt="o-", ms=3, capsize=2, label=label
         )
     center, width = result.temperature_K
-    ax.axvspan(center - width, center + width, color="0.85", zorder=0)
+    name = f"{center:.0f} ± {width:.0f} K"
+    ax.axvspan(center - width, center + width, color="0.85", zorder=0, label=name)
     ax.set(xlabel="temperature (K)", ylabel=_LABELS[quantity])
-    ax.legend(title="size")
+    ax.legend(title="size, transition")
     return ax
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._figures import figure_axes, write_figure
+from .._figures import figure_axes, with_symbols, write_figure
 from ._metrics import Comparison, error_kinds
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def plot_learning_curve(
     """
     ax = figure_axes(ax, figsize=(6, 4))
     for k, (name, errors) in enumerate(error_kinds().items()):
-        label: str | None = f"{errors.title} ({errors.unit})"
+        label: str | None = f"{errors.title} ({with_symbols(errors.unit)})"
         for kind, style in (("validation", "-"), ("training", ":")):
             column = f"{kind}_rmse_{name}"
             if column in curve:
@@ -40,7 +40,8 @@ def plot_learning_curve(
                 label = None
     ax.set_xlabel("step")
     ax.set_ylabel("RMSE")
-    ax.set_title("validation (solid), training (dotted)", fontsize="medium")
+    ax.plot([], [], "k-", label="validation")
+    ax.plot([], [], "k:", label="training")
     ax.legend(fontsize="small", frameon=False)
     return ax
 
@@ -70,13 +71,14 @@ def plot_parity(
         )
         ax.plot(label, prediction, ".", ms=3, alpha=0.5, rasterized=True)
         ends = [min(label.min(), prediction.min()), max(label.max(), prediction.max())]
-        ax.plot(ends, ends, c="k", lw=0.8)
+        ax.plot(ends, ends, c="k", lw=0.8, label="prediction = label")
+        unit = with_symbols(f"m{found.unit}")
         ax.set_title(
-            f"{found.title}\nRMSE {1e3 * found.rmse:.3g} m{found.unit}",
-            fontsize="small",
+            f"{found.title}\nRMSE {1e3 * found.rmse:.3g} {unit}", fontsize="small"
         )
-        ax.set_xlabel(f"label (m{found.unit})")
-        ax.set_ylabel("prediction")
+        ax.set_xlabel(f"label ({unit})")
+        ax.set_ylabel(f"prediction ({unit})")
+    np.ravel(axes)[0].legend(fontsize="small", frameon=False)
     return np.ravel(axes)
 
 
@@ -115,15 +117,18 @@ def plot_reliability(
             min(estimated.min(), observed.min()),
             max(estimated.max(), observed.max()),
         ]
-        ax.loglog(1e3 * estimated, 1e3 * observed, "o", ms=4)
-        ax.loglog(1e3 * np.array(ends), 1e3 * np.array(ends), c="k", lw=0.8)
+        ax.loglog(1e3 * estimated, 1e3 * observed, "o", ms=4, label="groups of numbers")
+        line = 1e3 * np.array(ends)
+        ax.loglog(line, line, c="k", lw=0.8, label="RMSE = deviation")
         ax.set_title(found.title, fontsize="small")
-        ax.set_xlabel(f"estimated deviation (m{found.unit})")
-        ax.set_ylabel("RMSE")
+        unit = with_symbols(f"m{found.unit}")
+        ax.set_xlabel(f"estimated deviation ({unit})")
+        ax.set_ylabel(f"RMSE ({unit})")
         for axis in (ax.xaxis, ax.yaxis):  # less than a decade has labels too
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
+    np.ravel(axes)[0].legend(fontsize="small", frameon=False)
     return np.ravel(axes)
 
 

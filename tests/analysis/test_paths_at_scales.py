@@ -212,6 +212,18 @@ def test_holds_that_cannot_be(options: dict[str, bool], message: str) -> None:
         SpinLatticeNEB(images, **options)
 
 
+def test_energies_per_formula_unit() -> None:
+    path = path_of({"lattice": [0, 1, 0], "spins": [0, 1, 0]}, [0, 0.004, 0])
+    row = path.table(formula_units=2).splitlines()[2].split()
+    assert float(row[2]) == pytest.approx(2.0)
+    assert sum(map(float, row[4:6])) == pytest.approx(2.0)
+    ax = plot_path(path, formula_units=2)
+    assert ax.get_ylabel() == "energy (meV/f.u.)"
+    assert max(ax.lines[1].get_ydata()) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="formula_units"):
+        path.table(formula_units=0)
+
+
 def test_every_line_and_marker_of_a_path_has_a_name() -> None:
     path = path_of({"lattice": [0, 1, 0], "spins": [0, 1, 0]}, [0, 1, 0])
     ax = plot_path(path, parts=True)
