@@ -11,12 +11,8 @@ from ..neighbors import PairList
 from ..potentials import Potential
 from ..potentials._watch import feature_distances
 from ..potentials.networks._trainable import trainable_parts
-from ..quantities import QUANTITIES
 from ..system import System
 from ._batch import Batch
-
-#: Quantities whose errors are estimated.
-ESTIMATED = ("energy", "forces", "magnetic_forces")
 
 
 def fit_error_model(
@@ -64,16 +60,23 @@ def _errors(
 ) -> Iterator[tuple[System, PairList, Mapping[str, Tensor]]]:
     for batch in batches:
         found = potential.evaluate(batch.system, batch.pairs, virial=False)
-        errors = {n: getattr(found, n) - getattr(batch, n) for n in ESTIMATED}
-        for name, values in errors.items():
-            if QUANTITIES[name].magnetic:
-                errors[name] = _comparable(values, batch)
+        errors = {
+            n: getattr(found, n) - getattr(batch, n) for n in ("energy", "forces")
+        }
+        assert found.magnetic_forces is not None
+        errors |= _parts(found.magnetic_forces - batch.magnetic_forces, batch)
         yield batch.system, batch.pairs, errors
 
 
-def _comparable(errors: Tensor, batch: Batch) -> Tensor:
-    """Return errors with as large a square where two of three parts are labelled."""
+def _parts(errors: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Return errors (N, 1) across moments, per component, and along them."""
     spins = batch.system.spins
-    along = spins / spins.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    across = errors - (errors * along).sum(1, keepdim=True) * along
-    return torch.where(batch.longitudinal[:, None], errors, 1.5**0.5 * across)
+    unit = spins / spins.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    along = (errors * unit).sum(1, keepdim=True)
+    across = (errors - along * unit).norm(dim=1, keepdim=True) / 2.0**0.5
+    return {
+        "magnetic_forces_transverse": across,
+        "magnetic_forces_longitudinal": torch.where(
+            batch.longitudinal[:, None], along, torch.nan
+        ),
+    }

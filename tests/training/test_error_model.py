@@ -17,7 +17,6 @@ from scipy.stats import spearmanr
 from deepspin_ase import DeepSpinCalculator, load_potential, set_spins
 from deepspin_ase.cli import main
 from deepspin_ase.data import Dataset, Frame, write_dataset
-from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.potentials import (
     CubicCut,
     Heisenberg,
@@ -232,22 +231,25 @@ def test_what_cannot_be_estimated(network: SpinMomentNetwork) -> None:
     assert estimates(own, shaken(0.08, seed=0)) == {}
 
 
-def test_labels_across_moments_alone_count_in_full(network: SpinMomentNetwork) -> None:
-    """Errors without a part along the moment have three halves of their square."""
+def test_errors_across_and_along_moments_differ(network: SpinMomentNetwork) -> None:
+    """As those of the labels do; where there are none along, as those across."""
     batches = load_batches(labelled(0.08, 8, seed=100), network)
-    own = copy.deepcopy(network)
-    fit_error_model(
-        own,
-        batches,
-        [b.replace(longitudinal=torch.zeros_like(b.longitudinal)) for b in batches],
+    atoms = shaken(0.08, seed=5)
+    set_spins(atoms, [[0, 0, 1.2] if s == "Fe" else [0, 0, 0] for s in atoms.symbols])
+    own = estimates(network, atoms)["magnetic_forces"][atoms.symbols == "Fe"]
+    found = compare(network, batches)
+    along, across = (
+        found[f"magnetic_forces_{x}"].rmse for x in ("longitudinal", "transverse")
     )
-    system = System.from_atoms(shaken(0.08, seed=5))
-    pairs = build_pairs(system, network.cutoff)
-    sizes = [
-        float(x.deviations(system, pairs)["magnetic_forces"].norm())
-        for x in (own, network)
+    ratio = np.mean(own[:, 2]) / np.mean(own[:, :2])
+    assert 0.5 < ratio / (along / across) < 2.0
+    blind = copy.deepcopy(network)
+    unknown = [
+        b.replace(longitudinal=torch.zeros_like(b.longitudinal)) for b in batches
     ]
-    assert 0.7 < sizes[0] / sizes[1] < 1.4
+    fit_error_model(blind, batches, unknown)
+    own = estimates(blind, atoms)["magnetic_forces"][atoms.symbols == "Fe"]
+    np.testing.assert_allclose(own[:, 2], own[:, 0], rtol=1e-12)
 
 
 def test_trained_with_validation_frames(tmp_path: Path) -> None:

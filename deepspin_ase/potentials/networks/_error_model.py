@@ -44,7 +44,7 @@ class ErrorModel:
     offset : (n_types, C) tensor
     variances : dict of (n_types, 2) tensors
         a and b of ``energy``, per atom, eV^2, ``forces``, (eV/A)^2, and
-        ``magnetic_forces``, (eV/mu_B)^2.
+        ``magnetic_forces_transverse`` and ``_longitudinal``, (eV/mu_B)^2.
     """
 
     matrix: Tensor
@@ -108,7 +108,7 @@ class ErrorModel:
         ----------
         errors : sequence of (System, (N, K) features, (N,) types, dict of errors)
             Of structures that the network was not trained on: predictions minus labels,
-            by the names of the quantities; NaN where there is no label.
+            by the names in :attr:`variances`; NaN where there is no label.
         """
         found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         for system, features, types, own in errors:
@@ -146,8 +146,8 @@ class ErrorModel:
         """Return standard deviations by the names of the quantities.
 
         Of the energy (B,), eV, as if errors of equal atoms were equal, and of the
-        components (N, 3) of forces, eV/A, and magnetic forces, eV/mu_B, equal for the
-        three of an atom, and zero for magnetic forces where it has no moment.
+        components (N, 3) of forces, eV/A, equal for the three of an atom, and magnetic
+        forces, eV/mu_B, zero where an atom has no moment.
         """
         squares = self.squared_distances(features, types).to(system.dtype)
         if not self.variances:
@@ -155,15 +155,22 @@ class ErrorModel:
         floor, slope = (x.to(squares) for x in self._rows)
         if len(self.matrix) > 1:
             floor, slope = floor[:, types], slope[:, types]
-        variances = torch.addcmul(floor, slope, squares)
+        rows = torch.addcmul(floor, slope, squares)
+        variances = dict(zip(self.variances, rows, strict=True))
         found = {}
-        for name, variance in zip(self.variances, variances, strict=True):
-            if name == "energy":
-                found[name] = (system.counts() * system.sum(variance)).sqrt()
-                continue
-            if name == "magnetic_forces":
-                variance = variance * (system.spins != 0).any(dim=1)
-            found[name] = variance.sqrt()[:, None].repeat(1, 3)
+        if "energy" in variances:
+            total = system.counts() * system.sum(variances["energy"])
+            found["energy"] = total.sqrt()
+        if "forces" in variances:
+            found["forces"] = variances["forces"].sqrt()[:, None].repeat(1, 3)
+        if "magnetic_forces_transverse" in variances:
+            across = variances["magnetic_forces_transverse"]
+            along = variances.get("magnetic_forces_longitudinal", across)
+            axes = system.spins.square()
+            lengths = axes.sum(1, keepdim=True)
+            axes = axes / lengths.clamp_min(1e-300)
+            each = torch.addcmul(across[:, None], (along - across)[:, None], axes)
+            found["magnetic_forces"] = (each * (lengths > 0.0)).sqrt()
         return found
 
     @cached_property

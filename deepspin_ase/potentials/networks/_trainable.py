@@ -155,8 +155,10 @@ class Trainable(Potential):
         samples : iterable of (System, PairList)
             The training structures, float64 on the CPU.
         errors : iterable of (System, PairList, dict of tensors)
-            Structures kept back, and predictions minus labels, by quantity; without
-            any, distances of features are known, and no deviations.
+            Structures kept back, and predictions minus labels: ``energy`` (B,),
+            ``forces`` (N, 3), and magnetic forces (N, 1) per component across the
+            moment, ``magnetic_forces_transverse``, and along it, ``_longitudinal``.
+            Without any, distances of features are known, and no deviations.
         """
 
     def feature_distances(self, system: System, pairs: PairList) -> Tensor | None:
