@@ -194,9 +194,9 @@ def deepmd(
             folder = Path(name)
             systems = {}
             for part, data in (("training", train), ("validation", valid)):
-                kind = {"format": "deepmd/npy", "type_map": elements}
-                write_dataset(folder / part, data, **kind)
-                found = [str(p.parent) for p in (folder / part).rglob("type.raw")]
+                target = folder / part
+                write_dataset(target, data, format="deepmd/npy", type_map=elements)
+                found = [str(p.parent) for p in target.rglob("type.raw")]
                 systems[f"{part}_data"] = {"systems": sorted(found), "batch_size": 1}
             systems["validation_data"]["batch_size"] = len(valid)
             training = {
@@ -313,20 +313,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.name:
-        found = run(options)
-        known = (
-            json.loads(options.output.read_text()) if options.output.exists() else {}
-        )
-        known[options.name] = found
-        options.output.write_text(json.dumps(known, indent=1) + "\n")
+        run(options)
     results = json.loads(options.output.read_text())
     print(table(results))
     if options.draw:
         draw(results, options.output.with_suffix(".png"))
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train all models on one set of data; return their results by name."""
+def run(options: argparse.Namespace) -> None:
+    """Train all models on one set of data; write and print the results of each."""
     if options.train is None:
         data, kept = sample(max(128, *options.frames, 0), seed=0), sample(40, seed=1)
         default = data[:128]
@@ -346,17 +341,22 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.deepmd:
         for name, explicit in (("DPA4C", True), ("DeePMD pseudo-atoms", False)):
             learners[name] = deepmd(options.deepmd, explicit, elements, magnetic)
-    results = {}
     for name in ("moments", "pseudo-atoms"):
         learners[name](default[:2], kept[:2], 1)  # compiles
-    for name, learn in learners.items():
-        results[name] = measured(learn, default, kept, options.seconds)
+    tasks = [(name, learn, default) for name, learn in learners.items()]
+    tasks += [
+        (f"moments, {count} frames", learners["moments"], data[:count])
+        for count in options.frames
+    ]
+    results: dict[str, Any] = {}
+    for name, learn, frames in tasks:
+        results[name] = measured(learn, frames, kept, options.seconds)
+        known = {}
+        if options.output.exists():
+            known = json.loads(options.output.read_text())
+        known[options.name] = results
+        options.output.write_text(json.dumps(known, indent=1) + "\n")
         print(table({options.name: results}).splitlines()[-1], flush=True)
-    for count in options.frames:
-        found = measured(learners["moments"], data[:count], kept, options.seconds)
-        results[f"moments, {count} frames"] = found
-        print(table({options.name: results}).splitlines()[-1], flush=True)
-    return results
 
 
 if __name__ == "__main__":
