@@ -312,6 +312,18 @@ def test_design(kind):
     torch.testing.assert_close(-virial.view(1, 3, 3), after.virial - before.virial)
 
 
+def test_statistics_in_torch_are_those_of_kernels():
+    plain, fast = network("oxide"), network("oxide")
+    plain.backend = "reference"
+    systems = [system_of("oxide", seed) for seed in (2, 3)]
+    for net in (plain, fast):
+        net.fit_statistics((s, build_pairs(s, net.cutoff)) for s in systems)
+    torch.testing.assert_close(plain.mean, fast.mean)
+    torch.testing.assert_close(plain.deviation, fast.deviation)
+    with pytest.raises(ValueError, match="set the network's backend to 'fused'"):
+        plain.design(systems[0], build_pairs(systems[0], plain.cutoff))
+
+
 def test_second_derivatives_come_from_torch():
     net, system = network("relativistic"), system_of("relativistic")
     pairs = build_pairs(system, net.cutoff)

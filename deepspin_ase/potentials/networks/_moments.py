@@ -412,7 +412,7 @@ class SpinMomentNetwork(Trainable):
         positions and moments: for that, differentiate :meth:`forward`.
         """
         describe = self._descriptor(system) if create_graph else None
-        if self.backend != "fused" or describe is None:
+        if describe is None:
             return None
         want = forces or magnetic_forces or virial
         described = describe(system.detach(), pairs, self.types(system))
@@ -464,18 +464,20 @@ class SpinMomentNetwork(Trainable):
         )
 
     def _descriptor(self, system: System) -> MomentDescriptor | None:
-        """Return what describes neighborhoods for training, None without kernels."""
+        """Return what describes neighborhoods in kernels, None without them."""
+        if self.backend != "fused":
+            return None
         real = torch.float32 if self.mixed else system.dtype
         kernels = self.kernels(system.device, system.dtype)
         return kernels.features(self, self._frozen_moments(), real)
 
-    def _described(self, system: System, pairs: PairList) -> MomentFeatures:
+    @torch.no_grad()
+    def _frozen_features(self, system: System, pairs: PairList) -> Tensor:
+        """Return the features (N, K) without their graph, by kernels if there are."""
         describe = self._descriptor(system)
         if describe is None:
-            raise RuntimeError(
-                f"there are no kernels for features of moments on {system.device}"
-            )
-        return describe(system, pairs, self.types(system))
+            return self.features(system, pairs)
+        return describe(system, pairs, self.types(system)).features()
 
     @torch.no_grad()
     def fit_error_model(
@@ -486,7 +488,7 @@ class SpinMomentNetwork(Trainable):
         """Learn to estimate errors; see :meth:`Trainable.fit_error_model`."""
 
         def described(system: System, pairs: PairList) -> tuple[Tensor, Tensor]:
-            return self._described(system, pairs).features(), self.types(system)
+            return self._frozen_features(system, pairs), self.types(system)
 
         model = ErrorModel.of(
             (described(*sample) for sample in samples), self.mean, self.deviation
@@ -500,20 +502,15 @@ class SpinMomentNetwork(Trainable):
         """Return estimates of the errors; empty without an error model."""
         if self.error_model is None:
             return {}
-        describe = self._descriptor(system) if self.backend == "fused" else None
-        types = self.types(system)
-        if describe is None:
-            features = self.features(system, pairs)
-        else:
-            features = describe(system, pairs, types).features()
-        return self.error_model.deviations(features, types, system)
+        features = self._frozen_features(system, pairs)
+        return self.error_model.deviations(features, self.types(system), system)
 
     def feature_distances(self, system: System, pairs: PairList) -> Tensor | None:
         """Return distances of features; see :meth:`Trainable.feature_distances`.
 
         None where there are no kernels for them, since torch takes long.
         """
-        describe = self._descriptor(system) if self.backend == "fused" else None
+        describe = self._descriptor(system)
         if self.error_model is None or describe is None:
             return None
         types = self.types(system)
@@ -531,8 +528,21 @@ class SpinMomentNetwork(Trainable):
         return sizes.repeat(len(self.fittings))
 
     def design(self, system: System, pairs: PairList) -> Tensor:
-        """Return the derivatives by the linear term; see :meth:`Trainable.design`."""
-        described = self._described(system, pairs)
+        """Return the derivatives by the linear term; see :meth:`Trainable.design`.
+
+        Raises
+        ------
+        ValueError
+            If there are no compiled kernels to do it.
+        """
+        describe = self._descriptor(system)
+        if describe is None:
+            raise ValueError(
+                f"the linear term is fitted in compiled kernels, and there are none "
+                f"on {system.device} with backend {self.backend!r}: set the network's "
+                "backend to 'fused' and evaluate on the CPU"
+            )
+        described = describe(system, pairs, self.types(system))
         scale = ENERGY_SCALE / self.deviation.double()
         rows = described.design(scale)
         counts = torch.bincount(described.types, minlength=len(scale))
@@ -572,7 +582,7 @@ class SpinMomentNetwork(Trainable):
         count = torch.zeros(n_types, dtype=torch.float64)
         first, second, size = (torch.zeros(n_types, k).double() for _ in range(3))
         for system, pairs in samples:
-            features = self._described(system, pairs).features().double()
+            features = self._frozen_features(system, pairs).double()
             types = self.types(system)
             count += torch.bincount(types, minlength=n_types)
             first.index_add_(0, types, features)
