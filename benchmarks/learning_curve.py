@@ -21,6 +21,7 @@ import torch
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, cant_spins, collinear, set_spins
+from deepspin_ase._figures import label_logarithmic, with_symbols
 from deepspin_ase.data import Dataset, Frame
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.training import Trainer, TrainingConfig, collect, compare
@@ -141,7 +142,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             ax.loglog(counts, errors, "o-", label=size)
         ax.set_title(name.replace("_", " "), fontsize="small")
         ax.set_xlabel("training frames")
-        ax.set_ylabel(f"RMSE ({unit})")
+        ax.set_ylabel(f"RMSE ({with_symbols(unit)})")
+        label_logarithmic(ax)
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=120)
 

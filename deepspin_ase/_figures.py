@@ -37,6 +37,18 @@ def with_symbols(unit: str) -> str:
     return re.sub(rf"\b({plain})(?!\w)", lambda match: _SYMBOLS[match[0]], unit)
 
 
+def label_logarithmic(ax: Axes) -> None:
+    """Label logarithmic axes of few decades: 1, 2, 5, and all within one decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        subs = (1.0, 2.0, 5.0) if high > 8.0 * low else range(1, 10)
+        axis.set_major_locator(LogLocator(subs=[float(x) for x in subs]))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+
+
 def write_figure(path: str | os.PathLike[str], ax: Axes, *, dpi: int = 150) -> None:
     """Write the figure of ``ax`` to a file, complete or not at all, and close it."""
     import matplotlib.pyplot as plt

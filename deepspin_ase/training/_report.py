@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._figures import figure_axes, with_symbols, write_figure
+from .._figures import figure_axes, label_logarithmic, with_symbols, write_figure
 from ._metrics import Comparison, error_kinds
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ def plot_reliability(
         If there are no estimates.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     shown = [x for x in comparisons.values() if x.deviation is not None]
     if not shown:
@@ -124,10 +123,7 @@ def plot_reliability(
         unit = with_symbols(f"m{found.unit}")
         ax.set_xlabel(f"estimated deviation ({unit})")
         ax.set_ylabel(f"RMSE ({unit})")
-        for axis in (ax.xaxis, ax.yaxis):  # less than a decade has labels too
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
+        label_logarithmic(ax)
     np.ravel(axes)[0].legend(fontsize="small", frameon=False)
     return np.ravel(axes)
 

@@ -121,3 +121,20 @@ def test_another_band_is_not_overwritten(
     assert "another final structure" in capsys.readouterr().err
     assert run(folder, final="missing") == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_lattice_is_held(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--axis", "0,1,0", "--images", "5", "--climb", "--fix-positions")
+    assert run(folder, *options) == 0
+    said = capsys.readouterr().out
+    assert "torque" in said and "force" not in said
+    assert "residual of the work between images" in said
+    path = NEBPath.load(folder / "band.npz")
+    assert path.barrier_forward == pytest.approx(K * (1 + H) ** 2, rel=1e-4)
+
+
+def test_spins_that_differ_are_not_held(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, "--axis", "0,1,0", "--images", "5", "--fix-spins") != 0
+    assert "spins=False holds what differs" in capsys.readouterr().err
