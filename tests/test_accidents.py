@@ -273,9 +273,9 @@ def test_accidents_at_random_times(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(1)
     happened = [
         accident(run, folder, rng.uniform(0.0, 0.05))
-        for accident in [*ACCIDENTS, *rng.permutation(ACCIDENTS)]
+        for accident in rng.permutation(ACCIDENTS)
     ]
-    assert sum(happened) >= 3
+    assert sum(happened) >= 2
     resume = (folder / run.checkpoint).exists()
     with start(run.command(folder, resume), folder) as process:
         said = process.communicate()[1]
