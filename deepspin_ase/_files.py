@@ -55,10 +55,10 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
     try:
         yield temporary
-        _to_disk(temporary)
+        to_disk(temporary)
         os.replace(temporary, path)
         with suppress(OSError):  # not every file system can do this
-            _to_disk(path.parent)
+            to_disk(path.parent)
     except OSError as error:
         other = error.filename is not None and Path(error.filename) != temporary
         if error.errno is None or other:
@@ -68,7 +68,7 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     # Windows flushes files that are open for writing only.
     mode = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY

@@ -15,6 +15,7 @@ import torch
 from ase import Atoms, units
 from torch import Tensor
 
+from ..._files import to_disk
 from ..._plausible import warn_of_short_time, warn_of_unusual
 from ..._validate import per_replica, whole
 from ...potentials import Prediction
@@ -518,12 +519,17 @@ class SpinLatticeDynamics(BatchedDynamics):
             If it cannot be written; an earlier checkpoint of that name stays.
         """
         self.publish()
+        state = self.state_dict()
+        # Frames that a checkpoint counts must outlast a loss of power.
+        for file in (file for writer in self.writers for file in writer.files):
+            if file.exists():
+                to_disk(file)
         checkpoints.save(
             path,
             driver=type(self).__name__,
             arguments=self._arguments,
             images=self.images,
-            state=self.state_dict(),
+            state=state,
         )
 
     @classmethod

@@ -34,6 +34,11 @@ class ExtxyzTrajectory(Writer):
         )
         self._started = append and all(p.exists() for p in self._paths)
 
+    @property
+    def files(self) -> list[Path]:
+        """Those of the replicas."""
+        return self._paths
+
     def write(self) -> None:
         """Append the present state of every replica."""
         texts = [extxyz_text([_plain(frame)]) for frame in self._source.frames()]

@@ -54,6 +54,11 @@ class Writer(Stateful):
         """Kind and name of the file, whatever its folder."""
         return f"{type(self).__name__} {self.path.name}"
 
+    @property
+    def files(self) -> list[Path]:
+        """All files that are written."""
+        return [self.path] if self.on_disk else []
+
     def write(self) -> None:
         """Append the present state."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -825,3 +826,26 @@ def test_hdf5_beside_a_reader(tmp_path: Path) -> None:
         driver.run(2)
         reader.communicate(b"\n")
     assert len(read_hdf5(path)) == 5
+
+
+@pytest.mark.parametrize("n_replicas", [1, 2])
+def test_frames_are_on_the_disk_before_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_replicas: int
+) -> None:
+    """After a loss of power a checkpoint must not know of frames that are gone."""
+    events: list[str] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        events.append(name.split(".tmp.")[-1])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    files = {"trajectory": tmp_path / "run.extxyz", "logfile": tmp_path / "run.log"}
+    atoms = iron() if n_replicas == 1 else [iron(), iron(seed=1)]
+    if n_replicas == 2:
+        atoms[1].calc = atoms[0].calc
+    SpinDynamics(atoms, FS, checkpoint=tmp_path / "run.ckpt", **files).run(1)
+    names = ["run.extxyz"] if n_replicas == 1 else ["run.0.extxyz", "run.1.extxyz"]
+    assert events[: len(names) + 2] == [*names, "run.log", "run.ckpt"]
