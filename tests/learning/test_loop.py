@@ -114,7 +114,14 @@ def test_a_finished_run_is_not_repeated(whole, capsys):
     assert "Where frames came from" in page and "start" in page
 
 
-@pytest.mark.parametrize("stage", ["label_structures", "explore", "descriptors"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "explore",
+        pytest.param("label_structures", marks=pytest.mark.slow),
+        pytest.param("descriptors", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_ends_as_a_whole_one(inputs, whole, monkeypatch, stage):
     config = LearnConfig.read(write(inputs, f"stopped_{stage}"))
     genuine, calls = getattr(_loop, stage), []
