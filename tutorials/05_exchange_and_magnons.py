@@ -107,10 +107,12 @@ print(f"dJ2/dr = {slopes.mean():.1f} +- {slopes.std():.1f} meV/A")
 # %% [markdown]
 # The tensors can go to atomistic spin codes: `write_tb2j`, `write_uppasd`,
 # `write_vampire`, `write_spirit` and `to_magnopy`, each in its own units and counting.
-# UppASD takes one anisotropy axis for each atom; we leave the anisotropy out.
+# UppASD takes one anisotropy axis for each atom, and no fields at single sites: both are
+# left out.
 
 # %%
-write_uppasd(replace(exchange, onsite=0 * exchange.onsite), "uppasd")
+pairs_alone = replace(exchange, onsite=0 * exchange.onsite, fields=0 * exchange.fields)
+write_uppasd(pairs_alone, "uppasd")
 print(Path("uppasd/jfile").read_text().splitlines()[0])
 
 # %% [markdown]
