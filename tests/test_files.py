@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import threading
@@ -180,3 +181,24 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
         temporary.write_text("text")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_text_file_is_opened_as_utf8() -> None:
+    """The locale decides nothing: each call names its encoding."""
+    root = Path(__file__).parents[1]
+    silent = []
+    for path in (
+        p
+        for f in ("deepspin_ase", "dynamics", "analysis")
+        for p in (root / f).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(
+                node.func, ast.Attribute
+            ):
+                continue
+            named = {keyword.arg for keyword in node.keywords}
+            least = {"read_text": 1, "write_text": 2}.get(node.func.attr)
+            if least and "encoding" not in named and len(node.args) < least:
+                silent.append(f"{path.name}:{node.lineno}")
+    assert silent == []

@@ -36,7 +36,7 @@ def read_cfg(path: Path, type_map: Sequence[str] | None) -> list[Frame]:
     ValueError
         If a configuration is damaged, has no moments, or types have no elements.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text("utf-8").splitlines()
     starts = [k for k, line in enumerate(lines) if line.strip() == "BEGIN_CFG"]
     frames: list[Frame] = []
     unused: set[str] = set()

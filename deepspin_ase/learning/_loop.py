@@ -305,7 +305,8 @@ class ActiveLearning:
         }
         path = folder / "training.yaml"
         with atomic_write(path) as temporary:
-            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+            text = yaml.safe_dump(values, sort_keys=False)
+            temporary.write_text(text, encoding="utf-8")
         config = read_config(path)
         trainer = Trainer(
             config,

@@ -185,7 +185,7 @@ class LammpsProcess:
             status = str(self._process.wait(_PATIENCE))
         except subprocess.TimeoutExpired:
             status = "none yet"
-        text = (self._folder / "output").read_text(errors="replace")
+        text = (self._folder / "output").read_text("utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip()][-_SHOWN:]
         return "\n".join([f"exit status {status}", *lines])
 

@@ -61,7 +61,7 @@ def read_run(folder: Path, *, with_field: bool | None = None) -> list[Frame]:
         raise FileNotFoundError(f"{folder}: there is no {log}")
     try:
         structure = _read_stru(folder / inputs.get("stru_file", "STRU"))
-        text = log.read_text(errors="replace")
+        text = log.read_text("utf-8", errors="replace")
         return [_frame(text, structure, inputs, with_field)]
     except (ValueError, IndexError, StopIteration) as error:
         raise ValueError(f"{log}: {error or 'truncated'}") from error
@@ -183,7 +183,7 @@ def _inputs(path: Path) -> dict[str, str]:
     """Return the keys of INPUT, in lower case, and their values."""
     rows = (
         re.split(r"[#/!]", line)[0] if "dir" not in line else line
-        for line in path.read_text().splitlines()
+        for line in path.read_text("utf-8").splitlines()
     )
     pairs = (row.split(maxsplit=1) for row in rows)
     return {
@@ -196,7 +196,8 @@ def _inputs(path: Path) -> dict[str, str]:
 def _read_stru(path: Path) -> _Stru:
     """Read a STRU file."""
     rows = [
-        re.split(r"#|//", line)[0].split() for line in path.read_text().splitlines()
+        re.split(r"#|//", line)[0].split()
+        for line in path.read_text("utf-8").splitlines()
     ]
     rows = [row for row in rows if row]
     heads = {row[0]: k for k, row in enumerate(rows)}

@@ -56,7 +56,7 @@ def _kind(path: Path) -> str:
     with path.open("rb") as file:
         if b"\0" in file.read(512):
             return ""
-    text = path.read_text(errors="replace")
+    text = path.read_text("utf-8", errors="replace")
     marks = (_FINAL, _PENALTY, _CURRENT, _LOG_END)
     return next((mark for mark in marks if mark in text), "")
 
@@ -75,7 +75,7 @@ def read_run(path: Path) -> list[Frame]:
 
 
 def _of_log(path: Path) -> Frame:
-    text = path.read_text(errors="replace")
+    text = path.read_text("utf-8", errors="replace")
     atoms = _structure_beside(path)
     count = len(atoms)
     tags = _tags_beside(path)
@@ -139,7 +139,7 @@ def _of_steps(path: Path) -> Iterator[Frame]:
     outcar = path.with_name("OUTCAR")
     if not outcar.is_file():
         raise ValueError("there is no OUTCAR beside it, with structure and forces")
-    text = outcar.read_text(errors="replace")
+    text = outcar.read_text("utf-8", errors="replace")
     images = ase.io.read(outcar, index=":", format="vasp-out")
     reached = text.count("aborting loop because EDIFF is reached")
     if reached != len(images):
@@ -150,7 +150,7 @@ def _of_steps(path: Path) -> Iterator[Frame]:
     tags = _tags_beside(path)
     rotation = _rotation(tags)
     kind = _kind(path)
-    steps = _split(path.read_text(errors="replace"), kind)
+    steps = _split(path.read_text("utf-8", errors="replace"), kind)
     if len(steps) != len(images):
         raise ValueError(f"{len(steps)} steps with moments for {len(images)} in OUTCAR")
     for atoms, lines in zip(images, steps, strict=True):
