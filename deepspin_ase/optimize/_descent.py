@@ -165,7 +165,7 @@ class Descent:
             self._preconditioner.update(step, gradient_change)
         if not fine:
             self._take_back(x)
-            if finite:
+            if finite and self._taken_back == 1:
                 self._memory.update(step, self._transported(gradient_change, -step))
             return False
         self._memory.transport(lambda pairs: self._transported(pairs, step))

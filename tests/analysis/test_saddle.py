@@ -220,7 +220,7 @@ def skyrmion(n: int) -> Atoms:
         + Zeeman((0, 0, field / MU_B))
     )
     set_spins(atoms, texture(atoms, 2.0))
-    assert relax_spins(atoms, torque_max=1e-9).converged
+    assert relax_spins(atoms, torque_max=1e-9, steps=1000).converged
     assert get_spins(atoms)[:, 2].min() < -0.5
     return atoms
 
