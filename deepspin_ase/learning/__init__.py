@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._config import ExploreConfig, LearnConfig, SelectConfig, StartConfig, Window
 from ._explore import Exploration, explore
 from ._loop import ActiveLearning, Generation
-from ._select import descriptors, farthest_points
+from ._select import equations, most_informative
 
 __all__ = [
     "ActiveLearning",
@@ -16,7 +16,7 @@ __all__ = [
     "SelectConfig",
     "StartConfig",
     "Window",
-    "descriptors",
+    "equations",
     "explore",
-    "farthest_points",
+    "most_informative",
 ]

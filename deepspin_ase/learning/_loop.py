@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from ..labels import Engine, label_structures, make_engine
 from ..potentials import Potential, load_potential
 from ..spins import get_spins
 from ..training import Trainer, collect, compare, load_batches, read_config, read_sets
+from ..training._schedule import loss_weights
 from ._config import LearnConfig
 from ._explore import DEVIATIONS, Exploration, explore
-from ._select import descriptors, farthest_points
+from ._select import equations, most_informative
 
 logger = logging.getLogger(__name__)
 
@@ -351,29 +352,35 @@ class ActiveLearning:
         count = self.config.select.count
         training, _ = self._all_files(number)
         known = [frame.to_atoms() for frame in read_dataset(training)]
-        chosen = _diverse(model, found.candidates, count, known)
+        config = read_config(self._path(number, "training.yaml"))
+        weights = loss_weights(config.loss, 0.0)
+        chosen = _informative(model, found.candidates, count, known, weights)
         if len(chosen) < count and found.beyond:
             # Walkers that step over the window: what is least far beyond it.
             order = np.argsort([a.info["forces_deviation"] for a in found.beyond])
             near = [found.beyond[k] for k in order[: 2 * count]]
-            chosen += _diverse(model, near, count - len(chosen), known + chosen)
+            chosen += _informative(
+                model, near, count - len(chosen), known + chosen, weights
+            )
         if chosen:
             write_extxyz(path, _bare(chosen))
         return len(chosen)
 
 
-def _diverse(
-    model: Potential, structures: Sequence[Atoms], count: int, known: Sequence[Atoms]
+def _informative(
+    model: Potential,
+    structures: Sequence[Atoms],
+    count: int,
+    known: Sequence[Atoms],
+    weights: Mapping[str, float],
 ) -> list[Atoms]:
-    """Return structures that differ from those that are known, and from each other."""
-    if not structures:
-        return []
-    points = descriptors(model, structures)
-    if points is None:
-        # The most uncertain ones, where there is no space of features.
+    """Return structures whose labels tell what those of known ones do not."""
+    told = equations(model, structures, weights)
+    if told is None:
+        # The most uncertain ones, where no term is linear.
         order = np.argsort([-a.info["forces_deviation"] for a in structures])
         return [structures[k] for k in order[:count]]
-    chosen = farthest_points(points, count, descriptors(model, known))
+    chosen = most_informative(told, count, equations(model, known, weights) or [])
     return [structures[k] for k in chosen]
 
 

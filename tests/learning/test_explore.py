@@ -8,17 +8,35 @@ from ase import Atoms
 from ase.build import bulk
 from torch import Tensor, nn
 
-from deepspin_ase.learning import ExploreConfig, Window, explore, farthest_points
+from deepspin_ase import DeepSpinCalculator
+from deepspin_ase.data import Dataset, Frame
+from deepspin_ase.learning import (
+    ExploreConfig,
+    Window,
+    equations,
+    explore,
+    most_informative,
+)
 from deepspin_ase.learning._explore import (
     _defective,
     closest_approach,
     largest_deviations,
 )
 from deepspin_ase.neighbors import PairList
-from deepspin_ase.potentials import Committee, CompiledPotential, Potential
+from deepspin_ase.potentials import (
+    Committee,
+    CompiledPotential,
+    Potential,
+    SpinMomentConfig,
+    SpinMomentNetwork,
+)
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.spins import get_spins, set_spins
 from deepspin_ase.system import System
+from deepspin_ase.training import load_batches
+from deepspin_ase.training._energies import ReferenceColumns, fit_reference_energies
+from deepspin_ase.training._ridge import NormalEquations
+from deepspin_ase.training._ridge import equations as rows_of
 
 
 class Scaled(Potential):
@@ -157,8 +175,53 @@ def test_bad_configurations(values, message):
         Window(low=0.2, high=0.1)
 
 
-def test_farthest_points():
-    line = np.array([[0.0], [0.1], [5.0], [9.0], [10.0]])
-    assert farthest_points(line, 2, known=np.array([[0.0]])) == [4, 2]
-    assert set(farthest_points(line, 9)) == set(range(5))
-    assert farthest_points(line, 0) == []
+def variance(sets, known):
+    """Return the variance of the predictions of all sets."""
+    matrix = sum(x.T @ x for x in known)
+    inverse = np.linalg.inv(matrix)
+    return sum(float(np.trace(x @ inverse @ x.T)) for x in sets)
+
+
+def test_most_informative():
+    rng = np.random.default_rng(0)
+    known = [rng.normal(size=(30, 6))]
+    sets = [rng.normal(size=(1, 6)) * size for size in (0.1, 6.0, 0.2, 3.0, 0.1)]
+    sets.append(sets[1].copy())
+    first, second = most_informative(sets, 2, known)
+    # The best ones of all, known by trying each.
+    assert first in (1, 5)
+    left = [variance(sets, [*known, own]) for own in sets]
+    assert left[first] == pytest.approx(min(left))
+    left = [variance(sets, [*known, sets[first], own]) for own in sets]
+    assert left[second] == pytest.approx(min(left))
+    assert sorted(most_informative(sets, 9, known)) == list(range(6))
+    assert most_informative(sets, 0, known) == most_informative([], 3, known) == []
+
+
+def test_equations_are_those_of_the_loss():
+    """Their products are the normal matrix of the fit."""
+    frames = []
+    for k in range(3):
+        atoms = iron()
+        atoms.rattle(0.1, seed=k)
+        atoms.calc = DeepSpinCalculator(reference.fe())
+        atoms.get_potential_energy()
+        frames.append(Frame.from_atoms(atoms))
+    values = {"basis": 6, "channels": 4, "angular": 2, "spin_channels": 3}
+    network = SpinMomentNetwork(
+        SpinMomentConfig(elements=["Fe"], magnetic=["Fe"], neuron=[4], **values)
+    )
+    batches = load_batches(Dataset(frames), network)
+    network.fit_statistics((b.system, b.pairs) for b in batches)
+    weights = {"energy": 10.0, "forces": 1.0, "magnetic_forces": 50.0}
+    found = equations(network, [f.to_atoms() for f in frames], weights)
+    sizes = network.linear_sizes().numpy()
+    columns = ReferenceColumns(network.species, batches)
+    about = fit_reference_energies(network, batches, columns)
+    for own, batch in zip(found, batches, strict=True):
+        normal = NormalEquations.of(network, columns)
+        normal.add(*rows_of(network, batch, about, columns, weights))
+        matrix = normal.matrix[: len(sizes), : len(sizes)].numpy()
+        expected = sizes[:, None] * matrix * sizes
+        np.testing.assert_allclose(own.T @ own, expected, atol=1e-12 * expected.max())
+    assert equations(reference.fe(), [iron()], weights) is None

@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_repeated(whole, capsys):
     [
         "explore",
         pytest.param("label_structures", marks=pytest.mark.slow),
-        pytest.param("descriptors", marks=pytest.mark.slow),
+        pytest.param("most_informative", marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_ends_as_a_whole_one(inputs, whole, monkeypatch, stage):
