@@ -131,10 +131,10 @@ def cannot_write(path: PathLike, error: Exception) -> OSError:
 def reading(path: PathLike, expected: str) -> Iterator[None]:
     """Raise whatever a damaged file leads to as ValueError with its name.
 
-    Errors that name the file, and those of missing files and packages, stay.
+    Errors that name the file, and those of missing files and packages, stay::
 
-    >>> with reading(path, "a training file (YAML)"):
-    ...     values = parse(path)
+        with reading(path, "a training file (YAML)"):
+            values = parse(path)
     """
     name = os.fspath(path)
     try:

@@ -489,6 +489,7 @@ def test_moments_of_a_calculator_and_names_of_orders():
             set_spins(atoms, {"Fe": 2.2}, pattern=name)
 
 
+@pytest.mark.filterwarnings("ignore:torque_max of")
 def test_commands_read_structures_of_others(tmp_path, capsys):
     """Relaxation of moments starts from the structure, whatever its format is."""
     atoms = iron()

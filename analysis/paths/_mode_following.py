@@ -271,7 +271,8 @@ class ModeFollowing:
         if curvature < 0 and abs(slope / curvature) < np.linalg.norm(along):
             along = mode * (slope / -curvature)
         q = along + across
-        return q * min(1.0, self._radius / self._largest_row(q))
+        # Nothing is left to do at a saddle point of high symmetry.
+        return q * min(1.0, self._radius / max(self._largest_row(q), 1e-300))
 
     def _slide(self, gradient: np.ndarray) -> np.ndarray:
         """Return a step (D,) down the gradient along the sliding modes.

@@ -198,6 +198,7 @@ def test_spectra_of_iron():
     assert len(plot_thermal_properties(found).lines) == 2
 
 
+@pytest.mark.filterwarnings("ignore:temperature_K of")
 def test_temperature_average():
     """Exchange that depends on distance, in the limits of order and disorder.
 

@@ -307,7 +307,7 @@ def test_resumed_in_another_folder(
         ({"structure": "run.yaml"}, "damaged or not a structure"),
         ({"structure": []}, "structure"),
         ({"model": "no.pt"}, "'no.pt' is neither a file nor a shipped model"),
-        ({"device": "abacus"}, "device 'abacus'"),
+        ({"device": "abacus"}, "got 'abacus'"),
         ({"dtype": "float16"}, "'float64', 'float32' or 'mixed'"),
         ({"trajectory": "run.cif"}, ".extxyz, .h5 or .traj files"),
         ({"initial_temperature_K": [1, 2], "structure": ["fe.extxyz"] * 3}, "3 repl"),

@@ -869,7 +869,8 @@ def test_output_files(tmp_path: Path) -> None:
     for name in ("lcurve.png", "parity.png"):
         assert (tmp_path / name).stat().st_size > 5000
     ax = plot_learning_curve(curve)
-    assert len(ax.lines) == 8
+    # Four labels, twice, and what the two styles mean.
+    assert len(ax.lines) == 10
     assert len(plot_parity(found)) == 4
 
 
