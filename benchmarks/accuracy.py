@@ -42,6 +42,7 @@ from deepspin_ase.training import Trainer, TrainingConfig, compare, load_batches
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 
@@ -292,9 +293,15 @@ def draw(results: dict[str, Any], path: Path) -> None:
                 ax.loglog(x, y, "o-", markersize=3, label=name)
             ax.set_title(f"{data}: {quantity.replace('_', ' ')}", fontsize="small")
             ax.set_xlabel("processor time (s)")
+            unit = unit.replace("mu_B", r"$\mu_\mathrm{B}$").replace("/A", "/Å")
             ax.set_ylabel(f"RMSE ({unit})")
             ax.grid(alpha=0.3, which="both")
-    np.atleast_2d(axes)[0, 0].legend(frameon=False, fontsize="x-small")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
+    handles, labels = np.atleast_2d(axes)[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, dpi=120)
 
 
