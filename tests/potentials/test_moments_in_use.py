@@ -188,7 +188,7 @@ def test_curie_temperature(network: SpinMomentNetwork) -> None:
             crystal(),
             middle * np.array([0.85, 0.95, 1.05, 1.15]),
             sizes=(2, 3),
-            steps=300,
+            steps=900,
             model=potential,
             progress=False,
         ).temperature_K
