@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from ..spins import get_spins
 from ._engine import ENGINES
-from ._external import ExternalEngine, Positive, species
+from ._external import ExternalEngine, Positive
 
 #: Settings of the constraint and of self-consistency that converge.
 _DEFAULTS: dict[str, Any] = {
@@ -101,11 +100,7 @@ class ABACUSEngine(ExternalEngine):
         ValueError
             If the files of an element are not given.
         """
-        elements = species(atoms.get_chemical_symbols())
-        for name in ("pseudopotentials", "orbitals"):
-            missing = [x for x in elements if x not in getattr(self, name)]
-            if missing:
-                raise ValueError(f"{name} of {', '.join(missing)} are not given")
+        elements = self.elements(atoms, "pseudopotentials", "orbitals")
         _write(folder / "INPUT", self._input(elements))
         _write(folder / "STRU", self._structure(atoms, elements))
         mesh = " ".join(map(str, self.mesh(atoms)))
@@ -172,8 +167,4 @@ def _write(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _from_settings(settings: Mapping[str, Any]) -> ABACUSEngine:
-    return ABACUSEngine.from_dict(settings)
-
-
-ENGINES["abacus"] = _from_settings
+ENGINES["abacus"] = ABACUSEngine.from_dict

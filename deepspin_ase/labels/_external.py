@@ -104,6 +104,21 @@ class ExternalEngine(Configuration, Engine):
             range(len(atoms)), key=lambda k: species(symbols).index(symbols[k])
         )
 
+    def elements(self, atoms: Atoms, *settings: str) -> list[str]:
+        """Return the elements in the order of the files.
+
+        Raises
+        ------
+        ValueError
+            If one of the settings, dictionaries by element, lacks an element.
+        """
+        elements = species(atoms.get_chemical_symbols())
+        for name in settings:
+            missing = [x for x in elements if x not in getattr(self, name)]
+            if missing:
+                raise ValueError(f"{name} of {', '.join(missing)} are not given")
+        return elements
+
     def mesh(self, atoms: Atoms) -> tuple[int, int, int]:
         """Return the numbers of k-points for a cell."""
         return mesh_of(atoms, self.kpts, self.kpt_spacing)

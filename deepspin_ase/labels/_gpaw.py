@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,8 +142,4 @@ def _setups_version() -> str:
         return "of GPAW_SETUP_PATH"
 
 
-def _from_settings(settings: Mapping[str, Any]) -> GPAWEngine:
-    return GPAWEngine.from_dict(settings)
-
-
-ENGINES["gpaw"] = _from_settings
+ENGINES["gpaw"] = GPAWEngine.from_dict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from ..spins import get_spins
 from ._engine import ENGINES
-from ._external import ExternalEngine, Positive, species
+from ._external import ExternalEngine, Positive
 
 _DEFAULTS: dict[str, Any] = {
     "ISTART": 0,
@@ -98,11 +97,7 @@ class VASPEngine(ExternalEngine):
         FileNotFoundError
             If a POTCAR does not exist.
         """
-        elements = species(atoms.get_chemical_symbols())
-        for name in ("potcars", "radii"):
-            missing = [x for x in elements if x not in getattr(self, name)]
-            if missing:
-                raise ValueError(f"{name} of {', '.join(missing)} are not given")
+        elements = self.elements(atoms, "potcars", "radii")
         write_vasp(folder / "POSCAR", atoms, direct=True, vasp5=True)
         mesh = " ".join(map(str, self.mesh(atoms)))
         kpoints = f"mesh\n0\nGamma\n{mesh}\n0 0 0\n"
@@ -153,8 +148,4 @@ class VASPEngine(ExternalEngine):
         }
 
 
-def _from_settings(settings: Mapping[str, Any]) -> VASPEngine:
-    return VASPEngine.from_dict(settings)
-
-
-ENGINES["vasp"] = _from_settings
+ENGINES["vasp"] = VASPEngine.from_dict
