@@ -9,7 +9,10 @@ from ase import Atoms
 from ase.build import bulk
 
 from deepspin_ase import DeepSpinCalculator, antiferromagnetic, cant_spins, set_spins
+from deepspin_ase.data import Dataset, Frame
+from deepspin_ase.potentials import Potential
 from deepspin_ase.potentials.materials.reference import fe
+from deepspin_ase.system import System
 
 
 def iron(n: int = 2, *, rattle: float = 0.05) -> Atoms:
@@ -54,3 +57,19 @@ def triclinic() -> Atoms:
     )
     set_spins(atoms, [(1.0, 2.0, 0.5), (-0.3, 0.2, -0.9), (2.0, 0, -1.0), (0, 0, 0)])
     return atoms
+
+
+def labelled(potential: Potential, images: list[Atoms], name: str = "made") -> Dataset:
+    """Label structures by a potential: energy, forces, magnetic forces, virial."""
+    frames = []
+    for atoms in images:
+        found = potential.evaluate(System.from_atoms(atoms))
+        frames.append(
+            Frame.from_atoms(atoms).replace(
+                energy=float(found.energy[0]),
+                forces=found.forces.numpy(),
+                magnetic_forces=found.magnetic_forces.numpy(),
+                virial=found.virial[0].numpy(),
+            )
+        )
+    return Dataset(frames, name=name)

@@ -14,6 +14,7 @@ import torch
 import yaml
 from ase import Atoms
 from ase.build import bulk
+from structures import labelled as labelled_by
 
 from deepspin_ase import set_spins
 from deepspin_ase.cli import main
@@ -31,7 +32,6 @@ from deepspin_ase.potentials import (
     load_potential,
 )
 from deepspin_ase.quantities import label_table
-from deepspin_ase.system import System
 from deepspin_ase.training import (
     Batch,
     Trainer,
@@ -83,18 +83,7 @@ def structures(symbols: Sequence[str], seed: int) -> list[Atoms]:
 def labelled(
     images: Sequence[Atoms], potential: Potential = IRON, name: str = "labelled"
 ) -> Dataset:
-    frames = []
-    for atoms in images:
-        found = potential.evaluate(System.from_atoms(atoms))
-        frames.append(
-            Frame.from_atoms(atoms).replace(
-                energy=float(found.energy[0]),
-                forces=found.forces.numpy(),
-                magnetic_forces=found.magnetic_forces.numpy(),
-                virial=found.virial[0].numpy(),
-            )
-        )
-    return Dataset(frames, name=name)
+    return labelled_by(potential, images, name)
 
 
 def network_for(*elements: str, **changes: Any) -> SpinMomentNetwork:

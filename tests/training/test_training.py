@@ -20,11 +20,12 @@ import yaml
 from ase import Atoms
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
+from structures import labelled
 from torch import Tensor
 
 from deepspin_ase import set_spins
 from deepspin_ase.cli import main
-from deepspin_ase.data import Dataset, Frame, load_example, write_dataset
+from deepspin_ase.data import Dataset, load_example, write_dataset
 from deepspin_ase.potentials import (
     CubicCut,
     DampedCoulomb,
@@ -112,22 +113,6 @@ def train_frames(n: int = 12) -> Dataset:
 
 def valid_frames(n: int = 4) -> Dataset:
     return load_example("fe2_lda", split="valid")[:n]
-
-
-def labelled(potential: Potential, images: list[Atoms], name: str = "made") -> Dataset:
-    """Label structures by a potential: energy, forces, magnetic forces, virial."""
-    frames = []
-    for atoms in images:
-        found = potential.evaluate(System.from_atoms(atoms))
-        frames.append(
-            Frame.from_atoms(atoms).replace(
-                energy=float(found.energy[0]),
-                forces=found.forces.numpy(),
-                magnetic_forces=found.magnetic_forces.numpy(),
-                virial=found.virial[0].numpy(),
-            )
-        )
-    return Dataset(frames, name=name)
 
 
 def iron_images(sizes: list[int], seed: int = 0) -> list[Atoms]:

@@ -208,19 +208,9 @@ class Described:
         return torch.from_numpy(result).to(self.dtype)
 
     def design(self, scale: Tensor) -> Tensor:
-        """Return sums of scaled features and their derivatives, by type of the center.
+        """Return sums of scaled features and their derivatives.
 
-        For one structure.
-
-        Parameters
-        ----------
-        scale : (n_types, K) tensor
-            Factors of the features.
-
-        Returns
-        -------
-        (n_types, 1 + 6 N + 9, K) float64 tensor
-            Sums, and derivatives by positions, moments and strain.
+        See :meth:`~deepspin_ase.kernels.MomentFeatures.design`.
         """
         from ._moment_kernels import design
 
