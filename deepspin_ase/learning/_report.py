@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from .._figures import figure_axes
-from .._files import atomic_write
+from .._report import Report
 from ..io import read_extxyz
 from ._explore import DEVIATIONS
 from ._loop import ActiveLearning, Generation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Active learning</title>
-<style>
-body {{ font-family: sans-serif; margin: 2em auto; max-width: 62em; color: #222 }}
-table {{ border-collapse: collapse; margin: 1em 0 }}
-th, td {{ padding: 0.25em 0.8em; text-align: right; border-bottom: 1px solid #ccc }}
-th:first-child, td:first-child {{ text-align: left }}
-img {{ max-width: 100% }}
-pre {{ background: #f4f4f4; padding: 1em; overflow: auto }}
-</style></head><body>
-<h1>Active learning</h1>
-<p>{verdict}</p>
-<h2>Generations</h2>
-{generations}
-<h2>Errors on frames held back</h2>
-<img alt="errors against the number of frames" src="{curve}">
-<h2>Deviations of what walkers met</h2>
-<img alt="histograms of deviations" src="{histograms}">
-<h2>Where frames came from</h2>
-{origins}
-<h2>Cost</h2>
-{cost}
-<h2>Engine</h2>
-<pre>{engine}</pre>
-</body></html>
-"""
+#: Header and rows.
+Table: TypeAlias = tuple[list[str], list[list[str]]]
 
 
 def write_report(learning: ActiveLearning) -> Path:
@@ -62,22 +34,25 @@ def write_report(learning: ActiveLearning) -> Path:
     if not done:
         raise ValueError(f"{learning.folder} holds no finished generation")
     converged = learning.converged(done)
-    page = _PAGE.format(
-        verdict=(
-            f"{'Converged' if converged else 'Not converged'} after {len(done)} "
-            f"generations with {done[-1].frames} frames; model: "
-            f"<code>{html.escape(str(learning.model))}</code>."
-        ),
-        generations=_generations(done),
-        curve=_encoded(plot_learning(done)),
-        histograms=_encoded(plot_deviations(learning, done)),
-        origins=_origins(learning, done),
-        cost=_cost(done),
-        engine=html.escape(json.dumps(learning.engine.provenance(), indent=1)),
+    report = Report("Active learning")
+    report.text(
+        f"{'Converged' if converged else 'Not converged'} after {len(done)} "
+        f"generations with {done[-1].frames} frames; model: `{learning.model}`."
     )
+    report.heading("Generations")
+    report.table(*_generations(done))
+    report.heading("Errors on frames held back")
+    report.figure(plot_learning(done), "Errors against the number of frames.")
+    report.heading("Deviations of what walkers met")
+    report.figure(plot_deviations(learning, done), "Histograms of deviations.")
+    report.heading("Where frames came from")
+    report.table(*_origins(learning, done))
+    report.heading("Cost")
+    report.table(*_cost(done))
+    report.heading("Engine")
+    report.code(json.dumps(learning.engine.provenance(), indent=1))
     path = learning.folder / "report.html"
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    report.write_html(path)
     return path
 
 
@@ -116,26 +91,7 @@ def plot_deviations(
     return ax
 
 
-def _encoded(ax: Axes) -> str:
-    import matplotlib.pyplot as plt
-
-    figure: Figure = ax.figure  # type: ignore[assignment]
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    def line(tag: str, cells: list[str]) -> str:
-        inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-        return f"<tr>{inner}</tr>"
-
-    lines = [line("th", header), *(line("td", row) for row in rows)]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _generations(done: list[Generation]) -> str:
+def _generations(done: list[Generation]) -> Table:
     header = [
         "generation",
         "labelled",
@@ -157,10 +113,10 @@ def _generations(done: list[Generation]) -> str:
         ]
         for s in done
     ]
-    return _table(header, rows)
+    return header, rows
 
 
-def _origins(learning: ActiveLearning, done: list[Generation]) -> str:
+def _origins(learning: ActiveLearning, done: list[Generation]) -> Table:
     rows = []
     for state in done:
         folder = learning.folder / f"generation-{state.number:02d}"
@@ -175,13 +131,13 @@ def _origins(learning: ActiveLearning, done: list[Generation]) -> str:
             [str(state.number), origin, str(count)]
             for origin, count in sorted(found.items())
         ]
-    return _table(["generation", "origin", "structures"], rows)
+    return ["generation", "origin", "structures"], rows
 
 
-def _cost(done: list[Generation]) -> str:
+def _cost(done: list[Generation]) -> Table:
     names = list(dict.fromkeys(name for state in done for name in state.seconds))
     rows = [
         [str(s.number), *(f"{s.seconds.get(name, 0.0):.1f} s" for name in names)]
         for s in done
     ]
-    return _table(["generation", *names], rows)
+    return ["generation", *names], rows
