@@ -233,6 +233,12 @@ def _yaml_of_a_run(path: Path) -> None:
 
 FORMATS = [
     Format("model.pt", lambda p: save_potential(p, network()), _weights, checked=True),
+    Format(
+        "model.safetensors",
+        lambda p: save_potential(p, network()),
+        _weights,
+        checked=True,
+    ),
     Format("frozen.pth", _frozen("nio_early.pth"), _weights, checked=True),
     Format("iron.dp", _frozen("iron.dp"), _weights),
     Format("iron.yaml", lambda p: write_deepmd(p, network()), _weights, text=True),

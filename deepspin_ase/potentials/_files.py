@@ -1,21 +1,31 @@
 """Model files: plain data that cannot run code.
 
-``model.pt`` is a ``torch.save`` of a dictionary: format and version, the
-architecture as nested plain data, the state dict, the range of the training data,
-models of the errors, and a card (training data, errors, units, citation). It is read
+Their content is a dictionary: format and version, what wrote it, the architecture as
+nested plain data, layouts of its networks, the state dict, the range of the training
+data, models of the errors, units, and a card (training data, errors, citation).
+
+``.safetensors`` has the tensors as safetensors and all else as JSON in their header,
+which docs/model_files.md specifies. ``.pt`` is a ``torch.save`` of the dictionary, read
 with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .._files import reading
 from .._plain_data import load_plain, save_plain
+from .._safetensors import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from .._validate import path_first
+from .._version import __version__
 from . import _registry as registry
 from ._base import Potential
 from .networks._error_model import ErrorModel
@@ -24,10 +34,23 @@ from .networks._trainable import Trainable
 FORMAT = "deepspin-ase model"
 VERSION = 1
 
+#: Suffixes of model files.
+SUFFIXES = (SUFFIX, ".pt")
+
 EXPECTED = (
-    "a model.pt written by deepspin_ase, a frozen DeePMD-kit .pth (PyTorch back end), "
-    "or a DeePMD-kit .yaml"
+    "a model.pt or model.safetensors written by deepspin_ase, a frozen DeePMD-kit .pth "
+    "(PyTorch back end), or a DeePMD-kit .yaml"
 )
+
+#: What the numbers of a model mean.
+UNITS = {
+    "energy": "eV",
+    "positions": "A",
+    "moments": "mu_B",
+    "forces": "eV/A",
+    "magnetic_forces": "-dE/dm at fixed positions, eV/mu_B",
+    "virial": "-dE/dstrain at fixed moments, eV",
+}
 
 
 def save_potential(
@@ -38,26 +61,41 @@ def save_potential(
 ) -> None:
     """Write a potential of any kind to a model file, atomically.
 
-    ``card`` is free plain data: what the model was trained on, its errors, its
-    valid range, what to cite.
+    Parameters
+    ----------
+    path : path
+        Ends in ``.safetensors``, for models that are kept or given to others: readable
+        without this package, and with a checksum of every byte; or in ``.pt``.
+    potential : Potential
+    card : dict, optional
+        Free plain data. Known to ``deepspin info`` are ``name``, ``description``,
+        ``data`` and ``licence`` (of what it was trained on), ``valid_range``,
+        ``errors`` and ``citation``.
 
     Raises
     ------
     TypeError
-        If it is not given a path and a potential, in this order.
+        If it is not given a path and a potential, in this order, or the card holds
+        something else than plain data.
     ValueError
-        If a part of the potential is a TorchScript model of DeePMD-kit.
+        If a part of the potential is a TorchScript model of DeePMD-kit, or the suffix
+        is another.
     OSError
         If it cannot be written; an earlier file of that name stays.
     """
     path_first("save_potential", path, potential, Potential)
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        **plain_data(potential),
-        "card": card or {},
-    }
-    save_plain(path, content)
+    suffix = Path(path).suffix
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path} must end in {' or '.join(SUFFIXES)}")
+    about = {"written_by": f"deepspin_ase {__version__}", "units": UNITS}
+    content = about | plain_data(potential) | {"card": registry.encode(card or {})}
+    if suffix == SUFFIX:
+        tensors = content.pop("state_dict")
+        header = json.dumps(_to_json(content, tensors, ""), ensure_ascii=False)
+        identity = {"format": FORMAT, "version": str(VERSION)}
+        write_safetensors(path, tensors, identity | {"header": header})
+    else:
+        save_plain(path, {"format": FORMAT, "version": VERSION, **content})
 
 
 def plain_data(potential: Potential) -> dict[str, Any]:
@@ -87,8 +125,14 @@ def plain_data(potential: Potential) -> dict[str, Any]:
         for name, part in potential.named_modules()
         if isinstance(part, Trainable) and part.error_model is not None
     }
+    layouts = {
+        type(part).__name__: part.layout_version
+        for part in potential.modules()
+        if isinstance(part, Trainable)
+    }
     return {
         "architecture": registry.encode(potential),
+        "layouts": layouts,
         "state_dict": state,
         "ranges": ranges,
         "error_models": errors,
@@ -100,26 +144,58 @@ def from_plain_data(content: dict[str, Any]) -> Potential:
 
     Raises
     ------
-    KeyError, TypeError, RuntimeError
-        If the content does not describe a potential.
+    ValueError
+        If another version took it apart, whose networks or terms are not those of this
+        one, or the content does not describe a potential.
     """
-    potential = registry.decode(content["architecture"])
-    potential.load_state_dict(content["state_dict"])
-    for name, known in content.get("ranges", {}).items():
-        potential.get_submodule(name).training_range = registry.decode(known)
-    for name, model in content.get("error_models", {}).items():
-        potential.get_submodule(name).error_model = ErrorModel.from_data(model)
+    writer = content.get("written_by", "the version that wrote it")
+    layouts = content.get("layouts", {})
+    for name in _types_in(content["architecture"]):
+        try:
+            cls = registry.registered(name)
+        except KeyError:
+            raise ValueError(
+                f"it needs {name}, which is not known: import the module that declares "
+                f"it, or use {writer}"
+            ) from None
+        layout = layouts.get(name, 1)
+        if issubclass(cls, Trainable) and layout != cls.layout_version:
+            raise ValueError(
+                f"it has layout {layout} of {name}, and this version reads layout "
+                f"{cls.layout_version}: train it anew, or use {writer}"
+            )
+    try:
+        potential: Potential = registry.decode(content["architecture"])
+        potential.load_state_dict(content["state_dict"])
+        for name, known in content.get("ranges", {}).items():
+            potential.get_submodule(name).training_range = registry.decode(known)
+        for name, model in content.get("error_models", {}).items():
+            potential.get_submodule(name).error_model = ErrorModel.from_data(model)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"its content does not fit deepspin_ase {__version__} ({reason}): train it "
+            f"anew, or use {writer}"
+        ) from error
     return potential.eval().requires_grad_(False)
+
+
+def _types_in(data: Any) -> Iterator[str]:
+    """Yield the names of the classes in what :func:`._registry.encode` wrote."""
+    if isinstance(data, dict):
+        if data.keys() == {"type", "arguments"}:
+            yield data["type"]
+        data = list(data.values())
+    if isinstance(data, list):
+        for part in data:
+            yield from _types_in(part)
 
 
 def shipped_models() -> list[str]:
     """Return the names of the models that come with the package."""
-    folder = resources.files("deepspin_ase") / "models"
-    return sorted(
-        entry.name.removesuffix(".pt")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".pt")
-    )
+    entries = (resources.files("deepspin_ase") / "models").iterdir()
+    names = (Path(entry.name) for entry in entries)
+    return sorted({name.stem for name in names if name.suffix in SUFFIXES})
 
 
 def resolve(name: str | os.PathLike[str]) -> Path:
@@ -133,9 +209,11 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = resources.files("deepspin_ase") / "models" / f"{name}.pt"
-    if path.parent == Path(".") and shipped.is_file():
-        return Path(str(shipped))
+    if path.parent == Path("."):
+        for suffix in SUFFIXES:
+            shipped = resources.files("deepspin_ase") / "models" / f"{name}{suffix}"
+            if shipped.is_file():
+                return Path(str(shipped))
     raise FileNotFoundError(
         f"{str(name)!r} is neither a file nor a shipped model; "
         f"shipped are: {', '.join(shipped_models()) or 'none'}"
@@ -143,42 +221,102 @@ def resolve(name: str | os.PathLike[str]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = load_plain(path, expected=EXPECTED)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a model file; expected {EXPECTED}")
-    if content.get("version") != VERSION:
-        raise ValueError(
-            f"{path} has format version {content.get('version')}; this release reads "
-            f"version {VERSION}: update deepspin-ase"
-        )
-    missing = {"architecture", "state_dict", "card"} - content.keys()
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    """Return the content of a model file."""
+    if is_safetensors(path):
+        tensors, metadata = read_safetensors(path, expected=EXPECTED)
+        _check_version(path, metadata.get("format"), metadata.get("version"))
+        content = json.loads(metadata["header"], object_hook=_FromJson(tensors))
+        content["state_dict"] = tensors
+    else:
+        content = load_plain(path, expected=EXPECTED)
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} is not a model file; expected {EXPECTED}")
+        _check_version(path, content.get("format"), content.get("version"))
+    optional: dict[str, Any] = {"layouts": {}, "ranges": {}, "error_models": {}}
+    content = optional | content
+    for name in ("architecture", "state_dict", "card", *optional):
+        if not isinstance(content.get(name), dict):
+            raise ValueError(f"{path} is not a model file: it lacks {name}")
     return content
+
+
+def _check_version(path: Path, kind: Any, version: Any) -> None:
+    if kind != FORMAT:
+        raise ValueError(f"{path} is not a model file; expected {EXPECTED}")
+    if str(version) != str(VERSION):
+        raise ValueError(
+            f"{path} has format version {version}; this release reads version "
+            f"{VERSION}: update deepspin-ase"
+        )
+
+
+def _to_json(value: Any, tensors: dict[str, torch.Tensor], place: str) -> Any:
+    """Return plain data as JSON has them; tensors in them join the others.
+
+    JSON has no numbers that are not finite: ``{"number": "inf"}``. A tensor becomes
+    ``{"tensor": name}``.
+    """
+    if isinstance(value, dict):
+        return {k: _to_json(v, tensors, f"{place}/{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        parts = enumerate(value)
+        return [_to_json(v, tensors, f"{place}/{k}") for k, v in parts]
+    if isinstance(value, torch.Tensor):
+        tensors[place] = value
+        return {"tensor": place}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": str(value)}
+    return value
+
+
+class _FromJson:
+    """Inverse of :func:`_to_json`, for each object of a JSON text.
+
+    Parameters
+    ----------
+    tensors : dict of tensors
+        Those that the text refers to are taken out of it.
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.tensors = tensors
+
+    def __call__(self, values: dict[str, Any]) -> Any:
+        if values.keys() == {"tensor"}:
+            return self.tensors.pop(values["tensor"])
+        if values.keys() == {"number"}:
+            return float(values["number"])
+        return values
 
 
 def load_potential(name: str | os.PathLike[str]) -> Potential:
     """Load a potential from a file or by the name of a shipped model.
 
-    Reads ``model.pt`` files, frozen DeePMD-kit spin models (``.pth``, without
-    deepmd-kit installed), DeePMD-kit's backend-neutral ``.yaml``/``.dp``, and
-    the shipped models by name (:func:`shipped_models`).
+    Reads model files (``.safetensors`` and ``.pt``), frozen DeePMD-kit spin models
+    (``.pth``, without deepmd-kit installed), DeePMD-kit's backend-neutral
+    ``.yaml``/``.dp``, and the shipped models by name (:func:`shipped_models`).
 
     Raises
     ------
     FileNotFoundError
         If there is no such file or shipped model.
     ValueError
-        If the file is truncated, damaged, of another kind, or could run code.
+        If the file is truncated, damaged, of another kind, written by a version that
+        does not go with this one, or could run code.
     """
     path = resolve(name)
     from . import deepmd
 
     with reading(path, EXPECTED):
-        if deepmd.recognises(path):
-            return deepmd.load_deepmd(path)
-        deepmd.refuse_other_kinds(path)
-        return from_plain_data(_read(path))
+        if not is_safetensors(path):
+            if deepmd.recognises(path):
+                return deepmd.load_deepmd(path)
+            deepmd.refuse_other_kinds(path)
+        content = _read(path)
+    try:
+        return from_plain_data(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
 
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
@@ -187,4 +325,6 @@ def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
     from . import deepmd
 
     with reading(path, EXPECTED):
-        return {} if deepmd.recognises(path) else dict(_read(path)["card"])
+        if not is_safetensors(path) and deepmd.recognises(path):
+            return {}
+        return dict(_read(path)["card"])

@@ -46,10 +46,11 @@ def registered(name: str) -> type:
 
 def encode(value: Any) -> Any:
     """Return ``value`` as JSON-able plain data."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+    # Before float, which NumPy's derive from.
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     if isinstance(value, dict):
         return {str(k): encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

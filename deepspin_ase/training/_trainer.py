@@ -558,7 +558,6 @@ class Trainer:
             "sets": sets,
             "baseline": None if self.baseline is None else type(self.baseline).__name__,
             "errors": _summary(comparisons, kind),
-            "units": "eV, A, mu_B; magnetic forces are -dE/dm in eV/mu_B",
             "parameters": sum(p.numel() for p in potential.parameters()),
         }
         save_potential(self.output / "model.pt", potential, card=card)

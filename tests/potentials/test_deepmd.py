@@ -722,4 +722,4 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     REFERENCE.compare(load_potential(tmp_path / "c.pt"))
     assert load_card(tmp_path / "a.pt") == {"source": "nio_early.pth"}
     assert main(["convert", str(NIO), str(tmp_path / "model.pth")]) == 2
-    assert "must end in .pt, .yaml" in capsys.readouterr().err
+    assert "must end in one of .safetensors, .pt, .yaml" in capsys.readouterr().err

@@ -40,6 +40,10 @@ class Trainable(Potential):
     #: file where these are not given, as far as they differ from the usual ones.
     training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    #: Of the parameters and buffers in model files: raised with every change after
+    #: which those in older files do not fit, or mean something else.
+    layout_version: ClassVar[int] = 1
+
     #: Estimates errors, once :meth:`fit_error_model` was called.
     error_model: ErrorModel | None = None
 
