@@ -352,7 +352,7 @@ class ActiveLearning:
         count = self.config.select.count
         training, _ = self._all_files(number)
         known = [frame.to_atoms() for frame in read_dataset(training)]
-        config = read_config(self._path(number, "training.yaml"))
+        config = read_config(self._path(number, "training", "config.yaml"))
         weights = loss_weights(config.loss, 0.0)
         chosen = _informative(model, found.candidates, count, known, weights)
         if len(chosen) < count and found.beyond:

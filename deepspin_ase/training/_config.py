@@ -166,7 +166,14 @@ class LearningRateConfig(Configuration):
         return self
 
 
-def _default_weights() -> dict[str, tuple[float, float]]:
+#: Weight of a label at the start and in the limit; None for the sizes of labels.
+Ends = tuple[Weight, Weight] | None
+
+#: How a training file says None.
+AUTOMATIC = "auto"
+
+
+def _default_weights() -> dict[str, Ends]:
     return {name: quantity.loss_weights for name, quantity in label_table().items()}
 
 
@@ -183,15 +190,17 @@ class LossConfig(Configuration):
 
     Attributes
     ----------
-    weights : dict of (float, float)
-        Start and limit by the name of the label; (0.02, 1) of ``energy``, (1000, 1)
-        of ``forces`` and of ``magnetic_forces`` and (0, 0) of ``virial`` where not
-        given.
+    weights : dict of (float, float) or "auto"
+        Start and limit by the name of the label. ``auto`` (None) is a constant from the
+        sizes of the training labels, with which all of them are learned alike; the
+        numbers are in the ``config.yaml`` of the run. Where not given, weights are
+        ``auto`` for the network on moments, and otherwise (0.02, 1) of ``energy``,
+        (1000, 1) of ``forces`` and of ``magnetic_forces`` and (0, 0) of ``virial``.
     huber_delta : float, optional
         Errors beyond it count linearly (Huber); quadratic everywhere if unset.
     """
 
-    weights: dict[str, tuple[Weight, Weight]] = Field(default_factory=_default_weights)
+    weights: dict[str, Ends] = Field(default_factory=_default_weights)
     huber_delta: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="before")
@@ -204,23 +213,27 @@ class LossConfig(Configuration):
         given = values.pop("weights", {})
         if not isinstance(given, Mapping):
             return values | {"weights": given}
+        given = {k: None if v == AUTOMATIC else v for k, v in given.items()}
         weights: dict[Any, Any] = {**_default_weights(), **given}
         for key, (name, end) in _deepmd_keys().items():
             if key in values:
                 if name in given:
                     raise ValueError(f"weights.{name} and {key} are the same: give one")
-                pair = list(weights[name])
+                pair = list(weights[name] or _default_weights()[name])
                 pair[end] = values.pop(key)
                 weights[name] = tuple(pair)
         return values | {"weights": weights}
 
     @field_validator("weights")
     @classmethod
-    def _known(
-        cls, weights: dict[str, tuple[float, float]]
-    ) -> dict[str, tuple[float, float]]:
+    def _known(cls, weights: dict[str, Ends]) -> dict[str, Ends]:
         _check_names(weights)
         return weights
+
+    @property
+    def ends(self) -> dict[str, tuple[float, float]]:
+        """Weights at the start and in the limit; automatic ones are known by now."""
+        return {name: ends for name, ends in self.weights.items() if ends is not None}
 
     @classmethod
     def known_keys(cls) -> list[str]:

@@ -50,7 +50,7 @@ def inspect(
     for name, both in parts.items():
         for kind, dataset in zip(("training", "validation"), both, strict=True):
             where = f"the {kind} data" + (f" of {name}" if len(parts) > 1 else "")
-            _check_labels(where, dataset, config.loss.weights)
+            _check_labels(where, dataset, config.loss.ends)
             _check_magnetic_elements(where, dataset, network)
     if config.init_model is None:
         _check_elements(training, network)
@@ -85,7 +85,7 @@ def overview(
         values = [getattr(frame, name) for frame in training]
         known = [x for x in values if x is not None and np.isfinite(x).any()]
         if known:
-            ends = config.loss.weights.get(name, (0.0, 0.0))
+            ends = config.loss.ends.get(name, (0.0, 0.0))
             rows.append(
                 [
                     quantity.title,

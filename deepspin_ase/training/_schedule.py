@@ -30,4 +30,4 @@ def loss_weights(config: LossConfig, decay: float) -> dict[str, float]:
     def between(start: float, limit: float) -> float:
         return limit + (start - limit) * decay
 
-    return {name: between(*ends) for name, ends in config.weights.items()}
+    return {name: between(*ends) for name, ends in config.ends.items()}

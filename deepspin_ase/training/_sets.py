@@ -198,7 +198,7 @@ def _reliability(
     name: str, uncertainty: float, loss: LossConfig, frame: Frame
 ) -> float:
     """Return the factor in the loss, 1 / (1 + (uncertainty / expected error)^2)."""
-    weight = loss.weights[name][1] if name in loss.weights else 0.0
+    _, weight = loss.ends.get(name, (0.0, 0.0))
     if label_table()[name].per_atom_in_errors:
         weight *= frame.n_atoms
     return 1.0 / (1.0 + weight * (uncertainty / ACCURACY) ** 2)

@@ -67,6 +67,7 @@ from ._sampling import FrameSampler
 from ._scales import fit_scales
 from ._schedule import decay_factor, learning_rate, loss_weights
 from ._sets import TrainingSet, card_entry, names_of
+from ._weights import with_weights
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,8 @@ class Trainer:
         device: torch.device | str | None = None,
     ) -> None:
         self.sets = _as_sets(training, validation)
-        self.config = config
+        loss = with_weights(config.loss, self.sets)
+        self.config = config = config.model_copy(update={"loss": loss})
         self.output = Path(output)
         self._curve = LearningCurve(self.output / "lcurve.csv")
         self.baseline = baseline
@@ -663,7 +665,7 @@ def _check_predictions(
 ) -> None:
     """Raise ValueError if the loss weighs a label that the network does not predict."""
     predicted = network.evaluate(batch.system, batch.pairs).quantities()
-    weighted = [name for name, ends in config.loss.weights.items() if max(ends) > 0.0]
+    weighted = [name for name, ends in config.loss.ends.items() if max(ends) > 0.0]
     missing = [name for name in weighted if name not in predicted]
     if missing:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,11 @@ from deepspin_ase.training import (
     read_config,
     read_sets,
 )
+from deepspin_ase.training._config import LossConfig
 from deepspin_ase.training._energies import ReferenceColumns, fit_reference_energies
 from deepspin_ase.training._loss import training_loss
 from deepspin_ase.training._scales import fit_scales
+from deepspin_ase.training._weights import SHARES, label_sizes, with_weights
 
 LABELS = tuple(label_table())
 EVERYTHING = dict.fromkeys(LABELS, 1.0)
@@ -355,7 +357,8 @@ def test_weights_of_sets_and_frames(tmp_path: Path) -> None:
         found.append([trainer.network.linear, training_loss(prediction, batch, parts)])
     torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
     own = TrainingSet(data, uncertainty={"forces": 0.02, "energy": 0.01})
-    weights = own.prepared(data, 1.0, config.loss)[0].weights
+    loss = LossConfig.from_dict({"weights": {"energy": [10, 10], "forces": [1, 1]}})
+    weights = own.prepared(data, 1.0, loss)[0].weights
     assert weights["forces"] == pytest.approx(0.5)  # as large as the expected error
     # The loss weighs energies by 10 over the number of atoms.
     assert weights["energy"] == pytest.approx(1 / (1 + 40 * 0.25))
@@ -378,7 +381,8 @@ def test_linear_term_is_fitted_once_more(
     """After steps that change the rest; the model is the better one."""
     data = labelled(structures(["Fe"] * 30, 19))
     run = {"numb_steps": 40, "disp_freq": 10, "precision": "float64"}
-    config = config_for([TrainingSet(data)], training=run)
+    weights = {"energy": [10, 10], "forces": [1, 1], "magnetic_forces": [50, 50]}
+    config = config_for([TrainingSet(data)], training=run, loss={"weights": weights})
     trainer = Trainer(config, data[:24], data[24:], output=tmp_path)
     with caplog.at_level("INFO"):
         potential = trainer.run(progress=False)
@@ -544,3 +548,72 @@ def test_two_processes_keep_the_same_best_model(tmp_path: Path) -> None:
         torch.testing.assert_close(b, a, rtol=1e-7, atol=1e-9)
     cards = [load_card(tmp_path / f"out{k}" / "model.pt") for k in (1, 2)]
     assert cards[0]["sets"] == cards[1]["sets"]
+
+
+# --- weights of the loss from the sizes of labels ------------------------------------
+
+
+def weights_of(data: Dataset, **given: Any) -> dict[str, tuple[float, float]]:
+    own = TrainingSet(data, name="a")
+    return with_weights(config_for([own], loss={"weights": given}).loss, [own]).ends
+
+
+def test_weights_follow_the_sizes_of_labels() -> None:
+    """Labels that are scaled by a factor weigh less by its square."""
+    data = labelled(structures(["Fe"] * 12, 21))
+    before = weights_of(data)
+    factors = {"energy": 3.0, "forces": 1.0, "magnetic_forces": 0.1, "virial": 5.0}
+    scaled = Dataset(
+        f.replace(**{n: x * getattr(f, n) for n, x in factors.items()}) for f in data
+    )
+    after = weights_of(scaled)
+    for name, factor in factors.items():
+        expected = before[name][1] / factor**2
+        assert after[name] == pytest.approx((expected,) * 2, rel=0.06), name
+    sizes = label_sizes([TrainingSet(data)])
+    for name in ("forces", "magnetic_forces"):
+        rms = [np.sqrt(np.mean(getattr(f, name) ** 2)) for f in data]
+        assert sizes[name] == pytest.approx(np.median(rms), rel=1e-12)
+        expected = SHARES[name] / sizes[name] ** 2
+        assert before[name] == pytest.approx((expected,) * 2, rel=0.06), name
+
+
+def sizes_of(frames: Iterable[Frame]) -> dict[str, float]:
+    return label_sizes([TrainingSet(Dataset(frames))])
+
+
+def test_sizes_of_labels_know_no_zero_of_energy_and_no_outliers() -> None:
+    data = labelled(structures(["Fe"] * 11, 22))
+    sizes = sizes_of(data)
+    moved = Dataset(f.replace(energy=f.energy - 900.0) for f in data)
+    wild = data[0].replace(forces=1e4 * data[0].forces)
+    still = data[1].replace(magnetic_forces=np.zeros((4, 3)))
+    assert sizes_of(moved) == pytest.approx(sizes, rel=1e-6)
+    assert sizes_of([wild, *data[1:]])["forces"] == pytest.approx(
+        sizes["forces"], rel=0.3
+    )
+    found = sizes_of([data[0], still, *data[2:]])["magnetic_forces"]
+    assert found == pytest.approx(sizes["magnetic_forces"], rel=0.3)
+    # Atoms without a moment have no magnetic forces, and do not make them smaller.
+    mixed = labelled(structures([["Fe", "O"] * 2] * 4, 23))
+    rms = [np.sqrt(np.mean(f.magnetic_forces[[0, 2]] ** 2)) for f in mixed]
+    assert sizes_of(mixed)["magnetic_forces"] == pytest.approx(np.median(rms))
+
+
+def test_weights_that_are_given_are_kept_and_found_ones_written(tmp_path: Path) -> None:
+    data = labelled(structures(["Fe"] * 12, 24))
+    own = TrainingSet(data[:8], data[8:], name="a")
+    given = {"weights": {"forces": [3.0, 2.0]}}
+    run = {"numb_steps": 1, "disp_freq": 1}
+    config = config_for([own], loss=given, training=run)
+    Trainer(config, [own], output=tmp_path).run(progress=False)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())["loss"]["weights"]
+    assert written["forces"] == [3.0, 2.0]
+    found = weights_of(data[:8])
+    for name in ("energy", "magnetic_forces", "virial"):
+        assert tuple(written[name]) == found[name]
+    # Labels that do not count have no size.
+    still = TrainingSet(data, name="a", weights={"magnetic_forces": 0.0})
+    ends = with_weights(config_for([still]).loss, [still]).ends
+    assert ends["magnetic_forces"] == (50.0, 50.0)
+    assert ends["energy"] == weights_of(data)["energy"]

@@ -189,14 +189,8 @@ class SpinMomentNetwork(Trainable):
     config_class: ClassVar[type[Configuration]] = SpinMomentConfig
     training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "learning_rate": {"start_lr": 2e-3, "stop_lr": 2e-6, "decay": "cosine"},
-        # About 1 meV an atom weighs as much as 17 meV/A and 2.4 meV/mu_B.
         "loss": {
-            "weights": {
-                "energy": (10.0, 10.0),
-                "forces": (1.0, 1.0),
-                "magnetic_forces": (50.0, 50.0),
-                "virial": (0.03, 0.03),
-            }
+            "weights": dict.fromkeys(("energy", "forces", "magnetic_forces", "virial"))
         },
         "training": {
             "numb_steps": 4000,
