@@ -122,13 +122,28 @@ def require_calculator(
             f"{name} has no calculator; set atoms.calc = DeepSpinCalculator(model)"
         )
     for wanted in properties:
-        if wanted not in atoms.calc.implemented_properties:
-            reason = f", which {purpose} needs" if purpose else ""
-            raise ValueError(
-                f"{type(atoms.calc).__name__} does not give "
-                f"{_MEANINGS.get(wanted, wanted)}{reason}; use DeepSpinCalculator or "
-                "a calculator with that property"
-            )
+        require_property(atoms.calc, wanted, purpose=purpose)
+
+
+def require_property(calculator: Any, wanted: str, *, purpose: str = "") -> None:
+    """Raise ValueError unless an ASE calculator gives a property.
+
+    Parameters
+    ----------
+    calculator : Calculator
+    wanted : str
+        Such as ``"magnetic_forces"``.
+    purpose : str
+        What needs the property, for the message.
+    """
+    if wanted in calculator.implemented_properties:
+        return
+    reason = f", which {purpose} needs" if purpose else ""
+    raise ValueError(
+        f"{type(calculator).__name__} does not give "
+        f"{_MEANINGS.get(wanted, wanted)}{reason}; use DeepSpinCalculator or "
+        "a calculator with that property"
+    )
 
 
 def path_first(function: str, path: Any, value: Any, kind: type) -> None:

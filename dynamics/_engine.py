@@ -1,21 +1,18 @@
-"""Model calls for a batch of structures: from a Potential, or any ASE calculator."""
+"""Model calls of a driver, for a batch of structures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from .._validate import require_calculator
 from ..calculators._deepspin import DeepSpinCalculator
-from ..calculators._magnetic import MagneticCalculator
 from ..potentials import CompiledPotential, Prediction
-from ..spins import set_spins
+from ..potentials._external import PotentialOf
 from ..system import System
 
 
@@ -24,37 +21,17 @@ class Engine:
 
     Attributes
     ----------
-    n_calls : int
-        Model calls so far.
+    compiled : CompiledPotential
+    potential : Potential
+    dtype : torch.dtype
+        Of the evaluations.
     device : torch.device
         Of the state of the dynamics.
+    n_calls : int
+        Model calls so far.
     gives_virial : bool
         Whether predictions hold a virial where one is asked for.
     """
-
-    n_calls: int
-    device: torch.device
-    gives_virial: bool = True
-
-    def evaluate(
-        self, system: System, *, forces: bool = True, virial: bool = False
-    ) -> Prediction:
-        """Evaluate a float64 System; results are float64 as well."""
-        raise NotImplementedError
-
-    def check(self, system: System) -> None:
-        """Raise ValueError where the model does not apply."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state that a restart bit for bit needs."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by :meth:`state_dict`."""
-
-
-class PotentialEngine(Engine):
-    """Evaluates a Potential on its device."""
 
     def __init__(self, compiled: CompiledPotential) -> None:
         self.compiled = compiled
@@ -62,6 +39,7 @@ class PotentialEngine(Engine):
         self.dtype = compiled.dtype
         self.device = compiled.device
         self.n_calls = 0
+        self.gives_virial = self.potential.gives_virial
 
     def check(self, system: System) -> None:
         """Raise ValueError where the model does not apply."""
@@ -70,7 +48,7 @@ class PotentialEngine(Engine):
     def evaluate(
         self, system: System, *, forces: bool = True, virial: bool = False
     ) -> Prediction:
-        """Evaluate in the model's precision."""
+        """Evaluate a float64 System in the model's precision."""
         self.n_calls += 1
         return self.compiled.evaluate(system, forces=forces, virial=virial)
 
@@ -81,70 +59,6 @@ class PotentialEngine(Engine):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by :meth:`state_dict`."""
         self.compiled.restore(state)
-
-
-class CalculatorEngine(Engine):
-    """Asks ASE calculators that have the property ``magnetic_forces``."""
-
-    def __init__(self, images: Sequence[Atoms]) -> None:
-        self.device = torch.device("cpu")
-        self.n_calls = 0
-        self._images = [image.copy() for image in images]
-        self._calculators: list[Calculator] = [image.calc for image in images]
-        self.gives_virial = all(map(_gives_virial, images))
-
-    def evaluate(
-        self, system: System, *, forces: bool = True, virial: bool = False
-    ) -> Prediction:
-        """Ask the calculator of every structure."""
-        self.n_calls += 1
-        results: dict[str, list[np.ndarray]] = {}
-        for image, calculator, one in zip(
-            self._images, self._calculators, system, strict=True
-        ):
-            image.positions[:] = one.positions.numpy()
-            image.cell[:] = one.cell[0].numpy()
-            set_spins(image, one.spins.numpy())
-            found = {
-                "energy": calculator.get_property("energy", image),
-                "magnetic_forces": calculator.get_property("magnetic_forces", image),
-            }
-            if forces:
-                found["forces"] = calculator.get_property("forces", image)
-            if virial and self.gives_virial:
-                found["virial"] = _virial(calculator, image)
-            found["energies"] = _energies(calculator, found["energy"], len(image))
-            for name, value in found.items():
-                results.setdefault(name, []).append(np.asarray(value, dtype=float))
-        stacked = {"energy", "virial"}
-        tensors: dict[str, Any] = {
-            name: torch.from_numpy(
-                np.stack(values) if name in stacked else np.concatenate(values)
-            )
-            for name, values in results.items()
-        }
-        return Prediction(volume=system.volume, **tensors)
-
-
-def _gives_virial(image: Atoms) -> bool:
-    known = image.calc.implemented_properties
-    if isinstance(image.calc, MagneticCalculator):
-        return "virial" in known
-    return "stress" in known and bool(image.pbc.all()) and image.cell.rank == 3
-
-
-def _virial(calculator: Calculator, image: Atoms) -> np.ndarray:
-    if isinstance(calculator, MagneticCalculator):
-        return np.asarray(calculator.get_property("virial", image))
-    stress = np.asarray(calculator.get_property("stress", image))
-    full = stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)
-    return -full * image.get_volume()
-
-
-def _energies(calculator: Calculator, energy: float, n_atoms: int) -> np.ndarray:
-    """Return the shares of the atoms, equal ones where there are none."""
-    shares = calculator.results.get("energies")
-    return np.full(n_atoms, energy / n_atoms) if shares is None else shares
 
 
 def check_finite(prediction: Prediction, system: System, step: int) -> None:
@@ -178,19 +92,22 @@ def engine_of(images: Sequence[Atoms]) -> Engine:
         require_calculator(image, "magnetic_forces", name=f"structure {k}")
     first = images[0].calc
     if not isinstance(first, DeepSpinCalculator):
-        return CalculatorEngine(images)
+        return Engine(CompiledPotential(PotentialOf.of_images(images)))
     for k, image in enumerate(images):
         if image.calc is not first and not _same(first, image.calc):
             raise ValueError(
                 f"structure {k} has another model than structure 0; replicas that "
                 "run together share one"
             )
-    return PotentialEngine(first.compiled.twin())
+    return Engine(first.compiled.twin())
 
 
 def _same(first: DeepSpinCalculator, other: Calculator | None) -> bool:
     if not isinstance(other, DeepSpinCalculator):
         return False
+    if first.potential.external:
+        field = first.external_field_T == other.external_field_T
+        return field and first.bare_potential is other.bare_potential
     names = ("dtype", "backend")
     if any(first.parameters[n] != other.parameters[n] for n in names):
         return False

@@ -197,8 +197,8 @@ class CartesianHessian(SecondDerivatives):
     Raises
     ------
     ValueError
-        If the potential does not apply to the structure, there are several
-        structures, or neither positions nor spins are chosen.
+        If the potential does not apply to the structure, or is another program's,
+        there are several structures, or neither positions nor spins are chosen.
     """
 
     def __init__(
@@ -225,6 +225,11 @@ class CartesianHessian(SecondDerivatives):
         if structure.n_systems != 1:
             raise ValueError(
                 f"expected one structure, got a System of {structure.n_systems}"
+            )
+        if potential.external:
+            raise ValueError(
+                "another program evaluates the potential and gives no graph of its "
+                "derivatives: take differences, DifferenceHessian(atoms)"
             )
         potential.check(structure)
         self.n_atoms = structure.n_atoms
@@ -373,10 +378,11 @@ def cartesian_hessian(
 ) -> SecondDerivatives:
     """Return the second derivatives that the atoms' calculator allows.
 
-    Exact ones where it is a :class:`~deepspin_ase.DeepSpinCalculator`, differences
-    with ``step`` elsewhere; see :class:`CartesianHessian` and
-    :class:`DifferenceHessian` for parameters and errors.
+    Exact ones where it is a :class:`~deepspin_ase.DeepSpinCalculator` whose potential
+    is evaluated here, differences with ``step`` elsewhere; see
+    :class:`CartesianHessian` and :class:`DifferenceHessian` for parameters and errors.
     """
-    if isinstance(atoms.calc, DeepSpinCalculator):
+    calculator = atoms.calc
+    if isinstance(calculator, DeepSpinCalculator) and not calculator.potential.external:
         return CartesianHessian(atoms.calc, atoms, positions=positions, spins=spins)
     return DifferenceHessian(atoms, positions=positions, spins=spins, step=step)

@@ -109,10 +109,10 @@ def scan_landscape(
         Amplitudes of each coordinate, in its unit.
     derivatives : bool
         Keep forces, magnetic forces and torques of all points too.
-    model : Potential, DeepSpinCalculator, path or str, optional
+    model : Potential, Calculator, path or str, optional
         What :class:`~deepspin_ase.DeepSpinCalculator` takes, or such a
-        calculator, whose device, precision and field are used; by default the
-        calculator of ``atoms``.
+        calculator, whose device, precision and field are used, or another one that
+        gives magnetic forces; by default the calculator of ``atoms``.
     max_atoms : int
         See :meth:`DeepSpinCalculator.evaluate`.
 

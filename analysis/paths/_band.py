@@ -12,10 +12,12 @@ from ase.calculators.calculator import CalculationFailed, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ..._validate import require_calculator
+from ...calculators._deepspin import DeepSpinCalculator
 from ...calculators._recorded import RecordedResults
 from ...calculators._results import results_of
 from ...constraints import fixed_spins
-from ...dynamics._engine import CalculatorEngine, PotentialEngine, engine_of
+from ...dynamics._engine import engine_of
+from ...potentials._external import PotentialOf
 from ...spins import get_spins, set_spins
 from ...system import System
 from .._joint_space import Metric, periodic_plane
@@ -83,7 +85,8 @@ class Band:
             raise ValueError(
                 f"the images of a band have one kind of calculator: {names}"
             )
-        self._batched = isinstance(engine_of(self.images), PotentialEngine)
+        engine_of(self.images)  # raises where they differ in their models
+        self._batched = isinstance(self.images[0].calc, DeepSpinCalculator)
         if self._batched:
             _separate_calculators(self.images)
         self.n_calls = self.n_evaluated = 0
@@ -141,7 +144,8 @@ class Band:
 
     def _ask_calculator(self, image: Atoms) -> dict[str, Any]:
         system = System.from_atoms(image)
-        prediction = CalculatorEngine([image]).evaluate(system, virial=self.cell)
+        potential = PotentialOf.of_images([image])
+        prediction = potential.evaluate(system, virial=self.cell)
         return results_of(prediction, system)[0]
 
     def energies(self) -> np.ndarray:

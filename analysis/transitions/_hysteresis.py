@@ -92,9 +92,10 @@ def hysteresis(
         Of the relaxations, eV; by default as for :func:`relax_spins`, which follows the
         scale of the energy. A threshold that is not far below it makes spins switch
         too late.
-    model : Potential, DeepSpinCalculator, path or str, optional
-        As for :class:`~deepspin_ase.DeepSpinCalculator`; by default the calculator of
-        ``atoms``. A field that it has is replaced in a copy; it stays as it is.
+    model : Potential, Calculator, path or str, optional
+        As for :class:`~deepspin_ase.DeepSpinCalculator`, or a calculator that gives
+        magnetic forces; by default that of ``atoms``. A field that it has is replaced
+        in a copy; it stays as it is.
     seed : int
     progress : bool, optional
         Progress bar; by default on a terminal.

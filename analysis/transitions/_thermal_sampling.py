@@ -24,7 +24,7 @@ from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo, SpinLatticeDynamics, SpinLatticeLangevin
 from ...potentials import Potential, load_potential
-from ...potentials._files import from_plain_data, plain_data
+from ...potentials._files import from_plain_data, identifying_data, plain_data
 from ...spins import get_spins
 from .._result import Result
 from .._wavevectors import commensurate
@@ -47,8 +47,9 @@ class SamplingTask:
 
     Attributes
     ----------
-    model : dict
-        The potential as :func:`deepspin_ase.potentials._files.plain_data`.
+    model : dict or Potential
+        The potential as :func:`deepspin_ase.potentials._files.plain_data`, or itself
+        where it cannot be plain data.
     atoms : Atoms
         With moments: where all replicas start.
     temperatures_K : tuple of float
@@ -66,7 +67,7 @@ class SamplingTask:
         Name of files without suffix.
     """
 
-    model: Mapping[str, Any]
+    model: Mapping[str, Any] | Potential
     atoms: Atoms
     temperatures_K: tuple[float, ...]
     q: tuple[Any, ...]
@@ -106,10 +107,11 @@ class ThermalSamples(Result):
 
 def model_data(
     potential: Potential | DeepSpinCalculator | str | os.PathLike[str],
-) -> dict[str, Any]:
+) -> dict[str, Any] | Potential:
     """Return the ``model`` of a task, from what a DeepSpinCalculator is made of.
 
-    Or from such a calculator; its field is kept.
+    Or from such a calculator; its field is kept. The potential itself where it cannot
+    be plain data.
 
     Raises
     ------
@@ -132,7 +134,10 @@ def model_data(
             "the potential does not depend on moments, so that they have no order to "
             "lose; add an exchange, such as potential + Heisenberg(...)"
         )
-    return plain_data(potential)
+    try:
+        return plain_data(potential)
+    except ValueError:  # it holds what is no plain data
+        return potential
 
 
 def run_sampling(task: SamplingTask, *, progress: bool | None = None) -> ThermalSamples:
@@ -204,7 +209,7 @@ def _sample(
 
 
 def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
-    atoms.calc = DeepSpinCalculator(from_plain_data(dict(task.model)))
+    atoms.calc = _calculator(task.model)
     temperatures = list(task.temperatures_K)
     options: dict[str, Any] = {
         "temperature_K": temperatures,
@@ -220,6 +225,12 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     options.setdefault("friction", 0.01 / units.fs)
     options.setdefault("damping", 0.1)
     return SpinLatticeLangevin(atoms, timestep, **options)
+
+
+def _calculator(model: Mapping[str, Any] | Potential) -> DeepSpinCalculator:
+    if not isinstance(model, Potential):
+        model = from_plain_data(dict(model))
+    return DeepSpinCalculator(model)
 
 
 def _faster_moves(atoms: Atoms, options: Mapping[str, Any]) -> dict[str, int]:
@@ -289,6 +300,10 @@ class _Checkpoint:
         self.driver = Path(f"{task.checkpoint}.ckpt")
         self.samples = Path(f"{task.checkpoint}.npz")
         self._task = _identity(task)
+        #: Of a model that the driver's state cannot hold.
+        self._calculator = (
+            _calculator(task.model) if isinstance(task.model, Potential) else None
+        )
         self._interval = task.interval
         self._written = time.monotonic()
         make_folder(self.samples.parent)
@@ -333,7 +348,7 @@ class _Checkpoint:
                 "folder"
             )
         equilibration = int(arrays.pop("equilibration"))
-        driver = kind.restore(self.driver)
+        driver = kind.restore(self.driver, calculator=self._calculator)
         count = max(0, driver.nsteps - equilibration) // self._interval
         return driver, equilibration, {k: list(v[:count]) for k, v in arrays.items()}
 
@@ -341,4 +356,7 @@ class _Checkpoint:
 def _identity(task: SamplingTask) -> str:
     """Return a digest that identifies a task, ignoring its length."""
     free = {"steps", "equilibration", "checkpoint"}
-    return digest({k: v for k, v in vars(task).items() if k not in free})
+    known = {k: v for k, v in vars(task).items() if k not in free}
+    if isinstance(task.model, Potential):
+        known["model"] = identifying_data(task.model)
+    return digest(known)

@@ -166,9 +166,9 @@ def curie_temperature(
         Of the driver. Monte Carlo flips clusters of spins or overrelaxes where this
         is exact; ``lattice_steps`` and ``lattice_timestep`` make its atoms move too.
         Langevin: ``timestep_fs`` (1), ``friction`` (0.01/fs), ``damping`` (0.1).
-    model : Potential, DeepSpinCalculator, path or str, optional
-        As for :class:`~deepspin_ase.DeepSpinCalculator`; by default the calculator of
-        ``atoms``.
+    model : Potential, Calculator, path or str, optional
+        As for :class:`~deepspin_ase.DeepSpinCalculator`, or a calculator that gives
+        magnetic forces; by default that of ``atoms``.
     seed : int
     client : dask.distributed.Client, optional
         Run sizes and groups of temperatures on its workers

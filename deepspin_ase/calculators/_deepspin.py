@@ -121,6 +121,11 @@ class DeepSpinCalculator(MagneticCalculator):
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = as_device(device)
+        if not potential.gives_virial:
+            without = {"stress", "virial"}
+            self.implemented_properties = [
+                name for name in result_names() if name not in without
+            ]
         mixed = dtype == "mixed"
         self.dtype = torch.float64 if mixed else _as_dtype(dtype)
         self._bare = potential.eval().requires_grad_(False)

@@ -23,7 +23,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from .._digest import digest
 from .._files import append_bytes
-from ..potentials._files import plain_data
+from ..potentials._files import identifying_data
 from ._deepspin import DeepSpinCalculator
 from ._magnetic import MagneticCalculator
 
@@ -226,8 +226,5 @@ def identity(calculator: Calculator) -> str:
     """Return a digest of a model: its weights, or kind and parameters."""
     known: Any = calculator.parameters
     if isinstance(calculator, DeepSpinCalculator):
-        try:
-            known = [known, plain_data(calculator.potential)]
-        except ValueError:  # TorchScript of another program
-            known = [known, repr(calculator.potential)]
+        known = [known, identifying_data(calculator.potential)]
     return digest([type(calculator).__name__, known])

@@ -75,7 +75,7 @@ class _Walkers:
         self.windows = windows
         self.config = config
         self.rng = rng
-        self.model = driver.engine.compiled  # type: ignore[attr-defined]
+        self.model = driver.engine.compiled
         self.found = Exploration()
 
     def __call__(self) -> None:

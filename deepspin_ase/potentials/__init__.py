@@ -6,6 +6,7 @@ from .._config import Configuration
 from ._backend import choose_backend
 from ._base import Potential
 from ._compiled import CompiledPotential
+from ._external import External, PotentialOf
 from ._files import load_card, load_potential, save_potential, shipped_models
 from ._prediction import Prediction
 from ._range import TrainingRange
@@ -76,6 +77,7 @@ __all__ = [
     "DzyaloshinskiiMoriya",
     "EmbeddedAtom",
     "Exponential",
+    "External",
     "FinnisSinclairDensity",
     "FinnisSinclairPair",
     "Harmonic",
@@ -87,6 +89,7 @@ __all__ = [
     "OutOfRangeWarning",
     "PairPotential",
     "Potential",
+    "PotentialOf",
     "Prediction",
     "Radial",
     "ScreenedNuclear",

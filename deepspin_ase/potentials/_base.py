@@ -99,6 +99,13 @@ class Potential(nn.Module):
     #: pair cutoff: moments farther away leave it as it is. Where in doubt, False.
     is_local: bool = False
 
+    #: Whether another program evaluates the potential (:class:`.External`): it finds
+    #: neighbors by itself, and gives derivatives without their graph.
+    external: bool = False
+
+    #: Whether predictions hold a virial where one is asked for.
+    gives_virial: bool = True
+
     #: What the potential was trained on; None where that is not known. Calculators and
     #: drivers warn where structures leave it.
     training_range: TrainingRange | None = None
@@ -218,6 +225,14 @@ class Potential(nn.Module):
             Of the device and type of number of the Systems to come.
         """
         return self
+
+    def outside(self) -> str | None:
+        """Return what the potential depends on that a model file cannot hold.
+
+        Such as ``"the TorchScript of model.pth"``; None, as here, for potentials that
+        are plain data. Members of sums answer for themselves.
+        """
+        return None
 
     def check(self, system: System) -> None:
         """Raise ValueError where the potential does not apply to ``system``."""

@@ -262,11 +262,13 @@ def added(parts: Sequence[Prediction]) -> Prediction:
     """Return the sum of predictions; deviations add in quadrature."""
     if len(parts) == 1:
         return parts[0]
-    sums = {
+    sums: dict[str, Tensor | None] = {
         name: reduce(torch.add, values)
         for name, values in collected([part.quantities() for part in parts]).items()
     }
     deviations = _in_quadrature([part.deviations for part in parts])
+    if any(part.virial is None for part in parts):
+        sums["virial"] = None
     return parts[0].replace(**sums, deviations=deviations)
 
 

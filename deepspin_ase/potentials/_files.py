@@ -78,8 +78,8 @@ def save_potential(
         If it is not given a path and a potential, in this order, or the card holds
         something else than plain data.
     ValueError
-        If a part of the potential is a TorchScript model of DeePMD-kit, or the suffix
-        is another.
+        If a part of the potential needs what is no plain data, such as a TorchScript
+        model of DeePMD-kit, or the suffix is another.
     OSError
         If it cannot be written; an earlier file of that name stays.
     """
@@ -104,15 +104,15 @@ def plain_data(potential: Potential) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a part of the potential is a TorchScript model of DeePMD-kit.
+        If a part of the potential needs what is no plain data, such as a TorchScript
+        model of DeePMD-kit (:meth:`Potential.outside`).
     """
-    from .deepmd import DeepmdScript
-
     for part in potential.modules():
-        if isinstance(part, DeepmdScript):
+        outside = part.outside() if isinstance(part, Potential) else None
+        if outside is not None:
             raise ValueError(
-                f"a model file holds plain data, not the TorchScript of {part.path}; "
-                "keep that file and build the potential from it"
+                f"a model file holds plain data, not {outside}; keep that, and build "
+                "the potential from it"
             )
     state = {k: v.detach().cpu() for k, v in potential.state_dict().items()}
     ranges = {
@@ -137,6 +137,20 @@ def plain_data(potential: Potential) -> dict[str, Any]:
         "ranges": ranges,
         "error_models": errors,
     }
+
+
+def identifying_data(potential: Potential) -> Any:
+    """Return plain data that tell a potential from others.
+
+    All of it; or, where a part is no plain data, what describes the parts.
+    """
+    try:
+        return plain_data(potential)
+    except ValueError:
+        parts = [part for part in potential.modules() if isinstance(part, Potential)]
+        return [
+            [type(part).__name__, part.outside() or part.extra_repr()] for part in parts
+        ]
 
 
 def from_plain_data(content: dict[str, Any]) -> Potential:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...kernels.cpu._threads import share
 from ...potentials import Potential
 from ...system import System
-from .._engine import PotentialEngine
+from .._engine import Engine
 from ._couplings import Couplings, find_couplings
 from ._trial_energies import TrialEnergies, TrialSet, independent_colors, model_pairs
 
@@ -34,7 +34,7 @@ class BilinearEnergies(TrialEnergies):
 
     Parameters
     ----------
-    engine : PotentialEngine
+    engine : Engine
         On the CPU.
     potential : Potential
         The part of the potential that depends on spins.
@@ -42,9 +42,7 @@ class BilinearEnergies(TrialEnergies):
         Of the present state.
     """
 
-    def __init__(
-        self, engine: PotentialEngine, potential: Potential, found: Couplings
-    ) -> None:
+    def __init__(self, engine: Engine, potential: Potential, found: Couplings) -> None:
         super().__init__(engine)
         self._engine = engine
         self.potential = potential
@@ -52,7 +50,7 @@ class BilinearEnergies(TrialEnergies):
 
     @classmethod
     def where_possible(
-        cls, engine: PotentialEngine, potential: Potential, system: System
+        cls, engine: Engine, potential: Potential, system: System
     ) -> BilinearEnergies | None:
         """Return the energies for ``system``, or None if they have no such form."""
         if engine.device.type != "cpu":

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...neighbors import PairList, build_pairs
 from ...potentials import CompiledPotential, Potential
 from ...system import System
-from .._engine import Engine, PotentialEngine
+from .._engine import Engine
 from .._state import Stateful
 
 #: Added to the pair cutoff, A: round-off must not decide which pairs are listed.
@@ -182,16 +182,12 @@ class TotalEnergies(TrialEnergies):
             chosen = sites[rank == k]
             rows = system.index[chosen]
             sets.append(TrialSet(chosen, rows, torch.arange(len(rows)).to(rows)))
-        if isinstance(self.engine, PotentialEngine):
-            self._pairs = model_pairs(self.engine, self.engine.potential, system)
+        self._pairs = model_pairs(self.engine, self.engine.potential, system)
         return sets
 
     def _evaluate(self, system: System, rows: Tensor | None = None) -> Tensor:
-        if isinstance(self.engine, PotentialEngine):
-            shares = _energies(self.engine, self.engine.compiled, system, self._pairs)
-            energy = system.sum(shares)
-        else:
-            energy = self.engine.evaluate(system, forces=False).energy
+        shares = _energies(self.engine, self.engine.compiled, system, self._pairs)
+        energy = system.sum(shares)
         return energy if rows is None else energy[rows]
 
 
@@ -202,13 +198,13 @@ class LocalEnergies(TrialEnergies):
 
     Parameters
     ----------
-    engine : PotentialEngine
+    engine : Engine
     potential : Potential
         The part of the potential that depends on spins; its per-atom energies must
         be local and come from the pairs (i, j) of their atom i alone.
     """
 
-    def __init__(self, engine: PotentialEngine, potential: Potential) -> None:
+    def __init__(self, engine: Engine, potential: Potential) -> None:
         super().__init__(engine)
         self._engine = engine
         self.potential = potential
@@ -269,16 +265,14 @@ class LocalEnergies(TrialEnergies):
         return part, seen, place[rows]
 
 
-def model_pairs(
-    engine: PotentialEngine, potential: Potential, system: System
-) -> PairList:
+def model_pairs(engine: Engine, potential: Potential, system: System) -> PairList:
     """Return the pairs of ``system`` that a part of the model of ``engine`` needs."""
     system = system.to(engine.device, engine.dtype)
     return build_pairs(system, potential.pair_cutoff(system) + MARGIN)
 
 
 def _energies(
-    engine: PotentialEngine,
+    engine: Engine,
     compiled: CompiledPotential,
     system: System,
     pairs: PairList,

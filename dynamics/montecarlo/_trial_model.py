@@ -6,7 +6,7 @@ import math
 
 from ...potentials import Potential, Sum
 from ...system import System
-from .._engine import Engine, PotentialEngine
+from .._engine import Engine
 from ._bilinear import BilinearEnergies
 from ._trial_energies import LocalEnergies, TotalEnergies, TrialEnergies
 
@@ -16,6 +16,8 @@ def local_part(potential: Potential) -> Potential | None:
 
     None where they are not, or that is not known.
     """
+    if potential.external:
+        return None
     terms = potential.terms()
     if terms == [potential]:
         return potential if potential.is_local else None
@@ -43,16 +45,17 @@ def trial_energies(
     ValueError
         If True is asked for where it cannot be.
     """
-    potential = engine.potential if isinstance(engine, PotentialEngine) else None
-    part = None if potential is None else local_part(potential)
+    potential = engine.potential
+    part = local_part(potential)
     if simultaneous and part is None:
-        if potential is None or _couples_all(potential, system):
+        if potential.external or _couples_all(potential, system):
             raise ValueError(
                 "simultaneous=True needs per-atom energies that depend on near spins "
-                "only, which ASE calculators and dipole sums do not give; leave it out"
+                "only, which models of other programs, ASE calculators and dipole sums "
+                "do not give; leave it out"
             )
         part = potential
-    if part is None or simultaneous is False or not isinstance(engine, PotentialEngine):
+    if part is None or simultaneous is False:
         return TotalEnergies(engine)
     bilinear = None
     if simultaneous is None:

@@ -85,6 +85,10 @@ class DeepmdScript(Potential):
         self._warned = False
         self._try_it(numbers[0])
 
+    def outside(self) -> str:
+        """Return what a model file cannot hold: the program."""
+        return f"the TorchScript of {self.path}"
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the potential without its programs, which the file holds."""
         own = {"path": self.path.resolve(), "_scripts": {}}
