@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from .._validate import positive
 from ..data import (
@@ -17,6 +16,7 @@ from ..data import (
     write_dataset,
 )
 from ..training._checkpoint import fingerprint
+from ._options import add_columns, columns_of, pairs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 _PATHS = (
-    "file or folder: extxyz, DeePMD, traj, MLIP's cfg, runs of ABACUS and VASP with "
-    "constrained moments"
+    "file or folder: extxyz, DeePMD, traj, MLIP's cfg, runs of ABACUS, GPAW and VASP "
+    "with constrained moments"
 )
 
 
@@ -88,42 +88,19 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
         help="distance of pseudo-atoms per moment, A/mu_B, where they are further "
         "atoms (data of DeePMD-kit's TensorFlow back end: virtual_len / spin_norm)",
     )
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        metavar="QUANTITY=NAME",
-        help="names of columns, such as moments=dft_spin magnetic_forces=mforce "
-        "energy=REF_energy; usual ones are known",
-    )
-
-
-def _columns(arguments: argparse.Namespace) -> dict[str, str] | None:
-    """Return the names of columns by their quantities."""
-    return _pairs("--columns", "QUANTITY=NAME, such as moments=spin", arguments.columns)
+    add_columns(parser)
 
 
 def _virtual_scale(arguments: argparse.Namespace) -> dict[str, float] | None:
     """Return the distance of pseudo-atoms per moment by element, A/mu_B."""
     expected = "ELEMENT=SCALE, such as Ni=0.314"
-    pairs = _pairs("--virtual-scale", expected, arguments.virtual_scale)
-    if pairs is None:
-        return None
-    try:
-        return {element: positive(element, float(x)) for element, x in pairs.items()}
-    except ValueError as error:
-        raise ValueError(f"--virtual-scale takes {expected}: {error}") from None
-
-
-def _pairs(
-    option: str, expected: str, given: Sequence[str] | None
-) -> dict[str, str] | None:
-    """Return NAME=VALUE as a dictionary."""
+    given = pairs("--virtual-scale", expected, arguments.virtual_scale)
     if given is None:
         return None
-    pairs = [text.partition("=") for text in given]
-    if not all(name and value for name, _, value in pairs):
-        raise ValueError(f"{option} takes {expected}, got {' '.join(given)}")
-    return {name: value for name, _, value in pairs}
+    try:
+        return {element: positive(element, float(x)) for element, x in given.items()}
+    except ValueError as error:
+        raise ValueError(f"--virtual-scale takes {expected}: {error}") from None
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -132,7 +109,7 @@ def _info(arguments: argparse.Namespace) -> None:
         format=arguments.format,
         type_map=arguments.type_map,
         virtual_scale=_virtual_scale(arguments),
-        columns=_columns(arguments),
+        columns=columns_of(arguments),
         skip_failed=arguments.skip_failed,
     )
     report = check_dataset(dataset, magnetic_elements=arguments.magnetic)
@@ -206,7 +183,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         format=arguments.input_format,
         type_map=arguments.type_map,
         virtual_scale=_virtual_scale(arguments),
-        columns=_columns(arguments),
+        columns=columns_of(arguments),
         skip_failed=arguments.skip_failed,
     )
     if arguments.magnetic is not None:

@@ -13,11 +13,13 @@ from ..io import read_extxyz
 from ..labels import (
     ENGINES,
     Engine,
+    LabelError,
     check_engine,
     label_structures,
     make_engine,
     write_job_script,
 )
+from ._options import add_columns, columns_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("labels"), help="folder (labels)"
     )
+    add_columns(parser)
     parser.add_argument(
         "--retry", action="store_true", help="compute again what failed before"
     )
@@ -56,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     settings = {} if arguments.settings is None else read_mapping(arguments.settings)
     engine = make_engine(arguments.engine, settings)
-    structures = read_extxyz(arguments.structures)
+    structures = read_extxyz(arguments.structures, columns=columns_of(arguments))
     print(json.dumps(engine.provenance(), indent=1))
     if arguments.check:
         return _check(arguments, engine, structures[0])
@@ -80,6 +83,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace, engine: Engine, atoms: Atoms) -> int:
-    found = check_engine(engine, atoms, arguments.output / "check")
+    try:
+        found = check_engine(engine, atoms, arguments.output / "check")
+    except LabelError as error:
+        print(f"a structure of the check could not be labelled: {error}")
+        return 3
     print(found)
     return 0 if found.ok else 3

@@ -6,6 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from ..labels import Waiting
 from ..learning import ActiveLearning, LearnConfig
 from ..learning._loop import summary
 from ..learning._report import write_report
@@ -33,7 +34,11 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"{len(done)} of {learning.config.generations} generations done")
         return 0
     logging.getLogger("deepspin_ase").setLevel(logging.INFO)
-    done = learning.run()
+    try:
+        done = learning.run()
+    except Waiting as waiting:
+        print(waiting)
+        return 3
     write_report(learning)
     converged = learning.converged(done)
     print(

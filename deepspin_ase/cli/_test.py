@@ -29,6 +29,7 @@ from ..training import (
     plot_reliability,
 )
 from ..training._report import aligned_columns, table_of_errors
+from ._options import add_columns, columns_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="model file, or name of a shipped model")
     parser.add_argument("data", nargs="+", help="extxyz file or DeePMD folder")
+    add_columns(parser)
     parser.add_argument(
         "--set",
         metavar="NAME",
@@ -59,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     potential = load_potential(arguments.model)
-    options = _data_options(potential)
+    options = {**_data_options(potential), "columns": columns_of(arguments)}
     datasets = [read_dataset(path, **options) for path in arguments.data]
     if arguments.set is not None:
         entry = _entry(load_card(arguments.model), arguments.set)

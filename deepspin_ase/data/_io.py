@@ -59,8 +59,8 @@ def read_dataset(
     ----------
     path : path or iterable of paths
         A file (extxyz, ASE's traj, MLIP's cfg, or an output of constrained DFT), a
-        DeePMD system (a folder with ``type.raw``), the folder of a run of ABACUS or
-        VASP with constrained moments, or a folder with such at any depth, which are
+        DeePMD system (a folder with ``type.raw``), the folder of a run of ABACUS, GPAW
+        or VASP with constrained moments, or a folder with such at any depth, which are
         read in the order of their names; files in a folder are read where there are no
         systems or runs. Patterns such as ``"runs/*/OUTCAR"`` are completed.
     format : str, optional

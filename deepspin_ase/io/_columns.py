@@ -66,6 +66,22 @@ NOT_LABELS = {
 _PER_ATOM = ("moments", "magnetic_forces", "forces")
 
 
+def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
+    """Return names of columns by quantity.
+
+    Raises
+    ------
+    ValueError
+        If a quantity is none of :data:`NAMES`.
+    """
+    given = dict(columns or {})
+    if unknown := sorted(given.keys() - NAMES.keys()):
+        raise ValueError(
+            f"columns name no {', '.join(unknown)}; they name {', '.join(NAMES)}"
+        )
+    return given
+
+
 def standardize(atoms: Atoms, columns: Mapping[str, str] | None = None) -> None:
     """Move moments and labels to the places where this package looks, in place.
 
@@ -86,11 +102,7 @@ def standardize(atoms: Atoms, columns: Mapping[str, str] | None = None) -> None:
         If a name that is given is missing, names disagree with each other, or a value
         has another shape than its quantity.
     """
-    given = dict(columns or {})
-    if unknown := sorted(given.keys() - NAMES.keys()):
-        raise ValueError(
-            f"columns name no {', '.join(unknown)}; they name {', '.join(NAMES)}"
-        )
+    given = check_columns(columns)
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     found = {
         quantity: _taken(quantity, atoms, results, given.get(quantity))

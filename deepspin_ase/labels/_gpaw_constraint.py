@@ -46,6 +46,13 @@ class MomentConstraint(Extension):
         targets = {a: m.tolist() for a, m in self.targets.items()}
         return {"targets": targets, "penalty": self.penalty * Ha}
 
+    def __repr__(self) -> str:
+        """Return what GPAW's log says of it, from which the log can be read again."""
+        parameters = self.todict()
+        return "MomentConstraint(targets={targets}, penalty={penalty})".format(
+            **parameters
+        )
+
     def update_non_local_hamiltonian(
         self, D_sii: Any, setup: Any, atom_index: int, dH_sii: Any
     ) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,12 +40,15 @@ class LabelledStructures:
     waiting : dict
         Folders by position, of structures whose inputs are written and whose outputs
         are not there yet.
+    seconds : tuple of float
+        Wall time that the engine took for each frame, when it was labelled.
     """
 
     frames: Dataset
     indices: tuple[int, ...]
     failures: dict[int, str]
     waiting: dict[int, Path]
+    seconds: tuple[float, ...]
 
 
 def label_structures(
@@ -163,6 +167,7 @@ def _label_one(engine: Engine, task: tuple[Path, Atoms]) -> None:
     folder, atoms = task
     folder.mkdir(parents=True, exist_ok=True)
     failure = folder / "failure.txt"
+    begin = time.perf_counter()
     try:
         frame = engine.label(atoms, folder)
     except Waiting:
@@ -174,6 +179,7 @@ def _label_one(engine: Engine, task: tuple[Path, Atoms]) -> None:
     _check_same(atoms, frame)
     labelled = frame.to_atoms()
     labelled.info["provenance"] = json.dumps(engine.provenance())
+    labelled.info["seconds"] = round(time.perf_counter() - begin, 1)
     write_extxyz(folder / "label.extxyz", labelled)
     failure.unlink(missing_ok=True)
 
@@ -196,12 +202,13 @@ def _collected(
     folder: Path, names: Sequence[str], targets: Sequence[Atoms]
 ) -> LabelledStructures:
     """Read what there is of each structure, and write it as two files."""
-    labelled, failed, indices = [], [], []
+    labelled, failed, indices, seconds = [], [], [], []
     failures, waiting = {}, {}
     for k, (name, target) in enumerate(zip(names, targets, strict=True)):
         inner = folder / "frames" / name
         if (inner / "label.extxyz").exists():
             labelled.append(read_extxyz(inner / "label.extxyz", -1))
+            seconds.append(float(labelled[-1].info.pop("seconds", "nan")))
             indices.append(k)
         elif not (inner / "failure.txt").exists():
             waiting[k] = inner
@@ -215,7 +222,7 @@ def _collected(
         else:
             (folder / path).unlink(missing_ok=True)
     frames = Dataset((Frame.from_atoms(atoms) for atoms in labelled), name=str(folder))
-    return LabelledStructures(frames, tuple(indices), failures, waiting)
+    return LabelledStructures(frames, tuple(indices), failures, waiting, tuple(seconds))
 
 
 def write_job_script(folder: str | Path, waiting: Iterable[Path]) -> Path:

@@ -13,11 +13,13 @@ from typing_extensions import Self
 
 from .._config import Configuration, read_mapping
 from ..training import TrainingConfig
+from ..training._config import Columns
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+SpinStates = Annotated[list[Literal["canted", "spiral", "random"]], Field(min_length=1)]
 
 
 class StartConfig(Configuration):
@@ -29,6 +31,8 @@ class StartConfig(Configuration):
         In all; 0 where labelled data are given instead.
     displacement, strain, reduced_temperature, length : float
         See :func:`~deepspin_ase.build.perturbed`.
+    states : list of str
+        Of the spins, in turn: see the same.
     """
 
     count: Annotated[int, Field(ge=0)] = 20
@@ -36,12 +40,13 @@ class StartConfig(Configuration):
     strain: NonNegative = 0.02
     reduced_temperature: NonNegative = 0.2
     length: NonNegative = 0.1
+    states: SpinStates = Field(default=["canted", "canted", "spiral", "random"])
 
 
 class ExploreConfig(Configuration):
     """Spin-lattice dynamics that look for structures where the model is uncertain.
 
-    Walkers run at all temperatures, from all structures in turn, in one batch.
+    Walkers run at all temperatures, from all structures in turn, in batches.
 
     Attributes
     ----------
@@ -51,6 +56,8 @@ class ExploreConfig(Configuration):
         Of the spins, one per temperature of the lattice; the same by default.
     walkers : int
         At least one per temperature.
+    batch : int
+        Walkers at a time, at most; batches run on the workers of a Dask cluster.
     time_fs, timestep_fs : float
         Of each walker in each generation.
     interval_fs : float
@@ -81,6 +88,7 @@ class ExploreConfig(Configuration):
     temperature_K: Annotated[list[NonNegative], Field(min_length=1)]
     spin_temperature_K: list[NonNegative] | None = None
     walkers: Count = 16
+    batch: Count = 16
     time_fs: Positive = 1000.0
     timestep_fs: Positive = 1.0
     interval_fs: Positive = 20.0
@@ -88,9 +96,7 @@ class ExploreConfig(Configuration):
     damping: Positive = 0.05
     pressure_GPa: Annotated[list[float], Field(min_length=1)] | None = None
     external_field_T: tuple[float, float, float] | None = None
-    spin_starts: list[Literal["canted", "spiral", "random"]] = Field(
-        default=["canted", "spiral", "random"], min_length=1
-    )
+    spin_starts: SpinStates = Field(default=["canted", "spiral", "random"])
     vacancies: Annotated[float, Field(ge=0, le=1)] = 0.0
     substitutions: dict[str, str] = Field(default_factory=dict)
     substituted: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -161,17 +167,24 @@ class LearnConfig(Configuration):
         Files of crystals with moments (extxyz): all their frames. Put in what the model
         is for: other phases, supercells, vacancies, images of a path.
     data : list of str
-        Labelled data to begin with.
+        Labelled data to begin with: files and folders of any known format.
+    columns : dict of str
+        Names that extxyz files of ``structures`` and ``data`` have for moments and
+        labels, such as ``{moments: dft_spin}``.
     engine : str or dict
         A name (see :func:`~deepspin_ase.labels.make_engine`), or one under ``name``
         with the settings of the engine beside it.
+    check : bool
+        Whether the engine first labels five structures near one of those to begin with,
+        and the run ends where the labels are not derivatives of the energy.
     output : str
         Folder to write to.
     generations : int
         At most.
     seed : int
     held_back : int
-        Every so many labels one is kept from training, to judge the model by.
+        Every so many labels, and frames of ``data``, one is kept from training, to
+        judge the model by.
     largest_force : float
         Frames with larger labelled forces are dropped, eV/A.
     start, explore, select
@@ -183,7 +196,9 @@ class LearnConfig(Configuration):
 
     structures: Annotated[list[str], Field(min_length=1)]
     data: list[str] = Field(default_factory=list)
+    columns: Columns = Field(default_factory=dict)
     engine: dict[str, Any]
+    check: bool = True
     output: str = "learning"
     generations: Count = 10
     seed: Annotated[int, Field(ge=0)] = 0

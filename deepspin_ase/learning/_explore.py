@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.data import covalent_radii
 from ase.md.velocitydistribution import thermalize_momenta
 
+from .._distributed import map_tasks
 from ..build import perturbed
 from ..calculators import DeepSpinCalculator
 from ..dynamics import SpinLatticeDynamics, SpinLatticeLangevin, SpinLatticeNPT
@@ -40,7 +42,7 @@ class Exploration:
     accurate, uncertain, lost, unphysical : int
         Numbers of structures that were looked at, by what they are.
     failure : str
-        Why the dynamics ended early; empty if they did not.
+        Why the dynamics of walkers ended early; empty if they did not.
     """
 
     candidates: list[Atoms] = field(default_factory=list)
@@ -51,6 +53,21 @@ class Exploration:
     lost: int = 0
     unphysical: int = 0
     failure: str = ""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Exploration]) -> Exploration:
+        """Return what several batches of walkers met."""
+        whole = cls()
+        for part in parts:
+            whole.candidates += part.candidates
+            whole.beyond += part.beyond
+            whole.seen += part.seen
+            whole.accurate += part.accurate
+            whole.uncertain += part.uncertain
+            whole.lost += part.lost
+            whole.unphysical += part.unphysical
+            whole.failure = whole.failure or part.failure
+        return whole
 
     @property
     def share(self) -> float:
@@ -65,12 +82,14 @@ class _Walkers:
     def __init__(
         self,
         driver: SpinLatticeDynamics,
+        numbers: Sequence[int],
         starts: Sequence[Atoms],
         windows: tuple[Window, Window],
         config: ExploreConfig,
         rng: np.random.Generator,
     ) -> None:
         self.driver = driver
+        self.numbers = numbers
         self.starts = starts
         self.windows = windows
         self.config = config
@@ -113,7 +132,7 @@ class _Walkers:
         temperature = self.driver.temperature_K
         assert temperature is not None
         kept.info = {
-            "walker": k,
+            "walker": self.numbers[k],
             "time_fs": self.driver.time_fs,
             "temperature_K": float(temperature[k]),
             **{
@@ -126,7 +145,13 @@ class _Walkers:
         """Start a walker anew, from another structure about its crystal."""
         temperature = self.driver.temperature_K
         assert temperature is not None
-        fresh = _start(k, self.starts[k], float(temperature[k]), self.config, self.rng)
+        fresh = _start(
+            self.numbers[k],
+            self.starts[k],
+            float(temperature[k]),
+            self.config,
+            self.rng,
+        )
         image.set_cell(fresh.cell)
         for name in ("positions", "momenta", "initial_magmoms"):
             image.arrays[name][:] = fresh.arrays[name]
@@ -140,6 +165,7 @@ def explore(
     forces: Window,
     magnetic_forces: Window,
     seed: int = 0,
+    client: Any = None,
     progress: bool | None = None,
 ) -> Exploration:
     """Run walkers, and collect structures at which the deviations are in the windows.
@@ -154,6 +180,9 @@ def explore(
     config : ExploreConfig
     forces, magnetic_forces : Window
     seed : int
+    client : dask.distributed.Client, optional
+        Run batches of walkers on its workers, see
+        :func:`~deepspin_ase.analysis.map_tasks`; the numbers are the same.
     progress : bool, optional
         Progress bar; by default on a terminal.
 
@@ -162,22 +191,51 @@ def explore(
     ValueError
         If the potential predicts no deviations.
     """
-    rng = np.random.default_rng(seed)
     n = max(config.walkers, len(config.temperature_K))
-    which = [k % len(config.temperature_K) for k in range(n)]
-    spins = config.spin_temperature_K or config.temperature_K
-    starts = [
-        _defective(structures[k % len(structures)], config, rng) for k in range(n)
-    ]
+    batches = np.array_split(np.arange(n), -(-n // config.batch))
+    seeds = np.random.SeedSequence(seed).spawn(len(batches))
+    run = partial(
+        _explore_batch,
+        potential,
+        [atoms.copy() for atoms in structures],
+        config,
+        (forces, magnetic_forces),
+        progress if client is None else False,
+    )
+    parts = map_tasks(
+        run,
+        [(b.tolist(), s) for b, s in zip(batches, seeds, strict=True)],
+        client=client,
+        description="walkers",
+        progress=False if client is None else progress,
+    )
+    return Exploration.joined(parts)
+
+
+def _explore_batch(
+    potential: Potential,
+    structures: Sequence[Atoms],
+    config: ExploreConfig,
+    windows: tuple[Window, Window],
+    progress: bool | None,
+    task: tuple[list[int], np.random.SeedSequence],
+) -> Exploration:
+    """Run the walkers with these numbers in one batch."""
+    walkers, seed = task
+    rng = np.random.default_rng(seed)
+    temperatures = config.temperature_K
+    which = [k % len(temperatures) for k in walkers]
+    spins = config.spin_temperature_K or temperatures
+    starts = [_defective(structures[k % len(structures)], config, rng) for k in walkers]
     images = [
-        _start(k, starts[k], config.temperature_K[t], config, rng)
-        for k, t in enumerate(which)
+        _start(k, atoms, temperatures[t], config, rng)
+        for k, atoms, t in zip(walkers, starts, which, strict=True)
     ]
     calculator = DeepSpinCalculator(potential)
     for image in images:
         image.calc = calculator
     common: dict[str, Any] = {
-        "temperature_K": [config.temperature_K[t] for t in which],
+        "temperature_K": [temperatures[t] for t in which],
         "spin_temperature_K": [spins[t] for t in which],
         "damping": config.damping,
         "external_field_T": config.external_field_T,
@@ -191,21 +249,21 @@ def explore(
         friction = config.friction_per_fs / units.fs
         driver = SpinLatticeLangevin(images, timestep, friction=friction, **common)
     else:
-        pressure = [pressures[k % len(pressures)] for k in range(n)]
+        pressure = [pressures[k % len(pressures)] for k in walkers]
         driver = SpinLatticeNPT(
             images, timestep, pressure_GPa=pressure, cell="flexible", **common
         )
-    walkers = _Walkers(driver, starts, (forces, magnetic_forces), config, rng)
+    observer = _Walkers(driver, walkers, starts, windows, config, rng)
     interval = max(1, round(config.interval_fs / config.timestep_fs))
-    driver.attach(walkers, interval)
+    driver.attach(observer, interval)
     with warnings.catch_warnings():
         # Walkers look for what is out of range, and hot spins turn fast.
         warnings.simplefilter("ignore", UserWarning)
         try:
             driver.run(max(1, round(config.time_fs / config.timestep_fs)))
         except CalculationFailed as error:
-            walkers.found.failure = str(error)
-    return walkers.found
+            observer.found.failure = str(error)
+    return observer.found
 
 
 def _defective(atoms: Atoms, config: ExploreConfig, rng: np.random.Generator) -> Atoms:

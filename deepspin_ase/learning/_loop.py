@@ -15,12 +15,21 @@ import numpy as np
 import yaml
 from ase import Atoms
 
+from .._config import read_mapping
 from .._digest import digest
 from .._files import atomic_write, locked, make_folder
 from ..build import perturbed
 from ..data import Dataset, Frame, read_dataset
 from ..io import read_extxyz, write_extxyz
-from ..labels import Engine, label_structures, make_engine
+from ..labels import (
+    Engine,
+    LabelError,
+    Waiting,
+    check_engine,
+    label_structures,
+    make_engine,
+    write_job_script,
+)
 from ..potentials import Potential, load_potential
 from ..spins import get_spins
 from ..training import Trainer, collect, compare, load_batches, read_config, read_sets
@@ -55,7 +64,7 @@ class Generation:
     failure : str
         Why exploration ended early, if it did.
     seconds : dict
-        Wall time by stage.
+        Wall time by stage; of labels the sum over the structures.
     """
 
     number: int
@@ -89,13 +98,14 @@ class ActiveLearning:
     Folders ``generation-00``, ... hold ``structures.extxyz`` (to be labelled),
     ``training.extxyz`` and ``validation.extxyz`` (their labels), ``training.yaml`` and
     ``training/`` (the model), ``candidates.extxyz`` (what walkers found) and
-    ``generation.json`` (numbers); ``labels/`` holds the labels of all of them.
+    ``generation.json`` (numbers); ``labels/`` holds the labels of all of them, and
+    ``data.extxyz`` and ``data-held-back.extxyz`` the data that were there before.
 
     Parameters
     ----------
     config : LearnConfig
     client : dask.distributed.Client, optional
-        Labels are made on its workers.
+        Labels are made, and walkers run, on its workers.
     """
 
     def __init__(self, config: LearnConfig, *, client: Any = None) -> None:
@@ -111,8 +121,10 @@ class ActiveLearning:
         Raises
         ------
         ValueError
-            If the folder holds a run of another configuration, or no structure could be
-            labelled.
+            If the folder holds a run of another configuration, no structure could be
+            labelled, or the labels of the engine are no derivatives of the energy.
+        Waiting
+            If structures are to be labelled by a code that runs on its own.
         BlockingIOError
             If another process works in the folder.
         """
@@ -161,7 +173,9 @@ class ActiveLearning:
         may_change = {"generations", "output"}
         now = json.loads(json.dumps(self.config.to_dict()))
         if path.exists() and any(self.folder.glob("generation-*/*")):
-            before = yaml.safe_load(path.read_text(encoding="utf-8"))
+            # Keys that were not known then have their defaults.
+            before = LearnConfig.from_dict(read_mapping(path)).to_dict()
+            before = json.loads(json.dumps(before))
             differ = [k for k in now if k not in may_change and now[k] != before.get(k)]
             if differ:
                 raise ValueError(
@@ -180,6 +194,7 @@ class ActiveLearning:
         state = Generation(number)
         stages: tuple[tuple[str, Callable[[Generation, bool | None], None]], ...] = (
             ("structures", self._first_structures),
+            ("check", self._check),
             ("labels", self._label),
             ("training", self._train),
             ("exploration", self._explore),
@@ -187,7 +202,7 @@ class ActiveLearning:
         for name, stage in stages:
             begin = time.perf_counter()
             stage(state, progress)
-            state.seconds[name] = round(time.perf_counter() - begin, 1)
+            state.seconds.setdefault(name, round(time.perf_counter() - begin, 1))
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
         logger.info("%s", summary(state))
@@ -202,7 +217,7 @@ class ActiveLearning:
     def _crystals(self) -> list[Atoms]:
         found = []
         for path in self.config.structures:
-            for atoms in read_extxyz(path):
+            for atoms in read_extxyz(path, columns=self.config.columns):
                 get_spins(atoms)
                 found.append(atoms)
         return found
@@ -227,9 +242,40 @@ class ActiveLearning:
             found += [crystal.copy(), *scattered][:count]
         write_extxyz(path, _bare(found))
 
+    def _check(self, state: Generation, progress: bool | None) -> None:
+        """Ask the engine for labels near one structure, and whether they agree."""
+        path = self._path(0, "structures.extxyz")
+        kept = self.folder / "check.txt"
+        if state.number or not self.config.check or kept.exists() or not path.exists():
+            return
+        # The last one: scattered, if any is, so that little vanishes by symmetry.
+        atoms = read_extxyz(path, -1)
+        name = self.config.engine["name"]
+        try:
+            found = check_engine(self.engine, atoms, self.folder / "check")
+        except Waiting as waiting:
+            logger.warning("labels of %s are not checked: %s", name, waiting)
+            return
+        except LabelError as error:
+            raise ValueError(
+                f"{name} cannot label the structure of the check ({error}): mend the "
+                "settings of the engine, or go on without by 'check: false'"
+            ) from error
+        if not found.ok:
+            ratios = ", ".join(
+                f"{n} {r:.3f}" for n, r in zip(found.names, found.ratios, strict=True)
+            )
+            faults = "; ".join(f"it would agree if {x}" for x in found.faults)
+            raise ValueError(
+                f"labels of {name} fail the check: energy differences over their work "
+                f"are {ratios or 'not known'}; {faults or 'no known fault explains it'}"
+                ". Mend the settings of the engine, or go on without by 'check: false'"
+            )
+        with atomic_write(kept) as temporary:
+            temporary.write_text(f"{found}\n", encoding="utf-8")
+
     def _label(self, state: Generation, progress: bool | None) -> None:
         path = self._path(state.number, "structures.extxyz")
-        training, validation = self._files(state.number)
         if not path.exists():  # data to begin with, and no structures beside them
             return
         structures = read_extxyz(path)
@@ -240,6 +286,13 @@ class ActiveLearning:
             client=self.client,
             progress=progress,
         )
+        if found.waiting:
+            script = write_job_script(self.folder / "labels", found.waiting.values())
+            raise Waiting(
+                f"{len(found.waiting)} structures wait for the code: complete and "
+                f"submit {script}, then run again"
+            )
+        state.seconds["labels"] = round(float(np.nansum(found.seconds)), 1)
         state.failed = len(found.failures)
         good = [f for f in found.frames if _largest(f) <= self.config.largest_force]
         state.labelled = len(good)
@@ -251,12 +304,16 @@ class ActiveLearning:
                 f"no structure could be labelled; the reasons are in "
                 f"{self.folder / 'labels' / 'failed.extxyz'}"
             )
+        self._split(good, *self._files(state.number))
+
+    def _split(self, frames: Sequence[Frame], training: Path, validation: Path) -> None:
+        """Write frames to two files, as far as they do not exist."""
         every = self.config.held_back
-        held = [f for k, f in enumerate(good) if k % every == every - 1]
-        kept = [f for k, f in enumerate(good) if k % every != every - 1]
-        for file, frames in ((validation, held), (training, kept)):
-            if frames and not file.exists():
-                write_extxyz(file, [f.to_atoms() for f in frames])
+        held = [f for k, f in enumerate(frames) if k % every == every - 1]
+        kept = [f for k, f in enumerate(frames) if k % every != every - 1]
+        for file, part in ((validation, held), (training, kept)):
+            if part and not file.exists():
+                write_extxyz(file, [f.to_atoms() for f in part])
 
     def _files(self, number: int) -> tuple[Path, Path]:
         return (
@@ -266,15 +323,32 @@ class ActiveLearning:
 
     def _all_files(self, number: int) -> tuple[list[Path], list[Path]]:
         """Return the files of training and validation up to a generation."""
-        pairs = [self._files(k) for k in range(number + 1)]
-        given = [Path(path) for path in self.config.data]
-        training = given + [t for t, _ in pairs if t.exists()]
-        return training, [v for _, v in pairs if v.exists()]
+        pairs = [self._given(), *(self._files(k) for k in range(number + 1))]
+        training, validation = zip(*pairs, strict=True)
+        return (
+            [path for path in training if path.exists()],
+            [path for path in validation if path.exists()],
+        )
+
+    def _given(self) -> tuple[Path, Path]:
+        """Return files of the data to begin with, written at their first use."""
+        config = self.config
+        paths = self.folder / "data.extxyz", self.folder / "data-held-back.extxyz"
+        if config.data and not paths[0].exists():
+            frames = list(read_dataset(config.data, columns=config.columns))
+            self._split(frames, *paths)
+        return paths
 
     def _train(self, state: Generation, progress: bool | None) -> None:
         number = state.number
         training, validation = self._all_files(number)
-        held = read_dataset(validation) if validation else Dataset([])
+        if not validation:
+            raise ValueError(
+                "no label is held back, and without one the model cannot be judged: "
+                f"give more structures or data than held_back "
+                f"({self.config.held_back}), or make it smaller"
+            )
+        held = read_dataset(validation)
         frames = read_dataset(training)
         state.frames = len(frames) + len(held)
         fresh = [path for path in self._files(number) if path.exists()]
@@ -285,7 +359,7 @@ class ActiveLearning:
         if not (output / "model.pt").exists():
             self._run_training(number, training, validation, output, progress)
         model = load_potential(output / "model.pt")
-        state.errors, state.units = _errors(model, held if len(held) else frames)
+        state.errors, state.units = _errors(model, held)
 
     def _run_training(
         self,
@@ -329,6 +403,7 @@ class ActiveLearning:
             forces=self.config.select.forces,
             magnetic_forces=self.config.select.magnetic_forces,
             seed=self._seed(number, "explore"),
+            client=self.client,
             progress=progress,
         )
         state.accurate, state.uncertain = found.accurate, found.uncertain

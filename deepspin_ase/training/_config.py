@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializeAsAny,
@@ -17,7 +18,8 @@ from pydantic import (
 from typing_extensions import Self
 
 from .._config import Configuration, problems_of, read_mapping
-from ..data import read_dataset
+from ..data import Dataset, read_dataset
+from ..io._columns import check_columns
 from ..potentials.networks._trainable import architecture_named, architecture_of
 from ..quantities import label_table
 from ._deepmd_input import from_deepmd_input
@@ -25,6 +27,7 @@ from ._deepmd_input import from_deepmd_input
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Columns = Annotated[dict[str, str], AfterValidator(check_columns)]
 
 
 Paths = Annotated[
@@ -61,6 +64,9 @@ class SetConfig(Configuration):
         Standard deviations of labels by name, in eV/atom, eV/A, eV/mu_B and eV/atom
         (virial). Labels lose weight as soon as it is larger than the error that the
         weights of the loss suppose, 0.02 over the root of the weight.
+    columns : dict of str
+        Names that extxyz files have for moments and labels, such as ``{moments:
+        dft_spin}``; see :func:`~deepspin_ase.io.read_extxyz`.
     """
 
     files: Annotated[Paths, Field(min_length=1)]
@@ -71,6 +77,7 @@ class SetConfig(Configuration):
     scale: Annotated[float, Field(gt=0)] | Literal["fit"] = 1.0
     weight: Weight | dict[str, Weight] = 1.0
     uncertainty: dict[str, Weight] = Field(default={})
+    columns: Columns = Field(default={})
 
     @field_validator("weight", "uncertainty")
     @classmethod
@@ -94,28 +101,35 @@ class DataConfig(Configuration):
         Files or folders (DeePMD npy, mixed npy, extxyz), relative to the training file;
         all of them are one data set. A set of another origin is a mapping, with keys
         ``files``, ``validation``, ``name``, ``moments``, ``offset``, ``scale``,
-        ``weight`` and ``uncertainty``.
+        ``weight``, ``uncertainty`` and ``columns``.
     validation : list of str
         Of the files without a mapping. Without validation data, errors are reported on
         the training data alone.
+    columns : dict of str
+        Of the files without a mapping; see :class:`SetConfig`.
     """
 
     training: Annotated[
         list[Annotated[str | SetConfig, BeforeValidator(_entry)]], Field(min_length=1)
     ]
     validation: list[str] = Field(default=[])
+    columns: Columns = Field(default={})
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.validation and not any(isinstance(x, str) for x in self.training):
-            raise ValueError("give validation data in the entries of training")
+        plain = any(isinstance(x, str) for x in self.training)
+        for name in ("validation", "columns"):
+            if getattr(self, name) and not plain:
+                raise ValueError(f"give {name} in the entries of training")
         return self
 
     @property
-    def files(self) -> list[str]:
-        """All files of training data."""
-        some = [[x] if isinstance(x, str) else x.files for x in self.training]
-        return [file for entry in some for file in entry]
+    def sources(self) -> list[tuple[list[str], dict[str, str]]]:
+        """Files of training data, and the names of columns in them."""
+        return [
+            ([x], self.columns) if isinstance(x, str) else (x.files, x.columns)
+            for x in self.training
+        ]
 
     def below(self, folder: Path) -> Self:
         """Return the same with paths relative to a folder."""
@@ -420,8 +434,13 @@ def _completed(values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     required = {k for k, f in cls.config_class.model_fields.items() if f.is_required()}
     if required <= rest.keys():
         return values
-    files = DataConfig.from_dict(data, where="data").below(folder).files
-    dataset = read_dataset(files, default_type_map=rest.get("type_map"))
+    sources = DataConfig.from_dict(data, where="data").below(folder).sources
+    types = rest.get("type_map")
+    parts = [
+        read_dataset(files, default_type_map=types, columns=columns)
+        for files, columns in sources
+    ]
+    dataset = Dataset(frame for part in parts for frame in part)
     rest = cls.completed(
         rest, elements=dataset.elements, magnetic=dataset.magnetic_elements
     )

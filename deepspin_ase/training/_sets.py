@@ -109,14 +109,17 @@ def read_sets(
     """
     options = getattr(model, "data_options", {})
 
-    def read(paths: list[str]) -> Dataset:
-        return read_dataset(paths, **options) if paths else Dataset([])
+    def read(paths: list[str], columns: Mapping[str, str]) -> Dataset:
+        if not paths:
+            return Dataset([])
+        return read_dataset(paths, columns=columns, **options)
 
     plain = [entry for entry in config.training if isinstance(entry, str)]
     sets = []
     if plain:
-        validation = read(config.validation)
-        sets.append(TrainingSet(read(plain), validation, name=", ".join(plain)))
+        training = read(plain, config.columns)
+        validation = read(config.validation, config.columns)
+        sets.append(TrainingSet(training, validation, name=", ".join(plain)))
     for entry in config.training:
         if isinstance(entry, SetConfig):
             weight = entry.weight
@@ -124,8 +127,8 @@ def read_sets(
                 weight = dict.fromkeys(label_table(), weight)
             sets.append(
                 TrainingSet(
-                    read(entry.files),
-                    read(entry.validation),
+                    read(entry.files, entry.columns),
+                    read(entry.validation, entry.columns),
                     name=entry.name or ", ".join(entry.files),
                     moments=entry.moments,
                     offset=entry.offset,

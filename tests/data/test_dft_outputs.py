@@ -19,6 +19,7 @@ from deepspin_ase.io import write_vasp
 from deepspin_ase.io._vasp import saxis_rotation
 
 ABACUS = Path(__file__).parent / "abacus"
+GPAW = Path(__file__).parent / "gpaw"
 LOG = Path("OUT.abacus/running_scf.log")
 
 
@@ -456,6 +457,43 @@ def test_terminal_output_of_deltaspin(tmp_path):
         log.write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=rf"vasp\.log: .*{message}"):
             read_dataset(log)
+
+
+def test_log_of_gpaw():
+    """What the log says is what the engine returned, to the digits of the log."""
+    frame, expected = only(GPAW / "fe.txt"), only(GPAW / "fe.extxyz")
+    assert frame.symbols == ["Fe", "Fe"] and frame.pbc.all()
+    assert frame.energy == pytest.approx(expected.energy, abs=1e-6)
+    assert frame.cell == pytest.approx(expected.cell, abs=1e-6)
+    assert frame.forces == pytest.approx(expected.forces, abs=1e-5)
+    assert frame.spins == pytest.approx(expected.spins, abs=1e-6)
+    assert frame.magnetic_forces == pytest.approx(expected.magnetic_forces, abs=5e-6)
+
+
+def test_logs_of_gpaw_that_are_refused(tmp_path):
+    text = (GPAW / "fe.txt").read_text()
+    log = tmp_path / "gpaw.txt"
+    start = text.index("extensions=")
+    plain = text[:start] + text[text.index("kpts=") :]
+    for changed, message in (
+        (plain, "names no constraint of moments"),
+        (text.replace("Converged in", "After"), "did not converge"),
+        (text[: text.index("Free energy")], "did not converge"),
+        (text + "  Free energy:     -1.0\n", "2 calculations"),
+        (text.replace("Local magnetic", "Magnetic"), "no table Local magnetic moments"),
+        (text.replace("|  # Fe   1", "", 1), "moments does not have 2 vectors"),
+        (text.replace("targets={0", "targets={"), "invalid syntax"),
+    ):
+        assert changed != text
+        log.write_text(changed)
+        with pytest.raises(ValueError, match=rf"gpaw\.txt: .*{message}"):
+            read_dataset(log)
+    # In a folder, logs without constraints are no labelled data.
+    log.write_text(plain)
+    with pytest.raises(FileNotFoundError, match="holds no data"):
+        read_dataset(tmp_path)
+    log.write_text(text)
+    assert len(read_dataset(tmp_path)) == len(read_dataset(log, format="gpaw")) == 1
 
 
 def test_runs_that_failed_are_left_out_on_request(run, tmp_path, caplog, capsys):

@@ -228,6 +228,27 @@ def test_command(tmp_path, capsys):
     assert "derivatives of the energy" in capsys.readouterr().out
 
 
+def test_command_with_names_of_columns(tmp_path, capsys):
+    save_potential(tmp_path / "teacher.pt", reference.fe())
+    path, labels = tmp_path / "s.extxyz", tmp_path / "labels"
+    write_extxyz(path, [iron()])
+    path.write_text(path.read_text().replace("initial_magmoms", "mu"))
+    arguments = ["label", str(path), "-o", str(labels)]
+    arguments += ["-e", str(tmp_path / "teacher.pt")]
+    assert main(arguments) == 2
+    assert "moments" in capsys.readouterr().err
+    assert main([*arguments, "--columns", "moments=mu"]) == 0
+    found = read_extxyz(labels / "labelled.extxyz", -1)
+    assert get_spins(found) == pytest.approx(get_spins(iron()), abs=1e-7)
+    # Magnetic forces of others by their name, too, where a model is compared.
+    data = tmp_path / "data.extxyz"
+    text = (labels / "labelled.extxyz").read_text()
+    data.write_text(text.replace("magnetic_forces", "fields"))
+    command = ["test", str(tmp_path / "teacher.pt"), str(data)]
+    assert main([*command, "--columns", "magnetic_forces=fields"]) == 0
+    assert "magnetic forces" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_kills_lose_nothing(tmp_path):
     """Killed ten times at random times, the labels are those of one run."""

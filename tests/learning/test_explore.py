@@ -108,6 +108,19 @@ def test_all_in_the_window_are_candidates():
         assert a.info == b.info
 
 
+def test_batches_of_walkers():
+    """Each has random numbers of its own; walkers keep their numbers."""
+    values = config(batch=3, walkers=5)
+    found = explore(committee(), [iron()], values, **ALL, seed=1, progress=False)
+    assert len(found.candidates) == len(found.seen) == found.uncertain == 20
+    assert [a.info["walker"] for a in found.candidates[:3]] == [0, 1, 2]
+    assert {a.info["walker"] for a in found.candidates[12:]} == {3, 4}
+    temperature = {a.info["walker"]: a.info["temperature_K"] for a in found.candidates}
+    assert temperature == {0: 100.0, 1: 600.0, 2: 100.0, 3: 600.0, 4: 100.0}
+    places = {round(float(a.positions[0, 0]), 9) for a in found.candidates}
+    assert len(places) == 20
+
+
 def test_accurate_and_lost_walkers():
     calm = {name: Window(low=1e6, high=1e9) for name in ALL}
     found = explore(committee(), [iron()], config(), **calm, seed=1, progress=False)

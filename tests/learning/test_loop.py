@@ -16,12 +16,15 @@ import yaml
 from ase.build import bulk
 
 from deepspin_ase._files import locked
+from deepspin_ase.calculators import DeepSpinCalculator
 from deepspin_ase.cli import main
+from deepspin_ase.data import read_dataset
 from deepspin_ase.io import read_extxyz, write_extxyz
+from deepspin_ase.labels import ENGINES, CalculatorEngine, LabelError
 from deepspin_ase.learning import ActiveLearning, LearnConfig, _loop
 from deepspin_ase.potentials import load_potential, save_potential
 from deepspin_ase.potentials.materials import reference
-from deepspin_ase.spins import set_spins
+from deepspin_ase.spins import get_spins, set_spins
 
 MODEL = {"basis": 6, "channels": 4, "angular": 3, "spin_channels": 3}
 MODEL |= {"spin_angular": 2, "degree": 2, "spin_degree": 1, "four_body": 2}
@@ -48,6 +51,7 @@ def write(folder: Path, name: str, **changes: object) -> Path:
         "explore": {
             "temperature_K": [300.0, 900.0],
             "walkers": 4,
+            "batch": 2,
             "time_fs": 10.0,
             "timestep_fs": 0.5,
             "interval_fs": 5.0,
@@ -99,6 +103,8 @@ def test_a_run_leaves_files(whole, capsys):
     assert yaml.safe_load((first / "training.yaml").read_text())["output"] == "training"
     labels = list((whole.folder / "labels" / "frames").iterdir())
     assert len(labels) == done[1].frames
+    assert "derivatives of the energy" in (whole.folder / "check.txt").read_text()
+    assert all(read_extxyz(x / "label.extxyz", -1).info["seconds"] >= 0 for x in labels)
     config = whole.folder.with_suffix(".yaml")
     assert main(["learn", str(config), "--status"]) == 0
     assert "2 of 2 generations done" in capsys.readouterr().out
@@ -144,11 +150,85 @@ def test_a_stopped_run_ends_as_a_whole_one(inputs, whole, monkeypatch, stage):
     same(whole.folder, Path(config.output))
 
 
+def test_workers_of_a_cluster_give_the_same_numbers(inputs, whole):
+    """Labels and walkers of two processes: the data and the model of one."""
+    distributed = pytest.importorskip("distributed")
+    config = LearnConfig.read(write(inputs, "spread"))
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        done = ActiveLearning(config, client=client).run(progress=False)
+    same(whole.folder, Path(config.output))
+    for here, there in zip(whole.generations(), done, strict=True):
+        assert here.uncertain == there.uncertain and here.errors == there.errors
+
+
+def test_data_and_crystals_with_other_names_of_columns(inputs, whole):
+    path = whole.folder / "generation-00" / "training.extxyz"
+    for old, new in ((path, "known.extxyz"), (inputs / "fe.extxyz", "odd.extxyz")):
+        text = old.read_text().replace("initial_magmoms", "mu")
+        (inputs / new).write_text(text)
+    changes = {"structures": "odd.extxyz", "data": "known.extxyz", "generations": 1}
+    changes |= {"start": {"count": 0}, "columns": {"moments": "mu"}}
+    config = LearnConfig.read(write(inputs, "columns", **changes))
+    (done,) = ActiveLearning(config).run(progress=False)
+    assert done.frames == len(read_extxyz(path)) == 9 and done.labelled == 0
+    copied = read_extxyz(Path(config.output) / "data.extxyz")
+    assert get_spins(copied[0]) == pytest.approx(get_spins(read_extxyz(path, 0)))
+    # Every fourth is kept to judge the model by.
+    held = read_extxyz(Path(config.output) / "data-held-back.extxyz")
+    assert len(copied) == 7 and len(held) == 2
+
+
 def test_another_configuration_is_refused(inputs, whole):
     other = write(inputs, "whole", seed=5)
     with pytest.raises(ValueError, match="another seed"):
         ActiveLearning(LearnConfig.read(other)).run(progress=False)
     write(inputs, "whole")
+
+
+class Opposite(CalculatorEngine):
+    """Magnetic forces of the other sign."""
+
+    def label(self, atoms, folder):
+        frame = super().label(atoms, folder)
+        return frame.replace(magnetic_forces=-frame.magnetic_forces)
+
+
+class Unconverged(CalculatorEngine):
+    def label(self, atoms, folder):
+        raise LabelError("not converged after 60 iterations")
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (Opposite, r"labels of made fail the check: .*rotated -.*the other sign"),
+        (Unconverged, r"made cannot label .*check \(not converged after 60"),
+    ],
+)
+def test_engines_that_fail_the_check(inputs, monkeypatch, engine, message):
+    made = engine(DeepSpinCalculator(reference.fe()))
+    monkeypatch.setitem(ENGINES, "made", lambda settings: made)
+    path = write(inputs, f"check_{engine.__name__}", engine="made")
+    with pytest.raises(ValueError, match=message):
+        ActiveLearning(LearnConfig.read(path)).run(progress=False)
+    assert not (inputs / f"check_{engine.__name__}" / "labels").exists()
+
+
+def test_structures_wait_for_a_code_elsewhere(inputs, capsys):
+    engine = {"name": "abacus", "pseudo_dir": "/p", "orbital_dir": "/o"}
+    engine |= {"pseudopotentials": {"Fe": "Fe.upf"}, "orbitals": {"Fe": "Fe.orb"}}
+    path = write(inputs, "elsewhere", engine=engine, start={"count": 4})
+    for _ in range(2):
+        assert main(["learn", str(path)]) == 3
+        said = capsys.readouterr().out
+        assert "4 structures wait for the code" in said and "job.sh" in said
+    assert len(list((inputs / "elsewhere" / "labels").glob("frames/*/STRU"))) == 4
+    assert not (inputs / "elsewhere" / "generation-00" / "training.extxyz").exists()
 
 
 def test_two_loops_in_one_folder_are_refused(inputs, tmp_path):
@@ -187,6 +267,7 @@ def test_damaged_state_is_named(inputs, whole):
         ({"engine": {"cutoff": 300}}, "the key 'name'"),
         ({"engine": "no-such-model"}, "no-such-model"),
         ({"start": {"count": 0}}, "no data to begin with"),
+        ({"start": {"count": 3}}, r"no label is held back.*held_back \(4\)"),
         ({"train": {"data": {}}}, "unknown section data"),
         ({"explore": {}}, "'explore.temperature_K' is missing"),
         ({"generation": 3}, "did you mean 'generations'"),
@@ -218,3 +299,30 @@ def test_kills_lose_nothing(inputs, whole):
             kills += 1
     subprocess.run(command, check=False)
     same(whole.folder, inputs / "killed")
+
+
+@pytest.mark.slow
+def test_generations_with_gpaw(inputs):
+    """Constrained DFT of trial quality: seeds, and what walkers found, are labelled."""
+    pytest.importorskip("gpaw", reason="extra gpaw")
+    engine = {"name": "gpaw", "cutoff": 250, "kpts": [1, 1, 1], "width": 0.3}
+    engine |= {"density": 1e-4, "eigenstates": 1e-6}
+    start = {"count": 6, "displacement": 0.05, "states": ["canted"]}
+    path = write(inputs, "gpaw", engine=engine, start=start, select={"count": 2})
+    learning = ActiveLearning(LearnConfig.read(path))
+    first, second = learning.run(progress=False)
+    assert first.failed == second.failed == 0
+    assert first.labelled == 6 and second.labelled == first.selected == 2
+    assert np.isfinite([*first.errors.values(), *second.before.values()]).all()
+    # The logs that GPAW left hold what was trained on.
+    folder = learning.folder / "labels" / "frames"
+    logs = {f.energy: f for f in read_dataset(folder, format="gpaw")}
+    assert len(logs) == 8
+    for k in range(2):
+        (frame, *_) = read_dataset(
+            learning.folder / f"generation-{k:02d}" / "training.extxyz"
+        )
+        log = logs[min(logs, key=lambda energy: abs(energy - frame.energy))]
+        assert log.energy == pytest.approx(frame.energy, abs=1e-6)
+        assert log.forces == pytest.approx(frame.forces, abs=1e-5)
+        assert log.magnetic_forces == pytest.approx(frame.magnetic_forces, abs=1e-5)

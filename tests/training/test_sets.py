@@ -364,6 +364,45 @@ def test_weights_of_sets_and_frames(tmp_path: Path) -> None:
     assert weights["energy"] == pytest.approx(1 / (1 + 40 * 0.25))
 
 
+def odd_columns(path: Path, frames: Sequence[Frame]) -> None:
+    """Write frames with names of columns that nobody knows."""
+    write_dataset(path, Dataset(frames))
+    text = path.read_text()
+    for old, new in (("initial_magmoms", "mu"), ("magnetic_forces", "field")):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def test_names_of_columns_in_training_files(tmp_path: Path) -> None:
+    """Of files without a mapping, and of the entries that have one."""
+    made = list(labelled_by(IRON, structures(["Fe"] * 4, 7)))
+    odd_columns(tmp_path / "a.extxyz", made[:3])
+    odd_columns(tmp_path / "b.extxyz", made[3:])
+    columns = {"moments": "mu", "magnetic_forces": "field"}
+    plain = {"training": ["a.extxyz"], "validation": ["b.extxyz"], "columns": columns}
+    entry = {"files": "a.extxyz", "validation": "b.extxyz", "columns": columns}
+    for data in (plain, {"training": [entry]}):
+        values = {"model": SMALL, "data": data, "training": {"numb_steps": 1}}
+        (tmp_path / "train.yaml").write_text(yaml.safe_dump(values))
+        config = read_config(tmp_path / "train.yaml")
+        # Elements were found in the data.
+        assert config.model.magnetic == ["Fe"]
+        (own,) = read_sets(config.data, config.model)
+        for found, expected in zip([*own.training, *own.validation], made, strict=True):
+            np.testing.assert_allclose(found.spins, expected.spins, atol=1e-7)
+            np.testing.assert_allclose(
+                found.magnetic_forces, expected.magnetic_forces, atol=1e-7
+            )
+    write = (tmp_path / "train.yaml").write_text
+    write(yaml.safe_dump(values | {"data": plain | {"columns": {"spin": "mu"}}}))
+    with pytest.raises(ValueError, match=r"data\.columns: columns name no spin"):
+        read_config(tmp_path / "train.yaml")
+    write(yaml.safe_dump(values | {"data": {"training": [entry], "columns": columns}}))
+    with pytest.raises(ValueError, match="give columns in the entries of training"):
+        read_config(tmp_path / "train.yaml")
+
+
 def test_patience_ends_a_training(tmp_path: Path) -> None:
     data = labelled(structures(["Fe"] * 8, 11))
     run = {"numb_steps": 1000, "disp_freq": 1, "patience": 3}

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from .._frames import Frame
-from . import _abacus, _vasp
+from . import _abacus, _gpaw, _vasp
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,6 @@ READERS = {
     "abacus/deltaspin/without-field": Reader(
         _abacus.find_runs, partial(_abacus.read_run, with_field=False), detected=False
     ),
+    "gpaw": Reader(_gpaw.find_runs, _gpaw.read_run),
     "vasp/constrained": Reader(_vasp.find_runs, _vasp.read_run),
 }
