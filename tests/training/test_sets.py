@@ -556,7 +556,7 @@ def test_entries_that_are_refused(entry: dict[str, Any], message: str) -> None:
     values = {"model": {"elements": ["Fe"], "magnetic": []}, "training": {}}
     with pytest.raises(ValueError, match=f"data.training.0: .*{message}"):
         TrainingConfig.from_dict(values | {"data": {"training": [entry]}})
-    with pytest.raises(ValueError, match="validation data in the entries"):
+    with pytest.raises(ValueError, match="give validation in the entries"):
         data = {"training": [{"files": "x"}], "validation": ["y"]}
         TrainingConfig.from_dict(values | {"data": data})
 
