@@ -28,6 +28,7 @@ COMMANDS = {
     "neb": "find the path and the barrier between two structures",
     "view": "moments as arrows in a web page",
     "info": "what a model is",
+    "get": "fetch a model into the folder of models",
     "convert": "models from and to DeePMD-kit",
     "export": "a model as TorchScript that runs without this package",
 }

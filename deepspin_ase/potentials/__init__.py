@@ -6,8 +6,10 @@ from .._config import Configuration
 from ._backend import choose_backend
 from ._base import Potential
 from ._compiled import CompiledPotential
+from ._download import get_model
 from ._external import External, PotentialOf
-from ._files import load_card, load_potential, save_potential, shipped_models
+from ._files import load_card, load_potential, save_potential
+from ._library import available_models, models_folder, shipped_models
 from ._prediction import Prediction
 from ._range import TrainingRange
 from ._registry import register
@@ -107,13 +109,16 @@ __all__ = [
     "UniaxialAnisotropy",
     "Zeeman",
     "architecture",
+    "available_models",
     "bismuth_ferrite",
     "choose_backend",
     "dudarev_derlet_fe",
     "export_torchscript",
     "finnis_sinclair_fe",
+    "get_model",
     "load_card",
     "load_potential",
+    "models_folder",
     "reference",
     "register",
     "save_potential",

@@ -15,7 +15,6 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,12 @@ from .._validate import path_first
 from .._version import __version__
 from . import _registry as registry
 from ._base import Potential
+from ._library import SUFFIXES, resolve
 from .networks._error_model import ErrorModel
 from .networks._trainable import Trainable
 
 FORMAT = "deepspin-ase model"
 VERSION = 1
-
-#: Suffixes of model files.
-SUFFIXES = (SUFFIX, ".pt")
 
 EXPECTED = (
     "a model.pt or model.safetensors written by deepspin_ase, a frozen DeePMD-kit .pth "
@@ -205,35 +202,6 @@ def _types_in(data: Any) -> Iterator[str]:
             yield from _types_in(part)
 
 
-def shipped_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    entries = (resources.files("deepspin_ase") / "models").iterdir()
-    names = (Path(entry.name) for entry in entries)
-    return sorted({name.stem for name in names if name.suffix in SUFFIXES})
-
-
-def resolve(name: str | os.PathLike[str]) -> Path:
-    """Return the path of a model file, or of a shipped model by its name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.parent == Path("."):
-        for suffix in SUFFIXES:
-            shipped = resources.files("deepspin_ase") / "models" / f"{name}{suffix}"
-            if shipped.is_file():
-                return Path(str(shipped))
-    raise FileNotFoundError(
-        f"{str(name)!r} is neither a file nor a shipped model; "
-        f"shipped are: {', '.join(shipped_models()) or 'none'}"
-    )
-
-
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a model file."""
     if is_safetensors(path):
@@ -304,16 +272,17 @@ class _FromJson:
 
 
 def load_potential(name: str | os.PathLike[str]) -> Potential:
-    """Load a potential from a file or by the name of a shipped model.
+    """Load a potential from a file or by the name of a model.
 
     Reads model files (``.safetensors`` and ``.pt``), frozen DeePMD-kit spin models
     (``.pth``, without deepmd-kit installed), DeePMD-kit's backend-neutral
-    ``.yaml``/``.dp``, and the shipped models by name (:func:`shipped_models`).
+    ``.yaml``/``.dp``, and by name the models that come with the package and those in
+    the folder of models (:func:`available_models`).
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file or shipped model.
+        If there is no such file or model.
     ValueError
         If the file is truncated, damaged, of another kind, written by a version that
         does not go with this one, or could run code.
@@ -334,11 +303,21 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
 
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the card of a model file or shipped model; empty if it has none."""
-    path = resolve(name)
+    """Return the card of a model, by file or name; empty if it has none."""
+    return dict(read_content(resolve(name)).get("card", {}))
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Return what a model file holds, as in its format; of other formats, nothing.
+
+    Raises
+    ------
+    ValueError
+        As :func:`load_potential` does for files that are damaged or of another kind.
+    """
     from . import deepmd
 
     with reading(path, EXPECTED):
         if not is_safetensors(path) and deepmd.recognises(path):
             return {}
-        return dict(_read(path)["card"])
+        return _read(path)
