@@ -3,6 +3,7 @@
 - :func:`atomic_write` puts a new file in the place of the old one when it is complete
   and on the disk (``fsync``), so that neither a kill nor a loss of power leaves half.
 - :func:`append_text` and :func:`append_bytes` append all or nothing.
+- :func:`open_text` opens compressed files, too.
 - :func:`reading` gives errors of damaged files their names.
 - :func:`locked` keeps other processes from the files of a run, and removes what a
   killed one left behind.
@@ -10,7 +11,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import logging
+import lzma
 import os
 import secrets
 import socket
@@ -20,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 if sys.platform != "win32":
     import fcntl
@@ -27,6 +32,9 @@ if sys.platform != "win32":
 logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
+
+#: Functions that open compressed files, by their suffix.
+_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 #: Temporary files are named .xxxxxxxx.tmp.NAME.
 _TEMPORARY = ".????????.tmp."
@@ -125,6 +133,26 @@ def cannot_write(path: PathLike, error: Exception) -> OSError:
         f"cannot write to {os.fspath(path)} ({reason}); what is there already is "
         "complete: free space or mend the permissions, then go on"
     )
+
+
+def open_text(path: Path, *, errors: str = "strict") -> IO[str]:
+    """Open a text file in UTF-8, compressed where its suffix says so.
+
+    A byte order mark at its beginning is left out.
+    """
+    opened = _COMPRESSED.get(path.suffix, open)
+    return opened(path, "rt", encoding="utf-8-sig", errors=errors)
+
+
+def uncompressed(path: Path) -> Path:
+    """Return a path without the suffix of a compression."""
+    return path.with_suffix("") if path.suffix in _COMPRESSED else path
+
+
+def existing(path: Path) -> Path:
+    """Return the path, or that of a compressed file where it is that which exists."""
+    candidates = [path.with_name(path.name + suffix) for suffix in _COMPRESSED]
+    return next((x for x in [path, *candidates] if x.is_file()), path)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from .._files import open_text
 from ._frames import Frame
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def read_cfg(path: Path, type_map: Sequence[str] | None) -> list[Frame]:
     ValueError
         If a configuration is damaged, has no moments, or types have no elements.
     """
-    lines = path.read_text("utf-8").splitlines()
+    with open_text(path) as stream:
+        lines = stream.read().splitlines()
     starts = [k for k, line in enumerate(lines) if line.strip() == "BEGIN_CFG"]
     frames: list[Frame] = []
     unused: set[str] = set()

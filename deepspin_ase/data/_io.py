@@ -16,7 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from .._extras import require
-from .._files import reading
+from .._files import reading, uncompressed
 from .._validate import path_first
 from ..io import read_extxyz, write_extxyz
 from ..io._columns import NOT_LABELS, unused_columns
@@ -62,7 +62,7 @@ def read_dataset(
         DeePMD system (a folder with ``type.raw``), the folder of a run of ABACUS, GPAW
         or VASP with constrained moments, or a folder with such at any depth, which are
         read in the order of their names; files in a folder are read where there are no
-        systems or runs. Patterns such as ``"runs/*/OUTCAR"`` are completed.
+        systems or runs. Text files may be compressed (gz, bz2, xz). Patterns such as ``"runs/*/OUTCAR"`` are completed.
     format : str, optional
         One of :data:`READ_FORMATS`, or the name of any format of dpdata (e.g.
         ``"deepmd/hdf5"``) that brings moments (extra ``dpdata``). Detected
@@ -241,8 +241,8 @@ def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:
     if path.is_file() and format in ("extxyz", "ase", "mlip/cfg"):
         yield format, path
         return
-    if path.is_file() and format is None and path.suffix in _ENDINGS:
-        yield _ENDINGS[path.suffix], path
+    if path.is_file() and format is None and _ending(path) in _ENDINGS:
+        yield _ENDINGS[_ending(path)], path
         return
     found = []
     if path.is_dir():
@@ -258,9 +258,13 @@ def _sources(path: Path, format: str | None) -> Iterator[tuple[str, Path]]:
             found += [(kind, run) for run in reader.find(folder)]
     if path.is_dir() and not found:
         for file in sorted(path.rglob("*")):
-            if file.suffix in _ENDINGS and file.is_file():
-                found.append((_ENDINGS[file.suffix], file))
+            if _ending(file) in _ENDINGS and file.is_file():
+                found.append((_ENDINGS[_ending(file)], file))
     yield from (one for one in found if format in (None, one[0]))
+
+
+def _ending(path: Path) -> str:
+    return uncompressed(path).suffix
 
 
 def _read_images(path: Path, format: str, columns: Columns | None) -> list[Frame]:

@@ -16,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import ArrayLike
 
 from ..quantities import QUANTITIES, result_names
-from ..spins import set_spins
+from ..spins import get_spins, set_spins
 
 #: Quantities, and the names that they have in files.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -104,15 +104,18 @@ def standardize(atoms: Atoms, columns: Mapping[str, str] | None = None) -> None:
     """
     given = check_columns(columns)
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    moments = _taken("moments", atoms, results, given.get("moments"))
+    if moments is not None:
+        set_spins(atoms, moments)
+        if not get_spins(atoms)[:, :2].any():
+            _take_along_z(atoms, given.get("magnetic_forces"))
     found = {
         quantity: _taken(quantity, atoms, results, given.get(quantity))
         for quantity in NAMES
+        if quantity != "moments"
     }
     if "energy" in given:
         results.pop("free_energy", None)
-    moments = found.pop("moments")
-    if moments is not None:
-        set_spins(atoms, moments)
     for name, value in found.items():
         if value is None:
             continue
@@ -154,6 +157,14 @@ def settled_moments(initial: ArrayLike | None, computed: ArrayLike | None) -> An
             "moments=initial_magmoms)"
         )
     return computed
+
+
+def _take_along_z(atoms: Atoms, given: str | None) -> None:
+    """Make vectors of magnetic forces that are numbers, of moments along z."""
+    for name, values in list(atoms.arrays.items()):
+        if name == given or name.lower() in NAMES["magnetic_forces"]:
+            if values.size == len(atoms) and values.dtype.kind in "fi":
+                atoms.arrays[name] = np.outer(values, [0.0, 0.0, 1.0])
 
 
 def _taken(

@@ -6,21 +6,17 @@ that are announced, no more and no less, and every frame the atoms that it annou
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from ase import Atoms
 from ase.io import extxyz
 
-_PROPERTIES = re.compile(r"""Properties\s*=\s*["'{]?([^\s"'}]+)""", re.IGNORECASE)
+from .._files import open_text
 
-#: Functions that open compressed files, as ASE knows them by their suffix.
-_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_PROPERTIES = re.compile(r"""Properties\s*=\s*["'{]?([^\s"'}]+)""", re.IGNORECASE)
 
 
 class _Place(NamedTuple):
@@ -42,8 +38,7 @@ def read_frames(path: Path, index: int | slice) -> list[Atoms]:
         If a frame lacks atoms or columns, or has too many, or whatever ASE's parser
         raises.
     """
-    opened = _COMPRESSED.get(path.suffix, open)
-    with opened(path, "rt", encoding="utf-8") as stream:
+    with open_text(path) as stream:
         places = list(_places(stream, index))
         chosen = places[index] if isinstance(index, slice) else _one(places, index)
         frames = []

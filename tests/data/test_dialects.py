@@ -58,6 +58,20 @@ def test_columns_of_extxyz(moments, magnetic, columns, tmp_path, caplog):
     assert again.magnetic_forces == pytest.approx(vectors(2), abs=1e-7)
 
 
+def test_numbers_along_z(tmp_path, caplog):
+    """Collinear moments and magnetic forces; numbers beside vectors mean nothing."""
+    moments, fields = vectors(1)[:, 2], vectors(2)[:, 2]
+    ase.io.write(tmp_path / "a.extxyz", labelled(spin=moments, mforce=fields))
+    (frame,) = read_dataset(tmp_path / "a.extxyz")
+    assert frame.spins[:, 2] == pytest.approx(moments, abs=1e-7)
+    assert frame.magnetic_forces[:, 2] == pytest.approx(fields, abs=1e-7)
+    assert not frame.magnetic_forces[:, :2].any() and not caplog.records
+    ase.io.write(tmp_path / "b.extxyz", labelled(spin=vectors(1), mforce=fields))
+    (frame,) = read_dataset(tmp_path / "b.extxyz")
+    assert frame.magnetic_forces is None
+    assert "the column mforce is not read" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["charges", "spin_forces_vert", "fm_unknown"])
 def test_columns_that_are_not_read_are_reported(name, tmp_path, caplog):
     frames = [labelled(0, spin=vectors(1)), labelled(1, spin=vectors(1))]

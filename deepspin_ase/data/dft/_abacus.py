@@ -18,8 +18,9 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.units import Bohr, Rydberg
 
+from ..._files import existing
 from .._frames import Frame
-from ._tables import number, require_reached, table
+from ._tables import number, require_reached, table, text_of
 
 #: kbar in eV/A^3.
 _KBAR = 1.0 / 1602.1766208
@@ -30,7 +31,8 @@ _SUM = 2e-3
 _FORCES = "TOTAL-FORCE (eV/Angstrom)"
 _STRESS = "TOTAL-STRESS (KBAR)"
 _MOMENTS = "Total Magnetism (uB)"
-_MAGNETIC = re.compile(r"\s*Magnetic force \((eV|Ry)/uB\)")
+_MAGNETIC = re.compile(r"\s*Magnetic force \((eV|Ry)/(?:u|mu_?)B\)", re.IGNORECASE)
+_NAMED = re.compile(r"\s*(Magnetic force|TOTAL-FORCE|TOTAL-STRESS)\b", re.IGNORECASE)
 
 #: Parts of the energy that are not summed.
 _TOTALS = ("E_KohnSham", "E_KS(sigma->0)", "E_Harris", "E_band", "E_Fermi", "E_gap")
@@ -40,7 +42,7 @@ def find_runs(path: Path) -> list[Path]:
     """Return the folder of a run, given as such or by its log; none if it is none."""
     if path.is_file():
         path = path.parent.parent if path.name.startswith("running_") else path
-    is_run = (path / "INPUT").is_file() and any(path.glob("OUT.*/running_*.log"))
+    is_run = (path / "INPUT").is_file() and any(path.glob("OUT.*/running_*.log*"))
     return [path] if is_run else []
 
 
@@ -56,13 +58,13 @@ def read_run(folder: Path, *, with_field: bool | None = None) -> list[Frame]:
             f"{folder}: a run of calculation {inputs['calculation']}; runs of "
             "calculation scf are read, one structure each"
         )
-    log = folder / f"OUT.{inputs.get('suffix', 'ABACUS')}" / "running_scf.log"
+    output = folder / f"OUT.{inputs.get('suffix', 'ABACUS')}"
+    log = existing(output / "running_scf.log")
     if not log.is_file():
         raise FileNotFoundError(f"{folder}: there is no {log}")
     try:
         structure = _read_stru(folder / inputs.get("stru_file", "STRU"))
-        text = log.read_text("utf-8", errors="replace")
-        return [_frame(text, structure, inputs, with_field)]
+        return [_frame(text_of(log), structure, inputs, with_field)]
     except (ValueError, IndexError, StopIteration) as error:
         raise ValueError(f"{log}: {error or 'truncated'}") from error
 
@@ -84,8 +86,11 @@ def _frame(
     lines, count = text.splitlines(), len(stru.numbers)
     if inputs.get("sc_mag_switch", "0") not in ("1", "true"):
         raise ValueError("moments were not constrained (sc_mag_switch)")
+    if not stru.held.any():
+        raise ValueError("moments were not constrained: no atom of STRU has sc 1 1 1")
     if "charge density convergence is achieved" not in text:
         raise ValueError("the density did not converge")
+    _require_known_units(lines)
     heads = [(k, m.group(1)) for k, m in enumerate(map(_MAGNETIC.match, lines)) if m]
     if len(heads) != 1:
         raise ValueError(f"{len(heads)} tables of magnetic forces; expected one")
@@ -93,7 +98,7 @@ def _frame(
     require_reached(moments, stru.targets, stru.held)
     ((start, unit),) = heads
     magnetic = table(lines, start, count, 3, what="Magnetic force")
-    magnetic *= Rydberg if unit == "Ry" else 1.0
+    magnetic *= Rydberg if unit.lower() == "ry" else 1.0
     if with_field is None:
         energy, magnetic = _settled(lines, magnetic, moments, inputs, unit)
     else:
@@ -116,6 +121,14 @@ def _frame(
     )
 
 
+def _require_known_units(lines: list[str]) -> None:
+    """Raise ValueError if a table is in another unit than those that are read."""
+    for line in filter(_NAMED.match, lines):
+        known = _MAGNETIC.match(line) or line.strip().startswith((_FORCES, _STRESS))
+        if not known:
+            raise ValueError(f"the unit of the table {line.strip()!r} is not known")
+
+
 def _settled(
     lines: list[str],
     magnetic: np.ndarray,
@@ -134,14 +147,18 @@ def _settled(
     work = float((magnetic * moments).sum())
     missing = energy - parts
     plane_waves = inputs.get("basis_type", "pw") == "pw"
-    if abs(missing) <= _SUM and plane_waves and unit == "eV":
+    if abs(missing) <= _SUM and plane_waves and unit.lower() == "ev":
         return energy - work, magnetic
     if abs(missing + work) <= _SUM and abs(work) > _SUM:
         return energy, magnetic
     if abs(missing - work) <= _SUM and abs(work) > _SUM:
         # Older versions print +lambda of the Hamiltonian.
         return energy, -magnetic
-    if inputs.get("dft_plus_u", "0") != "0" and unit == "eV" and _is_checked(lines):
+    if (
+        inputs.get("dft_plus_u", "0") != "0"
+        and unit.lower() == "ev"
+        and _is_checked(lines)
+    ):
         return (energy - work if plane_waves else energy), magnetic
     raise ValueError(
         "neither its numbers nor its version say whether the energy contains lambda.M "
@@ -201,6 +218,9 @@ def _read_stru(path: Path) -> _Stru:
     ]
     rows = [row for row in rows if row]
     heads = {row[0]: k for k, row in enumerate(rows)}
+    for name in ("LATTICE_CONSTANT", "LATTICE_VECTORS", "ATOMIC_POSITIONS"):
+        if name not in heads:
+            raise ValueError(f"{path} has no {name}")
     scale = number(rows[heads["LATTICE_CONSTANT"] + 1][0]) * Bohr
     start = heads["LATTICE_VECTORS"] + 1
     vectors = rows[start : start + 3]

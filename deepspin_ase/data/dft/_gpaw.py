@@ -18,7 +18,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from .._frames import Frame
-from ._tables import number
+from ._tables import number, text_of
 
 #: In the first lines of every log.
 _BANNER = r"|__||  | ||/\| - "
@@ -30,23 +30,20 @@ def find_runs(path: Path) -> list[Path]:
     """Return a log that is named, or the logs with constraints in a folder."""
     if path.is_file():
         return [path] if _is_log(path) else []
-    logs = (file for file in sorted(path.glob("*.txt")) if _is_log(file))
-    return [
-        log for log in logs if _CONSTRAINT.search(log.read_text("utf-8", "replace"))
-    ]
+    logs = [file for file in sorted(path.glob("*.txt*")) if _is_log(file)]
+    return [log for log in logs if _CONSTRAINT.search(text_of(log))]
 
 
 def _is_log(path: Path) -> bool:
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return _BANNER.encode() in file.read(200)
+    return _BANNER in text_of(path)[:200]
 
 
 def read_run(path: Path) -> list[Frame]:
     """Return the frame of a log in a list."""
     try:
-        return [_frame(path.read_text("utf-8", "replace"))]
+        return [_frame(text_of(path))]
     except (ValueError, IndexError, SyntaxError) as error:
         raise ValueError(f"{path}: {error or 'truncated'}") from error
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import re
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from ..._files import open_text
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][-+]?\d+)?$")
 
 #: A moment may differ from the one that was asked for by this, mu_B.
 REACHED = 0.01
+
+
+def text_of(path: Path) -> str:
+    """Return the text of an output, compressed or not; damaged letters are replaced.
+
+    Raises
+    ------
+    ValueError
+        If it is compressed and not complete.
+    """
+    try:
+        with open_text(path, errors="replace") as stream:
+            return stream.read()
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is no complete compressed file: {error}") from error
 
 
 def number(word: str) -> float:

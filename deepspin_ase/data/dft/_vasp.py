@@ -19,17 +19,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
 
+from ..._files import existing, uncompressed
 from ...io._vasp import incar_tags, numbers_of, saxis_rotation
 from .._frames import Frame
-from ._tables import number, require_reached, table
+from ._tables import number, require_reached, table, text_of
 
 _LOG_END = "Magnetization Difference from Target:"
+_LOG_BEGUN = "delta lambda"
 _FINAL = "DeltaSpin final constrained observables"
 _PENALTY = "lambda*MW_perp"
 _CURRENT = "MW_current"
@@ -45,26 +48,30 @@ def find_runs(path: Path) -> list[Path]:
     """Return the files with magnetic forces at a path: OUTCAR, OSZICAR or logs."""
     if path.is_file():
         return [path] if _kind(path) else []
-    names = [path / "OUTCAR", path / "OSZICAR"]
+    names = [existing(path / "OUTCAR"), existing(path / "OSZICAR")]
     names += sorted({file for pattern in _LOGS for file in path.glob(pattern)})
     runs = [file for file in names if file.is_file() and _kind(file)]
-    return runs[:1] if runs[:1] and runs[0].name in ("OUTCAR", "OSZICAR") else runs
+    one = bool(runs) and uncompressed(runs[0]).name in ("OUTCAR", "OSZICAR")
+    return runs[:1] if one else runs
 
 
 def _kind(path: Path) -> str:
     """Return which of the marks a file has; none if it is no output of these."""
     with path.open("rb") as file:
-        if b"\0" in file.read(512):
+        if b"\0" in file.read(512) and uncompressed(path) == path:
             return ""
-    text = path.read_text("utf-8", errors="replace")
-    marks = (_FINAL, _PENALTY, _CURRENT, _LOG_END)
+    text = text_of(path)
+    marks = (_FINAL, _PENALTY, _CURRENT, _LOG_END, _LOG_BEGUN)
     return next((mark for mark in marks if mark in text), "")
 
 
 def read_run(path: Path) -> list[Frame]:
     """Return the frames of a run, one for each ionic step."""
     try:
-        if _kind(path) == _LOG_END:
+        kind = _kind(path)
+        if kind == _LOG_BEGUN:
+            raise ValueError("the run did not come to its end, a block with all labels")
+        if kind == _LOG_END:
             return [_of_log(path)]
         return list(_of_steps(path))
     except (ValueError, IndexError, KeyError) as error:
@@ -75,7 +82,7 @@ def read_run(path: Path) -> list[Frame]:
 
 
 def _of_log(path: Path) -> Frame:
-    text = path.read_text("utf-8", errors="replace")
+    text = text_of(path)
     atoms = _structure_beside(path)
     count = len(atoms)
     tags = _tags_beside(path)
@@ -87,6 +94,8 @@ def _of_log(path: Path) -> Frame:
     }
 
     def vectors(name: str) -> np.ndarray:
+        if name not in block:
+            raise ValueError(f"there is no {name} in the last block")
         numbers = [number(word) for word in block[name].split()]
         if len(numbers) != 3 * count:
             raise ValueError(f"{name} has {len(numbers)} numbers for {count} atoms")
@@ -136,11 +145,13 @@ def _require_density(lines: list[str], tags: dict[str, str]) -> None:
 
 
 def _of_steps(path: Path) -> Iterator[Frame]:
-    outcar = path.with_name("OUTCAR")
+    outcar = existing(path.with_name("OUTCAR"))
     if not outcar.is_file():
         raise ValueError("there is no OUTCAR beside it, with structure and forces")
-    text = outcar.read_text("utf-8", errors="replace")
-    images = ase.io.read(outcar, index=":", format="vasp-out")
+    text = text_of(outcar)
+    stream = StringIO(text)
+    setattr(stream, "name", str(outcar))  # noqa: B010  ASE looks for files beside it
+    images = ase.io.read(stream, index=":", format="vasp-out")
     reached = text.count("aborting loop because EDIFF is reached")
     if reached != len(images):
         raise ValueError(
@@ -150,7 +161,7 @@ def _of_steps(path: Path) -> Iterator[Frame]:
     tags = _tags_beside(path)
     rotation = _rotation(tags)
     kind = _kind(path)
-    steps = _split(path.read_text("utf-8", errors="replace"), kind)
+    steps = _split(text_of(path), kind)
     if len(steps) != len(images):
         raise ValueError(f"{len(steps)} steps with moments for {len(images)} in OUTCAR")
     for atoms, lines in zip(images, steps, strict=True):
