@@ -62,7 +62,8 @@ def read_dataset(
         DeePMD system (a folder with ``type.raw``), the folder of a run of ABACUS, GPAW
         or VASP with constrained moments, or a folder with such at any depth, which are
         read in the order of their names; files in a folder are read where there are no
-        systems or runs. Text files may be compressed (gz, bz2, xz). Patterns such as ``"runs/*/OUTCAR"`` are completed.
+        systems or runs. Text files may be compressed (gz, bz2, xz). Patterns such as
+        ``"runs/*/OUTCAR"`` are completed.
     format : str, optional
         One of :data:`READ_FORMATS`, or the name of any format of dpdata (e.g.
         ``"deepmd/hdf5"``) that brings moments (extra ``dpdata``). Detected
