@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ._files import wrapped_sites, write_spirit, write_tb2j, write_uppasd, write_vampire
+from ...potentials.bonds import (
+    wrapped_sites,
+    write_spirit,
+    write_tb2j,
+    write_uppasd,
+    write_vampire,
+)
 from ._fit import fit_exchange
 from ._magnopy import from_magnopy, to_magnopy
 from ._striction import (

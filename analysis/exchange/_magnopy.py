@@ -16,10 +16,10 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._extras import require
+from ...potentials.bonds import wrapped_sites
 from ...spins import set_spins, unit_vector
 from ...units import G_FACTOR
 from ..hessians._bloch import Blocks
-from ._files import wrapped_sites
 from ._tensors import ExchangeTensors
 
 
@@ -51,14 +51,14 @@ def to_magnopy(exchange: ExchangeTensors, *, g_factor: float = G_FACTOR) -> Any:
         atoms={
             "names": [f"{name}{k + 1}" for k, name in enumerate(fold.names)],
             "positions": fold.fractional,
-            "spins": [float(m) / g_factor for m in exchange.lengths],
+            "spins": [float(m) / g_factor for m in fold.lengths],
             "g_factors": [g_factor] * count,
-            "magnetic_moments": exchange.lengths[:, None] * exchange.directions,
+            "magnetic_moments": fold.lengths[:, None] * fold.directions,
         },
         convention=_convention(magnopy),
         units="meV",
     )
-    pairs = zip(fold.i, fold.j, fold.shift, exchange.tensors, strict=True)
+    pairs = zip(fold.i, fold.j, fold.shift, fold.model.tensors, strict=True)
     for i, j, shift, J in pairs:
         hamiltonian.add(
             nus=[tuple(int(n) for n in shift)],

@@ -26,6 +26,9 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ...potentials import BondHamiltonian
+from ...potentials.bonds import averaged_ends
+from ...spins import get_spins, set_spins
 from .._result import Result, plots
 from ..hessians._bloch import SAME_DISTANCE, Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal
@@ -169,6 +172,69 @@ class ExchangeTensors(Result):
         """(P, 3, 3) symmetric traceless parts, eV."""
         symmetric = 0.5 * (self.tensors + self.tensors.transpose(0, 2, 1))
         return symmetric - self.isotropic[:, None, None] * np.eye(3)
+
+    @classmethod
+    def from_potential(cls, model: BondHamiltonian) -> ExchangeTensors:
+        """Return the tensors of a list of bonds, such as an exchange table.
+
+        The reference state is that of its cell. Anisotropies are made traceless, which
+        changes the energy by a constant.
+
+        Raises
+        ------
+        ValueError
+            If it is not bilinear, or a site has no moment; of others take
+            :func:`exchange_tensors`.
+        """
+        if not model.is_bilinear:
+            raise ValueError(
+                "ExchangeTensors hold no biquadratic and cubic terms; take "
+                "exchange_tensors(atoms), which fits the reference state"
+            )
+        atoms, sites = model.atoms, model.sites
+        spins = get_spins(atoms)[sites]
+        lengths = np.linalg.norm(spins, axis=1)
+        if not lengths.all():
+            raise ValueError(
+                f"site {sites[lengths.argmin()]} of the model has no moment: give its "
+                "atoms the reference state"
+            )
+        number = np.full(len(atoms), -1)
+        number[sites] = np.arange(len(sites))
+        blocks = Blocks(
+            number[model.i],
+            number[model.j],
+            model.shift,
+            model.vectors,
+            model.tensors,
+            (len(sites), len(sites)),
+        )
+        onsite = model.onsite[sites]
+        trace = np.trace(onsite, axis1=1, axis2=2)[:, None, None]
+        return cls(
+            atoms=atoms,
+            sites=sites,
+            lengths=lengths,
+            directions=spins / lengths[:, None],
+            blocks=blocks,
+            onsite=onsite - trace * np.eye(3) / 3.0,
+            fields=model.fields[sites],
+            residuals=np.zeros(len(model.i)),
+        )
+
+    def potential(self) -> BondHamiltonian:
+        """Return the energy as a potential: for dynamics, Monte Carlo and files."""
+        n = len(self.atoms)
+        onsite, fields = np.zeros((n, 3, 3)), np.zeros((n, 3))
+        onsite[self.sites], fields[self.sites] = self.onsite, self.fields
+        atoms = self.atoms.copy()
+        moments = np.zeros((n, 3))
+        moments[self.sites] = self.lengths[:, None] * self.directions
+        set_spins(atoms, moments)
+        pairs = self.i, self.j, self.shift
+        # Derivatives from both ends differ by their accuracy.
+        tensors, _, _ = averaged_ends(*pairs, self.tensors)
+        return BondHamiltonian(atoms, *pairs, tensors, onsite=onsite, fields=fields)
 
     @property
     def aliasing(self) -> float:

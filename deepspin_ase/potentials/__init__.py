@@ -17,6 +17,7 @@ from ._sums import Committee, Sum, TimeReversal
 from ._symmetry_checks import SymmetryViolations, symmetry_violations
 from ._torchscript import export_torchscript
 from ._watch import OutOfRangeWarning
+from .bonds import BondHamiltonian
 from .materials import reference
 from .materials._bismuth_ferrite import BismuthFerriteSpins, bismuth_ferrite
 from .networks._config import DeepSpinConfig
@@ -63,6 +64,7 @@ __all__ = [
     "Biquadratic",
     "BismuthFerriteSpins",
     "Blend",
+    "BondHamiltonian",
     "Buckingham",
     "BuckinghamCoulomb",
     "Committee",

@@ -276,8 +276,11 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
 
     Reads model files (``.safetensors`` and ``.pt``), frozen DeePMD-kit spin models
     (``.pth``, without deepmd-kit installed), DeePMD-kit's backend-neutral
-    ``.yaml``/``.dp``, and by name the models that come with the package and those in
-    the folder of models (:func:`available_models`).
+    ``.yaml``/``.dp``, exchange tables that lack nothing (``exchange.out`` of TB2J,
+    files of GROGU, a ``.ucf`` of VAMPIRE beside its ``.mat``; others by
+    :func:`~deepspin_ase.potentials.bonds.read_exchange_table`), and by name the models
+    that come with the package and those in the folder of models
+    (:func:`available_models`).
 
     Raises
     ------
@@ -289,7 +292,10 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
     """
     path = resolve(name)
     from . import deepmd
+    from .bonds import exchange_format, read_exchange_table
 
+    if exchange_format(path) is not None:
+        return read_exchange_table(path)
     with reading(path, EXPECTED):
         if not is_safetensors(path):
             if deepmd.recognises(path):

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 from ...potentials import Potential, Sum
 from ...system import System
 from .._engine import Engine
 from ._bilinear import BilinearEnergies
-from ._trial_energies import LocalEnergies, TotalEnergies, TrialEnergies
+from ._trial_energies import MARGIN, LocalEnergies, TotalEnergies, TrialEnergies
 
 
-def local_part(potential: Potential) -> Potential | None:
-    """Return the part that depends on spins, if its per-atom energies are local.
-
-    None where they are not, or that is not known.
-    """
-    if potential.external:
-        return None
+def spin_part(potential: Potential) -> Potential | None:
+    """Return the part that depends on spins; None where there is none."""
     terms = potential.terms()
     if terms == [potential]:
-        return potential if potential.is_local else None
+        return potential
     spins = [term for term in terms if term.uses_spins]
-    local = bool(spins) and all(term.is_local for term in spins)
-    return Sum(spins) if local else None
+    return Sum(spins) if spins else None
 
 
 def trial_energies(
@@ -46,28 +38,32 @@ def trial_energies(
         If True is asked for where it cannot be.
     """
     potential = engine.potential
-    part = local_part(potential)
-    if simultaneous and part is None:
-        if potential.external or _couples_all(potential, system):
+    part = spin_part(potential)
+    if part is None or part.external:
+        part = None
+    elif simultaneous is None:
+        bilinear = BilinearEnergies.where_possible(engine, part, system)
+        if bilinear is not None:
+            return bilinear
+    local = part is not None and part.is_local
+    if simultaneous and not local:
+        if potential.external or _couples_beyond_pairs(potential, system):
             raise ValueError(
                 "simultaneous=True needs per-atom energies that depend on near spins "
-                "only, which models of other programs, ASE calculators and dipole sums "
-                "do not give; leave it out"
+                "only, which models of other programs, ASE calculators, dipole sums "
+                "and lists of bonds do not give; leave it out"
             )
         part = potential
-    if part is None or simultaneous is False:
+    if part is None or not (local or simultaneous) or simultaneous is False:
         return TotalEnergies(engine)
-    bilinear = None
-    if simultaneous is None:
-        bilinear = BilinearEnergies.where_possible(engine, part, system)
-    return bilinear or LocalEnergies(engine, part)
+    return LocalEnergies(engine, part)
 
 
-def _couples_all(potential: Potential, system: System) -> bool:
-    """Return whether a term couples moments at all distances."""
-    ranges = [
-        term.interaction_range(system, moments_only=True)
-        for term in potential.terms()
-        if term.uses_spins
-    ]
-    return math.inf in ranges
+def _couples_beyond_pairs(potential: Potential, system: System) -> bool:
+    """Return whether a term couples moments that no atom has in its pairs."""
+    for term in potential.terms():
+        if term.uses_spins:
+            ends = term.interaction_range(system, moments_only=True)
+            if ends is not None and ends > 2.0 * term.pair_cutoff(system) + MARGIN:
+                return True
+    return False

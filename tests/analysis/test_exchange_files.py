@@ -288,8 +288,6 @@ def test_fields_are_not_dropped_in_silence(write, exchange, tmp_path):
 
 
 def test_what_a_format_cannot_hold(exchange, tmp_path):
-    with pytest.raises(ValueError, match=r"TB2J takes no on-site anisotropy.* meV"):
-        write_tb2j(exchange, tmp_path / "exchange.out")
     two = replace(exchange, onsite=np.tile(np.diag([1e-3, 0.0, -1e-3]), (3, 1, 1)))
     with pytest.raises(ValueError, match="two axes"):
         write_uppasd(two, tmp_path / "none")

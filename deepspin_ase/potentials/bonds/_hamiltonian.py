@@ -1,0 +1,776 @@
+"""Hamiltonians as lists of bonds: exchange tables of other codes, models by hand.
+
+With unit vectors e = m/|m| and every bond counted once,
+
+    E = - sum_bonds [e_i.J_ij.e_j + B_ij (e_i.e_j)^2]
+        - sum_i [e_i.A_i.e_i + h_i.e_i]
+        + sum_i [K1_i (a^2 b^2 + b^2 c^2 + c^2 a^2) + K2_i a^2 b^2 c^2].
+
+J > 0 is ferromagnetic. J_ij = J 1 + antisymmetric + symmetric traceless; the
+antisymmetric part is the Dzyaloshinskii-Moriya vector D of -D.(e_i x e_j). A = K n n is
+a uniaxial anisotropy -K (e.n)^2, and a, b, c are direction cosines of e. This is the
+convention of all terms in :mod:`deepspin_ase.potentials.terms` and of
+:class:`~deepspin_ase.analysis.ExchangeTensors`; what files of other codes hold instead
+is said by their readers and writers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import make_supercell
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ..._digest import digest
+from ...neighbors import PairList
+from ...spins import get_spins, set_spins
+from ...system import System, check_structure
+from .._base import Potential, QuadraticForm
+from .._prediction import Prediction
+from .._registry import register
+from ..terms._sites import unit_spins
+from ._bonds import completed, shaped
+from ._crystal import Crystal, Placement, place
+from ._symmetry import SymmetricBonds, symmetric_bonds
+
+#: Structures whose bonds are kept.
+_KEPT = 4
+
+
+@register
+class BondHamiltonian(Potential):
+    """Exchange, anisotropies and fields of the sites and bonds of a crystal.
+
+    Bonds are named by their sites and the lattice translation between them, so that
+    bonds of equal length may differ. The energy is in the module's convention. It
+    applies to any supercell of the crystal, recognized by its cell and positions:
+    strained, with atoms that moved, in another order, with empty sites and with atoms
+    of other elements, which carry no moment. Directions that are not periodic have
+    open ends.
+
+    The bonds follow the atoms. Without ``slopes`` the energy does not depend on where
+    these are, and forces and stress are zero.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        The cell, with its moments as the reference state (mu_B); or its plain data, as
+        :meth:`arguments` gives it.
+    i, j : (P,) integers
+        Sites of the bonds, numbered as the atoms.
+    shift : (P, 3) integers
+        Lattice translation of j.
+    tensors : (P,) or (P, 3, 3) array, eV
+        J_ij: numbers for isotropic exchange. A bond may be listed from one of its ends
+        or from both, and counts once in either case.
+    dm : (P, 3) array, eV, optional
+        Vectors D_ij, added to the tensors.
+    biquadratic : (P,) array, eV, optional
+        B_ij.
+    slopes : (P,) or (P, 3, 3) array, eV/A, optional
+        Derivatives of J_ij by the length of the bond, about the lengths that the bonds
+        have in ``atoms``.
+    onsite : (n, 3, 3) array, eV, optional
+        A_i, symmetric.
+    cubic : (n, 2) array, eV, optional
+        K1_i and K2_i.
+    cubic_axes : (n, 3, 3) array, optional
+        Orthogonal unit vectors as rows, of which a, b, c are the components;
+        Cartesian by default.
+    fields : (n, 3) array, eV, optional
+        h_i = |m_i| mu_B B in a field B.
+    per_moment : bool
+        Numbers are for moments, not unit vectors: E = - sum_bonds m_i.J_ij.m_j in
+        eV/mu_B^2 (B in eV/mu_B^4, A in eV/mu_B^2, h in eV/mu_B, K1 in eV/mu_B^4,
+        K2 in eV/mu_B^6). They are multiplied with the lengths of the moments of
+        ``atoms``, once and for all.
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape or is not finite, a site does not exist, a bond
+        joins a site with itself, leaves a direction that is not periodic, is listed
+        twice, or from both ends with different numbers.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from deepspin_ase import set_spins
+    >>> from deepspin_ase.potentials import BondHamiltonian
+    >>> chain = bulk("Fe", "sc", a=2.5)
+    >>> chain.pbc = (True, False, False)
+    >>> set_spins(chain, {"Fe": 2.0})
+    >>> model = BondHamiltonian(chain, [0], [0], [(1, 0, 0)], [0.01])
+    >>> ring = model.repeat((6, 1, 1)).atoms
+    >>> round(float(model.energy(ring)), 6)
+    -0.06
+    """
+
+    cutoff = 0.0
+
+    def __init__(
+        self,
+        atoms: Atoms | Mapping[str, Any],
+        i: ArrayLike,
+        j: ArrayLike,
+        shift: ArrayLike,
+        tensors: ArrayLike,
+        *,
+        dm: ArrayLike | None = None,
+        biquadratic: ArrayLike | None = None,
+        slopes: ArrayLike | None = None,
+        onsite: ArrayLike | None = None,
+        cubic: ArrayLike | None = None,
+        cubic_axes: ArrayLike | None = None,
+        fields: ArrayLike | None = None,
+        per_moment: bool = False,
+    ) -> None:
+        super().__init__()
+        self._atoms = _as_atoms(atoms)
+        n = len(self._atoms)
+        lengths = np.linalg.norm(get_spins(self._atoms), axis=1)
+        scale = lengths if per_moment else np.ones(n)
+        bonds = completed(
+            self._atoms,
+            i,
+            j,
+            shift,
+            tensors,
+            dm=dm,
+            biquadratic=biquadratic,
+            slopes=slopes,
+            scale=scale,
+        )
+        self.i, self.j, self.shift = bonds.i, bonds.j, bonds.shift
+        self.tensors, self.biquadratic = bonds.tensors, bonds.biquadratic
+        self.slopes = bonds.slopes
+        #: Number of bonds that were listed from one of their ends only.
+        self.one_sided = bonds.one_sided
+        own = shaped("onsite", onsite, (n, 3, 3)) * scale[:, None, None] ** 2
+        self.onsite = 0.5 * (own + own.transpose(0, 2, 1))
+        powers = np.stack([scale**4, scale**6], axis=1)
+        self.cubic = shaped("cubic", cubic, (n, 2)) * powers
+        self.cubic_axes = np.tile(np.eye(3), (n, 1, 1))
+        if cubic_axes is not None:
+            self.cubic_axes = shaped("cubic_axes", cubic_axes, (n, 3, 3))
+            products = self.cubic_axes @ self.cubic_axes.transpose(0, 2, 1)
+            if not np.allclose(products, np.eye(3), atol=1e-6):
+                raise ValueError("cubic_axes must be orthogonal unit vectors as rows")
+        self.fields = shaped("fields", fields, (n, 3)) * scale[:, None]
+        self.per_moment = False
+        numbers = self._atoms.numbers
+        self.magnetic_species = frozenset(numbers[self.sites].tolist())
+        self._crystal = Crystal(
+            self._atoms.cell.array,
+            self._atoms.pbc,
+            numbers,
+            self._atoms.positions,
+        )
+        self._layouts: list[_Layout] = []
+
+    # --- what it is ---
+
+    @property
+    def atoms(self) -> Atoms:
+        """A copy of the cell, with the moments of the reference state."""
+        return self._atoms.copy()
+
+    @cached_property
+    def sites(self) -> np.ndarray:
+        """(k,) integers: the sites that take part or carry a moment."""
+        taking = np.zeros(len(self._atoms), dtype=bool)
+        taking[self.i] = True
+        taking |= np.linalg.norm(get_spins(self._atoms), axis=1) > 0
+        for values in (self.onsite, self.cubic, self.fields):
+            taking |= np.abs(values).reshape(len(values), -1).max(axis=1) > 0
+        return np.flatnonzero(taking)
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(P, 3) vectors from the first to the second sites, A."""
+        positions, cell = self._atoms.positions, self._atoms.cell.array
+        return positions[self.j] + self.shift @ cell - positions[self.i]
+
+    @property
+    def distances(self) -> np.ndarray:
+        """(P,) lengths of the bonds, A."""
+        return np.linalg.norm(self.vectors, axis=1)
+
+    @property
+    def isotropic(self) -> np.ndarray:
+        """(P,) isotropic exchange J, a third of the trace, eV."""
+        return np.trace(self.tensors, axis1=1, axis2=2) / 3.0
+
+    @property
+    def dm(self) -> np.ndarray:
+        """(P, 3) Dzyaloshinskii-Moriya vectors D of -D.(e_i x e_j), eV."""
+        t = self.tensors
+        pairs = ((1, 2), (2, 0), (0, 1))
+        return np.stack([0.5 * (t[:, a, b] - t[:, b, a]) for a, b in pairs], axis=1)
+
+    @property
+    def anisotropic(self) -> np.ndarray:
+        """(P, 3, 3) symmetric traceless parts of the tensors, eV."""
+        symmetric = 0.5 * (self.tensors + self.tensors.transpose(0, 2, 1))
+        return symmetric - self.isotropic[:, None, None] * np.eye(3)
+
+    @property
+    def is_bilinear(self) -> bool:
+        """Whether there are no biquadratic and cubic terms."""
+        return not (self.biquadratic.any() or self.cubic.any())
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor arguments, for saving and printing."""
+        own = self._atoms
+        atoms = {
+            "symbols": own.get_chemical_symbols(),
+            "positions": own.positions,
+            "cell": own.cell.array,
+            "pbc": own.pbc,
+            "moments": get_spins(own),
+        }
+        names = ("i", "j", "shift", "tensors")
+        rest = ("biquadratic", "slopes", "onsite", "cubic", "fields")
+        found = {"atoms": atoms} | {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in rest}
+        found |= {name: values for name, values in given.items() if values.any()}
+        if self.cubic.any():
+            found["cubic_axes"] = self.cubic_axes
+        return found
+
+    def extra_repr(self) -> str:
+        """Show the crystal, the number of bonds, and a digest of their values."""
+        formula = self._atoms.get_chemical_formula()
+        name = digest(self.arguments())[:8]
+        return f"{formula}, {len(self.sites)} sites, {len(self.i) // 2} bonds, {name}"
+
+    def energy(self, atoms: Atoms) -> float:
+        """Return the energy of a structure with its moments, eV."""
+        system = System.from_atoms(atoms)
+        found = self.evaluate(system, forces=False, magnetic_forces=False, virial=False)
+        return float(found.energy)
+
+    # --- other cells, other bonds ---
+
+    def repeat(
+        self, size: int | Sequence[int] | Sequence[Sequence[int]]
+    ) -> BondHamiltonian:
+        """Return the Hamiltonian of a supercell, with the same energies.
+
+        It is not needed for evaluations, which take any supercell; it makes bonds of
+        its sites differ.
+
+        Parameters
+        ----------
+        size : int, three ints, or a (3, 3) matrix of ints
+            Repetitions, or rows of the supercell in lattice vectors.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these, or repeats a direction that is not periodic.
+        """
+        matrix = np.asarray(size)
+        if matrix.dtype.kind not in "iu" or matrix.shape not in ((), (3,), (3, 3)):
+            raise ValueError(
+                f"size must be a whole number, three, or a (3, 3) matrix, got {size!r}"
+            )
+        pbc = self._atoms.pbc
+        if matrix.ndim == 0:
+            matrix = np.where(pbc, matrix, 1)
+        if matrix.ndim == 1:
+            matrix = np.diag(matrix)
+        if round(float(np.linalg.det(matrix))) < 1:
+            raise ValueError(f"size {size!r} makes no right-handed supercell")
+        fixed = matrix[~pbc], matrix[:, ~pbc].T
+        if any((rows != np.eye(3, dtype=int)[~pbc]).any() for rows in fixed):
+            raise ValueError(f"size {size!r} repeats a direction that is not periodic")
+        if np.count_nonzero(matrix) == 3 and np.diag(matrix).all():
+            large = self._atoms.repeat(np.diag(matrix))
+        else:
+            large = make_supercell(self._atoms, matrix)
+        return self.on(large)
+
+    def on(self, atoms: Atoms) -> BondHamiltonian:
+        """Return the Hamiltonian with a supercell of the crystal as its cell.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            With moments; its vacancies and atoms of other elements have no bonds.
+
+        Raises
+        ------
+        ValueError
+            If it is not a supercell of the crystal.
+        """
+        found = self._layout(System.from_atoms(atoms))
+        own, sites = found.atoms, found.sites
+        n = len(atoms)
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            total = np.zeros((n, *values.shape[1:]))
+            total[own] = values[sites]
+            return total
+
+        axes = np.tile(np.eye(3), (n, 1, 1))
+        axes[own] = self.cubic_axes[sites]
+        return BondHamiltonian(
+            atoms,
+            found.i,
+            found.j,
+            found.images,
+            self.tensors[found.bond],
+            biquadratic=self.biquadratic[found.bond],
+            slopes=self.slopes[found.bond],
+            onsite=spread(self.onsite),
+            cubic=spread(self.cubic),
+            cubic_axes=axes,
+            fields=spread(self.fields),
+        )
+
+    def changed(self, **arguments: Any) -> BondHamiltonian:
+        """Return a copy with other arguments of the constructor, such as ``onsite``."""
+        return BondHamiltonian(**self.arguments() | arguments)
+
+    def select(self, keep: ArrayLike) -> BondHamiltonian:
+        """Return a copy with some of its bonds: a mask (P,), of both ends alike."""
+        mask = np.asarray(keep, dtype=bool)
+        names = ("i", "j", "shift", "tensors", "biquadratic", "slopes")
+        return self.changed(**{name: getattr(self, name)[mask] for name in names})
+
+    def within(self, cutoff: float) -> BondHamiltonian:
+        """Return a copy with the bonds up to ``cutoff`` (A) only."""
+        return self.select(self.distances <= cutoff)
+
+    def symmetrized(
+        self,
+        *,
+        crystal: Atoms | None = None,
+        symprec: float = 1e-3,
+        tolerance: float = 1e-2,
+    ) -> BondHamiltonian:
+        """Return a copy with all symmetry images of its bonds, and means over them.
+
+        A table of one bond of each kind is completed, one of all bonds is checked and
+        freed of noise. The symmetry is that of the atoms without moments, by spglib:
+        exchange that the order of the moments lowers, by spin-orbit coupling, does not
+        have it. On-site anisotropies are averaged, too; cubic terms and fields stay.
+
+        Parameters
+        ----------
+        crystal : Atoms, optional
+            All atoms, where the table lists the magnetic ones only, which may be more
+            symmetric: in the same cell.
+        symprec : float, A
+            Tolerance of positions: of tables with few digits 0.01.
+        tolerance : float
+            Largest deviation of a tensor from the mean of those that symmetry makes
+            equal, relative to the largest tensor.
+
+        Raises
+        ------
+        ValueError
+            If the table breaks the symmetry by more than the tolerance.
+        """
+        found = self._symmetric(crystal, symprec)
+        if found.violation > tolerance:
+            raise ValueError(
+                f"the table breaks the symmetry of the crystal: {found.worst} differs "
+                f"from the mean of its images by {100 * found.violation:.3g} % of the "
+                f"largest tensor (tolerance {100 * tolerance:.3g} %). Correct it, or "
+                "give the crystal with all atoms, or a larger tolerance"
+            )
+        i, j, *shift = found.bonds.T
+        return self.changed(
+            i=i,
+            j=j,
+            shift=np.array(shift).T,
+            tensors=found.tensors,
+            biquadratic=found.biquadratic,
+            slopes=found.slopes,
+            onsite=found.onsite,
+        )
+
+    def symmetry_violation(
+        self, *, crystal: Atoms | None = None, symprec: float = 1e-3
+    ) -> float:
+        """Return how far a tensor is from the mean of its symmetry images.
+
+        The largest deviation relative to the largest tensor; parameters are those of
+        :meth:`symmetrized`. Images that are not listed do not count.
+        """
+        return self._symmetric(crystal, symprec).violation
+
+    def _symmetric(self, crystal: Atoms | None, symprec: float) -> SymmetricBonds:
+        return symmetric_bonds(
+            self._atoms,
+            np.column_stack([self.i, self.j, self.shift]),
+            self.tensors,
+            self.biquadratic,
+            self.slopes,
+            self.onsite,
+            crystal=self._atoms if crystal is None else crystal,
+            symprec=symprec,
+        )
+
+    # --- Potential ---
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return the length of the longest bond, A."""
+        layout = self._layout(system)
+        return float(layout.lengths(system).max()) if len(layout.i) else 0.0
+
+    def check(self, system: System) -> None:
+        """Raise ValueError unless moments are on sites of a supercell."""
+        super().check(system)
+        self._layout(system).check(system)
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV."""
+        layout = self._layout(system)
+        t = layout.tensors(self, system)
+        e = unit_spins(system)
+        tensors = t.J
+        if t.slopes is not None:
+            longer = layout.lengths(system) - t.distances
+            tensors = tensors + longer[:, None, None] * t.slopes
+        a, b = e[t.i], e[t.j]
+        energies = torch.einsum("pa,pab,pb->p", a, tensors, b)
+        if t.biquadratic is not None:
+            energies = energies + t.biquadratic * (a * b).sum(dim=1) ** 2
+        total = torch.zeros_like(system.positions[:, 0])
+        total = total.index_add(0, t.i, -0.5 * energies)
+        return total.index_add(0, t.atoms, t.site_energies(e[t.atoms]))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        system: System,
+        pairs: PairList,
+        *,
+        forces: bool,
+        magnetic_forces: bool,
+        virial: bool,
+        create_graph: bool,
+    ) -> Prediction | None:
+        """Return the energy and derivatives of frozen, bilinear bonds."""
+        if create_graph or self.slopes.any() or self.biquadratic.any():
+            return None
+        layout = self._layout(system)
+        t = layout.tensors(self, system)
+        e = unit_spins(system)
+        pull = t.exchange(e)
+        energies = -0.5 * (e * pull).sum(dim=1)
+        own = e[t.atoms]
+        energies = energies.index_add(0, t.atoms, t.site_energies(own))
+        found = None
+        if magnetic_forces:
+            pull = pull.index_add(0, t.atoms, t.site_pull(own))
+            across = pull - (pull * e).sum(dim=1, keepdim=True) * e
+            lengths = system.spins.norm(dim=1, keepdim=True)
+            found = torch.where(lengths > 0, across / lengths, 0.0)
+        return Prediction(
+            energy=system.sum(energies),
+            energies=energies,
+            volume=system.volume,
+            forces=torch.zeros_like(system.positions) if forces else None,
+            magnetic_forces=found,
+            virial=torch.zeros_like(system.cell) if virial else None,
+        )
+
+    @torch.no_grad()
+    def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
+        """Return the energy as a form of the moments, where it is bilinear."""
+        if not self.is_bilinear:
+            return None
+        layout = self._layout(system)
+        t = layout.tensors(self, system)
+        lengths = system.spins.norm(dim=1)
+        inverse = torch.where(lengths > 0, 1.0 / lengths, 0.0)
+        J = t.J
+        if t.slopes is not None:
+            longer = layout.lengths(system) - t.distances
+            J = J + longer[:, None, None] * t.slopes
+        scale = inverse[t.i] * inverse[t.j]
+        J = scale[:, None, None] * J
+        # A moment and its own image turn together.
+        apart = t.i != t.j
+        form = QuadraticForm.zero(system)
+        sites = form.sites.index_add(0, t.i[~apart], -0.5 * J[~apart])
+        own = inverse[t.atoms]
+        if t.onsite is not None:
+            sites = sites.index_add(0, t.atoms, -(own**2)[:, None, None] * t.onsite)
+        sites = 0.5 * (sites + sites.transpose(1, 2))
+        coupled = apart & (scale > 0)
+        return form._replace(
+            fields=form.fields.index_add(0, t.atoms, own[:, None] * t.fields),
+            sites=sites,
+            i=t.i[coupled],
+            j=t.j[coupled],
+            tensors=-J[coupled],
+        )
+
+    def _layout(self, system: System) -> _Layout:
+        """Return the bonds of the atoms of a System, found once for each lattice."""
+        for layout in self._layouts:
+            if layout.holds(system):
+                return layout
+        layout = _Layout.of(self, system)
+        self._layouts = [layout, *self._layouts[: _KEPT - 1]]
+        return layout
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without what was found for structures, for copies."""
+        return super().__getstate__() | {"_layouts": []}
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """The bonds between the atoms of a System.
+
+    Attributes
+    ----------
+    seen : System
+        For which they were found, on the CPU in float64.
+    placements : list of Placement
+        Of each structure.
+    i, j, bond : (E,) integer arrays
+        Atoms, and the number of the bond in the table.
+    images : (E, 3) integer array
+        Lattice translations of the second atoms.
+    atoms, sites : (m,) integer arrays
+        Atoms on sites, and these.
+    """
+
+    seen: System
+    placements: list[Placement]
+    i: np.ndarray
+    j: np.ndarray
+    bond: np.ndarray
+    images: np.ndarray
+    atoms: np.ndarray
+    sites: np.ndarray
+
+    @classmethod
+    def of(cls, model: BondHamiltonian, system: System) -> _Layout:
+        """Find the bonds of every structure of a System."""
+        seen = system.detach().to("cpu", torch.float64).clone()
+        structures = [
+            tuple(x.numpy() for x in (s.cell[0], s.pbc[0], s.species, s.positions))
+            for s in seen
+        ]
+        placements: list[Placement] = []
+        found: list[tuple[np.ndarray, ...]] = []
+        for k, given in enumerate(structures):
+            # Replicas share what was found for the first.
+            if not (k and all(map(np.array_equal, given, structures[k - 1]))):
+                placement = place(model._crystal, *given)
+                bonds = placement.neighbors(model.i, model.j, model.shift, given[1])
+            placements.append(placement)
+            start = seen.slices()[k].start
+            first, second, bond, images = bonds
+            atoms = placement.atoms + start
+            own = (first + start, second + start, bond, images, atoms, placement.sites)
+            found.append(own)
+        return cls(seen, placements, *map(np.concatenate, zip(*found, strict=True)))
+
+    @cached_property
+    def _tensors(self) -> dict[tuple[torch.device, torch.dtype], _Tensors]:
+        return {}
+
+    def holds(self, system: System) -> bool:
+        """Return whether the bonds are those of ``system``, too."""
+        seen = self.seen
+        if seen.positions.shape != system.positions.shape:
+            return False
+        now = system.detach().to("cpu", torch.float64)
+        if not (
+            torch.equal(seen.species, now.species)
+            and torch.equal(seen.index, now.index)
+            and torch.equal(seen.pbc, now.pbc)
+        ):
+            return False
+        if torch.equal(seen.positions, now.positions) and torch.equal(
+            seen.cell, now.cell
+        ):
+            return True
+        parts = zip(self.placements, now.slices(), strict=True)
+        positions, cell, pbc = (x.numpy() for x in (now.positions, now.cell, now.pbc))
+        return all(
+            placement.holds(cell[k], pbc[k], positions[own])
+            for k, (placement, own) in enumerate(parts)
+        )
+
+    def check(self, system: System) -> None:
+        """Raise ValueError where an atom off the sites carries a moment."""
+        carrying = (system.spins.detach() != 0).any(dim=1).cpu().numpy()
+        carrying[self.atoms] = False
+        stray = np.flatnonzero(carrying)
+        if len(stray):
+            raise ValueError(
+                f"atom {stray[0]} carries a moment, but is on no site of the exchange "
+                "table; set its moment to zero, or add its bonds to the table"
+            )
+
+    def lengths(self, system: System) -> Tensor:
+        """Return the lengths (E,) of the bonds, A; differentiable."""
+        shift = torch.from_numpy(self.images).to(system.device, system.dtype)
+        first = torch.from_numpy(self.i).to(system.device)
+        second = torch.from_numpy(self.j).to(system.device)
+        cells = system.cell[system.index[first]]
+        offset = torch.einsum("ea,eab->eb", shift, cells)
+        vectors = system.positions[second] - system.positions[first] + offset
+        return torch.linalg.vector_norm(vectors, dim=1)
+
+    def tensors(self, model: BondHamiltonian, system: System) -> _Tensors:
+        """Return the table for the atoms, on the device of ``system``."""
+        key = system.device, system.dtype
+        if key not in self._tensors:
+            self._tensors[key] = _Tensors.of(model, self, system)
+        return self._tensors[key]
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """A table spread over the atoms of a System: E pairs, m atoms on sites.
+
+    Attributes
+    ----------
+    i, j : (E,) int64 tensors
+    J : (E, 3, 3) tensor, eV
+    slopes : (E, 3, 3) tensor, eV/A, optional
+    distances : (E,) tensor, A
+        At which the tensors hold.
+    biquadratic : (E,) tensor, eV, optional
+    atoms : (m,) int64 tensor
+    onsite, fields, cubic, axes : tensors (m, ...), optional
+    matrix : sparse tensor, eV
+        (N, N) where all J are multiples of unity, else (3 N, 3 N).
+    """
+
+    i: Tensor
+    j: Tensor
+    J: Tensor
+    slopes: Tensor | None
+    distances: Tensor
+    biquadratic: Tensor | None
+    atoms: Tensor
+    onsite: Tensor | None
+    fields: Tensor
+    cubic: Tensor | None
+    axes: Tensor
+    matrix: Tensor
+
+    @classmethod
+    def of(cls, model: BondHamiltonian, layout: _Layout, system: System) -> _Tensors:
+        """Spread the table of a model."""
+
+        def tensor(values: np.ndarray) -> Tensor:
+            dtype = system.dtype if values.dtype.kind == "f" else torch.int64
+            return torch.from_numpy(np.ascontiguousarray(values)).to(
+                system.device, dtype
+            )
+
+        bond, sites = layout.bond, layout.sites
+        i, j, J = tensor(layout.i), tensor(layout.j), tensor(model.tensors[bond])
+        slopes = tensor(model.slopes[bond]) if model.slopes.any() else None
+        squares = model.biquadratic
+        return cls(
+            i,
+            j,
+            J,
+            slopes,
+            tensor(model.distances[bond]),
+            tensor(squares[bond]) if squares.any() else None,
+            tensor(layout.atoms),
+            tensor(model.onsite[sites]) if model.onsite.any() else None,
+            tensor(model.fields[sites]),
+            tensor(model.cubic[sites]) if model.cubic.any() else None,
+            tensor(model.cubic_axes[sites]),
+            _matrix(i, j, J, system.n_atoms),
+        )
+
+    def exchange(self, e: Tensor) -> Tensor:
+        """Return sum_j J_ij e_j, (N, 3), eV."""
+        if self.matrix.shape[0] == len(e):
+            return self.matrix @ e
+        return (self.matrix @ e.reshape(-1)).reshape(-1, 3)
+
+    def site_energies(self, e: Tensor) -> Tensor:
+        """Return the on-site energies of unit vectors (m, 3) of the sites, eV."""
+        total = -(self.fields * e).sum(dim=1)
+        if self.onsite is not None:
+            total = total - torch.einsum("ia,iab,ib->i", e, self.onsite, e)
+        if self.cubic is not None:
+            K1, K2 = self.cubic.unbind(dim=1)
+            a, b, c = self._squares(e).unbind(dim=1)
+            total = total + K1 * (a * b + b * c + c * a) + K2 * a * b * c
+        return total
+
+    def site_pull(self, e: Tensor) -> Tensor:
+        """Return minus the derivatives (m, 3) of the on-site energies by e, eV."""
+        pull = self.fields
+        if self.onsite is not None:
+            pull = pull + 2.0 * torch.einsum("iab,ib->ia", self.onsite, e)
+        if self.cubic is not None:
+            K1, K2 = self.cubic[:, :1], self.cubic[:, 1:]
+            squares = self._squares(e)
+            others = squares.sum(dim=1, keepdim=True) - squares
+            a, b, c = squares.unbind(dim=1)
+            products = torch.stack([b * c, c * a, a * b], dim=1)
+            cosines = torch.einsum("iab,ib->ia", self.axes, e)
+            slope = 2.0 * cosines * (K1 * others + K2 * products)
+            pull = pull - torch.einsum("iab,ia->ib", self.axes, slope)
+        return pull
+
+    def _squares(self, e: Tensor) -> Tensor:
+        return torch.einsum("iab,ib->ia", self.axes, e) ** 2
+
+
+def _matrix(i: Tensor, j: Tensor, J: Tensor, n: int) -> Tensor:
+    """Return exchange as a sparse matrix; see :class:`_Tensors`."""
+    scalars = J[:, 0, 0]
+    identity = torch.eye(3, dtype=J.dtype, device=J.device)
+    if torch.equal(J, scalars[:, None, None] * identity):
+        rows, columns, values, size = i, j, scalars, n
+    else:
+        axes = torch.arange(3, device=i.device)
+        rows = (3 * i[:, None, None] + axes[:, None]).expand(-1, 3, 3).flatten()
+        columns = (3 * j[:, None, None] + axes).expand(-1, 3, 3).flatten()
+        values, size = J.flatten(), 3 * n
+    pairs = torch.stack([rows, columns])
+    # Bonds between the same atoms by way of different images add up.
+    whole = torch.sparse_coo_tensor(pairs, values, (size, size), check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+        return whole.coalesce().to_sparse_csr()
+
+
+def _as_atoms(atoms: Atoms | Mapping[str, Any]) -> Atoms:
+    """Return a copy of the cell without calculator and constraints."""
+    if isinstance(atoms, Mapping):
+        given = dict(atoms)
+        moments = given.pop("moments")
+        own = Atoms(**given)
+        set_spins(own, moments)
+        return own
+    check_structure(atoms)
+    own = Atoms(
+        atoms.get_chemical_symbols(),
+        positions=atoms.positions,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+    )
+    set_spins(own, get_spins(atoms))
+    return own
