@@ -20,6 +20,7 @@ from .._version import __version__
 from ..calculators import DeepSpinCalculator
 from ..data import Frame
 from ..potentials import load_potential
+from ..potentials._files import identifying_data
 from ._engine import ENGINES, Engine, LabelError
 
 
@@ -95,7 +96,7 @@ class ModelEngine(CalculatorEngine):
     def __init__(self, model: str | Path) -> None:
         self.model = str(model)
         potential = load_potential(self.model)
-        self.digest = digest(potential.state_dict())
+        self.digest = digest(identifying_data(potential))
         super().__init__(partial(DeepSpinCalculator, potential))
 
     def provenance(self) -> dict[str, Any]:

@@ -154,15 +154,21 @@ class ActiveLearning:
         last = done[-2:]
         return len(last) == 2 and all(g.share >= wanted for g in last)
 
+    def held_back(self, number: int) -> Dataset:
+        """Return the labels that were kept from training up to a generation."""
+        _, validation = self._all_files(number)
+        return read_dataset(validation)
+
     @property
     def model(self) -> Path | None:
         """The model file of the last generation that has one."""
-        paths = [
-            self._path(k, "training", "model.pt")
-            for k in range(self.config.generations)
-        ]
+        paths = map(self.model_of, range(self.config.generations))
         existing = [path for path in paths if path.exists()]
         return existing[-1] if existing else None
+
+    def model_of(self, number: int) -> Path:
+        """Return the model file of a generation."""
+        return self._path(number, "training", "model.pt")
 
     def _path(self, number: int, *names: str) -> Path:
         return self.folder.joinpath(f"generation-{number:02d}", *names)
@@ -348,12 +354,12 @@ class ActiveLearning:
                 f"give more structures or data than held_back "
                 f"({self.config.held_back}), or make it smaller"
             )
-        held = read_dataset(validation)
+        held = self.held_back(number)
         frames = read_dataset(training)
         state.frames = len(frames) + len(held)
         fresh = [path for path in self._files(number) if path.exists()]
         if number and fresh:
-            before = load_potential(self._path(number - 1, "training", "model.pt"))
+            before = load_potential(self.model_of(number - 1))
             state.before, _ = _errors(before, read_dataset(fresh))
         output = self._path(number, "training")
         if not (output / "model.pt").exists():
@@ -395,7 +401,7 @@ class ActiveLearning:
 
     def _explore(self, state: Generation, progress: bool | None) -> None:
         number = state.number
-        model = load_potential(self._path(number, "training", "model.pt"))
+        model = load_potential(self.model_of(number))
         found = explore(
             model,
             self._crystals(),

@@ -30,7 +30,7 @@ from deepspin_ase.labels import (
     label_structures,
     make_engine,
 )
-from deepspin_ase.potentials import save_potential
+from deepspin_ase.potentials import Heisenberg, Shells, save_potential
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.spins import get_spins, set_spins
 
@@ -189,6 +189,16 @@ def test_labels_of_two_origins_are_not_mixed(tmp_path, made, wrong, message):
     label_structures([iron()], made(), tmp_path, progress=False)
     with pytest.raises(ValueError, match=message):
         label_structures([iron(1)], wrong(), tmp_path, progress=False)
+
+
+def test_models_without_parameters_are_told_apart(tmp_path):
+    terms = [Heisenberg(Shells([(2.5, energy)])) for energy in (0.02, 0.03)]
+    for k, term in enumerate(terms):
+        save_potential(tmp_path / f"{k}.pt", term)
+    found = [make_engine(str(tmp_path / f"{k}.pt")).provenance() for k in range(2)]
+    assert found[0]["digest"] != found[1]["digest"]
+    again = make_engine(str(tmp_path / "0.pt")).provenance()
+    assert again["digest"] == found[0]["digest"]
 
 
 def test_bad_input(tmp_path):

@@ -116,8 +116,14 @@ def test_a_finished_run_is_not_repeated(whole, capsys):
     assert main(["learn", str(whole.folder.with_suffix(".yaml"))]) in (0, 3)
     assert path.stat().st_mtime_ns == before
     page = (whole.folder / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    # Learning curve, parity, reliability, deviations of both kinds.
+    assert page.count("data:image/png;base64,") == 5
     assert "Where frames came from" in page and "start" in page
+    assert "derivatives of the energy" in page and "spin_starts" in page
+    # The last model is judged by the frames that it was judged by in the run.
+    last = whole.generations()[-1]
+    cells = [f"<td>{1e3 * error:.3g}</td>" for error in last.errors.values()]
+    assert f"generation 1, {last.frames} frames</td>{''.join(cells)}" in page
 
 
 @pytest.mark.parametrize(
