@@ -1,10 +1,12 @@
-"""``deepspin convert``: models from and to DeePMD-kit."""
+"""``deepspin convert``: models to share, for LAMMPS, and from and to DeePMD-kit."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ..calculators.lammps import export_lammps_model
+from ..calculators.lammps._export import SUFFIX
 from ..potentials import _files as files
 from ..potentials import load_card, load_potential, save_potential
 from ..potentials.deepmd import SUFFIXES, write_deepmd
@@ -13,26 +15,30 @@ from ..potentials.deepmd import SUFFIXES, write_deepmd
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description and arguments."""
     parser.description = (
-        "Convert a model between model.safetensors, model.pt and DeePMD-kit. "
-        "'dp convert-backend model.yaml model.pth' makes the model for LAMMPS."
+        "Convert a model between .safetensors and .pt, from and, if it is a "
+        "pseudo-atom network, to DeePMD-kit's .yaml and .dp, or write it as the .pth "
+        "that pair_style deepspin of LAMMPS with DeePMD-kit takes."
     )
     parser.add_argument(
         "input",
         help="model file, shipped model, frozen .pth, or backend-neutral .yaml or .dp",
     )
-    parser.add_argument("output", help=".safetensors, .pt, .yaml or .dp")
+    parser.add_argument("output", help=".safetensors, .pt, .pth, .yaml or .dp")
     parser.set_defaults(run=_convert)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
-    if output.suffix not in (*files.SUFFIXES, *SUFFIXES):
-        known = ", ".join([*files.SUFFIXES, *SUFFIXES])
+    suffixes = (*files.SUFFIXES, SUFFIX, *SUFFIXES)
+    if output.suffix not in suffixes:
+        known = ", ".join(suffixes)
         raise ValueError(f"{output} must end in one of {known}")
     potential = load_potential(arguments.input)
     if output.suffix in files.SUFFIXES:
         card = load_card(arguments.input) or {"source": Path(arguments.input).name}
         save_potential(output, potential, card=card)
+    elif output.suffix == SUFFIX:
+        export_lammps_model(output, potential)
     else:
         write_deepmd(output, potential)
     print(f"{arguments.input} written to {output}")

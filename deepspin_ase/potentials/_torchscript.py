@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from .._files import atomic_write
@@ -53,7 +54,8 @@ def export_torchscript(path: str | os.PathLike[str], potential: Potential) -> No
     i, j, moments, numbers)`` gives the energies of atoms as a differentiable function
     of the vectors from i to j, and ``neighbors(positions, cell, pbc)`` the edges and
     shifts. Attributes are ``cutoff`` (A), ``elements`` and ``magnetic`` (atomic
-    numbers).
+    numbers). ``forward_lower`` and ``get_...`` are those that DeePMD-kit's spin models
+    have: ``pair_style deepspin`` of its LAMMPS takes the program.
 
     Parameters
     ----------
@@ -70,12 +72,7 @@ def export_torchscript(path: str | os.PathLike[str], potential: Potential) -> No
     """
     if os.fspath(path)[-4:] != ".pth":
         raise ValueError(f"{path} must end in .pth")
-    kind = type(potential).__name__
-    if not potential.is_local or potential.species is None:
-        raise ValueError(
-            f"{kind} cannot be exported: only potentials of known elements can, whose "
-            "energies of atoms follow from the pairs of each alone"
-        )
+    check_exportable(potential)
     own = copy.deepcopy(potential).cpu().double().eval().requires_grad_(False)
     choose_backend(own, "reference")
     examples = list(_examples(own))
@@ -84,10 +81,27 @@ def export_torchscript(path: str | os.PathLike[str], potential: Potential) -> No
     with torch.jit.optimized_execution(False):
         for example in examples:
             _compare(script, own, example)
+    kind = type(potential).__name__
     description = {"written_by": f"deepspin_ase {__version__}", "potential": kind}
     with atomic_write(path) as temporary:
         torch.jit.save(
             script, temporary, _extra_files={DESCRIPTION: json.dumps(description)}
+        )
+
+
+def check_exportable(potential: Potential) -> None:
+    """Raise ValueError for potentials of which no program can be made; names why."""
+    wrong = [type(term).__name__ for term in potential.terms() if not term.is_local]
+    if wrong:
+        raise ValueError(
+            f"{type(potential).__name__} cannot be exported, nor run in LAMMPS: the "
+            "energy of an atom must follow from its own pairs alone, and does not in "
+            f"{', '.join(dict.fromkeys(wrong))}"
+        )
+    if potential.species is None:
+        raise ValueError(
+            f"{type(potential).__name__} cannot be exported, nor run in LAMMPS: it is "
+            "for any element; name them, as in Sum([...], elements=[...])"
         )
 
 
@@ -120,12 +134,14 @@ class ExportedPotential(nn.Module):
 
     elements: Tensor
     magnetic: Tensor
+    symbols: list[str]
 
     def __init__(self, energies: torch.jit.ScriptModule, potential: Potential) -> None:
         super().__init__()
         self.atomic = energies
         self.cutoff = float(potential.cutoff)
         elements, magnetic = potential.species or (), potential.magnetic_species
+        self.symbols = [chemical_symbols[z] for z in sorted(elements)]
         carrying = elements if magnetic is None else magnetic
         if not potential.uses_spins:
             carrying = ()
@@ -153,24 +169,18 @@ class ExportedPotential(nn.Module):
     ) -> dict[str, Tensor]:
         if not bool(torch.isin(numbers, self.elements).all()):
             raise ValueError("the model does not know the element of an atom")
-        carrying = numbers[(moments != 0).any(dim=1)]
-        if not bool(torch.isin(carrying, self.magnetic).all()):
-            raise ValueError("an atom has a moment whose element carries none")
         i, j = edges[0], edges[1]
         rows = cell.double()
         offset = torch.bmm(shifts.double()[:, None], rows[batch[i]])[:, 0]
         r = positions.detach().double()
-        vectors = (r[j] - r[i] + offset).requires_grad_(True)
-        m = moments.detach().double().requires_grad_(True)
-        energies = self.energies_of(vectors, i, j, m, numbers)
-        gradients = torch.autograd.grad([energies.sum()], [vectors, m])
-        pull, fields = gradients[0], gradients[1]
-        assert pull is not None and fields is not None
+        vectors = r[j] - r[i] + offset
+        shares, pull, fields = self._derivatives(
+            vectors, i, j, moments, numbers, len(numbers)
+        )
         forces = torch.zeros_like(r).index_add(0, i, pull).index_add(0, j, -pull)
         virial = torch.zeros_like(rows).index_add(
-            0, batch[i], -pull[:, :, None] * vectors.detach()[:, None]
+            0, batch[i], -pull[:, :, None] * vectors[:, None]
         )
-        shares = energies.detach()
         energy = torch.zeros_like(rows[:, 0, 0]).index_add(0, batch, shares)
         return {
             "energy": energy,
@@ -179,6 +189,107 @@ class ExportedPotential(nn.Module):
             "magnetic_forces": -fields,
             "virial": virial,
         }
+
+    def _derivatives(
+        self,
+        vectors: Tensor,
+        i: Tensor,
+        j: Tensor,
+        moments: Tensor,
+        numbers: Tensor,
+        count: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return energies of the first atoms, and the derivatives of their sum.
+
+        By the vectors (E, 3) and the moments (N, 3).
+        """
+        carrying = numbers[(moments != 0).any(dim=1)]
+        if not bool(torch.isin(carrying, self.magnetic).all()):
+            raise ValueError("an atom has a moment whose element carries none")
+        x = vectors.detach().requires_grad_(True)
+        m = moments.detach().double().requires_grad_(True)
+        energies = self.energies_of(x, i, j, m, numbers)[:count]
+        gradients = torch.autograd.grad([energies.sum()], [x, m])
+        pull, fields = gradients[0], gradients[1]
+        assert pull is not None and fields is not None
+        return energies.detach(), pull, fields
+
+    @torch.jit.export
+    def forward_lower(
+        self,
+        extended_coord: Tensor,
+        extended_atype: Tensor,
+        extended_spin: Tensor,
+        nlist: Tensor,
+        mapping: Tensor | None = None,
+        fparam: Tensor | None = None,
+        aparam: Tensor | None = None,
+        do_atomic_virial: bool = False,
+    ) -> dict[str, Tensor]:
+        """Evaluate n atoms with M - n ghosts, as DeePMD-kit's models do.
+
+        Of coordinates (1, M, 3), types (1, M), spins (1, M, 3) and places of neighbors
+        (1, n, K), -1 where there is none. Energies are those of the n atoms.
+        """
+        count = nlist.shape[1]
+        numbers = self.elements[extended_atype[0]]
+        listed = (nlist[0] >= 0).nonzero()
+        i = listed[:, 0]
+        j = nlist[0][i, listed[:, 1]]
+        r = extended_coord[0].detach().double()
+        vectors = r[j] - r[i]
+        shares, pull, fields = self._derivatives(
+            vectors, i, j, extended_spin[0], numbers, count
+        )
+        forces = torch.zeros_like(r).index_add(0, i, pull).index_add(0, j, -pull)
+        # DeePMD-kit wants to view them as flat.
+        output = {
+            "energy": shares.sum().view(1, 1),
+            "atom_energy": shares.reshape(1, count, 1).contiguous(),
+            "extended_force": forces[None].contiguous(),
+            "extended_force_mag": -fields[None].contiguous(),
+            "virial": -(pull.T @ vectors).reshape(1, 9),
+        }
+        if do_atomic_virial:
+            work = -(pull[:, :, None] * vectors[:, None]).flatten(1)
+            shared = work.new_zeros(len(r), 9).index_add(0, j, work)
+            output["extended_virial"] = shared.view(1, len(r), 1, 9)
+        return output
+
+    @torch.jit.export
+    def get_rcut(self) -> float:
+        """Return how far neighbors are needed, A."""
+        return self.cutoff
+
+    @torch.jit.export
+    def get_type_map(self) -> list[str]:
+        """Return the elements by type."""
+        return self.symbols
+
+    @torch.jit.export
+    def get_ntypes(self) -> int:
+        """Return how many elements there are."""
+        return len(self.symbols)
+
+    @torch.jit.export
+    def get_dim_fparam(self) -> int:
+        """Return how many parameters a structure has."""
+        return 0
+
+    @torch.jit.export
+    def get_dim_aparam(self) -> int:
+        """Return how many parameters an atom has."""
+        return 0
+
+    @torch.jit.export
+    def is_aparam_nall(self) -> bool:
+        """Say whether ghosts have parameters."""
+        return False
+
+    @torch.jit.export
+    def has_message_passing(self) -> bool:
+        """Say whether energies depend on neighbors of neighbors."""
+        return False
 
     @torch.jit.export
     def evaluate(

@@ -22,6 +22,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed
+from networks import moments_network
 from scipy.spatial.transform import Rotation
 
 from deepspin_ase import (
@@ -46,11 +47,15 @@ from deepspin_ase.io import read_structure
 from deepspin_ase.io._lammps_box import LammpsBox
 from deepspin_ase.optimize import SpinLatticeFilter
 from deepspin_ase.potentials import (
+    ZBL,
     BetheSlater,
+    CubicCut,
     Heisenberg,
     Potential,
+    Sum,
     Zeeman,
     load_potential,
+    reference,
 )
 
 NIO = Path(__file__).parents[1] / "data" / "deepmd" / "nio_early.pth"
@@ -257,7 +262,7 @@ def test_cells_feel_all_of_the_virial(stand_in: type[StandIn]) -> None:
 
 
 def test_what_lammps_cannot_take_is_refused(stand_in: type[StandIn]) -> None:
-    with pytest.raises(ValueError, match="pseudo-atom networks, not Zeeman"):
+    with pytest.raises(ValueError, match="Zeeman cannot be exported, nor run in LAM"):
         DeepSpinLammps(Zeeman((0.0, 0.0, 1.0)))
     calculator = DeepSpinLammps(network())
     with pytest.raises(ValueError, match="element Fe; it knows O, Ni"):
@@ -585,6 +590,26 @@ def test_lammps_gives_the_same_numbers(name: str, engine: DeepSpinLammps) -> Non
     atoms.positions += [3.0, 80.0, -7.0]
     set_spins(atoms, 1.5 * get_spins(atoms))
     assert largest_difference(atoms, engine, reference) < 1e-9
+
+
+@needs_lammps
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("kind", ["network on moments", "on terms", "iron"])
+def test_lammps_runs_models_that_deepmd_has_no_form_for(kind: str, ranks: int) -> None:
+    potential: Potential = moments_network(spin_orbit=True)
+    if kind == "on terms":
+        terms = [ZBL(0.8, 2.5), Heisenberg(CubicCut(0.02, 3.5))]
+        potential = Sum([*terms, moments_network(spin_orbit=False)])
+    elif kind == "iron":
+        potential = reference.fe()
+    reference_ = DeepSpinCalculator(potential)
+    with DeepSpinLammps(potential, ranks=ranks) as calculator:
+        for name in ("turned", "slab", "cluster", "primitive cell"):
+            atoms = structure(name)
+            if kind == "iron":
+                atoms.symbols[:] = "Fe"
+                set_spins(atoms, get_spins(atoms) + np.array([0.1, 0.2, 2.0]))
+            assert largest_difference(atoms, calculator, reference_) < 1e-9
 
 
 @needs_lammps

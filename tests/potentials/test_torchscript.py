@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from ase.neighborlist import neighbor_list
 
 from deepspin_ase import load_potential, set_spins
 from deepspin_ase.cli import main
+from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.potentials import (
     ZBL,
     CubicCut,
@@ -24,8 +26,10 @@ from deepspin_ase.potentials import (
     Sum,
     choose_backend,
     export_torchscript,
+    reference,
     save_potential,
 )
+from deepspin_ase.potentials.deepmd._extended import Structure
 from deepspin_ase.potentials.terms import DipoleDipole
 from deepspin_ase.system import System
 
@@ -187,7 +191,7 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     path = tmp_path / "out.pth"
     with pytest.raises(ValueError, match="pseudo-atom"):
         export_torchscript(path, load_potential("NiO"))
-    with pytest.raises(ValueError, match="pairs of each alone"):
+    with pytest.raises(ValueError, match="and does not in DipoleDipole"):
         export_torchscript(path, Sum([network(spin_orbit=False), DipoleDipole()]))
     with pytest.raises(ValueError, match=r"must end in \.pth"):
         export_torchscript(tmp_path / "out.pt", network(spin_orbit=False))
@@ -206,3 +210,62 @@ def test_programs_refuse_foreign_atoms(tmp_path: Path) -> None:
         script.evaluate(system.positions, system.spins, system.species + 1, *rest)
     with pytest.raises(torch.jit.Error, match="whose element carries none"):
         script.evaluate(system.positions, system.spins + 1.0, system.species, *rest)
+
+
+@pytest.mark.parametrize("name", ["network", "sum", "embedded atoms"])
+def test_programs_take_the_place_of_a_model_of_deepmd(
+    tmp_path: Path, name: str
+) -> None:
+    """With ghosts, and neighbors beyond the cutoff, as LAMMPS lists them."""
+    terms = [ZBL(0.8, 2.5), Heisenberg(CubicCut(0.02, 3.5)), network(spin_orbit=False)]
+    potential = {
+        "network": network(spin_orbit=True),
+        "sum": Sum(terms),
+        "embedded atoms": reference.fe(),
+    }[name]
+    atoms = structure((True, True, False))
+    if name == "embedded atoms":
+        atoms.symbols[:] = "Fe"
+    export_torchscript(tmp_path / "out.pth", potential)
+    script = torch.jit.load(tmp_path / "out.pth")
+    system, n = System.from_atoms(atoms), len(atoms)
+    types = torch.searchsorted(script.elements, system.species)
+    assert [script.get_type_map()[t] for t in types] == atoms.get_chemical_symbols()
+    assert script.get_rcut() == potential.cutoff
+    given = Structure(
+        system.positions,
+        system.spins,
+        torch.zeros_like(system.spins),
+        types,
+        system.cell[0],
+        system.pbc[0],
+        build_pairs(system, potential.cutoff + 0.8),
+    ).extended(0)
+    found = script.forward_lower(**given.inputs(True), do_atomic_virial=True)
+    expected = in_torch(potential, atoms)
+    results = {
+        "energy": found["energy"],
+        "energies": found["atom_energy"],
+        "forces": given.gather(found["extended_force"]),
+        "magnetic_forces": given.gather(found["extended_force_mag"]),
+        "virial": found["virial"],
+    }
+    for key, values in results.items():
+        np.testing.assert_allclose(
+            values.numpy().ravel(), expected[key].ravel(), rtol=0, atol=1e-11
+        )
+    assert all(values.is_contiguous() for values in found.values())
+    shares = found["extended_virial"]
+    assert shares.shape == (1, len(given.types), 1, 9)
+    torch.testing.assert_close(shares.sum(1)[0], found["virial"], rtol=0, atol=1e-11)
+    assert len(given.types) > n and (given.neighbours < 0).any()
+
+
+def test_the_program_is_the_same_by_both_commands(tmp_path: Path) -> None:
+    save_potential(tmp_path / "fe.pt", reference.fe())
+    model, first, second = (str(tmp_path / x) for x in ("fe.pt", "a.pth", "b.pth"))
+    assert main(["export", model, first]) == 0
+    assert main(["convert", model, second]) == 0
+    one, two = (torch.jit.load(x) for x in (first, second))
+    codes = [re.sub(r"___torch_mangle_\d+\.", "", x.code) for x in (one, two)]
+    assert codes[0] == codes[1]

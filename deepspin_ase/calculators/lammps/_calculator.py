@@ -22,7 +22,7 @@ from typing_extensions import Self
 from ...io._lammps import polar
 from ...io._lammps_box import LammpsBox
 from ...potentials import Potential, load_potential
-from ...potentials.deepmd import is_writable
+from ...potentials._torchscript import check_exportable
 from ...spins import get_spins
 from ...system import System
 from .._magnetic import MagneticCalculator, check_finite
@@ -49,8 +49,9 @@ class DeepSpinLammps(MagneticCalculator):
     Parameters
     ----------
     model : Potential, path or str
-        A frozen model of DeePMD-kit (``.pth``), or a DeepSpinNetwork or a file of
-        one, which is converted at the first call.
+        A frozen model of DeePMD-kit (``.pth``), or another potential, model file or
+        name of a model, which is converted at the first call
+        (:func:`export_lammps_model`).
     python : path, optional
         The Python of LAMMPS' environment; by default what the variable
         ``DEEPSPIN_LAMMPS_PYTHON`` names.
@@ -111,6 +112,8 @@ class DeepSpinLammps(MagneticCalculator):
             self._potential, label = load_potential(model), os.fspath(model)
         if not self._potential.uses_spins:
             raise ValueError(f"{label} has no spins: pair_style deepspin needs them")
+        if not label.endswith(SUFFIX):
+            check_exportable(self._potential)
         self.parameters.update(
             model=label,
             python=environment_python(python),
@@ -179,7 +182,8 @@ class DeepSpinLammps(MagneticCalculator):
         """Raise ValueError where LAMMPS or the model does not apply."""
         self._potential.check(system)
         numbers = self.atoms.numbers
-        magnetic = np.isin(numbers, sorted(self._potential.magnetic_species or ()))
+        carrying = self._potential.magnetic_species
+        magnetic = np.isin(numbers, self._numbers if carrying is None else [*carrying])
         lost = np.flatnonzero(magnetic & ~get_spins(self.atoms).any(axis=1))
         if len(lost):
             raise ValueError(
@@ -210,11 +214,6 @@ class _Session:
     def __init__(
         self, model: Path | Potential, elements: list[str], options: dict[str, Any]
     ) -> None:
-        if isinstance(model, Potential) and not is_writable(model):
-            raise ValueError(
-                "LAMMPS takes frozen models (.pth) and pseudo-atom networks, not "
-                f"{type(model).__name__}"
-            )
         self._model = model
         self._elements = elements
         self._options = options

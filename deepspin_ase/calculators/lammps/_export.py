@@ -1,4 +1,4 @@
-"""Models for LAMMPS: frozen models of DeePMD-kit from this package's networks."""
+"""Models for LAMMPS with DeePMD-kit's ``pair_style deepspin``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from ..._files import atomic_write
-from ...potentials import Potential, load_potential
-from ...potentials.deepmd import write_deepmd
+from ...potentials import Potential, export_torchscript, load_potential
+from ...potentials.deepmd import is_writable, write_deepmd
 from ._process import environment_python
 
 #: Of frozen models: DeePMD-kit knows them by it.
@@ -22,34 +22,39 @@ def export_lammps_model(
     *,
     python: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write a network as a frozen model for ``pair_style deepspin``.
+    """Write a model for ``pair_style deepspin``.
 
-    The conversion is that of DeePMD-kit in LAMMPS' environment (``dp
-    convert-backend``); it takes some seconds.
+    A :class:`~deepspin_ase.potentials.DeepSpinNetwork` becomes a frozen model of
+    DeePMD-kit, by DeePMD-kit itself in LAMMPS' environment (``dp convert-backend``), in
+    some seconds. Other networks and sums with terms become programs of their own that
+    take the place of one (:func:`~deepspin_ase.potentials.export_torchscript`).
 
     Parameters
     ----------
     path : path
         Ends in ``.pth``. Written whole or not at all.
     model : Potential, path or str
-        A :class:`~deepspin_ase.potentials.DeepSpinNetwork` or a file of one.
+        Or the name of a model.
     python : path, optional
         The Python of LAMMPS' environment; by default what
-        ``DEEPSPIN_LAMMPS_PYTHON`` names.
+        ``DEEPSPIN_LAMMPS_PYTHON`` names. Pseudo-atom networks alone need it.
 
     Raises
     ------
     ValueError
-        If the model is no pseudo-atom network, the suffix is another, or there is
-        no such environment.
+        If the model has no form that LAMMPS takes, such as sums over all atoms, the
+        suffix is another, or there is no such environment.
     ImportError
         If the environment has no DeePMD-kit that can do it: says why.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} must end in {SUFFIX}, the suffix of frozen models")
-    python = environment_python(python)
     potential = model if isinstance(model, Potential) else load_potential(model)
+    if not is_writable(potential):
+        export_torchscript(path, potential)
+        return
+    python = environment_python(python)
     with (
         tempfile.TemporaryDirectory(prefix="deepspin-") as folder,
         atomic_write(path) as temporary,

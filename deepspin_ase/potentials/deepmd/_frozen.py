@@ -60,11 +60,15 @@ def open_script(
                 f"nor declared by this package"
             ) from error
         raise ValueError(f"{path} is a damaged TorchScript file: {error}") from error
+    if hasattr(script, "energies_of"):
+        raise ValueError(
+            f"{path} is what 'deepspin export' or 'deepspin convert' wrote for others; "
+            "load the model that it was made from"
+        )
     if not hasattr(script, "get_type_map") or not hasattr(script, "forward_lower"):
         raise ValueError(
             f"{path} is TorchScript ({script.original_name}), but no energy model of "
-            "DeePMD-kit; expected what 'dp --pt freeze' writes (of what 'deepspin "
-            "export' wrote, load the model that it was made from)"
+            "DeePMD-kit; expected what 'dp --pt freeze' writes"
         )
     outputs = script.model_output_type()
     if "energy" not in outputs:
