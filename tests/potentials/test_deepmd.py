@@ -715,11 +715,18 @@ def test_what_cannot_be_written(
 # The command
 
 
-def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for source, target in ((NIO, "a.pt"), ("a.pt", "b.yaml"), ("b.yaml", "c.pt")):
         assert main(["convert", str(tmp_path / source), str(tmp_path / target)]) == 0
         assert target in capsys.readouterr().out
     REFERENCE.compare(load_potential(tmp_path / "c.pt"))
     assert load_card(tmp_path / "a.pt") == {"source": "nio_early.pth"}
+    assert main(["convert", str(NIO), str(tmp_path / "model.txt")]) == 2
+    assert "must end in one of .safetensors, .pt, .pth" in capsys.readouterr().err
+    monkeypatch.delenv("DEEPSPIN_LAMMPS_PYTHON", raising=False)
     assert main(["convert", str(NIO), str(tmp_path / "model.pth")]) == 2
-    assert "must end in one of .safetensors, .pt, .yaml" in capsys.readouterr().err
+    assert "the variable DEEPSPIN_LAMMPS_PYTHON" in capsys.readouterr().err
