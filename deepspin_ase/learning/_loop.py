@@ -416,8 +416,8 @@ class ActiveLearning:
         state.lost, state.unphysical = found.lost, found.unphysical
         state.failure = found.failure
         self._keep(found, number)
-        if number + 1 < self.config.generations:
-            state.selected = self._select(model, found, number)
+        # After the last one, too: 'generations' may be raised later.
+        state.selected = self._select(model, found, number)
 
     def _keep(self, found: Exploration, number: int) -> None:
         seen = np.array(found.seen).reshape(-1, len(DEVIATIONS))

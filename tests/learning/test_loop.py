@@ -156,6 +156,15 @@ def test_a_stopped_run_ends_as_a_whole_one(inputs, whole, monkeypatch, stage):
     same(whole.folder, Path(config.output))
 
 
+def test_more_generations_go_on(inputs, whole):
+    """One generation, and one more later, are two generations."""
+    for count in (1, 2):
+        path = write(inputs, "more", generations=count)
+        done = ActiveLearning(LearnConfig.read(path)).run(progress=False)
+    assert done[1].labelled == done[0].selected == whole.generations()[0].selected
+    same(whole.folder, inputs / "more")
+
+
 def test_workers_of_a_cluster_give_the_same_numbers(inputs, whole):
     """Labels and walkers of two processes: the data and the model of one."""
     distributed = pytest.importorskip("distributed")
