@@ -116,3 +116,30 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     drawn = blocks[rng.integers(count, size=(n_resamples, count))].mean(axis=1)
     return Estimate(float(function(table.mean(axis=0))), float(function(drawn).std()))
+
+
+def mean_of_realizations(values: ArrayLike) -> np.ndarray:
+    """Return the mean (..., 2), with its error, of R values with errors (R, ..., 2).
+
+    The scatter of independent realizations holds the error of each; where few of them
+    happen to agree better than their own errors, these count. Realizations that are
+    NaN are left out.
+    """
+    table = np.asarray(values, dtype=float)
+    known = np.isfinite(table).all(axis=-1)
+    count = known.sum(axis=0)
+    each = np.where(known, table[..., 0], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = each.sum(axis=0) / count
+        square = np.where(known, (each - mean) ** 2, 0.0).sum(axis=0)
+        scatter = np.sqrt(square / (count - 1) / count)
+    error = np.fmax(np.where(count > 1, scatter, np.nan), thermal_error(table))
+    return np.stack([mean, error], axis=-1)
+
+
+def thermal_error(values: ArrayLike) -> np.ndarray:
+    """Return the part (...) of the error of a mean that the errors of R values give."""
+    errors = np.asarray(values, dtype=float)[..., 1]
+    count = np.isfinite(errors).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(np.nansum(errors**2, axis=0)) / count)

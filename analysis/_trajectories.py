@@ -28,7 +28,9 @@ from ..spins import get_spins
 Frames: TypeAlias = Atoms | Iterable[Atoms] | str | os.PathLike[str]
 
 
-def frames_of(source: Frames, *, replica: int = 0) -> Iterator[Atoms]:
+def frames_of(
+    source: Frames, *, replica: int = 0, same_atoms: bool = True
+) -> Iterator[Atoms]:
     """Yield the frames of a structure, a list, an iterator or a file.
 
     Files are read block by block. Frames of HDF5 trajectories come without the
@@ -39,6 +41,8 @@ def frames_of(source: Frames, *, replica: int = 0) -> Iterator[Atoms]:
     source : Atoms, iterable of Atoms, or path
     replica : int
         Which structure of an HDF5 trajectory with several.
+    same_atoms : bool
+        Refuse frames that have other atoms than the first.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def frames_of(source: Frames, *, replica: int = 0) -> Iterator[Atoms]:
             first = frame
             if len(frame) == 0:
                 raise ValueError("the frames have no atoms")
-        elif not np.array_equal(frame.numbers, first.numbers):
+        elif same_atoms and not np.array_equal(frame.numbers, first.numbers):
             raise ValueError(
                 "the frames do not have the same atoms in the same order: "
                 f"{first.get_chemical_formula()} and {frame.get_chemical_formula()}"

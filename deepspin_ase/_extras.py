@@ -13,6 +13,7 @@ EXTRAS = {
     "h5py": "hdf5",
     "magnopy": "magnons",
     "sevenn": "reference",
+    "sqsgenerator": "sqs",
     "tensorboard": "tensorboard",
 }
 

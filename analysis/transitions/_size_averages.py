@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .._result import Result
-from .._statistics import Estimate, mean_with_error
+from .._statistics import (
+    Estimate,
+    mean_of_realizations,
+    mean_with_error,
+    thermal_error,
+)
 from ._fluctuations import binder_cumulant, heat_capacity, susceptibility
 from ._thermal_sampling import ThermalSamples
 
@@ -32,6 +37,9 @@ class SizeAverages(Result):
         potential energy). An error is NaN where samples are too few for one.
     drift : (T,) array
         Difference of the mean order of both halves of the run, in standard errors.
+    realizations : list of SizeAverages
+        Those of each realization of a disordered crystal, whose mean these are; empty
+        without disorder.
     """
 
     size: tuple[int, int, int]
@@ -41,6 +49,18 @@ class SizeAverages(Result):
     binder: np.ndarray
     heat_capacity: np.ndarray
     drift: np.ndarray
+    realizations: list[SizeAverages] = field(default_factory=list)
+
+    def errors(self, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the parts (T,) of an error, by sampling and by realizations.
+
+        Their squares add up to that of the error of ``quantity``, such as "order".
+        """
+        total = getattr(self, quantity)[:, 1]
+        if not self.realizations:
+            return total, np.zeros_like(total)
+        thermal = thermal_error([getattr(r, quantity) for r in self.realizations])
+        return thermal, np.sqrt(np.maximum(total**2 - thermal**2, 0.0))
 
 
 def size_averages(
@@ -74,6 +94,29 @@ def size_averages(
             [_with_error(heat_capacity, energy, t, n) for t, _, energy in runs]
         ),
         drift=np.array([_drift(order) for _, order, _ in runs]),
+    )
+
+
+def disorder_average(realizations: Sequence[SizeAverages]) -> SizeAverages:
+    """Return the mean over realizations of a disordered crystal of one size.
+
+    Errors are those of the mean of independent realizations, which hold the errors of
+    the samples of each.
+    """
+    if len(realizations) == 1:
+        return realizations[0]
+    first = realizations[0]
+    quantities = ("order", "susceptibility", "binder", "heat_capacity")
+    means = {
+        name: mean_of_realizations([getattr(r, name) for r in realizations])
+        for name in quantities
+    }
+    return SizeAverages(
+        first.size,
+        round(np.mean([r.n_magnetic for r in realizations])),
+        **means,
+        drift=np.max([r.drift for r in realizations], axis=0),
+        realizations=list(realizations),
     )
 
 

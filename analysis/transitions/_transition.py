@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks, n_threads
 from ..._figures import figure_axes
-from ..._validate import positive_numbers
+from ..._validate import positive_numbers, whole
 from ...spins import get_spins
 from ...symmetry import star
 from .._model import Model, model_of
@@ -34,11 +34,14 @@ from .._wavevectors import commensurate
 from ..order._structure_factor import structure_factor
 from ._crossing import crossing, peak
 from ._finite_size import ScalingFit, scaling_fit
-from ._size_averages import SizeAverages, size_averages
+from ._size_averages import SizeAverages, disorder_average, size_averages
 from ._thermal_sampling import METHODS, SamplingTask, model_data, run_sampling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Makes a realization of a disordered crystal from a supercell and a seed.
+Disorder: TypeAlias = Callable[[Atoms, int], Atoms]
 
 #: Repeats of a cell along its three vectors.
 Size = tuple[int, int, int]
@@ -126,6 +129,8 @@ def curie_temperature(
     method: str = "monte-carlo",
     options: Mapping[str, Any] | None = None,
     model: Model | None = None,
+    disorder: Disorder | None = None,
+    realizations: int = 8,
     seed: int = 0,
     client: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -169,6 +174,13 @@ def curie_temperature(
     model : Potential, Calculator, path or str, optional
         As for :class:`~deepspin_ase.DeepSpinCalculator`, or a calculator that gives
         magnetic forces; by default that of ``atoms``.
+    disorder : callable, optional
+        Makes a realization of a disordered crystal from the repeated cell and a seed:
+        ``lambda atoms, seed: random_alloy(atoms, {"Mg": 0.1}, seed=seed)``; see
+        :func:`~deepspin_ase.build.random_alloy`. The order is that of the moments that
+        are left, and averages are over realizations.
+    realizations : int
+        Number of them at each size, with ``disorder``.
     seed : int
     client : dask.distributed.Client, optional
         Run sizes and groups of temperatures on its workers
@@ -188,7 +200,8 @@ def curie_temperature(
     ValueError
         If there is no model, temperatures or sizes are not as described, moments are
         missing, q does not repeat with the sizes, the energy does not depend on
-        moments, or there is no transition between the temperatures.
+        moments, there is no transition between the temperatures, or ``disorder``
+        changes the cell or returns no structure.
     """
     plain = model_data(model_of(atoms, model))
     temperatures = _checked_temperatures(temperatures_K)
@@ -198,10 +211,11 @@ def curie_temperature(
         equilibration = steps // 5
     arms = _domains(atoms, q, repeats)
     groups = np.array_split(temperatures, min(n_threads(client), len(temperatures)))
+    structures = _realizations(atoms, repeats, disorder, realizations, seed)
     tasks = [
         SamplingTask(
             plain,
-            atoms.repeat(size),
+            structure,
             tuple(group.tolist()),
             tuple(map(tuple, arms.tolist())),
             atoms.cell.array,
@@ -210,10 +224,11 @@ def curie_temperature(
             interval,
             method,
             options=dict(options or {}),
-            seed=seed + 1000 * k + n,
-            checkpoint=_name(checkpoint, size, n),
+            seed=seed + 1000 * k + n + 1_000_000 * r,
+            checkpoint=_name(checkpoint, size, n, r),
         )
         for k, size in enumerate(repeats)
+        for r, structure in enumerate(structures[k])
         for n, group in enumerate(groups)
     ]
     shown = progress if client is None else False
@@ -222,11 +237,44 @@ def curie_temperature(
     found = map_tasks(
         work, tasks[::-1], client=client, description="sizes", progress=progress
     )[::-1]
-    parts = [found[k : k + len(groups)] for k in range(0, len(found), len(groups))]
+    parts = iter(found[k : k + len(groups)] for k in range(0, len(found), len(groups)))
     averages = [
-        size_averages(size, part) for size, part in zip(repeats, parts, strict=True)
+        disorder_average([size_averages(size, next(parts)) for _ in structures[k]])
+        for k, size in enumerate(repeats)
     ]
     return find_transition(averages, temperatures, arms)
+
+
+def _realizations(
+    atoms: Atoms,
+    repeats: Sequence[Size],
+    disorder: Disorder | None,
+    count: int,
+    seed: int,
+) -> list[list[Atoms]]:
+    """Return the structures of each size, one without disorder."""
+    if disorder is None:
+        return [[atoms.repeat(size)] for size in repeats]
+    whole("realizations", count, 1)
+    return [
+        [
+            _realized(disorder, atoms.repeat(size), seed + 1000 * k + r)
+            for r in range(count)
+        ]
+        for k, size in enumerate(repeats)
+    ]
+
+
+def _realized(disorder: Disorder, supercell: Atoms, seed: int) -> Atoms:
+    found = disorder(supercell.copy(), seed)
+    if not isinstance(found, Atoms):
+        raise ValueError(
+            "disorder must return Atoms, such as random_alloy(atoms, {'Mg': 0.1}, "
+            f"seed=seed), and returned {type(found).__name__}"
+        )
+    if not np.allclose(found.cell.array, supercell.cell.array):
+        raise ValueError("disorder changed the cell, which sizes are repeats of")
+    return found
 
 
 def find_transition(
@@ -343,11 +391,12 @@ def _warn_of_drift(averages: Sequence[SizeAverages], temperatures: np.ndarray) -
 
 
 def _name(
-    checkpoint: str | os.PathLike[str] | None, size: tuple[int, int, int], n: int
+    checkpoint: str | os.PathLike[str] | None, size: Size, group: int, realization: int
 ) -> str | None:
     if checkpoint is None:
         return None
-    return str(Path(checkpoint) / f"{'x'.join(map(str, size))}_{n}")
+    which = f"_r{realization}" if realization else ""
+    return str(Path(checkpoint) / f"{'x'.join(map(str, size))}_{group}{which}")
 
 
 def _text(estimate: Estimate | None) -> str:

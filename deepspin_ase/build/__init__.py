@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ._grain_boundary import symmetric_tilt_boundary
 from ._perturbed import perturbed
+from ._random_alloy import random_alloy
 
 __all__ = [
     "perturbed",
+    "random_alloy",
     "symmetric_tilt_boundary",
 ]

@@ -26,6 +26,7 @@ COMMANDS = {
     "relax": "relax atoms, spins and cell together",
     "md": "run spin-lattice dynamics",
     "neb": "find the path and the barrier between two structures",
+    "curie": "transition temperature of a magnetic order, doped crystals too",
     "view": "moments as arrows in a web page",
     "info": "what a model is",
     "get": "fetch a model into the folder of models",

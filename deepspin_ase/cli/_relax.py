@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
 from .._files import locked
@@ -13,8 +12,7 @@ from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure, write_extxyz
 from ..optimize import relax
 from ..optimize._defaults import FMAX, STRESS_MAX, TORQUE_MAX
-from ..orders import antiferromagnetic, collinear
-from ..spins import set_spins
+from ._start import add_start, set_moments
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,38 +48,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "checkpoint beside the output (.ckpt); a larger --steps or other thresholds "
         "may be given",
     )
-    _add_start(parser)
+    add_start(parser)
     _add_parts(parser)
     _add_ends(parser)
     parser.set_defaults(run=_run)
-
-
-def _add_start(parser: argparse.ArgumentParser) -> None:
-    start = parser.add_argument_group("moments to start from")
-    start.add_argument(
-        "--moments",
-        nargs="+",
-        metavar="ELEMENT=MU_B",
-        help="lengths, such as Ni=1.277; by default the moments of the file",
-    )
-    start.add_argument(
-        "--order",
-        nargs=3,
-        type=float,
-        metavar="Q",
-        help="antiferromagnetic order of this wave vector in reciprocal lattice units, "
-        "with --moments; ferromagnetic by default",
-    )
-    start.add_argument(
-        "--order-cell",
-        type=float,
-        metavar="A",
-        help="edge of the cube along x, y, z that --order refers to; by default the "
-        "cell of the file",
-    )
-    start.add_argument(
-        "--direction", default="z", help="axis of the order (default: %(default)s)"
-    )
 
 
 def _add_parts(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _relax(arguments: argparse.Namespace, checkpoint: Path) -> int:
     atoms = read_structure(arguments.structure)
-    _set_moments(atoms, arguments)
+    set_moments(atoms, arguments)
     atoms.calc = DeepSpinCalculator(arguments.model)
     try:
         found = relax(
@@ -174,33 +144,3 @@ def _relax(arguments: argparse.Namespace, checkpoint: Path) -> int:
         return 0
     print(f"{checkpoint} keeps the steps: raise --steps and --resume to continue")
     return 3
-
-
-def _set_moments(atoms: Atoms, arguments: argparse.Namespace) -> None:
-    """Set the moments that were asked for, or see that the file has some."""
-    if arguments.moments is None:
-        if arguments.order is not None:
-            raise ValueError("--order needs --moments, such as --moments Ni=1.277")
-        if not atoms.has("initial_magmoms"):
-            raise ValueError(
-                f"{arguments.structure} carries no magnetic moments; give them with "
-                "--moments ELEMENT=MU_B and, if they alternate, --order"
-            )
-        return
-    lengths = dict(_moment(text) for text in arguments.moments)
-    order = collinear(arguments.direction)
-    if arguments.order is not None:
-        order = antiferromagnetic(
-            arguments.order, direction=arguments.direction, cell=arguments.order_cell
-        )
-    set_spins(atoms, lengths, pattern=order)
-
-
-def _moment(text: str) -> tuple[str, float]:
-    element, _, length = text.partition("=")
-    try:
-        return element, float(length)
-    except ValueError:
-        raise ValueError(
-            f"--moments takes ELEMENT=MU_B, such as Ni=1.277, got {text!r}"
-        ) from None
