@@ -66,7 +66,10 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "by default the peak of its structure factor",
     )
     group.add_argument(
-        "--steps", type=int, default=10000, help="sweeps, or time steps (default: 10000)"
+        "--steps",
+        type=int,
+        default=10000,
+        help="sweeps, or time steps (default: %(default)s)",
     )
     group.add_argument(
         "--equilibration", type=int, help="before them (default: a fifth of them)"

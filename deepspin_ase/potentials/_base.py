@@ -99,6 +99,9 @@ class Potential(nn.Module):
     #: pair cutoff: moments farther away leave it as it is. Where in doubt, False.
     is_local: bool = False
 
+    #: Whether the energy is that of the pairs, each by itself; terms of a sum say it.
+    is_pairwise: bool = False
+
     #: Whether another program evaluates the potential (:class:`.External`): it finds
     #: neighbors by itself, and gives derivatives without their graph.
     external: bool = False

@@ -106,6 +106,9 @@ class SpinLatticeDynamics(BatchedDynamics):
     #: Whether the lattice moves.
     moves_atoms: ClassVar[bool] = True
 
+    #: Whether some atom must carry a moment.
+    needs_moments: bool = True
+
     #: Whether heat baths need a temperature above zero.
     warm_baths: ClassVar[bool] = False
 
@@ -288,7 +291,7 @@ class SpinLatticeDynamics(BatchedDynamics):
             zero_momentum=self.zero_momentum,
             index=state.system.index,
         )
-        if not bool((self.lengths > 0).any()):
+        if self.needs_moments and not bool((self.lengths > 0).any()):
             raise ValueError(
                 "all moments are zero: give atoms moments with "
                 "deepspin_ase.set_spins, or use ASE's own dynamics"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._couplings import Couplings, find_couplings
 from ._hybrid import LatticeMove
 from ._monte_carlo import MonteCarlo
+from ._swaps import SwapMove
 from ._tempering import ReplicaExchange
 from ._trial_moves import Acceptance, TrialMoves
 
@@ -14,6 +15,7 @@ __all__ = [
     "LatticeMove",
     "MonteCarlo",
     "ReplicaExchange",
+    "SwapMove",
     "TrialMoves",
     "find_couplings",
 ]

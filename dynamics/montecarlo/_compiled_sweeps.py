@@ -16,6 +16,9 @@ from numba import njit
 
 Model: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
+#: Pairs of sites, and their energies by what sits on them; see :func:`try_swaps`.
+Table: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
 
 @njit(cache=True, nogil=True)
 def _field(i: int, model: Model, spins: np.ndarray) -> tuple[float, float, float]:
@@ -200,3 +203,62 @@ def flip_clusters(
                 inside[stack[k]] = False
             flipped += size
     return flipped
+
+
+@njit(cache=True, nogil=True)
+def _surroundings(site: int, other: int, table: Table, kinds: np.ndarray) -> float:
+    """Return the energy of the pairs of a site, eV.
+
+    Those with itself and with ``other`` by half: they are met from both ends.
+    """
+    first, neighbors, distances, energies = table
+    total = 0.0
+    own = kinds[site]
+    for e in range(first[site], first[site + 1]):
+        j = neighbors[e]
+        weight = 0.5 if j == site or j == other else 1.0
+        total += weight * energies[distances[e], own, kinds[j]]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def try_swaps(
+    trials: np.ndarray,
+    threshold: np.ndarray,
+    table: Table,
+    kinds: np.ndarray,
+    who: np.ndarray,
+) -> int:
+    """Try swaps of atoms one after the other; return the number of those made.
+
+    Parameters
+    ----------
+    trials : (n, 2) array
+        Atoms.
+    threshold : (n,) array, eV
+        As for :func:`try_moves`.
+    table : tuple of arrays
+        Where the neighbors of each site begin (N + 1,), the neighbors (E,), their
+        distances (E,), and energies by distance and kinds (R, K, K), eV.
+    kinds : (N,) array
+        Of the atoms at the sites; changed.
+    who : (N,) array
+        Atoms at the sites; changed.
+    """
+    site_of = np.empty_like(who)
+    for site in range(len(who)):
+        site_of[who[site]] = site
+    made = 0
+    for k in range(len(trials)):
+        a, b = trials[k]
+        i, j = site_of[a], site_of[b]
+        before = _surroundings(i, j, table, kinds) + _surroundings(j, i, table, kinds)
+        kinds[i], kinds[j] = kinds[j], kinds[i]
+        after = _surroundings(i, j, table, kinds) + _surroundings(j, i, table, kinds)
+        if after - before <= threshold[k]:
+            who[i], who[j] = b, a
+            site_of[a], site_of[b] = j, i
+            made += 1
+        else:
+            kinds[i], kinds[j] = kinds[j], kinds[i]
+    return made

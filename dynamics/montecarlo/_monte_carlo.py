@@ -18,6 +18,7 @@ from ..drivers._driver import SpinLatticeDynamics
 from ..drivers._registry import driver
 from ._bilinear import BilinearEnergies
 from ._hybrid import LatticeMove
+from ._swaps import SwapMove
 from ._tempering import ReplicaExchange, rearranged, require_copies
 from ._trial_energies import TrialEnergies, TrialSet
 from ._trial_model import trial_energies
@@ -68,6 +69,10 @@ class MonteCarlo(SpinLatticeDynamics):
         about its field: far, at the same energy (F. R. Brown and T. J. Woch,
         Phys. Rev. Lett. 58, 2394 (1987), doi:10.1103/PhysRevLett.58.2394). Shortens
         correlations; for energies that are linear in every moment.
+    swap_elements : sequence of symbols, optional
+        After each sweep of the spins, a sweep of trial swaps: atoms of two of these
+        elements exchange their positions and keep their moments
+        (:class:`~.montecarlo.SwapMove`), so that an alloy orders or separates.
     clusters : int
         Number of Wolff clusters that each replica flips after each sweep (U. Wolff,
         Phys. Rev. Lett. 62, 361 (1989), doi:10.1103/PhysRevLett.62.361): near a
@@ -111,6 +116,7 @@ class MonteCarlo(SpinLatticeDynamics):
         exchange_interval: int = 0,
         overrelaxation: int = 0,
         clusters: int = 0,
+        swap_elements: Sequence[str] | None = None,
         simultaneous: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -124,12 +130,14 @@ class MonteCarlo(SpinLatticeDynamics):
             ("clusters", clusters),
         ):
             whole(name, value)
+        self.needs_moments = swap_elements is None
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
         self.overrelaxation, self.clusters = overrelaxation, clusters
         self.exchange_interval = exchange_interval
         self._lattice_timestep = _checked_timestep(lattice_steps, lattice_timestep)
         self._lattice_steps = lattice_steps
+        self._swap_elements = swap_elements
         moves = TrialMoves(move, count, adaptation_steps, device)
         sampler = trial_energies(self.engine, self.state.system, simultaneous)
         self.moves = self.add_part("moves", moves)
@@ -161,16 +169,27 @@ class MonteCarlo(SpinLatticeDynamics):
                 steps=self._lattice_steps,
                 timestep=self._lattice_timestep,
             )
-        elif not bool(self.free.any()):
+        self._swap: SwapMove | None = None
+        if self._swap_elements is not None:
+            move = SwapMove(
+                self.context,
+                self.engine,
+                self.state.system,
+                elements=self._swap_elements,
+                free=self.constraints.free.all(dim=1),
+            )
+            self._swap = self.add_part("swaps", move)
+        if not (bool(self.free.any()) or self._lattice_steps or self._swap):
             raise ValueError(
-                "no moment is free: FixSpins holds them all; free some, or move the "
-                "lattice with lattice_steps"
+                "no moment is free: FixSpins holds them all, or there are none; free "
+                "some, move the lattice with lattice_steps, or swap atoms with "
+                "swap_elements"
             )
 
     @property
     def fixed_lattice(self) -> bool:
-        """Whether the atoms are fixed."""
-        return not self._lattice_steps
+        """Whether all atoms stay where they are."""
+        return not self._lattice_steps and self._swap_elements is None
 
     @property
     def allows_overrelaxation(self) -> bool:
@@ -218,19 +237,24 @@ class MonteCarlo(SpinLatticeDynamics):
         """Accepted fraction of the trials, by kind; nan where there was none.
 
         ``"cone"`` and ``"uniform"`` (B,), after the adaptation of the cones;
-        ``"lattice"`` (B,); ``"exchange"`` (B - 1,), between neighbours by rising
-        temperature.
+        ``"lattice"`` and ``"swap"`` (B,); ``"exchange"`` (B - 1,), between neighbours
+        by rising temperature.
         """
         counts = dict(self.moves.counts)
         if self._move_lattice is not None:
             counts["lattice"] = self._lattice_counts
+        if self._swap is not None:
+            counts["swap"] = self._swap.counts
         if self.exchange is not None:
             counts["exchange"] = self.exchange.pairs
         return {kind: count.rate.cpu().numpy() for kind, count in counts.items()}
 
     def step(self) -> None:
-        """Make one sweep, then move the lattice and swap replicas as asked for."""
-        self._sweep()
+        """Make one sweep, then move atoms and swap replicas as asked for."""
+        if bool(self.free.any()):
+            self._sweep()
+        if self._swap is not None:
+            self.state = self._swap(self.state, self._kT)
         if self._move_lattice is not None:
             self.state, accepted = self._move_lattice(self.state, self._kT)
             replicas = torch.arange(self.n_replicas, device=accepted.device)

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from ...neighbors import PairList, build_pairs
 from ...potentials import Potential
-from ...potentials.terms import PairTerm
 from ...system import System
-from .._engine import Engine, PotentialEngine
+from .._engine import Engine
 from .._state import Context, State, Stateful
 from ._trial_energies import (
     MARGIN,
@@ -165,20 +164,23 @@ class SwapMove(Stateful):
         new[first], new[second] = who[second], who[first]
         replica = system.index[first]
         if isinstance(energies, LocalEnergies):
-            moved, rows = _occupied(system, new), _affected(energies)
+            rows = _affected(energies)
             near = [np.union1d(rows[a], rows[b]) for a, b in pairs]
             owner = np.repeat(np.arange(len(near)), list(map(len, near)))
             flat = np.concatenate(near)
             order = np.argsort(flat)
             changed, owner = flat[order], owner[order]
-        else:  # calculators know their atoms by number
-            moved, changed = _moved(system, new), replica.cpu().numpy()
+        else:
+            changed = replica.cpu().numpy()
             owner = np.arange(len(pairs))
         trial = TrialSet(
             first,
             torch.from_numpy(changed).to(system.device),
             torch.from_numpy(owner).to(system.device),
         )
+        # Pairs are those of the sites; other programs know atoms by their numbers.
+        external = self._engine.potential.external
+        moved = (_moved if external else _occupied)(system, new)
         change, found = energies.change_to(moved, trial)
         accepted = change <= acceptable(kT[replica], self._context.generator)
         energies.accept(trial, found, accepted)
@@ -189,13 +191,12 @@ class SwapMove(Stateful):
         return kept
 
     def _table(self, system: System) -> _PairTable | None:
-        engine = self._engine
-        if not isinstance(engine, PotentialEngine) or engine.device.type != "cpu":
+        potential = self._engine.potential
+        if potential.external or self._engine.device.type != "cpu":
             return None
-        potential = engine.potential
         if potential.uses_spins and bool(system.spins.any()):
             return None
-        if not all(isinstance(term, PairTerm) for term in potential.terms()):
+        if not all(term.is_pairwise for term in potential.terms()):
             return None
         return _pair_table(potential, system)
 
@@ -303,7 +304,7 @@ def _dimers(
 
 def _energies_of(engine: Engine) -> TrialEnergies:
     """Return the energies of a whole model: local where it is, or total ones."""
-    if isinstance(engine, PotentialEngine) and engine.potential.is_local:
+    if engine.potential.is_local and not engine.potential.external:
         return LocalEnergies(engine, engine.potential)
     return TotalEnergies(engine)
 

@@ -129,6 +129,13 @@ class TrialEnergies(Stateful):
             If an energy is not finite.
         """
         moved = system.replace(spins=system.spins.index_copy(0, trial.sites, new))
+        return self.change_to(moved, trial)
+
+    def change_to(self, moved: System, trial: TrialSet) -> tuple[Tensor, Tensor]:
+        """Return the energy changes (n,) to another state of the sites of a trial.
+
+        And the energies after them, as :meth:`changes`.
+        """
         found = self._checked(self._evaluate(moved, trial.rows))
         change = found.new_zeros(len(trial.sites))
         return change.index_add(0, trial.owner, found - self.values[trial.rows]), found
@@ -216,7 +223,9 @@ class LocalEnergies(TrialEnergies):
         self._first, self._counts = counts.cumsum(0) - counts, counts
         device = system.device
         sites = free.nonzero().flatten().cpu().numpy()
-        sees = _dependence(pairs, system.n_atoms)[:, sites].tocsc()
+        #: Nonzero where atom i sees atom j, (N, N).
+        self.dependence = _dependence(pairs, system.n_atoms)
+        sees = self.dependence[:, sites].tocsc()
         colors = independent_colors(sees.T.tocsr() @ sees)
         sets = []
         for color in range(int(colors.max(initial=-1)) + 1):

@@ -120,5 +120,5 @@ def test_what_does_not_fit_is_said(
 
 def test_the_sublattice_has_to_be_named_where_it_is_not_clear() -> None:
     bare = bulk("NiO", "rocksalt", a=4.186)
-    with pytest.raises(ValueError, match="name the sublattice, such as .*Ni, O"):
+    with pytest.raises(ValueError, match=r"name the sublattice, such as .*Ni, O"):
         random_alloy(bare, {"Mg": 1.0})

@@ -68,6 +68,7 @@ class PairTerm(Potential):
     """
 
     is_local = True
+    is_pairwise = True
 
     def __init__(self, *, elements: Sequence[str] | None = None) -> None:
         super().__init__()
