@@ -78,7 +78,7 @@ def short_range_order(
     if bounds.ndim != 1 or len(bounds) < 2 or (np.diff(bounds) <= 0).any():
         raise ValueError(
             "shells_A needs two or more ascending distances that part the shells, such "
-            f"as (2.0, 2.7, 3.2) for two, got {shells_A}"
+            f"as (2.0, 2.7, 3.2) for two, got {shells_A!r}"
         )
     positive_numbers("shells_A", bounds[1:])
     found, shares = [], []
@@ -239,7 +239,8 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
 def plot_local_environments(result: LocalEnvironments, ax: Axes | None = None) -> Axes:
     """Draw the mean moment against the number of neighbors."""
     ax = figure_axes(ax)
-    ax.errorbar(result.counts, *result.moment.T, fmt="o-", ms=4, capsize=2)
+    mean, error = result.moment.T
+    ax.errorbar(result.counts, mean, error, fmt="o-", ms=4, capsize=2)
     ax.set(
         xlabel=f"{result.neighbor} neighbors",
         ylabel=rf"moment of {result.element} ($\mu_B$)",

@@ -37,9 +37,9 @@ class SizeAverages(Result):
         potential energy). An error is NaN where samples are too few for one.
     drift : (T,) array
         Difference of the mean order of both halves of the run, in standard errors.
-    realizations : list of SizeAverages
-        Those of each realization of a disordered crystal, whose mean these are; empty
-        without disorder.
+    realizations : dict of (R, T, 2) arrays
+        The quantities with errors of each realization of a disordered crystal, whose
+        mean these are, by their names; empty without disorder.
     """
 
     size: tuple[int, int, int]
@@ -49,7 +49,7 @@ class SizeAverages(Result):
     binder: np.ndarray
     heat_capacity: np.ndarray
     drift: np.ndarray
-    realizations: list[SizeAverages] = field(default_factory=list)
+    realizations: dict[str, np.ndarray] = field(default_factory=dict)
 
     def errors(self, quantity: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the parts (T,) of an error, by sampling and by realizations.
@@ -59,7 +59,7 @@ class SizeAverages(Result):
         total = getattr(self, quantity)[:, 1]
         if not self.realizations:
             return total, np.zeros_like(total)
-        thermal = thermal_error([getattr(r, quantity) for r in self.realizations])
+        thermal = thermal_error(self.realizations[quantity])
         return thermal, np.sqrt(np.maximum(total**2 - thermal**2, 0.0))
 
 
@@ -105,18 +105,16 @@ def disorder_average(realizations: Sequence[SizeAverages]) -> SizeAverages:
     """
     if len(realizations) == 1:
         return realizations[0]
-    first = realizations[0]
-    quantities = ("order", "susceptibility", "binder", "heat_capacity")
-    means = {
-        name: mean_of_realizations([getattr(r, name) for r in realizations])
-        for name in quantities
+    each = {
+        name: np.array([getattr(r, name) for r in realizations])
+        for name in ("order", "susceptibility", "binder", "heat_capacity")
     }
     return SizeAverages(
-        first.size,
+        realizations[0].size,
         round(np.mean([r.n_magnetic for r in realizations])),
-        **means,
+        **{name: mean_of_realizations(values) for name, values in each.items()},
         drift=np.max([r.drift for r in realizations], axis=0),
-        realizations=list(realizations),
+        realizations=each,
     )
 
 

@@ -116,8 +116,7 @@ class SwapMove(Stateful):
         """
         site_of = np.empty(len(who), dtype=int)
         site_of[who.cpu().numpy()] = np.arange(len(who))
-        together = isinstance(energies, LocalEnergies)
-        rows = _affected(energies) if together else None
+        rows = _affected(energies) if isinstance(energies, LocalEnergies) else None
         taken = np.zeros(len(who), dtype=bool)
         chosen: list[np.ndarray] = []
         for groups in self._members:
@@ -134,7 +133,7 @@ class SwapMove(Stateful):
                         continue
                     taken[changed] = True
                 chosen.append(pair)
-                if together and len(chosen) >= most:
+                if rows is not None and len(chosen) >= most:
                     return np.array(chosen)
         return np.array(chosen)
 

@@ -45,7 +45,7 @@ def test_doped_crystals_are_averaged(folder: Path) -> None:
     doping = ["--doping", "X=0.25", "--realizations", "2", "-o", "doped.npz"]
     assert curie(*doping, "-T", "80:150:5") == 0
     sizes = Result.load("doped.npz").sizes
-    assert [len(size.realizations) for size in sizes] == [2, 2]
+    assert [len(size.realizations["order"]) for size in sizes] == [2, 2]
     assert [size.n_magnetic for size in sizes] == [6, 48]
 
 
