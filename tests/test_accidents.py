@@ -24,6 +24,7 @@ from structures import iron
 
 from deepspin_ase import set_spins, write_extxyz
 from deepspin_ase.analysis import Result
+from deepspin_ase.build import perturbed
 from deepspin_ase.data import load_example, write_dataset
 from deepspin_ase.potentials import (
     Heisenberg,
@@ -81,6 +82,23 @@ TRAINING = {
     "training": {"numb_steps": 60, "disp_freq": 5, "save_freq": 10},
     "output": "training",
 }
+LEARN = {
+    "structures": "fe.extxyz",
+    "engine": "fe.pt",
+    "generations": 2,
+    "held_back": 3,
+    "start": {"count": 6},
+    "explore": {"temperature_K": [300], "walkers": 2, "time_fs": 20, "interval_fs": 5},
+    "select": {
+        "count": 2,
+        "forces": {"low": 1e-4, "high": 1e3},
+        "magnetic_forces": {"low": 1e-5, "high": 1e3},
+    },
+    "train": {
+        "model": {"cutoff": 3.0, "basis": 4, "channels": 4, "spin_channels": 3},
+        "training": {"numb_steps": 10, "save_freq": 5},
+    },
+}
 CURIE = """
 import sys
 from ase.build import bulk
@@ -126,6 +144,8 @@ def prepare(folder: Path) -> None:
     write_dataset(folder / "data.extxyz", load_example("fe2_lda")[:8])
     (folder / "md.yaml").write_text(yaml.safe_dump(MD))
     (folder / "train.yaml").write_text(yaml.safe_dump(TRAINING))
+    (folder / "learn.yaml").write_text(yaml.safe_dump(LEARN))
+    write_extxyz(folder / "many.extxyz", perturbed(iron(), 40, seed=1))
 
 
 def _relax(folder: Path, resume: bool) -> list[str]:
@@ -139,6 +159,18 @@ def _neb(folder: Path, resume: bool) -> list[str]:
     files = "-m", folder / "spin.pt", "-o", folder / "out.extxyz"
     options = "--axis", "1,1,0", "--climb", "--torque-max", "1e-12", "--steps", "100"
     return deepspin("neb", *ends, *files, *options)
+
+
+def _label(folder: Path, resume: bool) -> list[str]:
+    files = folder / "many.extxyz", "-e", folder / "fe.pt", "-o", folder / "labels"
+    return deepspin("label", *files)
+
+
+def _learned(folder: Path) -> Any:
+    last = folder / "learning" / "generation-01"
+    state = load_potential(last / "training" / "model.pt").state_dict()
+    data = (last / "training.extxyz").read_bytes()
+    return data, {name: value.numpy().tobytes() for name, value in state.items()}
 
 
 def _text(*names: str) -> Callable[[Path], Any]:
@@ -168,6 +200,12 @@ RUNS = {
         ),
         "training/checkpoint.pt",
         _trained,
+    ),
+    "label": Run(_label, "labels/frames", _text("labels/labelled.extxyz")),
+    "learn": Run(
+        lambda f, resume: deepspin("learn", f / "learn.yaml"),
+        "learning/config.yaml",
+        _learned,
     ),
     "relax": Run(_relax, "out.ckpt", _text("out.extxyz")),
     "neb": Run(_neb, "out.ckpt", _text("out.extxyz", "out.npz")),

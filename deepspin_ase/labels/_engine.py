@@ -53,6 +53,10 @@ class Engine(ABC):
             do not fit.
         """
 
+    def mesh(self, atoms: Atoms) -> tuple[int, int, int] | None:
+        """Return the numbers of k-points for a cell; None where there are none."""
+        return None
+
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Return what the labels depend on, as plain data.

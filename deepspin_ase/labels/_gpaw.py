@@ -16,6 +16,9 @@ from ..spins import get_spins
 from ._engine import ENGINES, Engine, LabelError
 from ._external import Count, Positive, mesh_of
 
+#: Labels were compared with differences of energies.
+CHECKED_VERSION = "26.7"
+
 
 class GPAWEngine(Configuration, Engine):
     """Non-collinear plane-wave calculations by GPAW, embedded (extra ``gpaw``).
@@ -68,6 +71,7 @@ class GPAWEngine(Configuration, Engine):
         GPAW's log is ``gpaw.txt`` in the folder.
         """
         gpaw = require("gpaw", "labels by GPAW")
+        require_checked_version(gpaw.__version__)
         interface = require("gpaw.new.ase_interface", "labels by GPAW")
         from ._gpaw_constraint import MomentConstraint
 
@@ -130,6 +134,18 @@ class GPAWEngine(Configuration, Engine):
             "moments": "integrals over the PAW augmentation spheres",
             "settings": self.to_dict(),
         }
+
+
+def require_checked_version(version: str) -> None:
+    """Raise ImportError unless this version of GPAW was checked with the constraint.
+
+    The constraint acts on parts of GPAW that change without notice.
+    """
+    if not version.startswith(CHECKED_VERSION + "."):
+        raise ImportError(
+            f"GPAW {version} was not checked with the constraint of moments: install "
+            f"gpaw {CHECKED_VERSION} (pip install 'deepspin-ase[gpaw]')"
+        )
 
 
 def _setups_version() -> str:

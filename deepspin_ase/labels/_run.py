@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from .._digest import digest
@@ -20,6 +22,8 @@ from ..data import Dataset, Frame
 from ..io import read_extxyz, write_extxyz
 from ..spins import get_spins, set_spins
 from ._engine import Engine, LabelError, Waiting
+
+logger = logging.getLogger(__name__)
 
 #: Digits of a structure's digest in the name of its folder.
 _DIGITS = 16
@@ -105,6 +109,7 @@ def label_structures(
     make_folder(folder)
     with locked(folder):
         _record_engine(folder, engine)
+        _compare_meshes(engine, targets)
         tasks = [
             (folder / "frames" / name, atoms)
             for name, atoms in new.items()
@@ -154,6 +159,32 @@ def _record_engine(folder: Path, engine: Engine) -> None:
         return
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(now, indent=1), encoding="utf-8")
+
+
+def _compare_meshes(engine: Engine, structures: Sequence[Atoms]) -> None:
+    """Warn where k-points differ between structures of nearly the same cell."""
+    first: dict[str, Atoms] = {}
+    differ = []
+    for k, atoms in enumerate(structures):
+        mesh = engine.mesh(atoms)
+        like = first.setdefault(atoms.get_chemical_formula(), atoms)
+        near = np.abs(atoms.cell.array - like.cell.array).max() < 0.1 * max(
+            like.cell.lengths(), default=0.0
+        )
+        if near and mesh != engine.mesh(like):
+            differ.append((k, mesh, engine.mesh(like)))
+    if differ:
+        k, mesh, usual = differ[0]
+        logger.warning(
+            "%d of %d structures have another mesh of k-points than others of nearly "
+            "the same cell (structure %d: %s, not %s): energies jump by the error of "
+            "the mesh; give kpts, or another kpt_spacing",
+            len(differ),
+            len(structures),
+            k,
+            mesh,
+            usual,
+        )
 
 
 def _finished(folder: Path, retry: bool) -> bool:

@@ -113,6 +113,25 @@ def test_inputs_wait_for_a_job(tmp_path):
     assert label_structures([oxide()], abacus(), tmp_path, progress=False).waiting
 
 
+def test_meshes_that_change_with_the_strain_are_told(tmp_path, caplog):
+    engine = abacus(kpt_spacing=0.1)
+    strained = oxide()
+    strained.set_cell(1.02 * strained.cell.array, scale_atoms=True)
+    meshes = [engine.mesh(atoms) for atoms in (oxide(), strained)]
+    assert meshes[0] == meshes[1]
+    label_structures([oxide(), strained], engine, tmp_path / "a", progress=False)
+    assert not caplog.records
+    edge = np.linalg.norm(oxide().cell.reciprocal().array, axis=1)[0] / meshes[0][0]
+    engine = abacus(kpt_spacing=0.99 * edge)
+    label_structures([strained, oxide()], engine, tmp_path / "b", progress=False)
+    (record,) = caplog.records
+    assert "1 of 2 structures have another mesh of k-points" in record.getMessage()
+    # A supercell is another cell.
+    more = [oxide(), oxide() * (2, 1, 1)]
+    label_structures(more, engine, tmp_path / "c", progress=False)
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     ("command", "error", "message"),
     [

@@ -30,6 +30,7 @@ from deepspin_ase.labels import (
     label_structures,
     make_engine,
 )
+from deepspin_ase.labels._gpaw import require_checked_version
 from deepspin_ase.potentials import Heisenberg, Shells, save_potential
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.spins import get_spins, set_spins
@@ -199,6 +200,13 @@ def test_models_without_parameters_are_told_apart(tmp_path):
     assert found[0]["digest"] != found[1]["digest"]
     again = make_engine(str(tmp_path / "0.pt")).provenance()
     assert again["digest"] == found[0]["digest"]
+
+
+def test_versions_of_gpaw_that_were_not_checked():
+    require_checked_version("26.7.0")
+    for version in ("25.7.0", "26.70.0", "26.8.0b1"):
+        with pytest.raises(ImportError, match=rf"GPAW {version} was not checked"):
+            require_checked_version(version)
 
 
 def test_bad_input(tmp_path):
