@@ -93,7 +93,9 @@ if have_data:
 
     baseline, fit = fitted(training)
     for name, (before, after) in fit.rmse.items():
-        print(f"{name:16s} rms {1e3 * before:6.2f} -> {1e3 * after:6.2f} m(eV, A, mu_B)")
+        print(
+            f"{name:16s} rms {1e3 * before:6.2f} -> {1e3 * after:6.2f} m(eV, A, mu_B)"
+        )
     print(f"J2 = {1e3 * fit.coefficients[-2]:.1f} meV, dJ2/dr = ", end="")
     print(f"{1e3 * fit.coefficients[-1]:.1f} meV/A")
 
@@ -159,8 +161,12 @@ shift, canting, turn = (
     np.linspace(-30, 30, 13),
     np.linspace(0, 180, 13),
 )
-surface = scan_landscape(atoms, coordinates=[optical, relative], grids=[shift, canting], model=model)
-rotation = scan_landscape(atoms, coordinates=[relative, collective], grids=[canting, turn], model=model)
+surface = scan_landscape(
+    atoms, coordinates=[optical, relative], grids=[shift, canting], model=model
+)
+rotation = scan_landscape(
+    atoms, coordinates=[relative, collective], grids=[canting, turn], model=model
+)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 plot_landscape(surface, axes[0])
 plot_landscape(rotation, axes[1])

@@ -11,8 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ..._validate import require_calculator
-from ...calculators._deepspin import DeepSpinCalculator
+from ...calculators._deepspin import DeepSpinCalculator, require_stress
 from ...calculators._recorded import RecordedResults
 from ...calculators._results import results_of
 from ...constraints import fixed_spins
@@ -204,7 +203,7 @@ def _check(images: list[Atoms], cell: bool) -> None:
     first = images[0]
     for k, image in enumerate(images):
         if cell:
-            require_calculator(image, "stress", name=f"image {k}", purpose="cell=True")
+            require_stress(image, name=f"image {k}", purpose="cell=True")
         if not cell and not np.allclose(
             image.cell.array, first.cell.array, rtol=0.0, atol=1e-8
         ):

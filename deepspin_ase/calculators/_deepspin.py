@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from .._device import as_device
 from .._plausible import warn_of_unusual
+from .._validate import require_calculator
 from ..potentials import (
     CompiledPotential,
     Potential,
@@ -314,6 +315,20 @@ class DeepSpinCalculator(MagneticCalculator):
         """Take results of the potential for ``atoms`` that were computed elsewhere."""
         self.atoms = atoms.copy()
         self.results = dict(results)
+
+
+def require_stress(atoms: Atoms, *, name: str = "the structure", purpose: str) -> None:
+    """Raise ValueError unless the calculator of ``atoms`` gives the stress.
+
+    Warns
+    -----
+    OutOfRangeWarning
+        Once, if its model was trained on no stress.
+    """
+    require_calculator(atoms, "stress", name=name, purpose=purpose)
+    inner = getattr(atoms.calc, "calculator", atoms.calc)  # of one that is recorded
+    if isinstance(inner, DeepSpinCalculator):
+        inner.compiled.tell_of_stress()
 
 
 def batches(

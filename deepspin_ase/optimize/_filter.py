@@ -12,6 +12,7 @@ from ase.filters import Filter, OptimizableFilter
 from .._plausible import warn_of_unusual
 from .._rotations import jacobian_transposed, rotate
 from .._validate import finite, positive, require_calculator
+from ..calculators._deepspin import require_stress
 from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
 from ..system import check_structure
@@ -374,7 +375,7 @@ def _parts(**chosen: bool) -> frozenset[str]:
 def _check(atoms: Atoms, parts: frozenset[str]) -> None:
     require_calculator(atoms)
     if "cell" in parts:
-        require_calculator(atoms, "stress", purpose="cell=True")
+        require_stress(atoms, purpose="cell=True")
     if {"spins", "magnitudes"} & parts:
         purpose = "spins=True or magnitudes=True"
         require_calculator(atoms, "magnetic_forces", purpose=purpose)

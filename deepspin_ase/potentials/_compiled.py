@@ -148,6 +148,15 @@ class CompiledPotential:
         )
         return found if self.dtype == torch.float64 else _double(found)
 
+    def tell_of_stress(self) -> None:
+        """Warn, once, if the potential was trained on no stress: cells are to move.
+
+        Warns
+        -----
+        OutOfRangeWarning
+        """
+        self._watch.tell_of_stress()
+
     def state(self) -> dict[str, Any]:
         """Return where the pair list was built: sums run in its order."""
         return self.neighbors.state()

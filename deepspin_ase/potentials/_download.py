@@ -230,8 +230,10 @@ def _download(url: str, path: Path, progress: bool | None) -> str:
     with _open(url) as response, path.open("wb") as file:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
-        options = {"total": total, "desc": _file_name(url).name}
-        with bar(progress=progress, unit="B", unit_scale=True, **options) as shown:
+        name = _file_name(url).name
+        with bar(
+            progress=progress, total=total, desc=name, unit="B", unit_scale=True
+        ) as shown:
             for piece in _pieces(url, response):
                 file.write(piece)
                 checksum.update(piece)

@@ -181,7 +181,8 @@ def from_plain_data(content: dict[str, Any]) -> Potential:
         for name, known in content.get("ranges", {}).items():
             potential.get_submodule(name).training_range = registry.decode(known)
         for name, model in content.get("error_models", {}).items():
-            potential.get_submodule(name).error_model = ErrorModel.from_data(model)
+            part: Any = potential.get_submodule(name)
+            part.error_model = ErrorModel.from_data(model)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(

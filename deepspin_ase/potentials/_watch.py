@@ -70,6 +70,23 @@ class RangeWatch:
                 message = f"{left[name]}; results are extrapolated"
                 warnings.warn(message, OutOfRangeWarning, stacklevel=3)
 
+    def tell_of_stress(self) -> None:
+        """Warn where a potential that has seen no stress is about to move cells by it.
+
+        Warns
+        -----
+        OutOfRangeWarning
+        """
+        seen = all("virial" in known.labels for _, known in self._watched)
+        if not seen and "stress" not in self.told:
+            self.told.add("stress")
+            warnings.warn(
+                "stress: the model was trained on none; the cells that it leads to are "
+                "guesses",
+                OutOfRangeWarning,
+                stacklevel=3,
+            )
+
 
 @torch.no_grad()
 def feature_distances(

@@ -118,6 +118,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         **kwargs: Any,
     ) -> None:
         super().__init__(atoms, timestep, zero_momentum=zero_momentum, **kwargs)
+        self.engine.compiled.tell_of_stress()
         count = self.n_replicas
         self._damping = per_replica("damping", damping, count)
         self._tdamp = positive("tdamp", tdamp)

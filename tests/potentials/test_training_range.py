@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.units import Bohr
 
@@ -18,9 +20,12 @@ from deepspin_ase import (
     load_potential,
     set_spins,
 )
+from deepspin_ase.analysis import SpinLatticeNEB
 from deepspin_ase.cli import main
 from deepspin_ase.data import Dataset, Frame
+from deepspin_ase.dynamics import SpinLatticeNPT
 from deepspin_ase.neighbors import build_pairs
+from deepspin_ase.optimize import SpinLatticeFilter
 from deepspin_ase.potentials import (
     CubicCut,
     Heisenberg,
@@ -137,6 +142,40 @@ def test_ranges_of_parts_are_kept_in_files(tmp_path: Path) -> None:
         calculator.get_potential_energy(iron(3.3))
 
 
+def test_cells_that_move_by_stress_never_seen() -> None:
+    """Told once, before anything moves: by relaxation, bands and the barostat."""
+
+    def told_by(move: Callable[[Atoms], object], labels: list[str]) -> list[str]:
+        atoms = iron()
+        potential = copy.deepcopy(MAGNET)
+        potential.training_range = TrainingRange.of([], magnetic=None, labels=labels)
+        atoms.calc = DeepSpinCalculator(potential)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            move(atoms)
+            move(atoms)
+        return [str(w.message) for w in caught if "stress: " in str(w.message)]
+
+    def band(atoms: Atoms) -> object:
+        images = [atoms.copy() for _ in range(3)]
+        for k, image in enumerate(images):
+            image.positions[0] += 0.1 * k
+            image.calc = atoms.calc
+        return SpinLatticeNEB(images, cell=True)
+
+    def barostat(atoms: Atoms) -> object:
+        return SpinLatticeNPT(atoms, units.fs, temperature_K=10.0, damping=0.1)
+
+    def filters(atoms: Atoms) -> object:
+        return SpinLatticeFilter(atoms, cell=True)
+
+    for move in (band, barostat, filters):
+        assert told_by(move, ["energy", "virial"]) == []
+        (message,) = told_by(move, ["energy"])
+        assert message.startswith("stress: the model was trained on none; the cells")
+    assert told_by(SpinLatticeFilter, ["energy"]) == []
+
+
 def test_long_runs_are_looked_at_now_and_then() -> None:
     calculator = DeepSpinCalculator(trained(MAGNET, [iron()]))
     with warnings.catch_warnings(record=True) as caught:
@@ -194,7 +233,10 @@ def test_shipped_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     atoms = oxide(4.25, 1.277)
     atoms.write(tmp_path / "nio.extxyz")
     command = ["relax", str(tmp_path / "nio.extxyz"), "--model", "NiO", "--cell"]
-    with pytest.warns(OutOfRangeWarning, match=r"volume per atom 9\.\d+ A\^3"):
+    with pytest.warns(OutOfRangeWarning) as caught:
         main([*command, "--steps", "1", "-o", str(tmp_path / "relaxed.extxyz")])
+    said = [str(w.message) for w in caught]
+    assert said[0].startswith("stress: the model was trained on none")
+    assert re.match(r"volume per atom 9\.\d+ A\^3", said[1])
     assert main(["info", "BiFeO3"]) == 0
     assert "shortest distance Bi-O" in capsys.readouterr().out
