@@ -57,6 +57,10 @@ class Engine(ABC):
         """Return the numbers of k-points for a cell; None where there are none."""
         return None
 
+    def finished(self, folder: Path) -> bool:
+        """Return whether a code that runs on its own has come to its end there."""
+        return False
+
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Return what the labels depend on, as plain data.

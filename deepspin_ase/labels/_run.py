@@ -145,7 +145,10 @@ def _record_engine(folder: Path, engine: Engine) -> None:
     """Write what the labels depend on, or compare it with what is there."""
     path = folder / "engine.json"
     now = json.loads(json.dumps(engine.provenance()))
-    if path.exists() and any(folder.glob("frames/*/label.extxyz")):
+    frames = list(folder.glob("frames/*"))
+    if path.exists() and any(
+        (x / "label.extxyz").exists() or engine.finished(x) for x in frames
+    ):
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != now:
             differ = sorted(

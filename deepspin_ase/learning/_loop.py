@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -178,12 +179,19 @@ class ActiveLearning:
         path = self.folder / "config.yaml"
         may_change = {"generations", "output"}
         now = json.loads(json.dumps(self.config.to_dict()))
-        if path.exists() and any(self.folder.glob("generation-*/*")):
+        if path.exists():
             # Keys that were not known then have their defaults.
             before = LearnConfig.from_dict(read_mapping(path)).to_dict()
             before = json.loads(json.dumps(before))
             differ = [k for k in now if k not in may_change and now[k] != before.get(k)]
-            if differ:
+            made = ("labels/frames/*/label.extxyz", "generation-*/training.yaml")
+            if differ and not any(any(self.folder.glob(x)) for x in made):
+                # Nothing was labelled yet: begin anew.
+                for name in ("generation-00", "check"):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
+                for old in (self.folder / "check.txt", *self._given_files()):
+                    old.unlink(missing_ok=True)
+            elif differ:
                 raise ValueError(
                     f"{self.folder} holds a run with another {', '.join(differ)} (see "
                     f"{path}): choose another output, and give the data of this one as "
@@ -336,10 +344,13 @@ class ActiveLearning:
             [path for path in validation if path.exists()],
         )
 
+    def _given_files(self) -> tuple[Path, Path]:
+        return self.folder / "data.extxyz", self.folder / "data-held-back.extxyz"
+
     def _given(self) -> tuple[Path, Path]:
         """Return files of the data to begin with, written at their first use."""
         config = self.config
-        paths = self.folder / "data.extxyz", self.folder / "data-held-back.extxyz"
+        paths = self._given_files()
         if config.data and not paths[0].exists():
             frames = list(read_dataset(config.data, columns=config.columns))
             self._split(frames, *paths)

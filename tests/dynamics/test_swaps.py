@@ -71,9 +71,7 @@ def exact(atoms: Atoms, potential: Potential) -> tuple[float, float]:
 
 def sampled(atoms: Atoms, *, steps: int, elements, count: int = 16) -> np.ndarray:
     """Return energies of replicas after each sweep."""
-    dyn = MonteCarlo(
-        atoms, temperature_K=[T] * count, swap_elements=elements, rng=3
-    )
+    dyn = MonteCarlo(atoms, temperature_K=[T] * count, swap_elements=elements, rng=3)
     dyn.run(10)
     energies = []
     for _ in dyn.irun(steps):

@@ -182,6 +182,11 @@ def test_outputs_are_read_and_put_in_the_order_of_the_atoms(tmp_path):
         run.magnetic_forces[shuffled], abs=1e-7
     )
     assert frame.spins == pytest.approx(run.spins[shuffled], abs=1e-7)
+    # Outputs that were made with other settings are not read as those of these.
+    (label,) = tmp_path.glob("frames/*/label.extxyz")
+    label.unlink()
+    with pytest.raises(ValueError, match="labels made with another settings"):
+        label_structures([atoms], abacus(cutoff=80), tmp_path, progress=False)
     # What is complete is read again, not run again.
     idle = abacus(command="exit 1")
     (folder,) = (tmp_path / "frames").iterdir()

@@ -246,6 +246,22 @@ def test_structures_wait_for_a_code_elsewhere(inputs, capsys):
     assert not (inputs / "elsewhere" / "generation-00" / "training.extxyz").exists()
 
 
+def test_settings_may_change_until_there_are_labels(inputs, monkeypatch):
+    """A run that failed at once is begun anew with what was mended."""
+    failing = Unconverged(DeepSpinCalculator(reference.fe()))
+    monkeypatch.setitem(ENGINES, "made", lambda settings: failing)
+    changes = {"generations": 1, "start": {"count": 4}}
+    path = write(inputs, "mended", engine="made", **changes)
+    with pytest.raises(ValueError, match="made cannot label"):
+        ActiveLearning(LearnConfig.read(path)).run(progress=False)
+    path = write(inputs, "mended", generations=1, start={"count": 5})
+    (done,) = ActiveLearning(LearnConfig.read(path)).run(progress=False)
+    assert done.labelled == 5
+    write(inputs, "mended", generations=1, start={"count": 6})
+    with pytest.raises(ValueError, match="a run with another start"):
+        ActiveLearning(LearnConfig.read(path)).run(progress=False)
+
+
 def test_two_loops_in_one_folder_are_refused(inputs, tmp_path):
     config = LearnConfig.read(write(inputs, "locked"))
     Path(config.output).mkdir()
