@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .._device import as_device
-from ..neighbors import NeighborList, PairList
+from ..neighbors import NeighborList, PairList, build_pairs
 from ..system import System
 from ._base import Potential
 from ._evaluation import Evaluation
@@ -147,6 +147,18 @@ class CompiledPotential:
             deviations=deviations,
         )
         return found if self.dtype == torch.float64 else _double(found)
+
+    def look(self, system: System) -> None:
+        """Look whether a System is in the range of the training data, as in a call.
+
+        Warns
+        -----
+        OutOfRangeWarning
+        """
+        system = system.to(self.device, self.dtype)
+        self._watch.look(
+            system, build_pairs(system, self.potential.pair_cutoff(system))
+        )
 
     def tell_of_stress(self) -> None:
         """Warn, once, if the potential was trained on no stress: cells are to move.

@@ -139,6 +139,8 @@ class MonteCarlo(SpinLatticeDynamics):
         self._lattice_steps = lattice_steps
         self._swap_elements = swap_elements
         moves = TrialMoves(move, count, adaptation_steps, device)
+        # Couplings that are read off the model are sampled without a call of it.
+        self.engine.compiled.look(self.state.system)
         sampler = trial_energies(self.engine, self.state.system, simultaneous)
         self.moves = self.add_part("moves", moves)
         self.sampler = self.add_part("energies", sampler)

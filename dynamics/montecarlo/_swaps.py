@@ -348,9 +348,7 @@ def _members(
     may = free.cpu().numpy()
     found = []
     for k in range(system.n_systems):
-        groups = [
-            np.flatnonzero((species == z) & (index == k) & may) for z in elements
-        ]
+        groups = [np.flatnonzero((species == z) & (index == k) & may) for z in elements]
         groups = [group for group in groups if len(group)]
         if len(groups) < 2:
             raise ValueError(

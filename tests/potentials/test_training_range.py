@@ -23,7 +23,7 @@ from deepspin_ase import (
 from deepspin_ase.analysis import SpinLatticeNEB
 from deepspin_ase.cli import main
 from deepspin_ase.data import Dataset, Frame
-from deepspin_ase.dynamics import SpinLatticeNPT
+from deepspin_ase.dynamics import MonteCarlo, SpinLatticeNPT
 from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.optimize import SpinLatticeFilter
 from deepspin_ase.potentials import (
@@ -140,6 +140,19 @@ def test_ranges_of_parts_are_kept_in_files(tmp_path: Path) -> None:
     calculator = DeepSpinCalculator(potential, external_field_T=(0, 0, 1))
     with pytest.warns(OutOfRangeWarning, match="volume per atom"):
         calculator.get_potential_energy(iron(3.3))
+
+
+def test_monte_carlo_looks_at_what_it_samples() -> None:
+    """Also where it reads couplings off the model, and asks it nothing more."""
+    atoms = iron(3.1)
+    atoms.calc = DeepSpinCalculator(trained(MAGNET, [iron()]))
+    with pytest.warns(OutOfRangeWarning, match=r"volume per atom 14\.9"):
+        MonteCarlo(atoms, temperature_K=300.0)
+    atoms = iron()
+    atoms.calc = DeepSpinCalculator(trained(MAGNET, [iron()]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MonteCarlo(atoms, temperature_K=300.0)
 
 
 def test_cells_that_move_by_stress_never_seen() -> None:
