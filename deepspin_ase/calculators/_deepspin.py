@@ -67,7 +67,8 @@ class DeepSpinCalculator(MagneticCalculator):
     Parameters
     ----------
     model : Potential, path or str
-        Any Potential, a model file, or the name of a shipped model
+        Any Potential, a model file, the name of a shipped model, or a model of another
+        program, ``"nep:nep.txt"``
         (:func:`deepspin_ase.potentials.load_potential`). A Potential is
         copied: it is left as it is, and later changes to it are not seen.
     device : torch.device or str, optional

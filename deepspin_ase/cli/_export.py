@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "torch.jit.load reads it where this package is not installed. "
         "'deepspin convert' writes pseudo-atom networks for DeePMD-kit."
     )
-    parser.add_argument("model", help="model file, or name of a shipped model")
+    parser.add_argument("model", help="model file, or name of a model")
     parser.add_argument("output", help="file to write, .pth")
     parser.set_defaults(run=_export)
 

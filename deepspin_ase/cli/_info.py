@@ -71,7 +71,7 @@ def _listed(name: str) -> dict[str, Any]:
 def _facts(name: str, potential: Potential) -> dict[str, Any]:
     """Return what is known of a model, as plain data."""
     path = resolve(name)
-    content = read_content(path)
+    content = {} if potential.external else read_content(path)
     return {
         "kind": type(potential).__name__,
         "elements": _symbols(potential.species),

@@ -23,6 +23,7 @@ from ..dynamics._config import (
     registered_driver,
 )
 from ..io import read_structure
+from ..potentials.adapters import beside
 
 #: What of a configuration may change when a run is resumed.
 _MAY_CHANGE = {"steps", "resume", "output"}
@@ -173,10 +174,9 @@ def _images(config: RunConfig, folder: Path) -> list[Atoms]:
 
 
 def _calculator(config: RunConfig, folder: Path) -> DeepSpinCalculator:
-    local = folder / config.model
     try:
         return DeepSpinCalculator(
-            local if local.is_file() else config.model,
+            beside(folder, config.model),
             device=config.device,
             dtype=config.dtype,
         )

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("initial", type=Path, help="a minimum, with moments (extxyz)")
     parser.add_argument("final", type=Path, help="another one: the same atoms")
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a shipped model"
+        "-m", "--model", required=True, help="model file, or name of a model"
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("band.extxyz"), help="band.extxyz"

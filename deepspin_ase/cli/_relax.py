@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("structure", type=Path, help="extxyz, or any file ASE reads")
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a shipped model"
+        "-m", "--model", required=True, help="model file, or name of a model"
     )
     parser.add_argument(
         "-o",

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Errors of a model on labelled data, and how far it violates "
         "time reversal and global spin rotation."
     )
-    parser.add_argument("model", help="model file, or name of a shipped model")
+    parser.add_argument("model", help="model file, or name of a model")
     parser.add_argument("data", nargs="+", help="extxyz file or DeePMD folder")
     add_columns(parser)
     parser.add_argument(

@@ -54,7 +54,8 @@ class External(Potential):
         **wanted: Unpack[Wanted],
     ) -> Prediction:
         """Ask the other program; ``create_graph`` makes no difference."""
-        found = self.ask(system.detach().to("cpu", torch.float64), **wanted)
+        with torch.enable_grad():  # which the other program may need
+            found = self.ask(system.detach().to("cpu", torch.float64), **wanted)
         values = {"volume": found.volume, **found.quantities()}
         return Prediction(**{k: v.to(system.positions) for k, v in values.items()})
 
@@ -167,7 +168,7 @@ class PotentialOf(External):
     def _placed(self, system: System) -> list[tuple[Calculator, Atoms]]:
         """Return every structure as Atoms, with the calculator to ask."""
         if self._images is None or self._calculators is None:
-            return [(self.calculator, _atoms(one)) for one in system]
+            return [(self.calculator, atoms_of(one)) for one in system]
         if len(self._images) != system.n_systems:
             raise ValueError(
                 f"the potential of {len(self._images)} structures got "
@@ -180,7 +181,7 @@ class PotentialOf(External):
         return list(zip(self._calculators, self._images, strict=True))
 
 
-def _atoms(system: System) -> Atoms:
+def atoms_of(system: System) -> Atoms:
     """Return a System of one structure as Atoms."""
     atoms = Atoms(
         system.species.numpy(),

@@ -281,18 +281,26 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
     files of GROGU, a ``.ucf`` of VAMPIRE beside its ``.mat``; others by
     :func:`~deepspin_ase.potentials.bonds.read_exchange_table`), and by name the models
     that come with the package and those in the folder of models
-    (:func:`available_models`).
+    (:func:`available_models`). Models of other programs, which these evaluate, have a
+    prefix: ``deepmd:model.pt2``, ``nep:nep.txt``, ``tace:``, ``mace:`` and ``prophet:``
+    (:mod:`deepspin_ase.potentials.adapters`).
 
     Raises
     ------
     FileNotFoundError
         If there is no such file or model.
+    ImportError
+        If the model is another program's, which is not installed.
     ValueError
         If the file is truncated, damaged, of another kind, written by a version that
         does not go with this one, or could run code.
     """
+    from . import adapters, deepmd
+
+    foreign = adapters.load(name)
+    if foreign is not None:
+        return foreign
     path = resolve(name)
-    from . import deepmd
     from .bonds import exchange_format, read_exchange_table
 
     if exchange_format(path) is not None:
@@ -311,6 +319,10 @@ def load_potential(name: str | os.PathLike[str]) -> Potential:
 
 def load_card(name: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the card of a model, by file or name; empty if it has none."""
+    from . import adapters
+
+    if adapters.split(name) is not None:
+        return {}
     return dict(read_content(resolve(name)).get("card", {}))
 
 

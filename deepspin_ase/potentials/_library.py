@@ -49,7 +49,7 @@ def available_models() -> dict[str, Path]:
 
 
 def resolve(name: str | os.PathLike[str]) -> Path:
-    """Return the path of a model file, or of a model by its name.
+    """Return the path of a model file, or of a model by its name; without a prefix.
 
     Raises
     ------
@@ -58,7 +58,9 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     ValueError
         If a model of the package and one in the folder of models have this name.
     """
-    path = Path(name)
+    from .adapters import split
+
+    _, path = split(name) or ("", Path(name))
     if path.is_file():
         return path
     shipped, own = _models_in(_shipped()), _models_in(models_folder())
