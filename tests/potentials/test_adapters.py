@@ -108,6 +108,7 @@ def test_nep(tmp_path: Path) -> None:
 
 
 @needs("deepmd")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not DEEPMD_MODEL, reason="needs a model: set DEEPMD_SPIN_MODEL")
 def test_deepmd(tmp_path: Path) -> None:
     name = f"deepmd:{DEEPMD_MODEL}"
