@@ -20,6 +20,7 @@ from ..spins import set_spins
 from ..system import System
 from ._backend import choose_backend
 from ._base import Potential
+from ._sums import Sum
 
 #: Largest error of an exported program, relative to the largest number of its kind or
 #: to one, eV, A and mu_B.
@@ -75,12 +76,19 @@ def export_torchscript(path: str | os.PathLike[str], potential: Potential) -> No
     check_exportable(potential)
     own = copy.deepcopy(potential).cpu().double().eval().requires_grad_(False)
     choose_backend(own, "reference")
-    examples = list(_examples(own))
-    script = torch.jit.script(ExportedPotential(_traced(own, examples[0]), own))
-    # TorchScript would specialize the program for seconds in the first runs.
-    with torch.jit.optimized_execution(False):
-        for example in examples:
-            _compare(script, own, example)
+    script = _program(own)
+    if script is None:
+        elements = [chemical_symbols[z] for z in own.species or ()]
+        parts = {
+            type(term).__name__: Sum([term], elements=elements) for term in own.terms()
+        }
+        names = [name for name, part in parts.items() if _program(part) is None]
+        raise ValueError(
+            f"{type(potential).__name__} cannot be exported: energies of "
+            f"{', '.join(names) or 'its terms together'} depend on structures in ways "
+            "that TorchScript does not record. A pseudo-atom network alone, not in a "
+            "sum, becomes a model of DeePMD-kit ('deepspin convert MODEL model.yaml')"
+        )
     kind = type(potential).__name__
     description = {"written_by": f"deepspin_ase {__version__}", "potential": kind}
     with atomic_write(path) as temporary:
@@ -103,6 +111,18 @@ def check_exportable(potential: Potential) -> None:
             f"{type(potential).__name__} cannot be exported, nor run in LAMMPS: it is "
             "for any element; name them, as in Sum([...], elements=[...])"
         )
+
+
+def _program(potential: Potential) -> torch.jit.ScriptModule | None:
+    """Return the program of a potential; None where it would give something else."""
+    examples = list(_examples(potential))
+    script = torch.jit.script(
+        ExportedPotential(_traced(potential, examples[0]), potential)
+    )
+    # TorchScript would specialize the program for seconds in the first runs.
+    with torch.jit.optimized_execution(False):
+        same = all(_gives(script, potential, example) for example in examples)
+    return script if same else None
 
 
 class _Energies(nn.Module):
@@ -209,9 +229,12 @@ class ExportedPotential(nn.Module):
         x = vectors.detach().requires_grad_(True)
         m = moments.detach().double().requires_grad_(True)
         energies = self.energies_of(x, i, j, m, numbers)[:count]
-        gradients = torch.autograd.grad([energies.sum()], [x, m])
+        gradients = torch.autograd.grad([energies.sum()], [x, m], allow_unused=True)
         pull, fields = gradients[0], gradients[1]
-        assert pull is not None and fields is not None
+        if pull is None:
+            pull = torch.zeros_like(x)
+        if fields is None:  # of the lattice alone
+            fields = torch.zeros_like(m)
         return energies.detach(), pull, fields
 
     @torch.jit.export
@@ -393,23 +416,17 @@ def _examples(potential: Potential) -> Iterator[System]:
         yield System.from_atoms(atoms)
 
 
-def _compare(
+def _gives(
     script: torch.jit.ScriptModule, potential: Potential, system: System
-) -> None:
-    """Raise ValueError unless the program gives what the potential gives."""
+) -> bool:
+    """Say whether the program gives what the potential gives."""
     expected = potential.evaluate(system)
     inputs = (system.positions, system.spins, system.species)
     try:
         found = script.evaluate(*inputs, system.cell[0], system.pbc[0])
-        same = all(_agree(x, getattr(expected, name)) for name, x in found.items())
     except RuntimeError:
-        same = False
-    if not same:
-        raise ValueError(
-            f"{type(potential).__name__} cannot be exported: its energies depend on "
-            "structures in ways that TorchScript does not record; 'deepspin convert' "
-            "writes pseudo-atom networks for DeePMD-kit"
-        )
+        return False
+    return all(_agree(x, getattr(expected, name)) for name, x in found.items())
 
 
 def _agree(a: Tensor, b: Tensor) -> bool:

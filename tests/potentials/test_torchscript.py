@@ -12,6 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from networks import config
 
 from deepspin_ase import load_potential, set_spins
 from deepspin_ase.cli import main
@@ -19,6 +20,7 @@ from deepspin_ase.neighbors import build_pairs
 from deepspin_ase.potentials import (
     ZBL,
     CubicCut,
+    DeepSpinNetwork,
     Heisenberg,
     Potential,
     SpinMomentConfig,
@@ -189,10 +191,16 @@ def test_programs_are_tied_to_no_device(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     path = tmp_path / "out.pth"
-    with pytest.raises(ValueError, match="pseudo-atom"):
-        export_torchscript(path, load_potential("NiO"))
+    pseudo_atoms = DeepSpinNetwork(config())
+    for potential in (pseudo_atoms, Sum([ZBL(0.8, 2.5), pseudo_atoms])):
+        with pytest.raises(ValueError, match="energies of DeepSpinNetwork depend on"):
+            export_torchscript(path, potential)
+    with pytest.raises(ValueError, match=r"ZBL .* it is for any element; name them"):
+        export_torchscript(path, ZBL(0.8, 2.5))
     with pytest.raises(ValueError, match="and does not in DipoleDipole"):
         export_torchscript(path, Sum([network(spin_orbit=False), DipoleDipole()]))
+    export_torchscript(path, Sum([ZBL(0.8, 2.5)], elements=["Fe", "O"]))
+    path.unlink()
     with pytest.raises(ValueError, match=r"must end in \.pth"):
         export_torchscript(tmp_path / "out.pt", network(spin_orbit=False))
     assert not path.exists()
