@@ -14,6 +14,7 @@ classes of results included:
 ``phonons``          phonons in a magnetic order or averaged over spin states
 ``spectra``          dynamical spectra of moments and velocities
 ``transitions``      transition temperatures, entropy changes, hysteresis
+``validation``       properties of a model beside experiment and DFT
 ``view``             moments as arrows: figures, web pages, OVITO files
 ==================== ==============================================================
 """

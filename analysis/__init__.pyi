@@ -10,6 +10,7 @@ from . import (
     phonons,
     spectra,
     transitions,
+    validation,
     view,
 )
 from ._kpath import k_path
@@ -182,6 +183,7 @@ __all__ = [
     "topological_charge",
     "transition_rate",
     "transitions",
+    "validation",
     "velocity_spectrum",
     "vibrational_density_of_states",
     "view",

@@ -3,11 +3,12 @@
 >>> found = thermal_phonons(atoms, 2, temperature_K=1500, samples=50, seed=1)
 >>> phonon_bands(found.phonon)
 
-Spin configurations are sampled on the undisplaced lattice by Monte Carlo; in each of
-them the moments stay fixed while atoms are displaced (spin-space averaging: Koermann
-et al., Phys. Rev. B 85, 125104 (2012), doi:10.1103/PhysRevB.85.125104). That is right
-for spins that are faster than the atoms, except for the part of their motion that
-follows the atoms: the term -cov(F, F)/kT of the free energy is left out.
+Spin configurations are sampled on the undisplaced lattice by Monte Carlo, or at random
+for an infinite temperature; in each of them the moments stay fixed while atoms are
+displaced (spin-space averaging: Koermann et al., Phys. Rev. B 85, 125104 (2012),
+doi:10.1103/PhysRevB.85.125104). That is right for spins that are faster than the atoms,
+except for the part of their motion that follows the atoms: the term -cov(F, F)/kT of
+the free energy is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from phonopy import Phonopy
 
 from ..._progress import bar
 from ...dynamics import MonteCarlo
+from ...orders import random_directions
 from ...spins import get_spins, set_spins
 from .._result import Result
 from ._force_constants import displaced_supercells, forces_of, prepare_phonopy
@@ -78,6 +80,7 @@ def thermal_phonons(
         Relaxed, with moments and a calculator that gives ``magnetic_forces``.
     supercell : int, three ints or (3, 3) array
     temperature_K : float
+        Infinite for random directions, as far above the transition.
     samples : int
         Number of configurations, at least 2.
     equilibration, interval : int
@@ -129,6 +132,14 @@ def _sampled(
     seed: int,
 ) -> np.ndarray:
     """Return configurations (S, N, 3), mu_B, of the supercell ``image``."""
+    if np.isposinf(temperature_K):
+        lengths = np.linalg.norm(get_spins(image), axis=1)
+        order = random_directions(np.random.default_rng(seed))
+        found = []
+        for _ in range(samples):
+            set_spins(image, lengths, pattern=order)
+            found.append(get_spins(image))
+        return np.array(found)
     walker = image.copy()
     walker.calc = atoms.calc
     driver = MonteCarlo(

@@ -1,0 +1,420 @@
+"""Properties at temperatures: order, transition, thermal expansion, lengths."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.constraints import FixAtoms
+
+from ..._figures import figure_axes
+from ...dynamics import LongitudinalSpinLangevin, MonteCarlo, SpinLatticeNPT
+from ...spins import get_spins
+from ...units import G_FACTOR, HBAR
+from .._statistics import mean_with_error
+from ..order import structure_factor
+from ..transitions import SamplingTask, curie_temperature, model_data, run_sampling
+from ._figures import STYLES, numbers
+from ._lattice import lengths, lowest, scaled
+from ._materials import Material
+from ._property import Findings, Known, Subject, Value, drawn, measured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Transition over that of a mean field, roughly, for three-dimensional magnets.
+_BELOW_MEAN_FIELD = 0.72
+
+#: Rotation of a moment in its field in a time step, rad, and longest step, fs.
+_ROTATION, _LONGEST_FS = 0.2, 1.5
+
+#: Gilbert damping in runs whose averages alone count.
+_DAMPING = 0.5
+
+
+def _mean_field_K(subject: Subject) -> float:
+    """Return the transition temperature of a mean field, J_0 / 3k, K."""
+    field = 1e-3 * subject.findings("exchange").values["field"].value
+    if not field > 0.0:
+        raise ValueError(
+            f"the exchange field of the order is {1e3 * field:.1f} meV: it is no "
+            "ground state, and has no temperature of transition"
+        )
+    return float(field / (3.0 * units.kB))
+
+
+def _timestep_fs(subject: Subject, crystal: Atoms) -> float:
+    """Return a time step that follows moments in the exchange field."""
+    field = 1e-3 * abs(subject.findings("exchange").values["field"].value)
+    moment = min(lengths(crystal).values())
+    rate = G_FACTOR * field / (HBAR * moment)
+    return float(min(_LONGEST_FS, _ROTATION / rate / units.fs))
+
+
+def _sampled(subject: Subject, cell: Atoms, *, moving: bool) -> dict[str, Any]:
+    """Return what runs at temperatures are made of: structure, method, options."""
+    trial = subject.given(cell.copy())
+    driver = MonteCarlo(trial, temperature_K=300.0, rng=0)
+    if not moving and driver.allows_overrelaxation:
+        return {"atoms": trial, "method": "monte-carlo", "options": {}}
+    if not moving:
+        trial.set_constraint(FixAtoms([*range(len(trial))]))
+    options = {
+        "timestep_fs": _timestep_fs(subject, cell),
+        "damping": _DAMPING,
+        "friction": 0.02 / units.fs,
+    }
+    return {"atoms": trial, "method": "langevin", "options": options}
+
+
+# --- order against temperature -----------------------------------------------------
+
+
+@measured("magnetization", "Order against temperature")
+def magnetization(
+    subject: Subject,
+    *,
+    points: int = 7,
+    steps: int = 1000,
+    equilibration: int = 300,
+    seed: int = 1,
+) -> Findings:
+    """Ordered moment against temperature, at fixed lattice and with moving atoms.
+
+    At the volume of the relaxed crystal, in the smaller of the material's two sizes.
+    """
+    material = subject.material
+    cell = material.thermal(subject.crystal())
+    guess = _BELOW_MEAN_FIELD * _mean_field_K(subject)
+    temperatures = guess * np.linspace(0.2, 1.5, points)
+    q = structure_factor(cell).peak_q
+    full = float(np.mean([*lengths(cell).values()]))
+    values, curves, notes = {}, {"temperatures": temperatures, "full": full}, []
+    size = material.sizes[0]
+    for name, moving in (("fixed lattice", False), ("moving atoms", True)):
+        run = _sampled(subject, cell, moving=moving)
+        task = SamplingTask(
+            model_data(subject.calculator),
+            run["atoms"].repeat(size),
+            tuple(temperatures.tolist()),
+            tuple(q.tolist()),
+            cell.cell.array,
+            steps,
+            equilibration,
+            5,
+            run["method"],
+            run["options"],
+            seed,
+        )
+        order = run_sampling(task, progress=False).order
+        center, _ = lowest(temperatures, -order.var(axis=1) / temperatures)
+        spacing = float(temperatures[1] - temperatures[0])
+        label = f"peak of the susceptibility, {name}"
+        values[f"peak {name}"] = Value(label, center, "K", 0.5 * spacing)
+        curves[name] = np.array([mean_with_error(own / full) for own in order])
+    count = int(np.any(get_spins(cell), axis=1).sum()) * int(np.prod(size))
+    notes.append(
+        f"{count} moments of constant length, classical statistics; the peak is known "
+        "to half the spacing of temperatures, and lies above the transition of an "
+        "infinite crystal."
+    )
+    return Findings(values, curves, notes)
+
+
+@drawn("magnetization")
+def draw_magnetization(findings: Findings, known: Known) -> Axes:
+    """Draw the order over that of the ground state, with errors."""
+    ax = figure_axes(figsize=(4.8, 3.4))
+    curves = findings.curves
+    for name, marker in (("fixed lattice", "o"), ("moving atoms", "s")):
+        value, error = numbers(curves[name]).T
+        ax.errorbar(
+            curves["temperatures"],
+            value,
+            error,
+            fmt=f"{marker}-",
+            ms=4,
+            lw=1,
+            capsize=2,
+            label=name,
+        )
+    for reference in known.get("transition", ()):
+        color = STYLES[reference.kind][1]
+        label = f"transition, {reference.kind}"
+        ax.axvline(reference.value, color=color, ls="--", lw=1, label=label)
+    ax.set(xlabel="temperature (K)", ylabel="order / order at 0 K", ylim=(0, 1.05))
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+# --- transition --------------------------------------------------------------------
+
+
+@measured("transition", "Transition temperature")
+def transition(
+    subject: Subject,
+    *,
+    points: int = 5,
+    width: float = 0.2,
+    steps: int = 1200,
+    equilibration: int = 400,
+    seed: int = 2,
+) -> Findings:
+    """Crossing of Binder cumulants: fixed lattice, moving atoms, constant pressure.
+
+    Temperatures lie within ``width``, relative, of the peak of the susceptibility.
+    Constant pressure: moving atoms at the volume of thermal expansion.
+    """
+    crystal, material = subject.crystal(), subject.material
+    rough = subject.findings("magnetization").values
+    growth = subject.findings("expansion").curves
+    values, curves, notes = {}, {}, []
+    for name, moving in (
+        ("fixed lattice", False),
+        ("moving atoms", True),
+        ("constant pressure", True),
+    ):
+        center = rough[f"peak {'moving atoms' if moving else 'fixed lattice'}"].value
+        cell = crystal
+        if name == "constant pressure":
+            ratio = np.interp(
+                center, growth["temperatures"], numbers(growth["lengths"])
+            )
+            cell = scaled(crystal, float(ratio))
+        run = _sampled(subject, material.thermal(cell), moving=moving)
+        longer = 4 if run["method"] == "monte-carlo" else 1
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "size .* is not in equilibrium")
+                found = curie_temperature(
+                    run["atoms"],
+                    center * np.linspace(1.0 - width, 1.0 + width, points),
+                    sizes=material.sizes,
+                    steps=longer * steps,
+                    equilibration=longer * equilibration,
+                    interval=4,
+                    method=run["method"],
+                    options=run["options"],
+                    model=subject.calculator,
+                    seed=seed,
+                    progress=False,
+                )
+        except ValueError as error:
+            notes.append(f"{name}: {error}.".replace("..", "."))
+            continue
+        value, error_K = found.temperature_K
+        values[name] = Value(f"transition, {name}", value, "K", error_K)
+        if found.drift > 4.0:
+            notes.append(
+                f"{name}: not in equilibrium, halves of a run differ by "
+                f"{found.drift:.0f} errors."
+            )
+        curves[name] = {
+            "temperatures": found.temperatures_K,
+            "binder": {str(entry.n_magnetic): entry.binder for entry in found.sizes},
+        }
+    notes.append("Classical moments of constant length.")
+    return Findings(values, curves, notes)
+
+
+@drawn("transition")
+def draw_transition(findings: Findings, known: Known) -> Axes:
+    """Draw Binder cumulants by size and way of sampling."""
+    ax = figure_axes(figsize=(5.4, 3.6))
+    for k, (name, curve) in enumerate(findings.curves.items()):
+        for style, (count, binder) in zip(
+            ("--", "-"), curve["binder"].items(), strict=True
+        ):
+            value, error = numbers(binder).T
+            ax.errorbar(
+                curve["temperatures"],
+                value,
+                error,
+                fmt=f"o{style}",
+                color=f"C{k}",
+                ms=3,
+                lw=1,
+                capsize=2,
+                label=f"{name}, {count} moments",
+            )
+        center, width = findings.values[name].value, findings.values[name].error or 0.0
+        ax.axvspan(center - width, center + width, color=f"C{k}", alpha=0.15, lw=0)
+    for reference in known.get("transition", ()):
+        color = STYLES[reference.kind][1]
+        ax.axvline(reference.value, color=color, ls=":", lw=1.2, label=reference.kind)
+    ax.set(xlabel="temperature (K)", ylabel="Binder cumulant")
+    ax.legend(frameon=False, fontsize="x-small")
+    return ax
+
+
+# --- thermal expansion ---------------------------------------------------------------
+
+
+@measured("expansion", "Thermal expansion")
+def expansion(
+    subject: Subject,
+    *,
+    steps: int = 1500,
+    equilibration: int = 600,
+    at_K: float = 300.0,
+    seed: int = 3,
+) -> Findings:
+    """Length against temperature at zero pressure, atoms, cell and spins moving.
+
+    Spin-lattice dynamics of classical atoms, which start from the quasi-harmonic
+    length.
+    """
+    material, crystal = subject.material, subject.crystal()
+    cell = material.thermal(crystal).repeat(material.sizes[0])
+    temperatures = np.array(material.temperatures_K)
+    guess = np.clip(subject.findings("phonons").values["expansion"].value, 0.0, 40.0)
+    images = [scaled(cell, 1.0 + 1e-6 * guess * t) for t in temperatures]
+    for image in images:
+        subject.given(image)
+    dt = _timestep_fs(subject, crystal) * units.fs
+    driver = SpinLatticeNPT(
+        images,
+        dt,
+        temperature_K=temperatures.tolist(),
+        damping=_DAMPING,
+        pressure_GPa=0.0,
+        tdamp=50.0 * units.fs,
+        pdamp=150.0 * units.fs,
+        rng=seed,
+        progress=False,
+    )
+    driver.run(equilibration)
+    series = []
+    for _ in range(steps // 5):
+        driver.run(5)
+        series.append(driver.state.system.volume.cpu().numpy() ** (1.0 / 3.0))
+    start = cell.get_volume() ** (1.0 / 3.0)
+    estimates = [mean_with_error(own / start) for own in np.transpose(series)]
+    ratio = np.array([e.value for e in estimates])
+    errors = np.array([max(e.error, 1e-6) for e in estimates])
+    x = temperatures - at_K
+    fit, covariance = np.polyfit(x, ratio, 2, w=1.0 / errors, cov="unscaled")
+    value = 1e6 * fit[1] / fit[2]
+    values = {
+        "expansion": Value(
+            f"linear thermal expansion, {at_K:.0f} K",
+            float(value),
+            "1e-6/K",
+            float(1e6 * np.sqrt(covariance[1, 1])),
+        )
+    }
+    curves = {
+        "temperatures": np.concatenate([[0.0], temperatures]),
+        "lengths": np.concatenate([[1.0], ratio]),
+        "errors": np.concatenate([[0.0], errors]),
+        "quasi-harmonic": float(guess),
+        "at": at_K,
+    }
+    notes = [
+        f"{len(cell)} atoms, {steps * dt / units.fs / 1000:.1f} ps after "
+        f"{equilibration * dt / units.fs / 1000:.1f} ps; classical atoms, isotropic "
+        "changes of the cell, moments of constant length."
+    ]
+    return Findings(values, curves, notes)
+
+
+@drawn("expansion")
+def draw_expansion(findings: Findings, known: Known) -> Axes:
+    """Draw the length against temperature, with slopes of references."""
+    ax = figure_axes(figsize=(4.8, 3.4))
+    curves = findings.curves
+    t, ratio = numbers(curves["temperatures"]), 100 * (numbers(curves["lengths"]) - 1)
+    errors = 100 * numbers(curves["errors"])
+    ax.errorbar(t, ratio, errors, fmt="o-", ms=4, lw=1, capsize=2, label="model")
+    at = curves["at"]
+    middle = np.interp(at, t, ratio)
+    near = np.array([max(at - 200.0, 0.0), at + 200.0])
+    slopes = [(r.kind, r.value, STYLES[r.kind][1]) for r in known.get("expansion", ())]
+    for name, slope, color in slopes:
+        line = middle + 1e-4 * slope * (near - at)
+        ax.plot(near, line, "--", color=color, lw=1.2, label=f"slope, {name}")
+    ax.set(xlabel="temperature (K)", ylabel="change of length (%)")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+# --- lengths at temperatures ---------------------------------------------------------
+
+
+def _fixed_lengths(material: Material) -> str | None:
+    return None if material.free_lengths else "lengths of moments are kept"
+
+
+@measured(
+    "thermal-moments", "Length of the moments at temperatures", missing=_fixed_lengths
+)
+def thermal_moments(
+    subject: Subject,
+    *,
+    temperatures_K: tuple[float, ...] = (100.0, 300.0, 600.0, 900.0, 1200.0),
+    steps: int = 1000,
+    equilibration: int = 300,
+    seed: int = 4,
+) -> Findings:
+    """Mean length of moments whose three components move, at fixed lattice."""
+    material = subject.material
+    cell = material.thermal(subject.crystal()).repeat(material.sizes[0])
+    magnetic = np.any(get_spins(cell), axis=1)
+    driver = LongitudinalSpinLangevin(
+        subject.given(cell),
+        0.5 * _timestep_fs(subject, cell) * units.fs,
+        temperature_K=[*temperatures_K],
+        friction=None,
+        gamma_L=0.2 / units.fs,
+        rng=seed,
+        progress=False,
+    )
+    driver.run(equilibration)
+    series = []
+    for _ in range(steps // 5):
+        driver.run(5)
+        series.append(_mean_lengths(driver, magnetic))
+    estimates = [mean_with_error(own) for own in np.transpose(series)]
+    values = {
+        f"{t:.0f} K": Value(f"mean |m| at {t:.0f} K", e.value, "μB", e.error)
+        for t, e in zip(temperatures_K, estimates, strict=True)
+    }
+    curves = {
+        "temperatures": np.array(temperatures_K),
+        "lengths": np.array([e.value for e in estimates]),
+        "errors": np.array([e.error for e in estimates]),
+        "ground": float(np.mean([*lengths(cell).values()])),
+    }
+    notes = [
+        f"{int(magnetic.sum())} moments in the measure d³m, atoms fixed: lengths "
+        "fluctuate, and grow where the energy is flat."
+    ]
+    return Findings(values, curves, notes)
+
+
+def _mean_lengths(driver: LongitudinalSpinLangevin, magnetic: np.ndarray) -> np.ndarray:
+    """Return the mean length of the moments of each replica, (B,), mu_B."""
+    system = driver.state.system
+    norms = np.linalg.norm(system.spins.cpu().numpy(), axis=1)
+    return norms.reshape(system.n_systems, -1)[:, magnetic].mean(axis=1)
+
+
+@drawn("thermal-moments")
+def draw_thermal_moments(findings: Findings, known: Known) -> Axes:
+    """Draw the mean length against temperature."""
+    ax = figure_axes(figsize=(4.8, 3.4))
+    curves = findings.curves
+    ax.errorbar(
+        curves["temperatures"],
+        numbers(curves["lengths"]),
+        numbers(curves["errors"]),
+        fmt="o-",
+        ms=4,
+        capsize=2,
+    )
+    ax.axhline(curves["ground"], color="0.6", ls="--", lw=1, label="ground state")
+    ax.set(xlabel="temperature (K)", ylabel="mean length (μB)")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
