@@ -4,7 +4,7 @@
 >>> book = Book(reference.fe(), "validation")
 >>> book.run(["structure", "eos"])
 >>> print(book.findings("eos").values["B0"])
-17...
+182.3
 >>> markdown, page = write_page(book)
 
 :data:`PROPERTIES` has all properties, :data:`MATERIALS` the materials whose known

