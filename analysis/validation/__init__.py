@@ -5,7 +5,7 @@
 >>> book.run(["structure", "eos"])
 >>> print(book.findings("eos").values["B0"])
 182.3
->>> markdown, page = write_page(book)
+>>> write_page(book, "iron.html")
 
 :data:`PROPERTIES` has all properties, :data:`MATERIALS` the materials whose known
 values come with the package. A book of another crystal has numbers of the model alone:

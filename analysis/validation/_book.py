@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from ..._files import atomic_write, locked, make_folder
 from ...calculators import DeepSpinCalculator
 from ...potentials import Potential, load_potential
 from ...potentials._files import plain_data
-from . import _ferroic, _lattice, _magnetism, _thermal  # noqa: F401 - they register
 from ._materials import MATERIALS, Material, material_for, material_of
 from ._property import PROPERTIES, Findings, Subject
 from ._references import Reference, references_of
+
+#: Modules that register properties, in the order of a book.
+for _module in ("_lattice", "_magnetism", "_thermal", "_ferroic"):
+    import_module(f"{__package__}.{_module}")
 
 #: What a property of a bad model ends with; it is written into the book.
 _FAILURES = (CalculationFailed, ValueError, FloatingPointError, np.linalg.LinAlgError)
@@ -49,7 +53,7 @@ class Entry:
     warnings : list of str
         Given while it was computed.
     seconds : float
-        It took, without the properties that it needed.
+        Of the processor that it took, without the properties that it needed.
     """
 
     name: str
@@ -219,7 +223,7 @@ class Book:
         # was computed before.
         subject = Subject(self.material, DeepSpinCalculator(self.potential), findings)
         outside, self._inside = self._inside, 0.0
-        began = time.monotonic()
+        began = time.process_time()
         found, failure = None, ""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -227,7 +231,7 @@ class Book:
                 found = PROPERTIES[name].measure(subject, **self.settings[name])
             except _FAILURES as error:
                 failure = " ".join(str(error).split())
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
         entry = Entry(
             name,
             self._identity(name),
@@ -238,7 +242,7 @@ class Book:
             seconds - self._inside,
         )
         self._inside = outside + seconds
-        text = json.dumps(entry.to_plain(), indent=1, ensure_ascii=False)
+        text = json.dumps(entry.to_plain(), ensure_ascii=False)
         with atomic_write(self._path(name)) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
         # What is written is what is used: a book that goes on has the same numbers.

@@ -20,7 +20,7 @@ def compared(
     findings: Findings, known: Known, keys: list[str], unit: str, *, label: str
 ) -> Axes:
     """Draw values in a row, with references at their sides."""
-    ax = figure_axes(figsize=(max(4.5, 0.9 * len(keys) + 1.5), 3.4))
+    ax = figure_axes(figsize=(max(3.2, 0.8 * len(keys) + 1.2), 3.2))
     shown = [findings.values[key] for key in keys]
     errors = [value.error or 0.0 for value in shown]
     x = np.arange(len(keys))
@@ -34,9 +34,19 @@ def compared(
             handles[name] = ax.errorbar(
                 k, reference.value, reference.error, fmt=marker, color=color, capsize=2
             )
+    ax.set_xlim(-0.8, len(keys) - 0.2)
     ax.set_xticks(x, [key.replace(" ", "\n") for key in keys])
     ax.set_ylabel(f"{label} ({unit})")
-    ax.legend(handles.values(), handles.keys(), frameon=False, fontsize="small")
+    ax.legend(
+        handles.values(),
+        handles.keys(),
+        frameon=False,
+        fontsize="small",
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        columnspacing=1.0,
+    )
     return ax
 
 

@@ -149,23 +149,14 @@ def equation_of_state(
 
 @drawn("eos")
 def draw_equation_of_state(findings: Findings, known: Known) -> Axes:
-    """Draw energy against volume, and the curves that references give."""
+    """Draw energy against volume, and known volumes."""
     ax = figure_axes(figsize=(4.8, 3.4))
     curves = findings.curves
     ax.plot(curves["volumes"], 1e3 * numbers(curves["energies"]), "o", ms=4)
     ax.plot(curves["fine"], 1e3 * numbers(curves["fit"]), "C0-", lw=1, label="model")
-    for kind in ("experiment", "DFT"):
-        entries = [
-            next((r for r in known.get(key, ()) if r.kind == kind), None)
-            for key in ("V0", "B0", "B0'")
-        ]
-        if all(entry is not None for entry in entries):
-            v0, modulus, slope = (r.value for r in entries if r is not None)
-            energy = birchmurnaghan(
-                numbers(curves["fine"]), 0.0, modulus * units.GPa, slope, v0
-            )
-            color = STYLES[kind][1]
-            ax.plot(curves["fine"], 1e3 * energy, "--", color=color, lw=1, label=kind)
+    for reference in known.get("V0", ()):
+        color = STYLES[reference.kind][1]
+        ax.axvline(reference.value, color=color, ls="--", lw=1, label=reference.kind)
     ax.set(xlabel="volume per atom (Å³)", ylabel="energy per atom (meV)")
     ax.legend(frameon=False)
     return ax
@@ -434,7 +425,14 @@ def draw_phonons(findings: Findings, known: Known) -> Axes:
         ax.axvline(tick, color="0.85", lw=0.8, zorder=0)
     ax.axhline(0.0, color="0.6", lw=0.8)
     ax.set_ylabel("frequency (THz)")
-    ax.legend(frameon=False, fontsize="small", ncols=2, loc="lower right")
+    ax.legend(
+        frameon=False,
+        fontsize="small",
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=5,
+        columnspacing=1.0,
+    )
     return ax
 
 
@@ -545,9 +543,10 @@ def draw_phases(findings: Findings, known: Known) -> Axes:
             handles[reference.kind] = ax.plot(
                 volumes[-1] * 1.01, reference.value, marker, color=f"C{k}", ms=5
             )[0]
-    first = ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
-    if handles:
-        ax.add_artist(first)
-        ax.legend(handles.values(), handles.keys(), frameon=False, loc="upper right")
+    for kind, handle in handles.items():
+        handle.set_label("another model" if kind == "model" else kind)
+    ax.legend(
+        frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5)
+    )
     ax.set(xlabel="volume per atom (Å³)", ylabel="energy per atom (meV)")
     return ax

@@ -117,21 +117,31 @@ def draw_exchange(findings: Findings, known: Known) -> Axes:
 
 @measured("anisotropy", "Magnetic anisotropy")
 def anisotropy(subject: Subject, *, points: int = 37) -> Findings:
-    """Energy of the order turned as a whole, lattice and angles between moments kept.
+    """Energy of the order turned as a whole, at a fixed lattice.
 
-    Along three great circles through the axes of the energy's second-order part.
+    Along three great circles through the axes of the energy's second-order part. The
+    order is taken as collinear where it is nearly so.
     """
     crystal = subject.crystal()
     spins = get_spins(crystal)
     count = int(np.any(spins, axis=1).sum())
     first = spins[np.flatnonzero(np.any(spins, axis=1))[0]]
     start = first / np.linalg.norm(first)
+    along = np.sign(spins @ start) * np.linalg.norm(spins, axis=1)
+    collinear = np.linalg.norm(spins - np.outer(along, start)) < 0.2 * np.linalg.norm(
+        spins
+    )
+
+    def turned(direction: np.ndarray) -> np.ndarray:
+        if collinear:
+            return np.outer(along, direction)
+        return np.asarray(spins @ _turning(start, direction).T)
 
     def energies(directions: np.ndarray) -> np.ndarray:
         images = []
         for direction in directions:
             image = crystal.copy()
-            set_spins(image, spins @ _turning(start, direction).T)
+            set_spins(image, turned(direction))
             images.append(image)
         found = subject.calculator.evaluate(
             images, forces=False, magnetic_forces=False, virial=False
@@ -157,7 +167,9 @@ def anisotropy(subject: Subject, *, points: int = 37) -> Findings:
     middle = float(circles["middle-hard"][0] - circles["easy-middle"][0])
     unit = "μeV per moment"
     values = {
-        "range": Value("dearest above cheapest direction", float(np.ptp(every)), unit),
+        "range": Value(
+            "largest difference between directions", float(np.ptp(every)), unit
+        ),
         "middle": Value("second axis above the first", middle, unit),
     }
     notes = [
@@ -283,6 +295,8 @@ def draw_magnons(findings: Findings, known: Known) -> Axes:
         ax.axhline(
             reference.value, color=color, ls=":", label=f"highest, {reference.kind}"
         )
+    shown = [top, *(r.value for r in known.get("highest", ()))]
+    ax.set_ylim(top=1.25 * max(shown))
     gamma = [
         t for t, s in zip(curves["ticks"], curves["labels"], strict=True) if s == "G"
     ]
@@ -297,7 +311,7 @@ def draw_magnons(findings: Findings, known: Known) -> Axes:
         ax.axvline(tick, color="0.85", lw=0.8, zorder=0)
     ax.set_xlim(x[0], x[-1])
     ax.set_ylabel("magnon energy (meV)")
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=3)
     return ax
 
 

@@ -298,7 +298,7 @@ def _rhombohedral(atoms: Atoms) -> dict[str, tuple[str, float, str]]:
     angle = float(np.degrees(np.arccos(np.mean(cosines))))
     return {
         "a": ("lattice constant a", float(np.linalg.norm(cube, axis=1).mean()), "Å"),
-        "angle": ("angle of the cube", angle, "degrees"),
+        "angle": ("angle of the cube above 90°", angle - 90.0, "degrees"),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,30 @@ _SHARE, _ERRORS = 0.10, 2.0
 _HEADER = ("", "unit", "model", "experiment", "DFT", "deviation")
 
 
-def write_page(book: Book) -> tuple[Path, Path]:
-    """Write the properties that a folder holds as Markdown and as one HTML file.
+def write_page(book: Book, path: str | os.PathLike[str]) -> None:
+    """Write the properties that a book holds as a page.
 
-    Returns
-    -------
-    (path, path)
+    Parameters
+    ----------
+    book : Book
+    path : path
+        ``.html`` for one file with everything in it; ``.md`` for Markdown, with figures
+        beside it as ``STEM_1.png``, ...
+
+    Raises
+    ------
+    ValueError
+        For another suffix.
+    OSError
+        If a file cannot be written.
     """
-    report = page_of(book)
-    markdown = book.folder / f"{book.name}.md"
-    report.write_markdown(markdown)
-    report.write_html(markdown.with_suffix(".html"))
-    return markdown, markdown.with_suffix(".html")
+    path, report = Path(path), page_of(book)
+    if path.suffix == ".html":
+        report.write_html(path)
+    elif path.suffix == ".md":
+        report.write_markdown(path)
+    else:
+        raise ValueError(f"{path} must end in .md or .html")
 
 
 def page_of(book: Book) -> Report:
@@ -171,7 +184,7 @@ def _cited(
     for reference in references:
         if reference.kind in (kind, *others):
             text = with_error(reference.value, reference.error)
-            note = f" {reference.note}" if reference.note else ""
+            note = f" ({reference.note})" if reference.note else ""
             parts.append(f"{text}{note} [{sources.number(reference)}]")
     return "; ".join(parts)
 

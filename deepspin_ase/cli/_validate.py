@@ -75,9 +75,11 @@ def _run(arguments: argparse.Namespace) -> int:
             print(line, file=stream, flush=True)
 
     book.run(only, tell=tell)
-    markdown, page = write_page(book)
+    pages = [arguments.output / f"{book.name}{suffix}" for suffix in (".md", ".html")]
+    for page in pages:
+        write_page(book, page)
     if arguments.json:
         print(json.dumps(to_plain(book), indent=1, ensure_ascii=False))
     else:
-        print(f"wrote {markdown} and {page}")
+        print(f"wrote {pages[0]} and {pages[1]}")
     return 3 if failed else 0

@@ -205,7 +205,9 @@ def test_phonons_are_curvatures_of_the_energy(book):
 
 
 def test_pages_hold_values_references_and_what_is_wrong(book):
-    markdown, page = write_page(book)
+    markdown, page = (book.folder / f"iron{suffix}" for suffix in (".md", ".html"))
+    for path in (markdown, page):
+        write_page(book, path)
     text = markdown.read_text()
     assert "## Elastic constants" in text and "![Magnons of Fe.]" in text
     assert "138.1 at 4.2 K" in text and "doi.org/10.1103/PhysRev.122.1714" in text
@@ -234,7 +236,7 @@ def test_a_stopped_book_goes_on_to_the_same_bytes(tmp_path):
     whole, parts = (Book(fe(), tmp_path / name) for name in ("whole", "parts"))
     names = ["structure", "eos", "magnons"]
     whole.run(names)
-    write_page(whole)
+    write_page(whole, tmp_path / "whole" / "fe.md")
 
     def stop(entry):
         if entry.name == "eos":
@@ -245,7 +247,7 @@ def test_a_stopped_book_goes_on_to_the_same_bytes(tmp_path):
     before = (tmp_path / "parts/results/eos.json").stat().st_mtime_ns
     again = Book(fe(), tmp_path / "parts")
     again.run(names)
-    write_page(again)
+    write_page(again, tmp_path / "parts" / "fe.md")
     assert (tmp_path / "parts/results/eos.json").stat().st_mtime_ns == before
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -293,8 +295,11 @@ def test_failures_and_warnings_are_part_of_the_book(tmp_path):
     found.run(["magnetization"])
     entry = found.entry("magnetization")
     assert entry.findings is None and "no ground state" in entry.failure
-    markdown, _ = write_page(found)
-    assert "Failed: Order against temperature." in markdown.read_text()
+    write_page(found, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "Failed: Order against temperature." in text
+    with pytest.raises(ValueError, match=r"page.pdf must end in \.md or \.html"):
+        write_page(found, tmp_path / "page.pdf")
     again = Book(lattice, tmp_path, material="Fe")
     assert again.stored("magnetization") is not None
     shipped = Book("NiO", tmp_path / "nio")
