@@ -51,7 +51,7 @@ _DRIFT = 4.0
 
 #: Powers of the number of moments by which the order falls with the size: 0 in order,
 #: 1/2 without, and this at transitions in three dimensions (beta/3 nu).
-_CRITICAL = 0.17
+CRITICAL = 0.17
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,7 @@ def curie_temperature(
     _check_run(method, steps, interval)
     if equilibration is None:
         equilibration = steps // 5
-    arms = _domains(atoms, q, repeats)
+    arms = domains(atoms, q, repeats)
     groups = np.array_split(temperatures, min(n_threads(client), len(temperatures)))
     structures = _realizations(atoms, repeats, disorder, realizations, seed)
     tasks = [
@@ -364,14 +364,14 @@ def _where(averages: Sequence[SizeAverages], temperatures_K: np.ndarray) -> str:
     fall = np.log(small.order[:, 0] / large.order[:, 0])
     power = fall / np.log(large.n_magnetic / small.n_magnetic)
     first, last = temperatures_K[[0, -1]]
-    if power.max() < _CRITICAL:
+    if power.max() < CRITICAL:
         return f": the moments are still ordered at {last:g} K, go higher"
-    if power.min() > _CRITICAL:
+    if power.min() > CRITICAL:
         return (
             f": the moments are already disordered at {first:g} K, go lower; or their "
             "order is not that of the atoms given, which must be the ground state's"
         )
-    k = int(np.argmax(power > _CRITICAL))
+    k = int(np.argmax(power > CRITICAL))
     return (
         f"; it seems to be near {temperatures_K[k]:g} K: take temperatures nearer to "
         "it, larger sizes, or more steps"
@@ -405,7 +405,7 @@ def _text(estimate: Estimate | None) -> str:
     return f"{estimate.value:.2f} +- {estimate.error:.2f}"
 
 
-def _domains(atoms: Atoms, q: ArrayLike | None, repeats: Sequence[Size]) -> np.ndarray:
+def domains(atoms: Atoms, q: ArrayLike | None, repeats: Sequence[Size]) -> np.ndarray:
     """Return the propagation vectors (Q, 3) of an order and of its domains.
 
     In reciprocal lattice units of ``atoms``: q, by default that of the peak of the

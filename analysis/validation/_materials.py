@@ -314,6 +314,8 @@ NIO = Material(
     points={"Γ": (0.0, 0.0, 0.0), "X": (0.5, 0.0, 0.5)},
     phonon_supercell=3,
     exchange_repeat=4,
+    # Even, so that all domains of the order repeat.
+    sizes=((2, 2, 2), (4, 4, 2)),
     phases={
         "AFM-II": lambda volume: _nickel_oxide((0.5, 0.5, 0.5), volume),
         "AFM-I": lambda volume: _nickel_oxide((0.0, 0.0, 1.0), volume),
@@ -367,6 +369,7 @@ BIFEO3 = Material(
     elastic=TRIGONAL,
     frame=np.array([[1, -1, 0], [1, 1, -2], [1, 1, 1]])
     / np.sqrt([[2.0], [6.0], [3.0]]),
+    path="ZGLFG",
     phonon_supercell=2,
     exchange_repeat=3,
     sizes=((2, 2, 2), (3, 3, 2)),

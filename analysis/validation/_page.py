@@ -16,7 +16,9 @@ from ._references import Reference
 #: Values within this share of a reference, or this many standard errors, agree.
 _SHARE, _ERRORS = 0.10, 2.0
 
-_HEADER = ("", "unit", "model", "experiment", "DFT", "deviation")
+_KINDS = {"experiment": "experiment", "DFT": "DFT", "model": "another model"}
+
+_HEADER = ("", "unit", "model", "experiment", "calculated", "deviation")
 
 
 def write_page(book: Book, path: str | os.PathLike[str]) -> None:
@@ -52,9 +54,9 @@ def page_of(book: Book) -> Report:
     sources = _Sources()
     report.text(
         f"What the model `{book.name}` makes of {book.material.name}, beside "
-        "experiment and DFT; numbers in brackets are sources. Made by `deepspin "
-        "validate`. The deviation is that from the first experiment, or else from the "
-        "first calculation that is given."
+        "experiment and calculations; numbers in brackets are sources. Made by "
+        "`deepspin validate`. The deviation is that from the first experiment, or "
+        "else from the first calculation that is given."
     )
     _summarize(report, book, entries)
     for entry in entries:
@@ -130,7 +132,7 @@ def _summarize(report: Report, book: Book, entries: Sequence[Entry]) -> None:
             if not _agree(value, reference):
                 far.append(
                     f"{PROPERTIES[entry.name].title}, {value.label}: {value} "
-                    f"{value.unit}, where {reference.kind} has "
+                    f"{value.unit}, where {_KINDS[reference.kind]} has "
                     f"{with_error(reference.value, reference.error)}"
                 )
     failed = [PROPERTIES[e.name].title for e in entries if e.findings is None]

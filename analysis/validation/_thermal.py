@@ -14,10 +14,10 @@ from ...dynamics import LongitudinalSpinLangevin, MonteCarlo, SpinLatticeNPT
 from ...spins import get_spins
 from ...units import G_FACTOR, HBAR
 from .._statistics import mean_with_error
-from ..order import structure_factor
 from ..transitions import SamplingTask, curie_temperature, model_data, run_sampling
+from ..transitions._transition import CRITICAL, domains
 from ._figures import STYLES, numbers
-from ._lattice import lengths, lowest, scaled
+from ._lattice import lengths, scaled
 from ._materials import Material
 from ._property import Findings, Known, Subject, Value, drawn, measured
 
@@ -31,7 +31,7 @@ _BELOW_MEAN_FIELD = 0.72
 _ROTATION, _LONGEST_FS = 0.2, 1.5
 
 #: Gilbert damping in runs whose averages alone count.
-_DAMPING = 0.5
+_DAMPING = 1.0
 
 
 def _mean_field_K(subject: Subject) -> float:
@@ -43,6 +43,14 @@ def _mean_field_K(subject: Subject) -> float:
             "ground state, and has no temperature of transition"
         )
     return float(field / (3.0 * units.kB))
+
+
+def _arms(material: Material) -> np.ndarray:
+    """Return the wave vectors of the order and of its domains, (Q, 3).
+
+    Of the crystal as it is built: strains of the order make domains unlike.
+    """
+    return domains(material.thermal(material.build()), None, material.sizes)
 
 
 def _timestep_fs(subject: Subject, crystal: Atoms) -> float:
@@ -83,23 +91,25 @@ def magnetization(
 ) -> Findings:
     """Ordered moment against temperature, at fixed lattice and with moving atoms.
 
-    At the volume of the relaxed crystal, in the smaller of the material's two sizes.
+    At the volume of the relaxed crystal, in the larger of the material's two sizes.
     """
     material = subject.material
     cell = material.thermal(subject.crystal())
     guess = _BELOW_MEAN_FIELD * _mean_field_K(subject)
     temperatures = guess * np.linspace(0.2, 1.5, points)
-    q = structure_factor(cell).peak_q
+    q = _arms(material)
     full = float(np.mean([*lengths(cell).values()]))
     values, curves, notes = {}, {"temperatures": temperatures, "full": full}, []
-    size = material.sizes[0]
+    size = material.sizes[1]
+    count = int(np.any(get_spins(cell), axis=1).sum()) * int(np.prod(size))
+    n = count / len(q)
     for name, moving in (("fixed lattice", False), ("moving atoms", True)):
         run = _sampled(subject, cell, moving=moving)
         task = SamplingTask(
             model_data(subject.calculator),
             run["atoms"].repeat(size),
             tuple(temperatures.tolist()),
-            tuple(q.tolist()),
+            tuple(map(tuple, q.tolist())),
             cell.cell.array,
             steps,
             equilibration,
@@ -109,18 +119,27 @@ def magnetization(
             seed,
         )
         order = run_sampling(task, progress=False).order
-        center, _ = lowest(temperatures, -order.var(axis=1) / temperatures)
+        curve = np.array([mean_with_error(own / full) for own in order])
+        center = _falls_below(temperatures, curve[:, 0], n**-CRITICAL)
+        label = f"transition by the size of the order, {name}"
         spacing = float(temperatures[1] - temperatures[0])
-        label = f"peak of the susceptibility, {name}"
-        values[f"peak {name}"] = Value(label, center, "K", 0.5 * spacing)
-        curves[name] = np.array([mean_with_error(own / full) for own in order])
-    count = int(np.any(get_spins(cell), axis=1).sum()) * int(np.prod(size))
+        values[name] = Value(label, center, "K", 0.5 * spacing)
+        curves[name] = curve
     notes.append(
-        f"{count} moments of constant length, classical statistics; the peak is known "
-        "to half the spacing of temperatures, and lies above the transition of an "
-        "infinite crystal."
+        f"{count} moments of constant length, classical statistics. At its transition "
+        f"an order of N moments is about N^-{CRITICAL:g} (N = {n:g} for each domain of "
+        "the order); the error is half the spacing of temperatures."
     )
     return Findings(values, curves, notes)
+
+
+def _falls_below(x: np.ndarray, y: np.ndarray, level: float) -> float:
+    """Return where a falling curve passes a level for the last time."""
+    above = np.flatnonzero(y > level)
+    if not len(above) or above[-1] + 1 == len(x):
+        return float(x[-1] if len(above) else x[0])
+    k = above[-1]
+    return float(x[k] + (y[k] - level) / (y[k] - y[k + 1]) * (x[k + 1] - x[k]))
 
 
 @drawn("magnetization")
@@ -164,7 +183,7 @@ def transition(
 ) -> Findings:
     """Crossing of Binder cumulants: fixed lattice, moving atoms, constant pressure.
 
-    Temperatures lie within ``width``, relative, of the peak of the susceptibility.
+    Temperatures lie within ``width``, relative, of what the order of few moments says.
     Constant pressure: moving atoms at the volume of thermal expansion.
     """
     crystal, material = subject.crystal(), subject.material
@@ -176,7 +195,7 @@ def transition(
         ("moving atoms", True),
         ("constant pressure", True),
     ):
-        center = rough[f"peak {'moving atoms' if moving else 'fixed lattice'}"].value
+        center = rough["moving atoms" if moving else "fixed lattice"].value
         cell = crystal
         if name == "constant pressure":
             ratio = np.interp(
@@ -192,6 +211,7 @@ def transition(
                     run["atoms"],
                     center * np.linspace(1.0 - width, 1.0 + width, points),
                     sizes=material.sizes,
+                    q=_arms(material),
                     steps=longer * steps,
                     equilibration=longer * equilibration,
                     interval=4,
