@@ -210,7 +210,7 @@ def test_pages_hold_values_references_and_what_is_wrong(book):
         write_page(book, path)
     text = markdown.read_text()
     assert "## Elastic constants" in text and "![Magnons of Fe.]" in text
-    assert "138.1 at 4.2 K" in text and "doi.org/10.1103/PhysRev.122.1714" in text
+    assert "138.1 (at 4.2 K) [" in text and "doi.org/10.1103/PhysRev.122.1714" in text
     summary = text.partition("## Summary")[2].partition("## Structure")[0]
     assert "- Magnons, spin stiffness" in summary and "C44" not in summary
     assert "Polarization and tilts: it is not ferroelectric." in text
