@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +23,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from .._digest import digest
 from .._files import append_bytes
+from ..potentials import Potential
 from ..potentials._files import identifying_data
 from ._deepspin import DeepSpinCalculator
 from ._magnetic import MagneticCalculator
@@ -41,12 +42,12 @@ Results = dict[str, Any]
 class RecordedResults:
     """Results of model calls, appended to a file one by one.
 
+    The file is made with the first of them, so that a run that is refused leaves none.
     What a kill left incomplete at the end of the file is cut off.
 
     Parameters
     ----------
     path : path
-        Made if missing.
     run : mapping
         Plain data that identify what the results belong to, model and start among
         them; they are compared with those in the file.
@@ -76,14 +77,14 @@ class RecordedResults:
     ) -> None:
         self.path = Path(path)
         self._calls: dict[bytes, bytes] = {}
+        self._head = b""
         if self.path.exists() and self.path.stat().st_size:
             self._read()
         else:
             self.run = json.loads(json.dumps(dict(run or {})))
             self.start = [_geometry(atoms) for atoms in start]
             head = json.dumps(self.run).encode(), _packed(self.start)
-            content = _MAGIC + b"".join(_entry(part) for part in head)
-            append_bytes(self.path, content, overwrite=True)
+            self._head = _MAGIC + b"".join(_entry(part) for part in head)
         if run is not None:
             self._check_run(json.loads(json.dumps(dict(run))))
 
@@ -107,7 +108,9 @@ class RecordedResults:
             If they cannot be written; those before stay.
         """
         key, content = _key(images), _packed(results)
-        append_bytes(self.path, _entry(key + content))
+        entry = self._head + _entry(key + content)
+        append_bytes(self.path, entry, overwrite=bool(self._head))
+        self._head = b""
         self._calls[key] = content
 
     def _read(self) -> None:
@@ -184,8 +187,10 @@ def _unpacked(content: bytes) -> list[Results]:
     return rows
 
 
-class RecordedCalculator(Calculator):
+class RecordedCalculator(MagneticCalculator):
     """A calculator that is asked only for what a file does not hold yet.
+
+    It gives what that calculator gives, magnetic forces where that does.
 
     Parameters
     ----------
@@ -193,14 +198,22 @@ class RecordedCalculator(Calculator):
     record : RecordedResults
     """
 
-    ignored_changes = MagneticCalculator.ignored_changes
-
     def __init__(self, calculator: Calculator, record: RecordedResults) -> None:
         super().__init__()
         self.calculator = calculator
         self.record = record
         self.implemented_properties = list(calculator.implemented_properties)
         self.parameters = calculator.parameters
+
+    @property
+    def potential(self) -> Potential:
+        """The Potential of the calculator, if it has one."""
+        return cast(MagneticCalculator, self.calculator).potential
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Leave it to the calculator to refuse atoms."""
+        if isinstance(self.calculator, MagneticCalculator):
+            self.calculator.set_atoms(atoms)
 
     def calculate(
         self,

@@ -71,7 +71,8 @@ class Deformation:
         atoms, calc = self.atoms, self.atoms.calc
         volume = atoms.get_volume()
         virial = -volume * (atoms.get_stress(voigt=False) + self.pressure * np.eye(3))
-        if isinstance(calc, MagneticCalculator):
+        magnetic = isinstance(calc, MagneticCalculator)
+        if magnetic and "virial" in calc.implemented_properties:
             full = calc.get_property("virial", atoms)
             virial += 0.5 * (full - full.T)
         deform = self.gradient()

@@ -193,10 +193,16 @@ class Descent:
             self._shares[name] = min(1.0, 3.0 * self._shares[name])
 
     def _limited(self, step: np.ndarray) -> np.ndarray:
-        """Return the step with each atom, moment and strain within its limit."""
+        """Return the step with each atom, moment and strain within its limit.
+
+        Where a step was taken back, all of a kind are shortened alike: the direction of
+        a narrow valley is that of all of them together.
+        """
         step = step.copy()
         for name, size in self._sizes(step).items():
             limit = self._shares[name] * _LIMITS[name]
+            if self._shares[name] < _FIRST:
+                size = np.full_like(size, size.max(initial=0.0))
             factor = np.minimum(1.0, limit / np.maximum(size, 1e-300))
             step[self.filter.blocks[name]] *= factor[:, None]
         return step

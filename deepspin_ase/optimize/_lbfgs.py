@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.optimize.optimize import Optimizer
 
-from .._files import append_text
+from .._files import append_text, locked
 from .._plausible import warn_of_unusual
 from .._validate import positive, whole
 from ..io._extxyz import extxyz_text
@@ -66,15 +66,23 @@ class SpinLatticeLBFGS(Optimizer):
             atoms if isinstance(atoms, SpinLatticeFilter) else SpinLatticeFilter(atoms)
         )
         self._descent = Descent(self.filter)
-        as_text = trajectory is not None and Path(trajectory).suffix in _TEXT
-        super().__init__(
-            cast(Atoms, self.filter),
-            logfile=logfile,
-            trajectory=None if as_text else trajectory,
-        )
-        if as_text and trajectory is not None:
-            append_text(Path(trajectory), "", overwrite=True)
-            self.attach(self._write, 1, Path(trajectory))
+        suffix = None if trajectory is None else Path(trajectory).suffix
+        as_text = suffix in _TEXT
+        if not (as_text or suffix in (None, ".traj")):
+            raise ValueError(
+                f"trajectories are {', '.join(_TEXT)} or .traj files, not {trajectory}"
+            )
+        paths = (p for p in (trajectory, logfile) if isinstance(p, str | Path))
+        self._files = [Path(path) for path in paths if path != "-"]
+        with locked(*self._files):
+            super().__init__(
+                cast(Atoms, self.filter),
+                logfile=logfile,
+                trajectory=None if as_text else trajectory,
+            )
+            if as_text and trajectory is not None:
+                append_text(Path(trajectory), "", overwrite=True)
+                self.attach(self._write, 1, Path(trajectory))
 
     @property
     def n_calls(self) -> int:
@@ -119,20 +127,27 @@ class SpinLatticeLBFGS(Optimizer):
         stress_max: float | None = None,
         steps: int = 1000,
     ) -> Iterator[bool]:
-        """Minimize step by step; yield after each step whether it has converged."""
+        """Minimize step by step; yield after each step whether it has converged.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written, or another process writes to it.
+        """
         warn_of_unusual("fmax", positive("fmax", fmax))
         whole("steps", steps)
         self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
-        self._descent.begin()
-        for converged in super().irun(fmax, steps):
-            yield bool(converged)
-            if self._descent.stuck:
-                logger.warning(
-                    "no step lowers the energy any more (%s); the thresholds may be "
-                    "below the model's numerical noise",
-                    _residuals_text(self.filter),
-                )
-                return
+        with locked(*self._files):
+            self._descent.begin()
+            for converged in super().irun(fmax, steps):
+                yield bool(converged)
+                if self._descent.stuck:
+                    logger.warning(
+                        "no step lowers the energy any more (%s); the thresholds may "
+                        "be below the model's numerical noise",
+                        _residuals_text(self.filter),
+                    )
+                    return
 
     def gradient_converged(self, gradient: np.ndarray) -> bool:
         """Return whether the descent has converged, as ASE's loop asks."""

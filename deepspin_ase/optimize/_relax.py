@@ -78,14 +78,18 @@ def relax(
     atoms : Atoms
         Changed in place.
     fmax : float
-        eV/A.
+        Largest force that is left, eV/A. Not scaled by the problem: the stiffness of
+        bonds is 1 to 50 eV/A^2 in all matter, so that 0.01 eV/A is a hundredth of an
+        angstrom at most, while that of moments spans six orders of magnitude.
     torque_max : float, optional
         Largest torque that is left, eV. By default 1e-4, and no moment is expected to
         rotate by more than 0.001 rad any more (nor its length, where it is free, to
         change by 0.1%): that is right for anisotropies of any size, also where the
         start is close to a maximum.
     stress_max : float
-        eV/A^3.
+        Largest component of the stress that is left, eV/A^3; not scaled either, since
+        0.08 GPa (the default) is a strain below 0.2% where elastic constants are above
+        40 GPa.
     steps : int
         Largest number of steps.
     logfile, trajectory : path, optional

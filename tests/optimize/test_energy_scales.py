@@ -13,7 +13,15 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
 from deepspin_ase.optimize import relax, relax_batch, relax_spins
-from deepspin_ase.potentials import Heisenberg, Shells, Sum, UniaxialAnisotropy
+from deepspin_ase.potentials import (
+    DzyaloshinskiiMoriya,
+    Heisenberg,
+    Shells,
+    Sum,
+    UniaxialAnisotropy,
+    Zeeman,
+)
+from deepspin_ase.units import MU_B
 
 SCALES = (1e-7, 1e-5, 1e-2, 1.0)
 
@@ -71,6 +79,30 @@ def test_defaults_follow_the_scale(function: Any, make: Any, scale: float) -> No
         (found,) = relax_batch([atoms], positions=False, progress=False)
     assert found.converged and found.n_calls <= 25
     assert get_spins(atoms)[:, 2].min() > 2.2 * np.cos(0.01)
+
+
+def test_a_skyrmion_slides_to_its_minimum() -> None:
+    """Off a site it gains 1e-7 eV, along a valley that exchange makes narrow.
+
+    About a site it is a saddle point, whose torques fall to 1e-9 eV just as well.
+    """
+    exchange, chiral, field = 0.01, 0.006, 0.003
+    atoms = Atoms("Fe", cell=[1, 1, 0], pbc=(True, True, False)) * (12, 12, 1)
+    direction = {"direction": "interfacial", "axis": (0, 0, 1)}
+    atoms.calc = DeepSpinCalculator(
+        Heisenberg(Shells([(1.0, exchange)]))
+        + DzyaloshinskiiMoriya(Shells([(1.0, chiral)]), **direction)
+        + Zeeman((0, 0, field / MU_B))
+    )
+    x, y, _ = (atoms.positions - [6, 6, 0]).T
+    r = np.hypot(x, y)
+    polar = 2 * np.arctan2(2.0, r + 1e-9) * np.exp(-((r / 6) ** 2))
+    unit = np.stack([-x, -y]) / np.maximum(r, 1.0)
+    set_spins(atoms, np.stack([*(np.sin(polar) * unit), np.cos(polar)], axis=1))
+    about = relax_spins(atoms, torque_max=1e-6)
+    found = relax_spins(atoms, torque_max=1e-9)
+    assert found.converged and found.n_calls < 300
+    assert 1e-8 < about.energy - found.energy < 1e-5
 
 
 def test_explicit_thresholds_are_absolute() -> None:
