@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,12 @@ def test_questions_are_found() -> None:
     text = "isinstance(x, (a.Sum, int)); type(x) in (Material, y); issubclass(c, Pair)"
     found = set(asked(ast.parse(text)))
     assert {"Sum", "Material", "Pair"} <= found
+
+
+def test_compiled_code_is_kept_in_one_way() -> None:
+    """numba's own cache raises where neither the package nor the home is writable."""
+    for module, path in sources().items():
+        assert not re.search(r"jit\([^)]*cache=", path.read_text("utf-8")), module
 
 
 def test_kernels_know_no_potential() -> None:

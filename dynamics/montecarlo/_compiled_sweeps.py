@@ -14,13 +14,15 @@ from typing import TypeAlias
 import numpy as np
 from numba import njit
 
+from ...kernels.cpu._compile import compiled_as_written
+
 Model: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 #: Pairs of sites, and their energies by what sits on them; see :func:`try_swaps`.
 Table: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _field(i: int, model: Model, spins: np.ndarray) -> tuple[float, float, float]:
     """Return b_i - sum_j K_ij m_j, eV/mu_B."""
     first, neighbors, pairs, fields, _ = model
@@ -41,7 +43,7 @@ def _field(i: int, model: Model, spins: np.ndarray) -> tuple[float, float, float
     return x, y, z
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _quadratic(tensor: np.ndarray, m: tuple[float, float, float]) -> float:
     """Return m A m, A symmetric."""
     x, y, z = m
@@ -50,7 +52,7 @@ def _quadratic(tensor: np.ndarray, m: tuple[float, float, float]) -> float:
     return diagonal + 2.0 * across
 
 
-@njit(cache=True, nogil=True)
+@compiled_as_written
 def local_fields(
     sites: np.ndarray, model: Model, spins: np.ndarray, fields: np.ndarray
 ) -> None:
@@ -59,7 +61,7 @@ def local_fields(
         fields[k] = _field(sites[k], model, spins)
 
 
-@njit(cache=True, nogil=True)
+@compiled_as_written
 def try_moves(
     sites: np.ndarray,
     structure: np.ndarray,
@@ -107,7 +109,7 @@ def try_moves(
             spins[i] = (x, y, z)
 
 
-@njit(cache=True, nogil=True)
+@compiled_as_written
 def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
     """Rotate the moments of ``sites`` by pi about their fields, in place.
 
@@ -128,7 +130,7 @@ def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
         spins[i] = (scale * x, scale * y, scale * z)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _uniform(state: np.ndarray) -> float:
     """Return the next number in [0, 1) of a counter ``state`` (1,) of uint64.
 
@@ -143,7 +145,7 @@ def _uniform(state: np.ndarray) -> float:
     return float(z >> np.uint64(11)) * 2.0**-53
 
 
-@njit(cache=True, nogil=True)
+@compiled_as_written
 def flip_clusters(
     sites: np.ndarray,
     bounds: np.ndarray,
@@ -205,7 +207,7 @@ def flip_clusters(
     return flipped
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _surroundings(site: int, other: int, table: Table, kinds: np.ndarray) -> float:
     """Return the energy of the pairs of a site, eV.
 
@@ -221,7 +223,7 @@ def _surroundings(site: int, other: int, table: Table, kinds: np.ndarray) -> flo
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled_as_written
 def try_swaps(
     trials: np.ndarray,
     threshold: np.ndarray,

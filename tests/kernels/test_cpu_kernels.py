@@ -306,12 +306,17 @@ def test_child_processes(two_threads: None) -> None:
     assert energy == pytest.approx(expected, abs=1e-9)
 
 
-def test_no_folder_for_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_for_compiled_code(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse(function: object) -> None:
         raise RuntimeError("cannot cache function")
 
     monkeypatch.setattr(compile_module, "KernelCache", refuse)
-    assert compile_module.compiled(lambda x: x + 1)(2) == 3
+    compile_module._warn_of_no_folder.cache_clear()
+    for _ in range(2):
+        assert compile_module.compiled(lambda x: x + 1)(2) == 3
+    assert caplog.text.count("set NUMBA_CACHE_DIR") == 1
 
 
 def double(x: int) -> int:
@@ -344,7 +349,9 @@ def test_unreadable_compiled_code_is_made_again(
     elif kind == "renamed":
         index.write_bytes(index.read_bytes().replace(b"numba", b"bumna"))
     else:
-        monkeypatch.setattr(compile_module, "_digest_of_sources", lambda: "other")
+        monkeypatch.setattr(
+            compile_module, "_digest_of_sources", lambda folder: "other"
+        )
     assert (hits(), hits()) == (0, 1)
     assert ("is made again" in caplog.text) == (kind != "other sources")
 

@@ -52,13 +52,14 @@ class KernelCache(FunctionCache):
     numba compares the time of the file that a kernel stands in, and unpickles its index
     before it looks at that: parts in other files, classes that were renamed, and files
     cut off by a full disk or a power failure would go unnoticed or end the run. Here
-    the contents of all files of this folder count, and whatever cannot be read is
+    the contents of all files beside the kernel count, and whatever cannot be read is
     compiled again.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file._source_stamp = _digest_of_sources()
+        folder = Path(function.__code__.co_filename).parent
+        self._cache_file._source_stamp = _digest_of_sources(folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return compiled code, or None where there is none that can be read."""
@@ -89,19 +90,37 @@ class KernelCache(FunctionCache):
 
 
 @cache
-def _digest_of_sources() -> str:
-    """Return a digest of all files from which kernels are compiled."""
+def _digest_of_sources(folder: Path) -> str:
+    """Return a digest of all files from which the kernels of a folder are compiled."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel at the first call; from the disk where that was done before."""
-    kernel: Any = numba.njit(**_OPTIONS)(function)
+    return _cached(numba.njit(**_OPTIONS)(function), function)
+
+
+def compiled_as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile in the same way, with arithmetic in the order in which it is written."""
+    return _cached(numba.njit(nogil=True)(function), function)
+
+
+def _cached(kernel: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the kernel with its place on the disk, if there is one."""
     try:
         kernel._cache = KernelCache(function)
     except RuntimeError:  # no folder can be written
-        logger.info("no folder for compiled code: set NUMBA_CACHE_DIR to keep it")
+        _warn_of_no_folder()
     return kernel
+
+
+@cache
+def _warn_of_no_folder() -> None:
+    """Say once why every run begins with the compiler."""
+    logger.warning(
+        "no folder to keep compiled code in can be written, so that every run compiles "
+        "anew, for a minute or more: set NUMBA_CACHE_DIR to a folder of yours"
+    )
