@@ -1,17 +1,20 @@
 """Runs that are killed, interrupted, doubled and left without disk, at random times.
 
-What they end with is what they end with undisturbed, to the last bit.
+Their home is read-only. What they end with is what they end with undisturbed, to the
+last bit.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,7 @@ class Run:
     command : callable
         Arguments of Python by folder, and whether there is something to resume.
     checkpoint : str
-        File that grows or changes while it runs.
+        File that grows or changes while it runs, or a pattern of such.
     outcome : callable
         What is compared, by folder.
     """
@@ -204,7 +207,7 @@ RUNS = {
     "label": Run(_label, "labels/frames", _text("labels/labelled.extxyz")),
     "learn": Run(
         lambda f, resume: deepspin("learn", f / "learn.yaml"),
-        "learning/config.yaml",
+        "learning/**/*",
         _learned,
     ),
     "relax": Run(_relax, "out.ckpt", _text("out.extxyz")),
@@ -217,11 +220,14 @@ RUNS = {
 
 
 def start(words: list[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
-    """Start a run that finds no home to write to."""
-    environment = os.environ | {"HOME": "/nowhere", "MPLCONFIGDIR": str(folder)}
+    """Start a run whose home cannot be written to, nor be where matplotlib looks."""
+    home = folder.parent / "home"
+    home.mkdir(mode=0o555, exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if k not in _FOLDERS}
+    may_all = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("setpriv")
     return subprocess.Popen(
-        [sys.executable, *words],
-        env=environment,
+        [*(_WITHOUT_RIGHTS if may_all else []), sys.executable, *words],
+        env=environment | {"HOME": str(home)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -229,11 +235,29 @@ def start(words: list[str], folder: Path, **options: Any) -> subprocess.Popen[st
     )
 
 
-def under_way(process: subprocess.Popen[str], path: Path, seconds: float) -> bool:
+#: What would give a run a folder of its own for caches and settings.
+_FOLDERS = ("MPLCONFIGDIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+
+#: Without it, root may write to what is read-only.
+_WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all")
+
+
+def written(run: Run, folder: Path) -> int:
+    """Return when a run last wrote, 0 if it never did."""
+    times = [0]
+    for path in folder.glob(run.checkpoint):
+        with suppress(FileNotFoundError):  # a temporary file
+            times.append(path.stat().st_mtime_ns)
+    return max(times)
+
+
+def under_way(
+    process: subprocess.Popen[str], run: Run, folder: Path, seconds: float
+) -> bool:
     """Wait until a run has written, and some time more; False if it has ended."""
-    before = path.stat().st_mtime_ns if path.exists() else 0
+    before = written(run, folder)
     while process.poll() is None:
-        if path.exists() and path.stat().st_mtime_ns != before:
+        if written(run, folder) != before:
             time.sleep(seconds)
             return process.poll() is None
         time.sleep(0.002)
@@ -251,9 +275,9 @@ def interrupt(run: Run, folder: Path, seconds: float) -> bool:
 
 
 def _signal(run: Run, folder: Path, seconds: float, number: int) -> bool:
-    checkpoint = folder / run.checkpoint
-    with start(run.command(folder, checkpoint.exists()), folder) as process:
-        happened = under_way(process, checkpoint, seconds)
+    resume = written(run, folder) > 0
+    with start(run.command(folder, resume), folder) as process:
+        happened = under_way(process, run, folder, seconds)
         if happened:
             process.send_signal(number)
         process.communicate()
@@ -264,9 +288,9 @@ def _signal(run: Run, folder: Path, seconds: float, number: int) -> bool:
 
 def double(run: Run, folder: Path, seconds: float) -> bool:
     """Start a second process while the first one runs; then kill that."""
-    checkpoint = folder / run.checkpoint
-    with start(run.command(folder, checkpoint.exists()), folder) as process:
-        happened = under_way(process, checkpoint, seconds)
+    resume = written(run, folder) > 0
+    with start(run.command(folder, resume), folder) as process:
+        happened = under_way(process, run, folder, seconds)
         os.kill(process.pid, signal.SIGSTOP)
         if happened:
             with start(run.command(folder, True), folder) as second:
@@ -286,7 +310,7 @@ def fill_disk(run: Run, folder: Path, seconds: float) -> bool:
     def bound() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    resume = (folder / run.checkpoint).exists()
+    resume = written(run, folder) > 0
     with start(run.command(folder, resume), folder, preexec_fn=bound) as process:
         said = process.communicate()[1]
     assert process.returncode in (0, 2, 3), said
@@ -314,7 +338,7 @@ def test_accidents_at_random_times(tmp_path: Path, name: str) -> None:
         for accident in rng.permutation(ACCIDENTS)
     ]
     assert sum(happened) >= 2
-    resume = (folder / run.checkpoint).exists()
+    resume = written(run, folder) > 0
     with start(run.command(folder, resume), folder) as process:
         said = process.communicate()[1]
     assert process.returncode in (0, 3), said
