@@ -39,12 +39,14 @@ class Usual:
 _FS = units.fs
 _TEMPERATURE = Usual(0.0, 1e4, "up to 3000", "K")
 _PRESSURE = Usual(0.0, 1e3, "up to 100", "GPa", signed=True)
+_CUTOFF = Usual(1.5, 15.0, "4 to 8", "A")
 _TIME = Usual(1.0, 1e6, "20 to 5000", "fs", _FS)
 
 #: By the names of arguments.
 USUAL: dict[str, Usual] = {
-    "friction": Usual(0.0, 1.0, "0.001 to 0.1", "1/fs", 1.0 / _FS),
-    "damping": Usual(0.0, 1.0, "0.001 to 0.5", ""),
+    "moments": Usual(0.0, 25.0, "up to 11", "mu_B"),
+    "friction": Usual(1e-6, 1.0, "0.001 to 0.1", "1/fs", 1.0 / _FS),
+    "damping": Usual(1e-6, 1.0, "0.001 to 0.5", ""),
     "gamma_L": Usual(0.0, 10.0, "0.01 to 1", "mu_B^2/(eV fs)", 1.0 / _FS),
     "g_factor": Usual(0.5, 20.0, "near 2", ""),
     "timestep": Usual(1e-3, np.inf, "0.1 to 2", "fs", _FS, signed=True),
@@ -65,7 +67,9 @@ USUAL: dict[str, Usual] = {
     "pulse_width_fs": Usual(0.1, 1e6, "10 to 1000", "fs"),
     "heat_capacity": Usual(1e-10, 1e-5, "1e-8 to 1e-6", "eV/K^2 per atom"),
     "masses": Usual(0.5, 400.0, "1 to 240", "amu"),
-    "rcut": Usual(1.5, 15.0, "4 to 8", "A"),
+    "rcut": _CUTOFF,
+    "cutoff": _CUTOFF,
+    "start_lr": Usual(1e-8, 0.1, "1e-4 to 0.02", ""),
     "fmax": Usual(0.0, 1.0, "0.0001 to 0.1", "eV/A"),
     "torque_max": Usual(0.0, 0.1, "1e-7 to 0.001", "eV"),
     "stress_max": Usual(0.0, 0.1, "1e-5 to 0.01", "eV/A^3"),
@@ -98,7 +102,7 @@ def warn_of_unusual(name: str, value: Any, *, stacklevel: int = 3) -> bool:
         unit = f" {usual.unit}" if usual.unit else ""
         warnings.warn(
             f"{name} of {far.max():.4g}{unit} is far from what is usual "
-            f"({usual.usual}{unit}): check its unit",
+            f"({usual.usual}{unit}): check {'its unit' if unit else 'it'}",
             stacklevel=stacklevel,
         )
     return len(far) > 0

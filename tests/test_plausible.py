@@ -25,7 +25,13 @@ from deepspin_ase.dynamics import (
     ThreeTemperature,
 )
 from deepspin_ase.optimize import SpinLatticeFilter, relax, relax_batch
-from deepspin_ase.potentials import Sum, UniaxialAnisotropy, dudarev_derlet_fe
+from deepspin_ase.potentials import (
+    SpinMomentConfig,
+    Sum,
+    UniaxialAnisotropy,
+    dudarev_derlet_fe,
+)
+from deepspin_ase.training._config import LearningRateConfig
 
 FS = units.fs
 
@@ -69,6 +75,12 @@ def heavy() -> None:
     atoms = iron()
     atoms.set_masses([55.8, 55.8e3])
     SpinLatticeNVE(atoms, FS)
+
+
+def moments(length: float) -> Atoms:
+    atoms = iron()
+    set_spins(atoms, {"Fe": length})
+    return atoms
 
 
 def relaxed_to(**limits: float) -> None:
@@ -123,6 +135,24 @@ UNUSUAL: dict[str, tuple[Callable[[], Any], str]] = {
     "pressure of a relaxation": (
         lambda: SpinLatticeFilter(iron(), cell=True, pressure_GPa=1e5),
         "pressure_GPa of 1e",
+    ),
+    "weak friction": (lambda: langevin(friction=1e-9 / FS), "friction of 1e-09 1/fs"),
+    "weak damping": (lambda: langevin(damping=1e-9), "damping of 1e-09 "),
+    "degrees for moments": (
+        lambda: moments(220.0).get_potential_energy(),
+        "moments of 220 mu_B",
+    ),
+    "moments of a driver": (
+        lambda: SpinLatticeNVE(moments(180.0), 0.01 * FS),
+        "moments of 180 mu_B",
+    ),
+    "cutoff": (
+        lambda: SpinMomentConfig(elements=["Fe"], magnetic=["Fe"], cutoff=50.0),
+        "cutoff of 50 A",
+    ),
+    "learning rate": (
+        lambda: LearningRateConfig(start_lr=10.0),
+        "start_lr of 10 is far from what is usual (1e-4 to 0.02): check it",
     ),
     "fmax": (lambda: relaxed_to(fmax=50.0), "fmax of 50 eV/A"),
     "torque_max": (lambda: relaxed_to(torque_max=10.0), "torque_max of 10 eV"),

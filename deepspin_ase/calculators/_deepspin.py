@@ -102,6 +102,7 @@ class DeepSpinCalculator(MagneticCalculator):
 
     name = "deepspin"
     _told_of_field = False
+    _looked_at_moments = False
     implemented_properties = result_names()
 
     def __init__(
@@ -221,6 +222,9 @@ class DeepSpinCalculator(MagneticCalculator):
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # if this fails, none are left of other atoms
         system = self._system(self.atoms)
+        if not self._looked_at_moments:
+            self._looked_at_moments = True
+            warn_of_unusual("moments", system.spins.norm(dim=1).cpu().numpy())
         asked = any(name.endswith("_deviation") for name in properties)
         prediction = self._compiled.evaluate(system, deviations=asked)
         results = results_of(prediction, system)[0]

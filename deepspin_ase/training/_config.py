@@ -18,6 +18,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from .._config import Configuration, problems_of, read_mapping
+from .._plausible import warn_of_unusual
 from ..data import Dataset, read_dataset
 from ..io._columns import check_columns
 from ..potentials.networks._trainable import architecture_named, architecture_of
@@ -177,6 +178,7 @@ class LearningRateConfig(Configuration):
     def _check(self) -> Self:
         if self.stop_lr > self.start_lr:
             raise ValueError("stop_lr must not exceed start_lr")
+        warn_of_unusual("start_lr", self.start_lr)
         return self
 
 
@@ -315,7 +317,7 @@ class RunConfig(Configuration):
 
     numb_steps: Count
     batch_size: Count = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float64", "float32", "mixed"] = "float64"
     weight_decay: Weight = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] | None = None

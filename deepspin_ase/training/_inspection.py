@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from ..data import Dataset, conjugacy
+from .._digest import digest
+from ..data import Dataset, Frame, conjugacy
 from ..potentials import Trainable
 from ..quantities import Quantity, label_table
 from ._config import TrainingConfig
@@ -56,8 +57,41 @@ def inspect(
         _check_elements(training, network)
     for message in [*_unknown_numbers(training), *_not_learned(training, network)]:
         logger.warning("%s", message)
-    for name, (data, _) in parts.items():
+    steps, warmup = config.training.numb_steps, config.learning_rate.warmup_steps
+    if warmup >= steps:
+        logger.warning(
+            "the warm-up of %d steps is longer than the training of %d, whose "
+            "learning rate stays below start_lr: lower learning_rate.warmup_steps",
+            warmup,
+            steps,
+        )
+    for name, (data, held) in parts.items():
+        for message in _repeated(data, held):
+            logger.warning("%s: %s", name, message)
         _check_conjugacy(name, data)
+
+
+def _repeated(training: Dataset, validation: Dataset) -> Iterator[str]:
+    """Yield what structures that are there more than once mean."""
+    known = {_structure(frame) for frame in training}
+    if doubled := len(training) - len(known):
+        yield (
+            f"{doubled} frames for training repeat the structures of others, which "
+            "count as often: are files or folders listed twice?"
+        )
+    seen = sum(_structure(frame) in known for frame in validation)
+    if seen:
+        yield (
+            f"{seen} of {len(validation)} frames for validation are trained on, too: "
+            "their errors say nothing about other structures"
+        )
+
+
+def _structure(frame: Frame) -> str:
+    """Return a digest of a structure to the decimals that files hold."""
+    numbers = (frame.positions, frame.cell, frame.spins)
+    rounded = [np.round(values, 5) + 0.0 for values in numbers]
+    return digest([frame.numbers, *rounded])
 
 
 def overview(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from deepspin_ase import set_spins
 from deepspin_ase.cli import main
-from deepspin_ase.data import Dataset, load_example, write_dataset
+from deepspin_ase.data import Dataset, load_example, read_dataset, write_dataset
 from deepspin_ase.potentials import (
     CubicCut,
     DampedCoulomb,
@@ -362,6 +362,7 @@ def test_restoring_refuses_what_does_not_belong(tmp_path: Path) -> None:
         restore(train_frames(), training=same)
 
 
+@pytest.mark.filterwarnings("ignore:start_lr of 1e")
 def test_diverging_run_raises_and_keeps_its_checkpoint(tmp_path: Path) -> None:
     run = {"save_freq": 1, "numb_steps": 30}
     rates = {"start_lr": 1e200, "stop_lr": 1e199}
@@ -503,6 +504,34 @@ def test_mixed_sizes_in_one_batch_equal_single_frames() -> None:
             errors.append(error.flatten())
         expected += factor * float(torch.cat(errors).square().mean())
     assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "message"),
+    [
+        (8, 0, "4 frames for training repeat the structures of others"),
+        (4, 2, "2 of 2 frames for validation are trained on, too"),
+        (4, 6, "4 of 6 frames for validation are trained on, too"),
+        (4, -2, None),
+    ],
+)
+def test_frames_that_are_there_twice(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    training: int,
+    validation: int,
+    message: str | None,
+) -> None:
+    """Listed twice, or held back and trained on, also after a file of few decimals."""
+    frames = train_frames()
+    kept = [frames[k % 4] for k in range(training)]
+    held = [frames[k] for k in (range(validation) if validation >= 0 else (4, 5))]
+    write_dataset(tmp_path / "kept.extxyz", Dataset(kept))
+    kept_frames = read_dataset(tmp_path / "kept.extxyz")
+    config = config_of(training={"numb_steps": 1})
+    Trainer(config, kept_frames, Dataset(held), output=tmp_path).run(progress=False)
+    said = [r.getMessage() for r in caplog.records if "frames for" in r.getMessage()]
+    assert [message in text for text in said] == ([True] if message else [])
 
 
 def test_batches_of_mixed_sizes_train(tmp_path: Path) -> None:
@@ -982,6 +1011,9 @@ def test_two_processes_equal_a_batch_of_two(tmp_path: Path) -> None:
         ({"training": {}}, "'training.numb_steps' is missing"),
         ({"training": {"numb_steps": 0}}, "training.numb_steps: .*greater than 0"),
         ({"training": {"numb_steps": 5, "seed": "one"}}, "training.seed"),
+        ({"training": {"numb_steps": 5, "seed": -1}}, "training.seed"),
+        ({"training": {"numb_steps": True}}, "numb_steps must not be true"),
+        ({"learning_rate": {"start_lr": True}}, "start_lr must not be true"),
         ({"training": {"numb_steps": 5, "averaging": 1.0}}, "training.averaging"),
         ({"learning_rate": {"stop_lr": 1.0}}, "stop_lr must not exceed start_lr"),
         ({"learning_rate": {"start_lr": math.nan}}, "learning_rate.start_lr"),

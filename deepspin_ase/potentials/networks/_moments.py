@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from ..._config import Configuration
+from ..._plausible import warn_of_unusual
 from ...kernels import (
     Instructions,
     MomentDescriptor,
@@ -129,8 +130,15 @@ class SpinMomentConfig(Configuration):
             raise ValueError("spin_degree must not exceed degree")
         if self.spin_orbit and not self.magnetic:
             raise ValueError("spin_orbit needs a magnetic element")
-        if max(self.channels, self.spin_channels) > self.basis * len(self.elements):
-            raise ValueError("there are more channels than functions to combine")
+        functions = self.basis * len(self.elements)
+        for name in ("channels", "spin_channels"):
+            if getattr(self, name) > functions:
+                raise ValueError(
+                    f"{name} must not exceed the {functions} functions that they "
+                    "combine (basis times the number of elements), got "
+                    f"{getattr(self, name)}"
+                )
+        warn_of_unusual("cutoff", self.cutoff)
         return self
 
     def layout(self) -> Layout:
