@@ -298,6 +298,17 @@ def test_axes_of_magmom(tmp_path):
         moment(flag + "MAGMOM = 2.2")
 
 
+def test_magmom_without_spin_polarization(tmp_path, caplog):
+    bulk("Fe").write(tmp_path / "POSCAR", format="vasp")
+    for tags, moment in (("", None), ("LSORBIT = T\n", [0, 0, 2])):
+        values = "2" if moment is None else "0 0 2"
+        (tmp_path / "INCAR").write_text(f"ISPIN = 1\n{tags}MAGMOM = {values}\n")
+        found = read_structure(tmp_path / "POSCAR")
+        assert found.has("initial_magmoms") == (moment is not None)
+        assert moment is None or get_spins(found)[0] == pytest.approx(moment)
+    assert caplog.text.count("MAGMOM is not read") == 1
+
+
 # LAMMPS
 
 
@@ -438,6 +449,20 @@ def test_names_of_other_programs(moments, magnetic, forces, energy, tmp_path):
     write_extxyz(tmp_path / "b.extxyz", found)
     (again,) = read_extxyz(tmp_path / "b.extxyz")
     assert get_spins(again) == pytest.approx(values[moments], abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "column", ["spin:R:4", "magmoms:R:2", "moments:R:9", "magmom:S:1"]
+)
+def test_columns_of_moments_in_another_form(column, tmp_path):
+    """They were left out, and the atoms had no moments."""
+    kind, count = column.split(":")[1:]
+    values = " ".join(["up" if kind == "S" else "0.5"] * int(count))
+    path = tmp_path / "a.extxyz"
+    head = f'1\nProperties=species:S:1:pos:R:3:{column} pbc="F F F"\n'
+    path.write_text(f"{head}Fe 0 0 0 {values}\n")
+    with pytest.raises(ValueError, match=r"a\.extxyz.* (three numbers|'up')"):
+        read_structure(path)
 
 
 def test_names_that_are_given_and_names_that_disagree(tmp_path):

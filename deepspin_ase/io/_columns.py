@@ -173,6 +173,7 @@ def _taken(
     """Remove a quantity from arrays, info and results; return it, or None."""
     places = [atoms.arrays if quantity in _PER_ATOM else atoms.info, results]
     held: dict[str, Any] = {}
+    unfit: list[str] = []
     for place in places:
         for name in list(place):
             if name == given or name.lower() in NAMES[quantity]:
@@ -180,6 +181,14 @@ def _taken(
                 if shaped is not None:
                     held.setdefault(name, shaped)
                     place.pop(name)
+                else:
+                    unfit.append(name)
+    if quantity == "moments" and unfit and not held:
+        raise ValueError(
+            f"{unfit[0]} does not hold moments, one or three numbers in mu_B for every "
+            "atom; name the column that does by columns (--columns moments=NAME), or "
+            "remove it"
+        )
     if given is not None:
         if given not in held:
             names = sorted({name for place in places for name in place} | held.keys())
@@ -202,7 +211,7 @@ def _taken(
 
 def _shaped(quantity: str, name: str, value: Any, n_atoms: int) -> Any:
     """Return a value in the shape of its quantity; None if it is something else."""
-    if isinstance(value, str | bool):
+    if np.asarray(value).dtype.kind not in "iuf":
         return None
     array = np.asarray(value, dtype=float)
     if quantity == "energy":

@@ -261,6 +261,11 @@ def _atomic(lines: Sequence[str]) -> tuple[str, np.ndarray]:
 def _check_head(lines: Sequence[str], names: Sequence[str]) -> None:
     """Raise ValueError unless box, types and their elements are there."""
     words = [_words(line) for line in lines]
+    if any(line[-1:] == ["avec"] for line in words):
+        raise ValueError(
+            "its box is given by avec, bvec and cvec, which is not read here: let "
+            "LAMMPS write the file without triclinic/general"
+        )
     for axis in "xyz":
         if not any(line[2:] == [f"{axis}lo", f"{axis}hi"] for line in words):
             raise ValueError(f"the bounds {axis}lo {axis}hi of the box are missing")
@@ -301,6 +306,12 @@ def moments_of(polar: np.ndarray) -> np.ndarray:
     """
     directions, lengths = polar[:, :3], polar[:, 3:]
     sizes = np.linalg.norm(directions, axis=1, keepdims=True)
+    lost = np.flatnonzero((sizes == 0.0) & (lengths != 0.0))
+    if len(lost):
+        raise ValueError(
+            f"atom {lost[0]} has a moment of {lengths[lost[0], 0]:g} mu_B without a "
+            "direction: spx, spy and spz are zero"
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(lengths == 0.0, 0.0, directions * (lengths / sizes))
 
@@ -323,7 +334,8 @@ def _elements(lines: Sequence[str]) -> list[str]:
 
 def is_lammps_data(path: Path) -> bool:
     """Return whether a file is a LAMMPS data file, by its header."""
-    return bool(re.search(r"^[^#\n]*\bxlo\s+xhi\b", start_of(path), re.MULTILINE))
+    box = r"^[^#\n]*(\bxlo[ \t]+xhi|[\d.][ \t]+avec)\b"
+    return bool(re.search(box, start_of(path), re.MULTILINE))
 
 
 def start_of(path: Path) -> str:

@@ -64,7 +64,8 @@ def read_structure(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"the structure {path} does not exist")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"the structure {path} {what}: give a file")
     if path.suffix in (".xyz", ".extxyz"):
         atoms = read_extxyz(path, -1, columns=columns)
     elif is_lammps_data(path):

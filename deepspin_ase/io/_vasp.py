@@ -8,6 +8,7 @@ number is along SAXIS (vasp.at/wiki, SAXIS).
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from .._files import atomic_write
 from .._validate import as_direction
 from ..spins import get_spins, set_spins
 
+logger = logging.getLogger(__name__)
+
 #: Tags that :func:`write_vasp` sets in an INCAR.
 _WRITTEN = ("MAGMOM", "SAXIS", "LNONCOLLINEAR")
 
@@ -31,7 +34,7 @@ def read_poscar(path: Path) -> Atoms:
     """Return the structure of a POSCAR or CONTCAR, with the moments of its INCAR.
 
     Atoms have no moments where there is no file ``INCAR`` in the same folder, or it
-    has no MAGMOM.
+    has no MAGMOM, or ISPIN = 1.
 
     Raises
     ------
@@ -43,7 +46,11 @@ def read_poscar(path: Path) -> Atoms:
     if not incar.is_file():
         return atoms
     tags = incar_tags(incar)
-    if "MAGMOM" in tags:
+    if "MAGMOM" in tags and tags.get("ISPIN") == "1" and not _has_vectors(tags):
+        logger.warning(
+            "%s: MAGMOM is not read, as VASP does not where ISPIN = 1", incar
+        )
+    elif "MAGMOM" in tags:
         try:
             moments = _cartesian(tags, len(atoms))
         except ValueError as error:
@@ -154,7 +161,7 @@ def _cartesian(tags: dict[str, str], n_atoms: int) -> np.ndarray:
     axis = numbers_of(tags.get("SAXIS", "0 0 1"))
     if axis.shape != (3,) or not axis.any():
         raise ValueError(f"SAXIS must be three numbers, got {tags['SAXIS']!r}")
-    vectors = any(_is_true(tags.get(x, "")) for x in ("LNONCOLLINEAR", "LSORBIT"))
+    vectors = _has_vectors(tags)
     expected = 3 * n_atoms if vectors else n_atoms
     if moments.size != expected:
         raise ValueError(
@@ -165,6 +172,11 @@ def _cartesian(tags: dict[str, str], n_atoms: int) -> np.ndarray:
     if vectors:
         return moments.reshape(-1, 3) @ saxis_rotation(axis).T
     return moments[:, None] * axis / np.linalg.norm(axis)
+
+
+def _has_vectors(tags: dict[str, str]) -> bool:
+    """Return whether the moments of an INCAR are non-collinear."""
+    return any(_is_true(tags.get(x, "")) for x in ("LNONCOLLINEAR", "LSORBIT"))
 
 
 def _is_true(value: str) -> bool:

@@ -394,7 +394,8 @@ def test_files_of_lammps_are_read(tmp_path: Path) -> None:
         ("2 atoms\n", "", "no number of atoms"),
         ("2 2 1 2 3", "2 2 1 2 x", "could not convert"),
         ("1 1 0.5 0 0 -nan", "2 1 0.5 0 0 -nan", "repeats the atom-ID 2"),
-        ("0.6 0 0.8 2", "0 0 0 2", "moment of atom 1 is not finite"),
+        ("0.6 0 0.8 2", "0 0 0 2", "atom 1 has a moment of 2 mu_B without a dir"),
+        ("xlo xhi", "avec", "given by avec, bvec and cvec, which is not read"),
     ],
 )
 def test_damaged_files_are_named(

@@ -78,12 +78,31 @@ _ENTRIES = {
     | {"trainable"},
 }
 
+#: The latest versions of these parts that are known, those of release 3.2. In later
+#: ones the same entries may mean something else.
+_VERSIONS = {
+    "model": 2,
+    "spin": 1,
+    "backbone_model": 2,
+    "descriptor": 2,
+    "fitting": 4,
+    "networks": 1,
+    "network": 2,
+    "layer": 2,
+}
+
 #: What an entry that is not known holds where it is off.
 _OFF: tuple[Any, ...] = (None, False, 0, [], {})
 
 
 def _check(kind: str, part: Mapping[str, Any], **expected: Iterable[Any]) -> None:
     """Raise Unsupported for entries of a part that are unknown, or not as expected."""
+    version = part.get("@version", 1)
+    if not isinstance(version, int) or version > _VERSIONS[kind]:
+        raise Unsupported(
+            f"its {kind} is of version {version!r}; known are those up to "
+            f"{_VERSIONS[kind]}"
+        )
     for name, value in part.items():
         if name in expected:
             known = value in expected[name]
