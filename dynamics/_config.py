@@ -145,7 +145,7 @@ def driver_arguments(config: RunConfig) -> dict[str, Any]:
     for name, value in config.parameters.items():
         if name not in names:
             raise ValueError(_unknown(name, list(names)))
-        argument, value = names[name], _numbers(value)
+        argument, value = names[name], _numbers(name, value)
         if argument in powers:
             value = _scaled(name, value, _unit(powers[argument]))
         arguments[argument] = value
@@ -176,10 +176,14 @@ def _unknown(name: str, names: list[str]) -> str:
     return f"unknown key 'parameters.{name}'; {hint}"
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(name: str, value: Any) -> Any:
     """Return text that is a number, which YAML makes of 1e-3, as that number."""
     if isinstance(value, list):
-        return [_numbers(v) for v in value]
+        found = [_numbers(name, v) for v in value]
+        kinds = {isinstance(v, str) for v in found}
+        if len(kinds) > 1 or any(isinstance(v, bool) for v in found):
+            raise ValueError(f"parameters.{name} must be numbers, got {value!r}")
+        return found
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

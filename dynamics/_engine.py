@@ -29,8 +29,9 @@ class Engine:
         Of the state of the dynamics.
     n_calls : int
         Model calls so far.
-    gives_virial : bool
-        Whether predictions hold a virial where one is asked for.
+    gives_forces, gives_virial : bool
+        Whether predictions hold forces of atoms, and a virial, where they are asked
+        for.
     """
 
     def __init__(self, compiled: CompiledPotential) -> None:
@@ -39,6 +40,7 @@ class Engine:
         self.dtype = compiled.dtype
         self.device = compiled.device
         self.n_calls = 0
+        self.gives_forces = self.potential.gives_forces
         self.gives_virial = self.potential.gives_virial
 
     def check(self, system: System) -> None:

@@ -106,7 +106,8 @@ class Potential(nn.Module):
     #: neighbors by itself, and gives derivatives without their graph.
     external: bool = False
 
-    #: Whether predictions hold a virial where one is asked for.
+    #: Whether predictions hold forces of atoms, and a virial, where they are asked for.
+    gives_forces: bool = True
     gives_virial: bool = True
 
     #: What the potential was trained on; None where that is not known. Calculators and

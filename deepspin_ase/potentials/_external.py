@@ -114,6 +114,7 @@ class PotentialOf(External):
             )
         require_property(calculator, "magnetic_forces")
         self.calculator = calculator
+        self.gives_forces = _gives_forces(calculator)
         self.gives_virial = _gives_virial(calculator)
         self._images: list[Atoms] | None = None
         self._calculators: list[Calculator] | None = None
@@ -131,6 +132,7 @@ class PotentialOf(External):
             require_property(calculator, "magnetic_forces")
         potential._images = [image.copy() for image in images]
         potential._calculators = calculators
+        potential.gives_forces = all(map(_gives_forces, calculators))
         potential.gives_virial = all(map(_gives_virial, calculators))
         return potential
 
@@ -202,6 +204,8 @@ def _results(
     virial: bool,
 ) -> dict[str, np.ndarray]:
     """Return what a calculator gives for a structure."""
+    if forces:
+        require_property(calculator, "forces")
     names = [
         *(["forces"] if forces else []),
         *(["magnetic_forces"] if magnetic_forces else []),
@@ -218,6 +222,10 @@ def _results(
     shares = shares + (energy - shares.sum()) / len(atoms)
     found |= {"energy": energy, "energies": shares}
     return {name: np.array(value, dtype=float) for name, value in found.items()}
+
+
+def _gives_forces(calculator: Calculator) -> bool:
+    return "forces" in calculator.implemented_properties
 
 
 def _gives_virial(calculator: Calculator) -> bool:

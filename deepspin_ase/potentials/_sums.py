@@ -41,6 +41,7 @@ class _Members(Potential):
         self.uses_spins = any(m.uses_spins for m in members)
         self.is_local = all(m.is_local for m in members)
         self.external = any(m.external for m in members)
+        self.gives_forces = all(m.gives_forces for m in members)
         self.gives_virial = all(m.gives_virial for m in members)
         self.species = _intersection([m.species for m in members])
         self.magnetic_species = _intersection(
@@ -206,6 +207,7 @@ class TimeReversal(Potential):
         self.uses_spins = potential.uses_spins
         self.is_local = potential.is_local
         self.external = potential.external
+        self.gives_forces = potential.gives_forces
         self.gives_virial = potential.gives_virial
         self.species = potential.species
         self.magnetic_species = potential.magnetic_species

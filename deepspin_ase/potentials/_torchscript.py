@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from .._files import atomic_write
+from .._files import atomic_write, cannot_write
 from .._version import __version__
 from ..neighbors import PairList, build_pairs
 from ..spins import set_spins
@@ -70,6 +70,8 @@ def export_torchscript(path: str | os.PathLike[str], potential: Potential) -> No
     ValueError
         If the suffix is another, or the potential has no such form: sums over all atoms
         as those of Ewald, models of DeePMD-kit, programs that do not agree with it.
+    OSError
+        If the file cannot be written.
     """
     if os.fspath(path)[-4:] != ".pth":
         raise ValueError(f"{path} must end in .pth")
@@ -91,10 +93,13 @@ def export_torchscript(path: str | os.PathLike[str], potential: Potential) -> No
         )
     kind = type(potential).__name__
     description = {"written_by": f"deepspin_ase {__version__}", "potential": kind}
-    with atomic_write(path) as temporary:
-        torch.jit.save(
-            script, temporary, _extra_files={DESCRIPTION: json.dumps(description)}
-        )
+    try:
+        with atomic_write(path) as temporary:
+            torch.jit.save(
+                script, temporary, _extra_files={DESCRIPTION: json.dumps(description)}
+            )
+    except RuntimeError as error:  # torch's own, on a full disk
+        raise cannot_write(path, error) from error
 
 
 def check_exportable(potential: Potential) -> None:

@@ -376,12 +376,17 @@ class SpinLatticeDynamics(BatchedDynamics):
     def prediction(self) -> Prediction:
         """Prediction of the model for the present state.
 
-        With the virial, where the calculator gives one or a stress.
+        With forces and the virial where the calculator gives them.
         """
-        found, virial = self.state.prediction, self.engine.gives_virial
-        known = found is not None and found.forces is not None
-        if found is None or not known or (virial and found.virial is None):
-            found = self.evaluate(self.state.system, virial=True, fraction=0.0)
+        found, engine = self.state.prediction, self.engine
+        if (
+            found is None
+            or (engine.gives_forces and found.forces is None)
+            or (engine.gives_virial and found.virial is None)
+        ):
+            found = self.evaluate(
+                self.state.system, forces=engine.gives_forces, virial=True, fraction=0.0
+            )
             self.state = replace(self.state, prediction=found)
         return found
 
@@ -439,6 +444,8 @@ class SpinLatticeDynamics(BatchedDynamics):
             ):
                 continue
             warn_of_unusual(name, value, stacklevel=5)
+        lengths = self.state.system.spins.norm(dim=1).cpu().numpy()
+        warn_of_unusual("moments", lengths, stacklevel=5)
         if self.moves_atoms:
             warn_of_unusual("masses", self.mass.cpu().numpy(), stacklevel=5)
 

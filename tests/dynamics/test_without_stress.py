@@ -49,6 +49,27 @@ class OfCrystals(Foreign):
 
 
 @pytest.mark.parametrize("suffix", ["extxyz", "h5", "traj"])
+def test_spins_move_without_forces(tmp_path: Path, suffix: str) -> None:
+    atoms = iron(("energy", "magnetic_forces"))
+    files = {"trajectory": tmp_path / f"run.{suffix}", "logfile": tmp_path / "run.log"}
+    SpinDynamics(atoms, 0.5 * FS, loginterval=1, **files).run(2)
+    other = iron()
+    SpinDynamics(other, 0.5 * FS).run(2)
+    np.testing.assert_array_equal(
+        atoms.get_initial_magnetic_moments(), other.get_initial_magnetic_moments()
+    )
+    assert len((tmp_path / "run.log").read_text().splitlines()) >= 3
+
+
+@pytest.mark.parametrize("driver", [SpinLatticeNVE, SpinLatticeLangevin])
+def test_atoms_do_not_move_without_forces(driver: type) -> None:
+    heat = {"temperature_K": 300, "friction": 0.01 / FS, "damping": 0.1}
+    options = heat if driver is SpinLatticeLangevin else {}
+    with pytest.raises(ValueError, match="does not give forces; use"):
+        driver(iron(("energy", "magnetic_forces")), 0.5 * FS, **options).run(1)
+
+
+@pytest.mark.parametrize("suffix", ["extxyz", "h5", "traj"])
 def test_trajectories(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"run.{suffix}"
     SpinLatticeNVE(iron(), 0.5 * FS, trajectory=path).run(2)
