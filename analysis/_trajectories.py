@@ -112,7 +112,8 @@ def _opened(source: Frames, replica: int) -> Iterable[Atoms]:
         return source
     path = Path(source)
     if not path.is_file():
-        raise FileNotFoundError(f"the trajectory {path} does not exist")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"the trajectory {path} {what}: give a file")
     if path.suffix in (".h5", ".hdf5"):
         from ..dynamics import iread_hdf5
 

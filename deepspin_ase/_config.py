@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from typing_extensions import Self
 
 
@@ -41,6 +42,19 @@ class Configuration(BaseModel):
         except ValidationError as error:
             lines = [_explain(cls, problem, where) for problem in error.errors()]
             raise ValueError("; ".join(lines)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_booleans(cls, values: Any) -> Any:
+        """Refuse true and false for numbers, of which pydantic makes 1 and 0."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                field = cls.model_fields.get(name)
+                parts = value if isinstance(value, list) else [value]
+                given = [part for part in parts if isinstance(part, bool)]
+                if given and field and not re.search("bool|Any", str(field.annotation)):
+                    raise ValueError(f"{name} must not be {str(given[0]).lower()}")
+        return values
 
     @classmethod
     def known_keys(cls) -> list[str]:
@@ -79,9 +93,14 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
         If the file is neither, or holds no keys.
     """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}; expected a configuration file (YAML)")
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -179,6 +179,20 @@ def reading(path: PathLike, expected: str) -> Iterator[None]:
         ) from error
 
 
+def require_different(**paths: PathLike | None) -> None:
+    """Raise ValueError where two of some named files are the same one."""
+    seen: dict[Path, str] = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        other = seen.setdefault(Path(path).resolve(), name)
+        if other != name:
+            raise ValueError(
+                f"{other} and {name} are the same file, {os.fspath(path)}: choose "
+                "another place for one of them"
+            )
+
+
 def make_folder(path: PathLike) -> None:
     """Make a folder, and those above it, unless it exists.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .._files import require_different
 from ..calculators.lammps import export_lammps_model
 from ..calculators.lammps._export import SUFFIX
 from ..potentials import _files as files
@@ -33,6 +34,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     if output.suffix not in suffixes:
         known = ", ".join(suffixes)
         raise ValueError(f"{output} must end in one of {known}")
+    require_different(input=arguments.input, output=output)
     potential = load_potential(arguments.input)
     if output.suffix in files.SUFFIXES:
         card = load_card(arguments.input) or {"source": Path(arguments.input).name}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .._files import require_different
 from .._validate import positive
 from ..data import (
     FORMATS,
@@ -178,6 +179,7 @@ def _conjugacy(report: ConjugacyReport) -> list[str]:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
+    require_different(input=arguments.input, output=arguments.output)
     dataset = read_dataset(
         arguments.input,
         format=arguments.input_format,

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.md.velocitydistribution import thermalize_momenta
 
-from .._files import atomic_write, locked, make_folder
+from .._files import atomic_write, locked, make_folder, require_different
 from .._plausible import warn_of_unusual
 from ..calculators._deepspin import DeepSpinCalculator
 from ..dynamics import SpinLatticeDynamics
@@ -22,8 +22,8 @@ from ..dynamics._config import (
     read_run_config,
     registered_driver,
 )
-from ..io import read_structure
 from ..potentials.adapters import beside
+from ._inputs import read_magnetic
 
 #: What of a configuration may change when a run is resumed.
 _MAY_CHANGE = {"steps", "resume", "output"}
@@ -48,6 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config = read_run_config(arguments.config)
     folder = arguments.config.parent
     files = _files(config, folder)
+    require_different(**{k: path for k, path in files.items() if path != "-"})
     make_folder(folder / config.output)
     with locked(*(path for path in files.values() if path != "-")):
         _run_or_resume(config, folder, files, resume=arguments.resume or config.resume)
@@ -152,7 +153,7 @@ def _images(config: RunConfig, folder: Path) -> list[Atoms]:
     """Return the structures, one per replica, with momenta."""
     given = config.structure
     paths = [given] if isinstance(given, str) else given
-    images = [read_structure(folder / path) for path in paths]
+    images = [read_magnetic(folder / path) for path in paths]
     initial = config.initial_temperature_K
     lists = [v for k, v in config.parameters.items() if k.endswith("temperature_K")]
     lengths = [len(v) for v in (*lists, initial) if isinstance(v, list)]

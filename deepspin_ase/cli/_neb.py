@@ -10,14 +10,15 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
 from .._figures import write_figure
-from .._files import locked
+from .._files import locked, require_different
 from ..analysis._joint_space import displacement
 from ..analysis.paths import NEBPath, SpinLatticeNEB, interpolate, plot_path
 from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._recorded import RecordedResults
-from ..io import read_extxyz, read_structure
+from ..io import read_extxyz
 from ..optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 from ..spins import get_spins, set_spins
+from ._inputs import read_magnetic
 
 #: Images of a first guess, both ends included.
 N_IMAGES = 9
@@ -104,8 +105,12 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     output = arguments.output
+    if output.suffix not in (".extxyz", ".xyz"):
+        raise ValueError(f"{output} must end in .extxyz or .xyz")
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} does not exist")
+    for name in ("initial", "final"):
+        require_different(output=output, **{name: getattr(arguments, name)})
     others = [output.with_suffix(suffix) for suffix in (".npz", ".png", ".ckpt")]
     with locked(output, *others):
         return _find_path(arguments, checkpoint=others[-1])
@@ -113,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _find_path(arguments: argparse.Namespace, checkpoint: Path) -> int:
     calculator = DeepSpinCalculator(arguments.model, dtype=arguments.dtype)
-    ends = read_structure(arguments.initial), read_structure(arguments.final)
+    ends = read_magnetic(arguments.initial), read_magnetic(arguments.final)
     _say_what_is_ignored(arguments, checkpoint)
     neb = None
     if checkpoint.exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ase.calculators.calculator import CalculationFailed
 
-from .._files import locked
+from .._files import locked, require_different
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure, write_extxyz
 from ..optimize import relax
@@ -23,7 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "at any moment continues with --resume as if it had not been. The exit code is "
         "3 where it does not converge."
     )
-    parser.add_argument("structure", type=Path, help="extxyz, or any file ASE reads")
+    parser.add_argument(
+        "structure",
+        type=Path,
+        help="extxyz, or any file ASE reads: the last structure in it",
+    )
     parser.add_argument(
         "-m", "--model", required=True, help="model file, or name of a model"
     )
@@ -101,6 +105,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.pressure_GPa and not arguments.cell:
         raise ValueError("--pressure-GPa does nothing without --cell")
     checkpoint = output.with_suffix(".ckpt")
+    require_different(
+        structure=arguments.structure,
+        output=output,
+        trajectory=trajectory,
+        checkpoint=checkpoint,
+    )
     with locked(output, checkpoint, *([] if trajectory is None else [trajectory])):
         if checkpoint.exists() != arguments.resume:
             raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from .._extras import require
-from .._files import reading, uncompressed
+from .._files import cannot_write, make_folder, reading, uncompressed
 from .._validate import path_first
 from ..io import read_extxyz, write_extxyz
 from ..io._columns import NOT_LABELS, unused_columns
@@ -37,6 +37,12 @@ READ_FORMATS = (*FORMATS, "ase", "mlip/cfg", *READERS)
 
 #: Files by their endings.
 _ENDINGS = {".xyz": "extxyz", ".extxyz": "extxyz", ".cfg": "mlip/cfg", ".traj": "ase"}
+
+#: Endings that name a file, and no folder.
+_OF_FILES = frozenset(
+    ".cfg .cif .csv .db .dump .h5 .hdf5 .json .lmdb .lmp .npy .npz .pt .pth .traj .txt "
+    ".vasp .xml .yaml".split()
+)
 
 Columns = Mapping[str, str]
 
@@ -146,14 +152,21 @@ def write_dataset(
         If it is not given a path and a dataset, in this order.
     FileExistsError
         If ``path`` is a folder that is not empty.
+    OSError
+        If it cannot be written.
     ValueError
-        If the dataset is empty, the format is unknown or cannot hold the data,
-        or ``type_map`` lacks an element.
+        If the dataset is empty, the format is unknown or cannot hold the data, the
+        path ends like a file of another kind, or ``type_map`` lacks an element.
     """
     path_first("write_dataset", path, dataset, Dataset)
     path = Path(path)
     if format is None:
         format = "extxyz" if _is_extxyz(path) else "deepmd/npy"
+        if format != "extxyz" and path.suffix.lower() in _OF_FILES:
+            raise ValueError(
+                f"{path} has the ending of a file that is not written here: end it in "
+                ".extxyz, or give the name of a folder (for DeePMD's npy)"
+            )
     if format not in FORMATS:
         raise ValueError(f"cannot write {format!r}; choose one of {', '.join(FORMATS)}")
     if not len(dataset):
@@ -362,14 +375,18 @@ def _checked_type_map(
 @contextmanager
 def _atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder next to ``path``, renamed to it when the block ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shelter = Path(
-        tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    )
+    make_folder(path.parent)
+    shelter = None
     try:
+        shelter = Path(
+            tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        )
         folder = shelter / path.name
         folder.mkdir()
         yield folder
         os.replace(folder, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     finally:
-        shutil.rmtree(shelter, ignore_errors=True)
+        if shelter is not None:
+            shutil.rmtree(shelter, ignore_errors=True)

@@ -87,6 +87,50 @@ def test_devices_that_are_none(
         DeepSpinCalculator(fe(), device=0)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("relax fe.xyz -m fe.pt -o fe.xyz", "structure and output are the same file"),
+        ("relax fe.xyz -m fe.pt -o a.xyz -t fe.xyz", "structure and trajectory are"),
+        ("relax fe.xyz -m fe.pt -o a.xyz -t ./a.xyz", "output and trajectory are the"),
+        ("relax fe.xyz -m fe.pt -o a.xyz -t a.h5", ".xyz or .traj files, not a.h5"),
+        ("relax . -m fe.pt", "the structure . is a folder: give a file"),
+        ("relax fe.xyz -m fe.pt -o a.cif", "a.cif must end in .extxyz or .xyz"),
+        ("neb fe.xyz bare.xyz -m fe.pt", "bare.xyz carries no magnetic moments; give"),
+        ("neb fe.xyz fe.xyz -m fe.pt -o fe.xyz", "output and initial are the same"),
+        ("neb fe.xyz fe.xyz -m fe.pt -o a.npz", "a.npz must end in .extxyz or .xyz"),
+        ("data convert fe.xyz ../here/fe.xyz", "input and output are the same file"),
+        ("data convert fe.xyz a.h5", "the ending of a file that is not written here"),
+        ("data convert fe.xyz a.npz", "the ending of a file that is not written here"),
+        ("convert fe.pt fe.pt", "input and output are the same file"),
+        ("view ../here", "the trajectory ../here is a folder: give a file"),
+        ("train .", ". is a folder; expected a configuration file"),
+        ("md no.yaml", "no.yaml does not exist; expected a configuration file"),
+        ("export fe.pt /dev/full/a.pth", "cannot write to /dev/full/a.pth"),
+        ("data convert fe.xyz /dev/full/a", "cannot make the folder /dev/full"),
+    ],
+)
+def test_files_that_are_in_the_way(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    message: str,
+) -> None:
+    """What would be overwritten stays, and what cannot be written is named."""
+    here = tmp_path / "here"
+    here.mkdir()
+    _training(here)
+    monkeypatch.chdir(here)
+    save_potential("fe.pt", fe())
+    Atoms("Fe").write("bare.xyz", format="extxyz")
+    before = {path: path.read_bytes() for path in here.iterdir()}
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in here.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("write", "value", "kind"),
     [

@@ -294,6 +294,15 @@ def test_resumed_in_another_folder(
     ("changes", "message"),
     [
         ({"step": 3}, "unknown key 'step'; did you mean 'steps'?"),
+        ({"steps": True}, "steps must not be true"),
+        ({"timestep_fs": True}, "timestep_fs must not be true"),
+        ({"initial_temperature_K": [300, True]}, "_K must not be true"),
+        ({"structure": "bare.extxyz"}, "bare.extxyz carries no magnetic moments"),
+        ({"trajectory": "a.log", "logfile": "a.log"}, "trajectory and logfile are"),
+        (
+            {"parameters": {"external_field_T": [0, 0, "x"]}},
+            "parameters.external_field_T must be numbers",
+        ),
         ({"steps": -1}, "steps: Input should be greater than or equal to 0"),
         ({"steps": None}, "'steps' is missing"),
         ({"timestep_fs": 0}, "timestep_fs: Input should be greater than 0"),
@@ -317,6 +326,7 @@ def test_resumed_in_another_folder(
 def test_configurations_that_are_refused(
     folder: Path, changes: Values, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Atoms("Fe", cell=[3] * 3, pbc=True).write(folder / "bare.extxyz")
     assert run(write_config(folder, **changes)) == 2
     error = capsys.readouterr().err
     assert error.startswith("deepspin: error: ")
@@ -324,7 +334,7 @@ def test_configurations_that_are_refused(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("value", ["hot", -300, [300, -1]])
+@pytest.mark.parametrize("value", ["hot", -300, [300, -1], [300, "hot"], True])
 def test_parameters_of_the_wrong_kind(
     folder: Path, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from deepspin_ase.analysis.transitions import SamplingTask, run_sampling
 from deepspin_ase.cli import main
 from deepspin_ase.data import load_example, write_dataset
 from deepspin_ase.dynamics import SpinDynamics
+from deepspin_ase.optimize import SpinLatticeFilter, SpinLatticeLBFGS, relax
 from deepspin_ase.potentials import UniaxialAnisotropy, save_potential
 from deepspin_ase.potentials._files import plain_data
 
@@ -54,6 +55,15 @@ def folder(tmp_path: Path) -> Path:
         "output": "training",
     }
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(training))
+    learning = {
+        "structures": "up.extxyz",
+        "engine": "model.pt",
+        "explore": {"temperature_K": [300]},
+        "output": "learning",
+    }
+    (tmp_path / "learn.yaml").write_text(yaml.safe_dump(learning))
+    for name in ("learning", "labels"):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
@@ -66,12 +76,17 @@ def command_of(folder: Path, name: str) -> tuple[list[str], Path]:
     return {
         "md": (["md", str(folder / "md.yaml")], folder / "md" / "run.extxyz"),
         "train": (["train", str(folder / "train.yaml")], folder / "training"),
+        "learn": (["learn", str(folder / "learn.yaml")], folder / "learning"),
+        "label": (
+            ["label", at["up.extxyz"], "-e", at["model.pt"], "-o", f"{folder}/labels"],
+            folder / "labels",
+        ),
         "neb": (["neb", *ends, *model, str(band), "--axis", "x"], band),
         "relax": (["relax", at["up.extxyz"], *model, str(relaxed)], relaxed),
     }[name]
 
 
-@pytest.mark.parametrize("name", ["md", "train", "neb", "relax"])
+@pytest.mark.parametrize("name", ["md", "train", "learn", "label", "neb", "relax"])
 def test_commands(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     command, path = command_of(folder, name)
     (folder / "md").mkdir()
@@ -118,6 +133,25 @@ def test_a_driver_and_its_restart(tmp_path: Path) -> None:
     steps.close()
     with other_process(files["checkpoint"]):
         pass
+
+
+@pytest.mark.parametrize("name", ["path.extxyz", "path.traj", "path.log"])
+def test_a_relaxation_in_python(tmp_path: Path, name: str) -> None:
+    atoms = Atoms("Fe", magmoms=[[0.1, 0, 2.0]])
+    atoms.calc = DeepSpinCalculator(UniaxialAnisotropy(1e-3, (0, 0, 1)))
+    path = tmp_path / name
+    path.write_text("of the other process")
+    files = {"logfile" if path.suffix == ".log" else "trajectory": path}
+    with other_process(path) as process:
+        with pytest.raises(BlockingIOError, match=f"process {process.pid} "):
+            relax(atoms, positions=False, **files)
+    assert path.read_text() == "of the other process"
+    optimizer = SpinLatticeLBFGS(SpinLatticeFilter(atoms, positions=False), **files)
+    with other_process(path) as process:
+        with pytest.raises(BlockingIOError, match=f"process {process.pid} "):
+            optimizer.run(steps=1)
+    assert optimizer.run(fmax=0.01)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_sampling(tmp_path: Path) -> None:
