@@ -73,7 +73,8 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
             raise
         raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there
+            temporary.unlink()
 
 
 def to_disk(path: Path) -> None:
