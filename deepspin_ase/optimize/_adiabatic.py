@@ -218,19 +218,22 @@ class AdiabaticMoments(MagneticCalculator):
             found = relax_spins(image, torque_max=limit, steps=self.steps)
             self.n_calls += found.n_calls
             if not found.converged:
-                raise self._failure(f"a torque of {found.residuals['torque']:.1e} eV")
+                left = f"a torque of {found.residuals['torque']:.1e} eV"
+                raise self._failure(left, found.n_calls)
             return
         axes = self._directions[free] if self.what == "lengths" else None
         problem = _Coordinates(self, image, free, axes)
-        left = problem.minimise(self._memory)
-        if not left <= self.magnetic_force_max:
-            raise self._failure(f"a magnetic force of {left:.1e} eV/mu_B")
+        before = self.n_calls
+        force = problem.minimise(self._memory)
+        if not force <= self.magnetic_force_max:
+            left = f"a magnetic force of {force:.1e} eV/mu_B"
+            raise self._failure(left, self.n_calls - before)
 
-    def _failure(self, left: str) -> CalculationFailed:
+    def _failure(self, left: str, calls: int) -> CalculationFailed:
         return CalculationFailed(
-            f"the {self.what} of the moments have no minimum within {self.steps} model "
-            f"calls, {left} is left: start from other moments, allow more steps, or a "
-            "larger magnetic_force_max where the precision of the model limits it"
+            f"the {self.what} of the moments reach no minimum in {calls} model calls, "
+            f"{left} is left: start from other moments, allow more steps, or a larger "
+            "magnetic_force_max where the precision of the model limits it"
         )
 
     def ask(self, image: Atoms) -> tuple[float, np.ndarray]:

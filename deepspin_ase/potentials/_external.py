@@ -138,8 +138,12 @@ class PotentialOf(External):
 
     def outside(self) -> str:
         """Return what a model file cannot hold: the calculator."""
+        return f"the calculator {self.extra_repr()}"
+
+    def extra_repr(self) -> str:
+        """Show the kind of the calculator and its parameters."""
         settings = dict(getattr(self.calculator, "parameters", {}))
-        return f"the calculator {type(self.calculator).__name__} with {settings}"
+        return f"{type(self.calculator).__name__} with {settings}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PotentialOf:
         """Return a copy that shares the calculators."""

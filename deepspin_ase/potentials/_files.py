@@ -145,9 +145,7 @@ def identifying_data(potential: Potential) -> Any:
         return plain_data(potential)
     except ValueError:
         parts = [part for part in potential.modules() if isinstance(part, Potential)]
-        return [
-            [type(part).__name__, part.outside() or part.extra_repr()] for part in parts
-        ]
+        return [[type(part).__name__, part.extra_repr()] for part in parts]
 
 
 def from_plain_data(content: dict[str, Any]) -> Potential:

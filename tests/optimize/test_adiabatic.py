@@ -295,7 +295,7 @@ def test_other_calculators() -> None:
 def test_no_minimum() -> None:
     atoms = iron("lengths", MomentExchange(CubicCut(0.4, 4.0)))
     atoms.calc.steps = 20
-    with pytest.raises(CalculationFailed, match="no minimum within 20 model calls"):
+    with pytest.raises(CalculationFailed, match="no minimum in 20 model calls"):
         atoms.get_potential_energy()
     rotated = iron("directions", Heisenberg(CubicCut(0.4, 4.0)), cant=0.5)
     rotated.calc.steps = 1

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 
-from deepspin_ase import DeepSpinCalculator, set_spins
+from deepspin_ase import DeepSpinCalculator, set_spins, write_extxyz
 from deepspin_ase.cli import main
+from deepspin_ase.dynamics import SpinLatticeNVE
+from deepspin_ase.dynamics.observables import kinetic_energy
 from deepspin_ase.potentials import load_card, load_potential, save_potential
 from deepspin_ase.potentials.adapters import ADAPTERS, beside, split
 from deepspin_ase.testing import check_potential
@@ -92,6 +94,18 @@ def test_nep(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="moments rotated"):
         check_potential(potential, structures(), symmetries=("spin_rotation",))
     check_copies(f"nep:{path}", tmp_path)
+    iron = structures()[1].repeat(2)
+    iron.calc = DeepSpinCalculator(f"nep:{path}")
+    driver = SpinLatticeNVE(iron, 0.5 * units.fs, logfile=tmp_path / "log")
+    before = float(driver.prediction.energy)
+    driver.run(5)
+    kept = kinetic_energy(driver.state.system, driver.state.momenta, driver.mass)
+    assert float(driver.prediction.energy + kept) == pytest.approx(before, abs=1e-6)
+    write_extxyz(tmp_path / "iron.extxyz", [iron])
+    command = ["relax", str(tmp_path / "iron.extxyz"), "--model", f"nep:{path}"]
+    output = tmp_path / "relaxed.extxyz"
+    assert main([*command, "--output", str(output), "--steps", "3"]) in (0, 3)
+    assert output.is_file()
     slab, oxide = structures()[0], structures()[0]
     slab.pbc = (True, True, False)
     with pytest.raises(ValueError, match="add vacuum"):

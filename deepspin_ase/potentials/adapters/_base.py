@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -78,6 +79,7 @@ class Adapter(External):
                 f"{self.prefix}: models need {self.package}: pip install "
                 f"'{self.source or self.package}'"
             ) from error
+        self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
         try:
             self.loaded = self.load()
         except (ImportError, AttributeError, TypeError) as error:
@@ -107,6 +109,10 @@ class Adapter(External):
     def outside(self) -> str:
         """Return what a model file cannot hold: the model of the other program."""
         return f"the model of {self.package} in {self.path}"
+
+    def extra_repr(self) -> str:
+        """Show the file and its checksum."""
+        return f"path={str(self.path)!r}, sha256={self.sha256}"
 
     def imported(self, name: str) -> Any:
         """Return a module of the program."""
