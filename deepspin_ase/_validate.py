@@ -53,6 +53,13 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     return int(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool; raise TypeError unless it is true or false."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def positive_numbers(name: str, values: ArrayLike) -> np.ndarray:
     """Return one or more values as an array (n,); raise unless all are > 0."""
     array = np.atleast_1d(_numbers(name, values)).astype(float)

@@ -82,7 +82,7 @@ def set_spins(
         If shapes do not fit, numbers are not finite, a named element is not in
         ``atoms``, or the pattern gives a magnetic atom no direction.
     TypeError
-        If the pattern is a name.
+        If moments are no numbers, or the pattern is a name.
 
     Examples
     --------
@@ -238,6 +238,10 @@ def _magnitudes(atoms: Atoms, moments: Mapping[str, float]) -> np.ndarray:
                 f"the moment of {element} must be one magnitude in mu_B, "
                 f"got {magnitude}; give directions as pattern"
             )
+        if isinstance(magnitude, str | bool | np.bool_):
+            raise TypeError(
+                f"the moment of {element} must be a number, in mu_B, got {magnitude!r}"
+            )
         magnitudes[sites] = magnitude
     return magnitudes
 
@@ -276,7 +280,13 @@ def _directions(
 
 def _as_vectors(moments: ArrayLike, n_atoms: int) -> np.ndarray:
     """Return moments (N,) or (N, 3) as a new finite (N, 3) float array."""
-    vectors = np.array(moments, dtype=float)
+    try:
+        given = np.asarray(moments)
+    except ValueError:  # ragged
+        given = np.asarray(None)
+    if given.dtype.kind not in "iuf":  # neither texts nor booleans
+        raise TypeError(f"moments must be numbers, in mu_B, got {moments!r}")
+    vectors = given.astype(float)
     if vectors.shape == (n_atoms,):
         vectors = vectors[:, None] * np.array(_AXES["z"])
     if vectors.shape != (n_atoms, 3):

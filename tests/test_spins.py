@@ -107,6 +107,25 @@ class TestSetSpins:
             set_spins(nio, moments, pattern=pattern)
         np.testing.assert_array_equal(get_spins(nio).ravel(), np.arange(12.0))
 
+    @pytest.mark.parametrize(
+        "moments",
+        [
+            "up",
+            ["up", "down"],
+            [True, False],
+            [1 + 1j, 2.0],
+            None,
+            [[1.0, 2.0], 3.0],
+            {"Fe": True},
+            {"Fe": "2.2"},
+        ],
+    )
+    def test_what_is_no_number(self, moments):
+        iron = bulk("Fe", cubic=True)
+        with pytest.raises(TypeError, match=r"must be (a number|numbers), in mu_B, got"):
+            set_spins(iron, moments)
+        np.testing.assert_array_equal(get_spins(iron)[:, 2], [2.3, 2.3])
+
     def test_missing_moments_raise(self):
         with pytest.raises(ValueError, match=r"set_spins\(atoms, moments\)"):
             get_spins(Atoms("Ni"))

@@ -28,7 +28,7 @@ from ..._digest import digest
 from ..._files import locked
 from ..._plausible import warn_of_unusual
 from ..._progress import bar
-from ..._validate import positive, whole
+from ..._validate import flag, positive, whole
 from ...calculators._recorded import RecordedResults, identity
 from ...io import write_extxyz
 from ...optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
@@ -162,6 +162,9 @@ class SpinLatticeNEB(Optimizable):
         self.torque_max: float | None = None
         self.stress_max: float | None = None
         self._set_limits(torque_max, stress_max)
+        chosen = {"positions": positions, "spins": spins, "cell": cell}
+        for name, value in chosen.items():
+            flag(name, value)
         moving = {"lattice": positions, "spins": spins}
         held = [name for name, moves in moving.items() if not moves]
         self.band = Band(images, cell=cell, held=held)

@@ -11,7 +11,7 @@ from ase.filters import Filter, OptimizableFilter
 
 from .._plausible import warn_of_unusual
 from .._rotations import jacobian_transposed, rotate
-from .._validate import finite, positive, require_calculator
+from .._validate import finite, flag, positive, require_calculator
 from ..calculators._deepspin import require_stress
 from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
@@ -366,7 +366,7 @@ class _JointOptimizable(OptimizableFilter):
 
 
 def _parts(**chosen: bool) -> frozenset[str]:
-    parts = frozenset(name for name, value in chosen.items() if value)
+    parts = frozenset(name for name, value in chosen.items() if flag(name, value))
     if not parts:
         raise ValueError(f"nothing may move: set one of {', '.join(chosen)}")
     return parts

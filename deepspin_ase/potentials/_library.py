@@ -53,6 +53,8 @@ def resolve(name: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    TypeError
+        If it is neither a path nor a name.
     FileNotFoundError
         If there is neither: names what there is.
     ValueError
@@ -60,6 +62,11 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     """
     from .adapters import split
 
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            "a model is a Potential, the path of a model file or the name of a model, "
+            f"got {type(name).__name__}"
+        )
     _, path = split(name) or ("", Path(name))
     if path.is_file():
         return path

@@ -212,6 +212,14 @@ def test_holds_that_cannot_be(options: dict[str, bool], message: str) -> None:
         SpinLatticeNEB(images, **options)
 
 
+@pytest.mark.parametrize("name", ["positions", "spins", "cell"])
+def test_what_moves_is_true_or_false(name: str) -> None:
+    images = interpolate(pair(UP), pair(-np.array(UP), 2.6), 5, axis="y")
+    for value in ("no", None, 0):
+        with pytest.raises(TypeError, match=f"{name} must be True or False"):
+            SpinLatticeNEB(images, **{name: value})
+
+
 def test_energies_per_formula_unit() -> None:
     path = path_of({"lattice": [0, 1, 0], "spins": [0, 1, 0]}, [0, 0.004, 0])
     row = path.table(formula_units=2).splitlines()[2].split()

@@ -295,6 +295,13 @@ def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> 
         relax(iron(1), **options)
 
 
+@pytest.mark.parametrize("name", ["positions", "cell", "spins", "magnitudes"])
+def test_what_moves_is_true_or_false(name: str) -> None:
+    for value in ("no", None, 1, [True, True, False]):
+        with pytest.raises(TypeError, match=f"{name} must be True or False"):
+            relax(iron(1), **{name: value})
+
+
 def test_steps_are_whole() -> None:
     with pytest.raises(TypeError, match="steps must be a whole number"):
         relax(iron(1), steps=2.5)  # type: ignore[arg-type]
