@@ -122,7 +122,9 @@ class TestSetSpins:
     )
     def test_what_is_no_number(self, moments):
         iron = bulk("Fe", cubic=True)
-        with pytest.raises(TypeError, match=r"must be (a number|numbers), in mu_B, got"):
+        with pytest.raises(
+            TypeError, match=r"must be (a number|numbers), in mu_B, got"
+        ):
             set_spins(iron, moments)
         np.testing.assert_array_equal(get_spins(iron)[:, 2], [2.3, 2.3])
 
