@@ -331,6 +331,32 @@ def test_convert_to_and_from(tmp_path: Path) -> None:
     assert Path(chain[-1]).read_bytes() == resolve("NiO").read_bytes()
 
 
+def test_cards_that_are_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_potential(tmp_path / "a.pt", EXCHANGE, card={"errors": {}, "licence": "?"})
+    (tmp_path / "card.yaml").write_text("licence: MIT\ncitation: [one, two]\n")
+    model, other = str(tmp_path / "a.pt"), str(tmp_path / "b.safetensors")
+    card = ["--card", str(tmp_path / "card.yaml")]
+    assert main(["convert", model, other, *card]) == 0
+    expected = {"errors": {}, "licence": "MIT", "citation": ["one", "two"]}
+    assert load_card(other) == expected
+    for text in (
+        "- a list",
+        "a: [",
+        "licence: !!python/name:os.system\n",
+        "of: 2026-01-01",
+    ):
+        (tmp_path / "card.yaml").write_text(text)
+        assert main(["convert", model, str(tmp_path / "c.pt"), *card]) == 2
+        assert "card.yaml" in capsys.readouterr().err
+    assert main(["convert", model, str(tmp_path / "c.yaml"), *card]) == 2
+    assert "c.yaml holds no card: .safetensors, .pt do" in capsys.readouterr().err
+    assert main(["convert", model, other, "--card", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+    assert load_card(other) == expected
+
+
 @pytest.mark.parametrize("name", shipped_models())
 def test_shipped_models(name: str) -> None:
     """They are small, whole, and say what others must know to use and cite them."""
