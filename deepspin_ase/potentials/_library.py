@@ -101,5 +101,5 @@ def _models_in(folder: Path) -> dict[str, Path]:
     return {
         path.stem: path
         for path in files
-        if path.suffix in SUFFIXES and not path.name.startswith(".")
+        if path.suffix in SUFFIXES and path.is_file() and path.name[0] != "."
     }

@@ -263,6 +263,8 @@ def test_list_of_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     save_potential(folder / "Magnet.safetensors", MAGNET)
     (folder / "Broken.safetensors").write_bytes(b"abc")
     (folder / "notes.txt").write_text("of models")
+    (folder / ".Left.safetensors").write_bytes(b"")
+    (folder / "Folder.safetensors").mkdir()
     assert main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == [
