@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -221,7 +222,10 @@ class Book:
 
         # A calculator of its own: warnings, and the last bits, do not depend on what
         # was computed before.
-        subject = Subject(self.material, DeepSpinCalculator(self.potential), findings)
+        calculator = DeepSpinCalculator(self.potential)
+        identity = self._identity(name)
+        scratch = self.folder / "results" / f"{name}-{identity[:16]}"
+        subject = Subject(self.material, calculator, findings, scratch)
         outside, self._inside = self._inside, 0.0
         began = time.process_time()
         found, failure = None, ""
@@ -234,7 +238,7 @@ class Book:
         seconds = time.process_time() - began
         entry = Entry(
             name,
-            self._identity(name),
+            identity,
             [*dict.fromkeys(needs)],
             found,
             failure,
@@ -245,6 +249,7 @@ class Book:
         text = json.dumps(entry.to_plain(), ensure_ascii=False)
         with atomic_write(self._path(name)) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
+        shutil.rmtree(scratch, ignore_errors=True)
         # What is written is what is used: a book that goes on has the same numbers.
         return Entry.from_plain(json.loads(text))
 

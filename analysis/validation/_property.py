@@ -16,6 +16,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -151,11 +152,14 @@ class Subject:
     calculator : DeepSpinCalculator
     findings : callable
         Findings of another property, by its name.
+    scratch : Path
+        For checkpoints of long runs; a folder that is removed in the end.
     """
 
     material: Material
     calculator: DeepSpinCalculator
     findings: Callable[[str], Findings]
+    scratch: Path
 
     def given(self, atoms: Atoms) -> Atoms:
         """Return the structure, now with the calculator."""

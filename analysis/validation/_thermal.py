@@ -117,6 +117,7 @@ def magnetization(
             run["method"],
             run["options"],
             seed,
+            str(subject.scratch / name),
         )
         order = run_sampling(task, progress=False).order
         curve = np.array([mean_with_error(own / full) for own in order])
@@ -219,6 +220,7 @@ def transition(
                     options=run["options"],
                     model=subject.calculator,
                     seed=seed,
+                    checkpoint=subject.scratch / name,
                     progress=False,
                 )
         except ValueError as error:
