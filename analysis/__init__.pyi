@@ -18,6 +18,7 @@ from ._result import Result
 from ._trajectories import frames_of
 from ._wavevectors import commensurate_path
 from .exchange import (
+    ExchangeTensors,
     exchange_tensors,
     from_magnopy,
     plot_exchange,
@@ -104,6 +105,7 @@ from .view import plot_spins, write_html, write_ovito
 __all__ = [
     "CollectiveRotation",
     "Displacement",
+    "ExchangeTensors",
     "JointHessian",
     "MagnonPhonons",
     "RelativeRotation",

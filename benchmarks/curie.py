@@ -8,8 +8,9 @@ spins, and the reference Hamiltonian of iron, with its lattice frozen and moving
 one process. Seconds are of the processor, without what a checkpoint held. Known
 values: sc and bcc from K. Chen, A. M. Ferrenberg and D. P. Landau, Phys. Rev. B 48,
 3249 (1993), doi:10.1103/PhysRevB.48.3249; fcc from high-temperature series. Then ns
-per trial move of a spin: compiled couplings, and one spin at a time through the
-potential. Prints a table, adds what it ran to the JSON file, and draws the cumulants.
+per trial move of a spin: compiled couplings of distances and of lists of bonds, and one
+spin at a time through the potential. Prints a table, adds what it ran to the JSON file,
+and draws the cumulants.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ase.build import bulk
 from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.analysis import curie_temperature, plot_transition
 from deepspin_ase.dynamics import MonteCarlo
-from deepspin_ase.potentials import Heisenberg, Potential, Shells
+from deepspin_ase.potentials import BondHamiltonian, Heisenberg, Potential, Shells
 from deepspin_ase.potentials.materials import reference
 
 RESULTS = Path(__file__).parent / "results"
@@ -147,10 +148,19 @@ def run(name: str, case: Case, checkpoint: Path | None, seed: int) -> dict[str, 
 def trials() -> dict[str, float]:
     """Return ns per trial of one spin, bcc with nearest neighbours."""
     case = heisenberg("bcc", 2.0542, (6, 10))
+    shift = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]
+    ends = case.atoms, [0] * 4, [0] * 4, shift
+    bonds = BondHamiltonian(*ends, [J] * 4)
+    chiral = BondHamiltonian(*ends, [J] * 4, dm=[(0.0, 0.0, 0.1 * J)] * 4)
 
-    def ns(repeats: int, sweeps: int, **options: Any) -> float:
+    def ns(
+        repeats: int,
+        sweeps: int,
+        potential: Potential = case.potential,
+        **options: Any,
+    ) -> float:
         atoms = case.atoms.repeat(repeats)
-        atoms.calc = DeepSpinCalculator(case.potential)
+        atoms.calc = DeepSpinCalculator(potential)
         driver = MonteCarlo(
             atoms,
             temperature_K=2.0542 * case.unit_K,
@@ -165,6 +175,8 @@ def trials() -> dict[str, float]:
 
     return {
         "compiled couplings, 4096 spins": ns(16, 100),
+        "the same from a list of bonds": ns(16, 100, bonds),
+        "bonds with Dzyaloshinskii-Moriya vectors": ns(16, 100, chiral),
         "independent spins together, 4096 spins": ns(16, 4, simultaneous=True),
         "one spin at a time, 216 spins": ns(6, 1, simultaneous=False),
     }

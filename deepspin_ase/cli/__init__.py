@@ -31,7 +31,7 @@ COMMANDS = {
     "view": "moments as arrows in a web page",
     "info": "what a model is",
     "get": "fetch a model into the folder of models",
-    "convert": "models from and to DeePMD-kit",
+    "convert": "models from and to DeePMD-kit, exchange tables between codes",
     "export": "a model as TorchScript that runs without this package",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from .._figures import write_figure
 from .._files import locked
@@ -14,6 +15,8 @@ from ..analysis.transitions import TransitionResult, curie_temperature, plot_tra
 from ..build import random_alloy
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure
+from ..potentials import Potential
+from ..potentials.bonds import exchange_format, read_exchange_table
 from ._start import add_start, by_element, set_moments
 
 #: Quantities that are drawn, each with a figure.
@@ -28,9 +31,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "figures drawn next to it; the same command resumes a run that was stopped, "
         "and goes on with more --steps. Doped crystals are averaged over realizations."
     )
-    parser.add_argument("structure", type=Path, help="cell with moments in order")
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a shipped model"
+        "structure",
+        type=Path,
+        help="cell with moments in order, or an exchange table such as exchange.out",
+    )
+    parser.add_argument(
+        "-m",
+        "--model",
+        help="model file, or name of a shipped model (default: the exchange table)",
     )
     parser.add_argument(
         "-T",
@@ -115,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"the folder {output.parent} does not exist")
     temperatures = _temperatures(arguments.temperatures)
     disorder = _disorder(arguments)
-    atoms = read_structure(arguments.structure)
+    atoms, model = _crystal(arguments)
     set_moments(atoms, arguments)
     with locked(output):
         found = curie_temperature(
@@ -126,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
             steps=arguments.steps,
             equilibration=arguments.equilibration,
             method=arguments.method,
-            model=DeepSpinCalculator(arguments.model),
+            model=DeepSpinCalculator(model),
             disorder=disorder,
             realizations=arguments.realizations,
             seed=arguments.seed,
@@ -135,6 +144,19 @@ def _run(arguments: argparse.Namespace) -> int:
         print(found)
         _keep(found, output)
     return 0
+
+
+def _crystal(arguments: argparse.Namespace) -> tuple[Atoms, str | Potential]:
+    """Return the cell and the model, both of an exchange table where it is one."""
+    given = arguments.model
+    if exchange_format(arguments.structure) is not None:
+        table = read_exchange_table(arguments.structure)
+        return table.atoms, table if given is None else given
+    if given is None:
+        raise ValueError(
+            f"give --model: {arguments.structure} is a structure, not an exchange table"
+        )
+    return read_structure(arguments.structure), given
 
 
 def _disorder(arguments: argparse.Namespace) -> Any:

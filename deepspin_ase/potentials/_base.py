@@ -20,7 +20,10 @@ from ._registry import registered
 class QuadraticForm(NamedTuple):
     """An energy that is quadratic in the moments at fixed positions and lengths.
 
-    E = const - sum_i b_i.m_i + sum_i m_i A_i m_i + 1/2 sum_bonds m_i K_ij m_j.
+    E = const - sum_i b_i.m_i + sum_i m_i A_i m_i + 1/2 sum_bonds m_i K_ij m_j,
+
+    with two terms of fourth order and more where there are such: 1/2 sum_bonds s_ij
+    (m_i.m_j)^2, and cubic anisotropies.
 
     Attributes
     ----------
@@ -32,6 +35,11 @@ class QuadraticForm(NamedTuple):
         Bonds, each in both orders.
     tensors : (E, 3, 3) tensor, eV/mu_B^2
         K_ij.
+    squares : (E,) tensor, eV/mu_B^4, optional
+        s_ij.
+    cubic : (N, 11) tensor, optional
+        K1 (eV/mu_B^4), K2 (eV/mu_B^6) and three axes, along which a moment has the
+        components a, b, c, of K1 (a^2 b^2 + b^2 c^2 + c^2 a^2) + K2 a^2 b^2 c^2.
     """
 
     fields: Tensor
@@ -39,6 +47,8 @@ class QuadraticForm(NamedTuple):
     i: Tensor
     j: Tensor
     tensors: Tensor
+    squares: Tensor | None = None
+    cubic: Tensor | None = None
 
     @classmethod
     def zero(cls, system: System) -> QuadraticForm:

@@ -36,7 +36,7 @@ VERSION = 1
 
 EXPECTED = (
     "a model.pt or model.safetensors written by deepspin_ase, a frozen DeePMD-kit .pth "
-    "(PyTorch back end), or a DeePMD-kit .yaml"
+    "(PyTorch back end), a DeePMD-kit .yaml, or an exchange table such as exchange.out"
 )
 
 #: What the numbers of a model mean.
@@ -333,7 +333,10 @@ def read_content(path: Path) -> dict[str, Any]:
         As :func:`load_potential` does for files that are damaged or of another kind.
     """
     from . import deepmd
+    from .bonds import exchange_format
 
+    if exchange_format(path) is not None:
+        return {}
     with reading(path, EXPECTED):
         if not is_safetensors(path) and deepmd.recognises(path):
             return {}

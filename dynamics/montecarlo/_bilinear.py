@@ -1,4 +1,4 @@
-"""Monte Carlo moves of spins with bilinear couplings: local fields, compiled."""
+"""Monte Carlo moves of spins with couplings of pairs: local fields, compiled."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class BilinearEnergies(TrialEnergies):
 
     def total(self, system: System) -> Tensor:
         """Return the energies (B,) of the spins up to a constant, eV."""
-        from ._compiled_sweeps import local_fields
+        from ._compiled_sweeps import local_fields, quartic_energies
 
         c, spins = self.couplings, system.spins.contiguous()
         fields = torch.empty_like(spins)
@@ -182,14 +182,17 @@ class BilinearEnergies(TrialEnergies):
         shares = -(spins * 0.5 * (fields + c.fields)).sum(1)
         if not c.linear:
             shares += torch.einsum("na,nab,nb->n", spins, c.sites, spins)
+            quartic = torch.empty(system.n_atoms, 2, dtype=spins.dtype)
+            quartic_energies(sites, self._model(None), spins.numpy(), quartic.numpy())
+            shares += 0.5 * quartic[:, 0] + quartic[:, 1]
         return system.sum(shares)
 
     def _model(self, field: Tensor | None) -> Model:
         c = self.couplings
         fields = c.fields if field is None or not field.any() else c.fields + field
-        arrays = (c.first, c.neighbors, c.pairs, fields, c.sites)
-        first, neighbors, tensor, b, a = (x.numpy() for x in arrays)
-        return first, neighbors, tensor, b, a
+        arrays = (c.first, c.neighbors, c.pairs, fields, c.sites, c.squares, c.cubic)
+        first, neighbors, tensor, b, a, s, k = (x.numpy() for x in arrays)
+        return first, neighbors, tensor, b, a, s, k
 
 
 def _in_parts(work: Callable[[int, int], None], n: int) -> None:

@@ -1,8 +1,9 @@
 """Moves of coupled moments at chosen sites, in compiled code.
 
 ``model`` is a tuple of arrays: where the neighbors of each atom begin (N + 1,), the
-neighbors (E,), their couplings K_ij (E, 1) or (E, 9), fields b_i (N, 3) and
-anisotropies A_i (N, 3, 3), as in :class:`~.montecarlo.Couplings`.
+neighbors (E,), their couplings K_ij (E, 1) or (E, 9), fields b_i (N, 3), anisotropies
+A_i (N, 3, 3), and biquadratic couplings (E,) and cubic anisotropies (N, 11) or none of
+them, as in :class:`~.montecarlo.Couplings`.
 None of the sites couples to another one.
 """
 
@@ -16,7 +17,15 @@ from numba import njit
 
 from ...kernels.cpu._compile import compiled_as_written
 
-Model: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Model: TypeAlias = tuple[
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+]
 
 #: Pairs of sites, and their energies by what sits on them; see :func:`try_swaps`.
 Table: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -25,7 +34,7 @@ Table: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 @njit(nogil=True)
 def _field(i: int, model: Model, spins: np.ndarray) -> tuple[float, float, float]:
     """Return b_i - sum_j K_ij m_j, eV/mu_B."""
-    first, neighbors, pairs, fields, _ = model
+    first, neighbors, pairs, fields, _, _, _ = model
     x, y, z = fields[i, 0], fields[i, 1], fields[i, 2]
     if pairs.shape[1] == 1:
         for e in range(first[i], first[i + 1]):
@@ -50,6 +59,42 @@ def _quadratic(tensor: np.ndarray, m: tuple[float, float, float]) -> float:
     diagonal = tensor[0, 0] * x * x + tensor[1, 1] * y * y + tensor[2, 2] * z * z
     across = tensor[0, 1] * x * y + tensor[0, 2] * x * z + tensor[1, 2] * y * z
     return diagonal + 2.0 * across
+
+
+@njit(nogil=True)
+def _biquadratic(
+    i: int, model: Model, spins: np.ndarray, m: tuple[float, float, float]
+) -> float:
+    """Return sum_j s_ij (m.m_j)^2 of a moment m at site i."""
+    first, neighbors, squares = model[0], model[1], model[5]
+    x, y, z = m
+    total = 0.0
+    for e in range(first[i], first[i + 1]):
+        s, t, u = spins[neighbors[e]]
+        total += squares[e] * (x * s + y * t + z * u) ** 2
+    return total
+
+
+@njit(nogil=True)
+def _cubic(k: np.ndarray, m: tuple[float, float, float]) -> float:
+    """Return the cubic anisotropy (11,) of a moment m."""
+    x, y, z = m
+    a = (k[2] * x + k[3] * y + k[4] * z) ** 2
+    b = (k[5] * x + k[6] * y + k[7] * z) ** 2
+    c = (k[8] * x + k[9] * y + k[10] * z) ** 2
+    return k[0] * (a * b + b * c + c * a) + k[1] * a * b * c
+
+
+@compiled_as_written
+def quartic_energies(
+    sites: np.ndarray, model: Model, spins: np.ndarray, energies: np.ndarray
+) -> None:
+    """Set ``energies`` (n, 2) of ``sites`` (n,): biquadratic and cubic, eV."""
+    for k in range(len(sites)):
+        i = sites[k]
+        m = (spins[i, 0], spins[i, 1], spins[i, 2])
+        energies[k, 0] = _biquadratic(i, model, spins, m) if len(model[5]) else 0.0
+        energies[k, 1] = _cubic(model[6][i], m) if len(model[6]) else 0.0
 
 
 @compiled_as_written
@@ -104,6 +149,11 @@ def try_moves(
         tensor = model[4][i]
         change = _quadratic(tensor, (x, y, z)) - _quadratic(tensor, (a, b, c))
         change -= (x - a) * fx + (y - b) * fy + (z - c) * fz
+        if len(model[5]):
+            change += _biquadratic(i, model, spins, (x, y, z))
+            change -= _biquadratic(i, model, spins, (a, b, c))
+        if len(model[6]):
+            change += _cubic(model[6][i], (x, y, z)) - _cubic(model[6][i], (a, b, c))
         accepted[k] = change <= threshold[k]
         if accepted[k]:
             spins[i] = (x, y, z)
@@ -172,7 +222,7 @@ def flip_clusters(
     seeds : (B,) array of uint64
         Of the random numbers; moved on.
     """
-    first, neighbors, pairs, _, _ = model
+    first, neighbors, pairs, _, _, _, _ = model
     stack = np.empty(len(spins), np.int64)
     inside = np.zeros(len(spins), np.bool_)
     flipped = 0

@@ -1,11 +1,12 @@
-"""Bilinear couplings of potentials that are quadratic in the spins.
+"""Couplings of potentials that are quadratic in the spins.
 
 At fixed positions and lengths of the moments the energy of many Hamiltonians is
 
     E = const - sum_i b_i.m_i + sum_i m_i A_i m_i + sum_{i<j} m_i K_ij m_j,
 
-with fields b (eV/mu_B), anisotropies A and couplings K (eV/mu_B^2). The
-terms of a potential give them (:meth:`.Potential.quadratic_form`).
+with fields b (eV/mu_B), anisotropies A and couplings K (eV/mu_B^2), biquadratic
+exchange sum_{i<j} s_ij (m_i.m_j)^2 and cubic anisotropies. The terms of a potential
+give them (:meth:`.Potential.quadratic_form`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Couplings:
     fields : (N, 3) tensor, eV/mu_B
     sites : (N, 3, 3) tensor, eV/mu_B^2
         A_i, symmetric.
+    squares : (E,) tensor, eV/mu_B^4
+        s_ij; empty where all are zero.
+    cubic : (N, 11) tensor
+        As in :class:`.QuadraticForm`; empty where all are zero.
     """
 
     first: Tensor
@@ -41,11 +46,13 @@ class Couplings:
     pairs: Tensor
     fields: Tensor
     sites: Tensor
+    squares: Tensor
+    cubic: Tensor
 
     @property
     def linear(self) -> bool:
         """Whether the energy is linear in every moment."""
-        return not bool(self.sites.any())
+        return not (len(self.squares) or len(self.cubic) or bool(self.sites.any()))
 
     @property
     def isotropic(self) -> bool:
@@ -75,14 +82,32 @@ def find_couplings(
     sites = system.spins.new_zeros(system.n_atoms, 3, 3)
     for form in forms:
         fields, sites = fields + form.fields, sites + form.sites
+    cubic = [form.cubic for form in forms if form.cubic is not None]
+    if len(cubic) > 1:
+        return None
     empty = torch.zeros(0, dtype=torch.int64, device=system.device)
     rows, order = torch.sort(torch.cat([*(f.i for f in forms), empty]), stable=True)
     columns = torch.cat([*(f.j for f in forms), empty])[order]
     tensors = [*(f.tensors for f in forms), system.spins.new_zeros(0, 3, 3)]
     tensor = torch.cat(tensors)[order]
+    squares = system.spins.new_zeros(0)
+    if any(f.squares is not None for f in forms):
+        parts = [
+            f.tensors.new_zeros(len(f.i)) if f.squares is None else f.squares
+            for f in forms
+        ]
+        squares = torch.cat(parts)[order]
     atoms = torch.arange(system.n_atoms + 1, device=system.device)
     scalars = tensor[:, 0, 0]
     identity = torch.eye(3, dtype=tensor.dtype, device=tensor.device)
     isotropic = torch.equal(tensor, scalars[:, None, None] * identity)
     flat = scalars[:, None].clone() if isotropic else tensor.flatten(1).contiguous()
-    return Couplings(torch.searchsorted(rows, atoms), columns, flat, fields, sites)
+    return Couplings(
+        torch.searchsorted(rows, atoms),
+        columns,
+        flat,
+        fields,
+        sites,
+        squares,
+        cubic[0] if cubic else system.spins.new_zeros(0, 11),
+    )

@@ -484,10 +484,19 @@ def test_tables_that_break_the_symmetry():
 # Drivers
 
 
-def test_monte_carlo_is_compiled_and_right():
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"dm": True, "onsite": True, "fields": True},
+        {"biquadratic": True, "cubic": True, "slopes": True},
+    ],
+    ids=["bilinear", "quartic"],
+)
+def test_monte_carlo_is_compiled_and_right(terms):
     """Changes of energy in sweeps are those of the slow evaluation."""
-    own = model(dm=True, onsite=True, fields=True)
+    own = model(**terms)
     atoms = random_state(cell().repeat((3, 2, 2)))
+    atoms.rattle(0.02, seed=1)
     atoms.calc = DeepSpinCalculator(own)
     driver = MonteCarlo(atoms, temperature_K=300, rng=0, progress=False)
     assert type(driver.sampler).__name__ == "BilinearEnergies"
@@ -497,12 +506,28 @@ def test_monte_carlo_is_compiled_and_right():
         found.append(float(driver.spin_energies()))
         slow.append(own.energy(atoms))
     assert np.diff(found) == pytest.approx(np.diff(slow), abs=1e-12)
-    # Biquadratic and cubic terms are tried one moment at a time.
-    atoms.calc = DeepSpinCalculator(model(biquadratic=True))
-    driver = MonteCarlo(atoms, temperature_K=300, rng=0, progress=False)
-    assert type(driver.sampler).__name__ == "TotalEnergies"
     with pytest.raises(ValueError, match="simultaneous=True needs"):
         MonteCarlo(atoms, temperature_K=300, rng=0, progress=False, simultaneous=True)
+
+
+def test_biquadratic_pair_in_equilibrium():
+    """<cos^2> of two moments with E = -B cos^2, against the integral."""
+    B, T = 0.03, 150.0
+    pairs = Atoms("Fe2", positions=[[0, 0, 0], [2, 0, 0]], cell=[9] * 3, pbc=True)
+    set_spins(pairs, [[0, 0, 2.0], [0, 1.0, 2.0]])
+    own = BondHamiltonian(pairs, [0], [1], [(0, 0, 0)], [0.0], biquadratic=[B])
+    many = pairs.repeat(10)
+    many.calc = DeepSpinCalculator(own)
+    driver = MonteCarlo(many, temperature_K=T, rng=1, progress=False)
+    driver.run(200)
+    energies = []
+    for _ in range(40):
+        driver.run(5)
+        energies.append(own.energy(many) / 1000)
+    cosine = np.linspace(-1, 1, 20001)
+    weight = np.exp(B * cosine**2 / (units.kB * T))
+    expected = -B * (weight * cosine**2).sum() / weight.sum()
+    assert np.mean(energies) == pytest.approx(expected, rel=0.01)
 
 
 def test_classical_chain():
@@ -511,7 +536,7 @@ def test_classical_chain():
     atoms = bulk("Fe", "sc", a=2.5)
     set_spins(atoms, {"Fe": 2.0})
     own = BondHamiltonian(atoms, [0], [0], [(1, 0, 0)], [J])
-    chains = atoms.repeat((40, 12, 12))
+    chains = atoms.repeat((40, 6, 6))
     chains.calc = DeepSpinCalculator(own)
     driver = MonteCarlo(chains, temperature_K=T, rng=1, progress=False)
     driver.run(300)

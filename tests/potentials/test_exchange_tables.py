@@ -711,3 +711,36 @@ def test_script_for_spinw(tmp_path):
         spins[k] @ np.reshape(A, (3, 3)) @ spins[k] for k, A in values["ANISOTROPIES"]
     )
     assert 1e-3 * total == pytest.approx(model.energy(model.atoms), abs=1e-9)
+
+
+def test_commands_take_tables(iron_file, tmp_path, capsys):
+    """``deepspin convert`` between codes, and ``info``."""
+    from deepspin_ase.cli import main
+
+    vampire = tmp_path / "vampire"
+    assert main(["convert", str(iron_file), str(vampire), "--to", "vampire"]) == 0
+    table = tmp_path / "grogu.txt"
+    given = ["convert", str(vampire / "vampire.UCF"), str(table), "--to", "grogu"]
+    assert main(given) == 0
+    state = read_tb2j(iron_file).repeat(2).atoms
+    energies = [read_exchange_table(path).energy(state) for path in (iron_file, table)]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-8)
+    assert main(["convert", str(iron_file), str(tmp_path / "model.pt")]) == 0
+    assert load_potential(tmp_path / "model.pt").energy(state) == energies[0]
+    assert main(["info", str(iron_file)]) == 0
+    assert "1 sites, 22 bonds" in capsys.readouterr().out
+    (tmp_path / "uppasd").mkdir()
+    folder = folder_of(UPPASD_IRON, tmp_path / "uppasd")
+    options = ["--elements", "Fe", "--alat", "2.8665"]
+    assert main(["convert", str(folder), str(tmp_path / "uppasd.pt"), *options]) == 0
+    for words, message in (
+        (
+            [str(iron_file), "x", "--to", "grogu", "--elements", "Fe"],
+            "needs no elements",
+        ),
+        ([str(iron_file), "x.xyz"], "or give --to CODE"),
+        (["NiO", "x", "--to", "grogu"], "expected a BondHamiltonian"),
+        (["NiO", "x.pt", "--alat", "1"], "are for exchange tables"),
+    ):
+        assert main(["convert", *words]) == 2
+        assert message in capsys.readouterr().err

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from ._bonds import averaged_ends
-from ._files import exchange_format, read_exchange_table, write_exchange_table
+from ._files import (
+    FORMATS,
+    exchange_format,
+    read_exchange_table,
+    write_exchange_table,
+)
 from ._grogu import read_grogu, write_grogu
 from ._hamiltonian import BondHamiltonian
 from ._scripts import write_spinw, write_sunny
@@ -14,6 +19,7 @@ from ._uppasd import read_uppasd, write_uppasd
 from ._vampire import read_vampire, write_vampire
 
 __all__ = [
+    "FORMATS",
     "BondHamiltonian",
     "ExchangeTableWarning",
     "WrappedSites",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class _Format:
     recognizes: Callable[[Path], bool] | None = None
 
 
+#: Formats of exchange tables by name.
 FORMATS = {
     "tb2j": _Format(
         "exchange.out of TB2J", _tb2j.write_tb2j, _tb2j.read_tb2j, _tb2j.recognizes
@@ -93,12 +95,18 @@ def read_exchange_table(
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; expected {_expected()}")
     name = exchange_format(path) if format is None else format
-    read = FORMATS[name].read if name in FORMATS else None
-    if read is None:
+    read = None if name is None or name not in FORMATS else FORMATS[name].read
+    if name is None or read is None:
         what = "is not an exchange table" if format is None else "cannot be read"
         raise ValueError(
             f"{path} {what}{'' if format is None else f' as {format!r}'}; expected "
             f"{_expected()}"
+        )
+    unknown = options.keys() - signature(read).parameters.keys()
+    if unknown:
+        raise ValueError(
+            f"{path}: {FORMATS[name].title} needs no {', '.join(sorted(unknown))}, "
+            "which the file says"
         )
     return read(path, **options)
 

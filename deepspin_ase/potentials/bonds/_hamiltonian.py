@@ -491,9 +491,7 @@ class BondHamiltonian(Potential):
 
     @torch.no_grad()
     def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
-        """Return the energy as a form of the moments, where it is bilinear."""
-        if not self.is_bilinear:
-            return None
+        """Return the energy as a form of the moments."""
         layout = self._layout(system)
         t = layout.tensors(self, system)
         lengths = system.spins.norm(dim=1)
@@ -513,12 +511,21 @@ class BondHamiltonian(Potential):
             sites = sites.index_add(0, t.atoms, -(own**2)[:, None, None] * t.onsite)
         sites = 0.5 * (sites + sites.transpose(1, 2))
         coupled = apart & (scale > 0)
+        squares = cubic = None
+        if t.biquadratic is not None:
+            squares = -(t.biquadratic * scale**2)[coupled]
+        if t.cubic is not None:
+            powers = torch.stack([own**4, own**6], dim=1)
+            values = torch.cat([t.cubic * powers, t.axes.flatten(1)], dim=1)
+            cubic = values.new_zeros(system.n_atoms, 11).index_copy(0, t.atoms, values)
         return form._replace(
             fields=form.fields.index_add(0, t.atoms, own[:, None] * t.fields),
             sites=sites,
             i=t.i[coupled],
             j=t.j[coupled],
             tensors=-J[coupled],
+            squares=squares,
+            cubic=cubic,
         )
 
     def _layout(self, system: System) -> _Layout:
