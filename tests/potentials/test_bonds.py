@@ -10,7 +10,13 @@ from ase.build import bulk, make_supercell
 from structures import triclinic
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
-from deepspin_ase.analysis import SpinWaves, exchange_tensors
+from deepspin_ase.analysis import (
+    SpinLatticeNEB,
+    SpinWaves,
+    exchange_tensors,
+    hysteresis,
+    interpolate,
+)
 from deepspin_ase.analysis.exchange import ExchangeTensors
 from deepspin_ase.dynamics import MonteCarlo, SpinDynamics
 from deepspin_ase.optimize import relax, relax_spins
@@ -607,3 +613,36 @@ def test_models_that_differ_are_told_apart():
     """Replicas must share one model: they are compared by what they print."""
     assert repr(model()) == repr(model())
     assert repr(model()) != repr(model(dm=True))
+
+
+def easy_axis() -> tuple[BondHamiltonian, Atoms]:
+    """Return a chain with an easy axis, and eight of its atoms."""
+    atoms = bulk("Fe", "sc", a=2.5)
+    set_spins(atoms, {"Fe": 2.0})
+    own = BondHamiltonian(
+        atoms, [0], [0], [(1, 0, 0)], [0.05], onsite=[np.diag([0, 0, 1e-3])]
+    )
+    magnet = atoms.repeat((8, 1, 1))
+    magnet.calc = DeepSpinCalculator(own)
+    return own, magnet
+
+
+def test_coercive_field():
+    """Coherent rotation (Stoner and Wohlfarth), one degree off the axis."""
+    _, magnet = easy_axis()
+    psi = np.radians(1.0)
+    switch = (np.cos(psi) ** (2 / 3) + np.sin(psi) ** (2 / 3)) ** -1.5
+    fields = -switch * 2 * 1e-3 / (2.0 * MU_B) * np.array([0.5, 0.98, 0.995, 1.005])
+    direction = [np.sin(psi), 0.0, np.cos(psi)]
+    loop = hysteresis(magnet, fields, direction=direction, progress=False)
+    assert np.sign(loop.along).tolist() == [1, 1, 1, -1]
+
+
+def test_barrier_of_reversal():
+    """A band between both directions of the easy axis: the barrier is N K."""
+    _, up = easy_axis()
+    down = up.copy()
+    set_spins(down, [[0, 0, -2.0]] * 8)
+    neb = SpinLatticeNEB(interpolate(up, down, 7, axis="y"), climb=True)
+    assert neb.run(fmax=1e-3, torque_max=1e-6)
+    assert neb.path().barrier_forward == pytest.approx(8e-3, rel=1e-5)

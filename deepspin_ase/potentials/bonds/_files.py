@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from .._base import Potential
 from . import _grogu, _spirit, _tb2j, _uppasd, _vampire
 from ._hamiltonian import BondHamiltonian
 from ._scripts import write_spinw, write_sunny
@@ -112,7 +113,7 @@ def read_exchange_table(
 
 
 def write_exchange_table(
-    model: BondHamiltonian | HasBonds,
+    model: Potential | HasBonds,
     path: PathLike,
     *,
     format: str,
@@ -134,6 +135,8 @@ def write_exchange_table(
     ------
     ValueError
         If the format is not known, or does not hold a part of the model.
+    TypeError
+        If the model is no list of bonds.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
