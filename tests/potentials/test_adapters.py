@@ -255,6 +255,13 @@ def test_mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(b"PK broken")
     with pytest.raises(ValueError, match="mace-torch cannot read"):
         load_potential(name)
+    gone = types.ModuleType("mace.models")
+    gone.Gone = type("Gone", (), {"__module__": "mace.models"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mace.models", gone)
+    torch.save(gone.Gone(), path)
+    del gone.Gone
+    with pytest.raises(ImportError, match=r"does not go with .*Gone.*git\+https"):
+        load_potential(name)
 
 
 class Backbone(torch.nn.Module):

@@ -50,7 +50,7 @@ class Adapter(External):
     module: ClassVar[str]
     tested: ClassVar[str]
 
-    #: What pip takes, where no registry has the package.
+    #: What pip takes, where no registry has the package or the release.
     source: ClassVar[str] = ""
 
     #: Whether files are pickles.
@@ -86,7 +86,7 @@ class Adapter(External):
             raise ImportError(
                 f"{self.package} {self._release()} does not go with this release, "
                 f"tested with {self.tested} ({_first_line(error)}): pip install "
-                f"'{self.package}=={self.tested}'"
+                f"'{self.source or f'{self.package}=={self.tested}'}'"
             ) from error
         except (ValueError, OSError):
             raise

@@ -18,8 +18,7 @@ from ._base import Adapter, full_virial
 class MACEModel(Adapter):
     """``MagneticMACE`` models of mace-torch (MIT).
 
-    Releases up to 0.3.16 have no such models; the development version does (``pip
-    install git+https://github.com/ACEsuit/mace``). Beyond the
+    Releases up to 0.3.16 have no such models; the development version does. Beyond the
     largest moment of each element in the training, ``m_max``, they extrapolate, which
     :meth:`check` refuses. Time reversal is exact where the model was symmetrised; else
     ``TimeReversal(potential)`` makes it so.
@@ -28,7 +27,8 @@ class MACEModel(Adapter):
     prefix = "mace"
     package = "mace-torch"
     module = "mace"
-    tested = "0.3.16"
+    tested = "its development version"
+    source = "git+https://github.com/ACEsuit/mace"
     runs_code = True
 
     @property
