@@ -83,7 +83,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         known = {} if table else load_card(arguments.input)
         card = known or {"source": Path(arguments.input).name}
         try:
-            save_potential(output, potential, card=card | more)
+            save_potential(output, potential, card=card | dict(more))
         except TypeError as error:  # YAML has dates, for one
             raise ValueError(f"{arguments.card}: {error}; write it as text") from error
     elif output.suffix == SUFFIX:
