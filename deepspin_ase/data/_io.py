@@ -25,6 +25,7 @@ from ..quantities import label_table
 from . import _npy
 from ._cfg import read_cfg
 from ._frames import Dataset, Frame
+from ._hdf5 import is_hdf5, unpacked
 from .dft import READERS
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 FORMATS = ("deepmd/npy", "deepmd/npy/mixed", "extxyz")
 
 #: Formats that are read here; dpdata reads others.
-READ_FORMATS = (*FORMATS, "ase", "mlip/cfg", *READERS)
+READ_FORMATS = (*FORMATS, "deepmd/hdf5", "ase", "mlip/cfg", *READERS)
 
 #: Files by their endings.
 _ENDINGS = {".xyz": "extxyz", ".extxyz": "extxyz", ".cfg": "mlip/cfg", ".traj": "ase"}
@@ -65,14 +66,15 @@ def read_dataset(
     ----------
     path : path or iterable of paths
         A file (extxyz, ASE's traj, MLIP's cfg, or an output of constrained DFT), a
-        DeePMD system (a folder with ``type.raw``), the folder of a run of ABACUS, GPAW
+        DeePMD system (a folder with ``type.raw``; or in HDF5, all of a file or
+        ``"file.hdf5#/group"``, extra ``hdf5``), the folder of a run of ABACUS, GPAW
         or VASP with constrained moments, or a folder with such at any depth, which are
         read in the order of their names; files in a folder are read where there are no
         systems or runs. Text files may be compressed (gz, bz2, xz). Patterns such as
         ``"runs/*/OUTCAR"`` are completed.
     format : str, optional
         One of :data:`READ_FORMATS`, or the name of any format of dpdata (e.g.
-        ``"deepmd/hdf5"``) that brings moments (extra ``dpdata``). Detected
+        ``"quip/gap/xyz"``) that brings moments (extra ``dpdata``). Detected
         automatically for the former.
     type_map : sequence of str, optional
         Elements of the types 0, 1, ... of DeePMD where ``type_map.raw`` is missing
@@ -206,6 +208,14 @@ def _read_path(
 ) -> list[Frame]:
     """Read the data at or below a path; ``deepmd`` are options of DeePMD folders."""
     type_map = deepmd["type_map"]
+    if format == "deepmd/hdf5" or (format is None and is_hdf5(path)):
+        with unpacked(path) as folder:
+            return _read_path(folder, None, columns, deepmd, skip_failed)
+    if path.suffix == ".lmdb":
+        raise ValueError(
+            f"{path}: LMDB data of DeePMD-kit are not read here: convert them to npy "
+            "folders, HDF5 or extxyz, or train on these"
+        )
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     if format is not None and format not in READ_FORMATS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -316,3 +317,95 @@ def test_damaged_files_are_named_with_their_parser(
         read_dataset(path, format=format)
     expected = format or {"a.cfg": "cfg", "a.traj": "traj"}[name]
     assert expected in str(caught.value)
+
+
+# --- HDF5 -----------------------------------------------------------------------------
+
+
+def pack(folder: Path, file: Path, group: str = "/") -> None:
+    """Write a folder as DeePMD-kit has it in HDF5: a dataset for every file."""
+    with h5py.File(file, "a") as stored:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            name = f"{group}/{path.relative_to(folder)}"
+            if path.suffix == ".npy":
+                stored[name] = np.load(path)
+                continue
+            words = path.read_text().split()
+            texts = [int(w) if w.isdigit() else w.encode() for w in words]
+            stored[name] = texts or True  # nopbc
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_hdf5_files(tmp_path: Path, mixed: bool, periodic: bool) -> None:
+    """All systems of a file, those of a group, and one of them."""
+    frames = [frame([NI, OX, FE][: 2 + k % 2], k) for k in range(4)]
+    if not periodic:
+        frames = [
+            f.replace(pbc=np.zeros(3, bool), cell=np.zeros((3, 3)), virial=None)
+            for f in frames
+        ]
+    kind = "deepmd/npy/mixed" if mixed else "deepmd/npy"
+    file = tmp_path / "data.hdf5"
+    for name, chosen in (("a", frames[:1]), ("b/c", frames[1:2]), ("b/d", frames[2:])):
+        folder = tmp_path / name
+        folder.parent.mkdir(exist_ok=True)
+        data = Dataset(chosen)
+        write_dataset(folder, data, format=kind, type_map=["Ni", "O", "Fe"])
+        pack(folder, file, name)
+    for group, path in (("", "a b"), ("#/b", "b"), ("#/b/c/", "b/c"), ("#b/d", "b/d")):
+        expected = read_dataset([tmp_path / one for one in path.split()])
+        same(read_dataset(f"{file}{group}"), list(expected))
+        same(read_dataset(f"{file}{group}", format="deepmd/hdf5"), list(expected))
+
+
+def test_hdf5_in_an_input_of_deepmd(tmp_path: Path) -> None:
+    frames = [frame([NI, OX, OX, NI], k, (NI,)) for k in range(2)]
+    write_dataset(tmp_path / "npy", Dataset(frames), type_map=["Ni", "O"])
+    pack(tmp_path / "npy", tmp_path / "data.hdf5", "nio")
+    network = {"neuron": [2, 4], "rcut": 3.0, "rcut_smth": 2.0, "sel": [20, 20]}
+    values = {
+        "model": {
+            "type_map": ["Ni", "O"],
+            "descriptor": {"type": "se_e2_a", "axis_neuron": 2, **network},
+            "fitting_net": {"neuron": [4]},
+            "spin": {"use_spin": [True, False], "virtual_scale": [0.3]},
+        },
+        "learning_rate": {"start_lr": 1e-3},
+        "loss": {"type": "ener_spin"},
+        "training": {
+            "numb_steps": 1,
+            "training_data": {"systems": ["data.hdf5#/nio"], "batch_size": 1},
+        },
+    }
+    (tmp_path / "input.json").write_text(json.dumps(values))
+    config = read_config(tmp_path / "input.json")
+    (found,) = read_sets(config.data, config.model)
+    same(found.training, frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("data.hdf5#/c", r"data\.hdf5 has no group /c; those at its top are a"),
+        ("data.hdf5#/a/type.raw", "has no group /a/type.raw"),
+        ("data.hdf5#/empty", r"data\.hdf5#/empty holds no data"),
+        ("data.hdf5#/short", r"data\.hdf5#/short/set\.000/spin\.npy is missing"),
+        ("none.hdf5", r"no file .*none\.hdf5"),
+        ("text.hdf5", r"text\.hdf5 cannot be read"),
+        ("data.lmdb", r"data\.lmdb: LMDB data of DeePMD-kit are not read here"),
+    ],
+)
+def test_hdf5_files_that_cannot_be_read(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "text.hdf5").write_text("text")
+    (tmp_path / "data.lmdb").mkdir()
+    write_dataset(tmp_path / "a", Dataset([frame([NI, OX], 1)]))
+    pack(tmp_path / "a", tmp_path / "data.hdf5", "a")
+    (tmp_path / "a" / "set.000" / "spin.npy").unlink()
+    pack(tmp_path / "a", tmp_path / "data.hdf5", "short")
+    with h5py.File(tmp_path / "data.hdf5", "a") as stored:
+        stored.create_group("empty")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read_dataset(tmp_path / name)
