@@ -646,3 +646,21 @@ def test_barrier_of_reversal():
     neb = SpinLatticeNEB(interpolate(up, down, 7, axis="y"), climb=True)
     assert neb.run(fmax=1e-3, torque_max=1e-6)
     assert neb.path().barrier_forward == pytest.approx(8e-3, rel=1e-5)
+
+
+def test_monte_carlo_is_that_of_terms():
+    """The same moves as with terms of distance, so that transitions are the same."""
+    atoms = bulk("Fe", "bcc", a=2.87)
+    set_spins(atoms, {"Fe": 2.2})
+    kinds = [(1, 0, 0), (1, 1, 0), (1, 1, 2)]
+    bonds = BondHamiltonian(atoms, [0] * 3, [0] * 3, kinds, [0.04, 0.02, -0.001])
+    distances = 2.87 * np.sqrt([0.75, 1.0, 2.0])
+    shells = Shells(list(zip(distances, [0.04, 0.02, -0.001], strict=True)))
+    found = []
+    for potential in (bonds.symmetrized(), Heisenberg(shells)):
+        magnet = random_state(atoms.repeat(6))
+        magnet.calc = DeepSpinCalculator(potential)
+        options = {"overrelaxation": 1, "rng": 3, "progress": False}
+        MonteCarlo(magnet, temperature_K=1300, **options).run(10)
+        found.append(get_spins(magnet))
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
