@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shutil
 import time
 import warnings
@@ -242,7 +243,7 @@ class Book:
             [*dict.fromkeys(needs)],
             found,
             failure,
-            [*dict.fromkeys(str(w.message) for w in caught)],
+            _distinct([str(w.message) for w in caught]),
             seconds - self._inside,
         )
         self._inside = outside + seconds
@@ -263,6 +264,11 @@ class Book:
     def _model(self) -> str:
         """Digest of model and material."""
         return digest([plain_data(self.potential), self.material.build()])
+
+
+def _distinct(messages: list[str]) -> list[str]:
+    """Return the first of messages that differ in their numbers only."""
+    return [*{re.sub(r"[\d.]+", "", m): m for m in messages[::-1]}.values()][::-1]
 
 
 def _known(names: Iterable[str]) -> None:

@@ -14,8 +14,9 @@ from ...dynamics import LongitudinalSpinLangevin, MonteCarlo, SpinLatticeNPT
 from ...spins import get_spins
 from ...units import G_FACTOR, HBAR
 from .._statistics import mean_with_error
-from ..transitions import SamplingTask, curie_temperature, model_data, run_sampling
-from ..transitions._transition import CRITICAL, domains
+from ..transitions import SamplingTask, model_data, run_sampling
+from ..transitions._size_averages import size_averages
+from ..transitions._transition import CRITICAL, domains, find_transition
 from ._figures import STYLES, numbers
 from ._lattice import lengths, scaled
 from ._materials import Material
@@ -29,6 +30,9 @@ _BELOW_MEAN_FIELD = 0.72
 
 #: Rotation of a moment in its field in a time step, rad, and longest step, fs.
 _ROTATION, _LONGEST_FS = 0.2, 1.5
+
+#: Halves of a run that differ by more of their errors are not in equilibrium.
+_DRIFT = 4.0
 
 #: Gilbert damping in runs whose averages alone count.
 _DAMPING = 1.0
@@ -185,9 +189,12 @@ def transition(
     """Crossing of Binder cumulants: fixed lattice, moving atoms, constant pressure.
 
     Temperatures lie within ``width``, relative, of what the order of few moments says.
+    Where cumulants do not cross, the transition is where the order of the larger size
+    is that of a critical point.
     Constant pressure: moving atoms at the volume of thermal expansion.
     """
     crystal, material = subject.crystal(), subject.material
+    q, full = _arms(material), float(np.mean([*lengths(crystal).values()]))
     rough = subject.findings("magnetization").values
     growth = subject.findings("expansion").curves
     values, curves, notes = {}, {}, []
@@ -205,37 +212,49 @@ def transition(
             cell = scaled(crystal, float(ratio))
         run = _sampled(subject, material.thermal(cell), moving=moving)
         longer = 4 if run["method"] == "monte-carlo" else 1
+        temperatures = center * np.linspace(1.0 - width, 1.0 + width, points)
+        averages = []
+        for k, size in enumerate(material.sizes):
+            task = SamplingTask(
+                model_data(subject.calculator),
+                run["atoms"].repeat(size),
+                tuple(temperatures.tolist()),
+                tuple(map(tuple, q.tolist())),
+                run["atoms"].cell.array,
+                longer * steps,
+                longer * equilibration,
+                4,
+                run["method"],
+                run["options"],
+                seed + k,
+                str(subject.scratch / f"{name} {k}"),
+            )
+            sampled = run_sampling(task, progress=False)
+            averages.append(size_averages(size, [sampled]))
+        label = f"transition, {name}"
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "size .* is not in equilibrium")
-                found = curie_temperature(
-                    run["atoms"],
-                    center * np.linspace(1.0 - width, 1.0 + width, points),
-                    sizes=material.sizes,
-                    q=_arms(material),
-                    steps=longer * steps,
-                    equilibration=longer * equilibration,
-                    interval=4,
-                    method=run["method"],
-                    options=run["options"],
-                    model=subject.calculator,
-                    seed=seed,
-                    checkpoint=subject.scratch / name,
-                    progress=False,
-                )
+                value, error_K = find_transition(
+                    averages, temperatures, q
+                ).temperature_K
         except ValueError as error:
-            notes.append(f"{name}: {error}.".replace("..", "."))
-            continue
-        value, error_K = found.temperature_K
-        values[name] = Value(f"transition, {name}", value, "K", error_K)
-        if found.drift > 4.0:
+            n = averages[-1].n_magnetic / len(q)
+            order = averages[-1].order[:, 0] / full
+            value = _falls_below(temperatures, order, n**-CRITICAL)
+            error_K = 0.5 * float(temperatures[1] - temperatures[0])
+            reason = str(error).partition(";")[0]
+            notes.append(f"{name}: by the size of the order, since {reason}.")
+        values[name] = Value(label, value, "K", error_K)
+        drift = max(float(entry.drift.max()) for entry in averages)
+        if drift > _DRIFT:
             notes.append(
-                f"{name}: not in equilibrium, halves of a run differ by "
-                f"{found.drift:.0f} errors."
+                f"{name}: not in equilibrium, halves of a run differ by {drift:.0f} "
+                "errors."
             )
         curves[name] = {
-            "temperatures": found.temperatures_K,
-            "binder": {str(entry.n_magnetic): entry.binder for entry in found.sizes},
+            "temperatures": temperatures,
+            "binder": {str(entry.n_magnetic): entry.binder for entry in averages},
         }
     notes.append("Classical moments of constant length.")
     return Findings(values, curves, notes)
