@@ -286,7 +286,13 @@ def draw_transition(findings: Findings, known: Known) -> Axes:
         color = STYLES[reference.kind][1]
         ax.axvline(reference.value, color=color, ls=":", lw=1.2, label=reference.kind)
     ax.set(xlabel="temperature (K)", ylabel="Binder cumulant")
-    ax.legend(frameon=False, fontsize="x-small")
+    ax.legend(
+        frameon=False,
+        fontsize="x-small",
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=2,
+    )
     return ax
 
 
