@@ -14,12 +14,14 @@ from ._fluctuations import (
 )
 from ._hysteresis import Hysteresis, hysteresis, plot_hysteresis
 from ._magnetocaloric import EntropyChange, entropy_change, plot_entropy_change
+from ._phase_diagram import PhaseDiagram, phase_diagram, plot_phase_diagram
 from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 from ._transition import TransitionResult, curie_temperature, plot_transition
 
 __all__ = [
     "EntropyChange",
     "Hysteresis",
+    "PhaseDiagram",
     "SamplingTask",
     "ScalingFit",
     "ThermalAverages",
@@ -33,8 +35,10 @@ __all__ = [
     "hysteresis",
     "model_data",
     "peak",
+    "phase_diagram",
     "plot_entropy_change",
     "plot_hysteresis",
+    "plot_phase_diagram",
     "plot_thermal_averages",
     "plot_transition",
     "run_sampling",

@@ -87,13 +87,15 @@ def size_averages(
         n,
         order=_table([mean_with_error(order) for _, order, _ in runs]),
         susceptibility=_table(
-            [_with_error(susceptibility, order, t, n) for t, order, _ in runs]
+            [estimate_or_nan(susceptibility, order, t, n) for t, order, _ in runs]
         ),
-        binder=_table([_with_error(binder_cumulant, order) for _, order, _ in runs]),
+        binder=_table(
+            [estimate_or_nan(binder_cumulant, order) for _, order, _ in runs]
+        ),
         heat_capacity=_table(
-            [_with_error(heat_capacity, energy, t, n) for t, _, energy in runs]
+            [estimate_or_nan(heat_capacity, energy, t, n) for t, _, energy in runs]
         ),
-        drift=np.array([_drift(order) for _, order, _ in runs]),
+        drift=np.array([half_difference(order) for _, order, _ in runs]),
     )
 
 
@@ -118,7 +120,8 @@ def disorder_average(realizations: Sequence[SizeAverages]) -> SizeAverages:
     )
 
 
-def _drift(order: np.ndarray) -> float:
+def half_difference(order: np.ndarray) -> float:
+    """Return how much the means of both halves of a run differ, in their error."""
     first, second = (mean_with_error(half) for half in np.array_split(order, 2))
     error = max(float(np.hypot(first.error, second.error)), 1e-12)
     return abs(first.value - second.value) / error
@@ -128,7 +131,7 @@ def _table(estimates: Sequence[Estimate]) -> np.ndarray:
     return np.array(estimates, dtype=float).reshape(-1, 2)
 
 
-def _with_error(estimate: Callable[..., Estimate], *samples: Any) -> Estimate:
+def estimate_or_nan(estimate: Callable[..., Estimate], *samples: Any) -> Estimate:
     """Return an estimate; NaN where samples are too few for an error."""
     try:
         return estimate(*samples)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ from ..._files import atomic_write, locked, make_folder, reading
 from ..._plain_data import check_archive
 from ..._progress import bar
 from ...calculators._deepspin import DeepSpinCalculator
-from ...dynamics import MonteCarlo, SpinLatticeDynamics, SpinLatticeLangevin
+from ...dynamics import (
+    MonteCarlo,
+    SpinLatticeDynamics,
+    SpinLatticeLangevin,
+    SpinLatticeNPT,
+)
 from ...potentials import Potential, load_potential
 from ...potentials._files import from_plain_data, identifying_data, plain_data
 from ...spins import get_spins
@@ -35,10 +40,17 @@ _BLOCK = 50
 #: Seconds between checkpoints.
 _SECONDS = 60.0
 
+#: Names of the samples that every run has.
+_SERIES = ("order", "magnetization", "energy", "order_vectors")
+
 #: Samples by quantity, one array for each sample.
 Series = dict[str, list[np.ndarray]]
 
-METHODS = {"monte-carlo": MonteCarlo, "langevin": SpinLatticeLangevin}
+METHODS: dict[str, type[SpinLatticeDynamics]] = {
+    "monte-carlo": MonteCarlo,
+    "langevin": SpinLatticeLangevin,
+    "npt": SpinLatticeNPT,
+}
 
 
 @dataclass(frozen=True)
@@ -59,12 +71,14 @@ class SamplingTask:
     cell : (3, 3) array, A
     steps, equilibration, interval : int
         Steps that are sampled, steps before, and steps between samples.
-    method : {"monte-carlo", "langevin"}
+    method : {"monte-carlo", "langevin", "npt"}
     options : dict
         Of the driver.
     seed : int
     checkpoint : str or None
         Name of files without suffix.
+    observables : dict
+        Functions of Atoms that return a number, by name; sampled as well.
     """
 
     model: Mapping[str, Any] | Potential
@@ -79,6 +93,7 @@ class SamplingTask:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     checkpoint: str | None = None
+    observables: Mapping[str, Callable[[Atoms], float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +108,11 @@ class ThermalSamples(Result):
     magnetization : (B, F, 3) array, mu_B
         Mean moment per magnetic atom.
     energy : (B, F) array, eV
-        Of the whole structure, up to a constant.
+        Of the whole structure, up to a constant, without a field of the driver.
     n_magnetic, n_atoms : int
+    order_vectors : (B, F, 2Q, 3) array, mu_B
+        Cosine and sine of each propagation vector, whose norm ``order`` is.
+    observables : dict of (B, F) arrays
     """
 
     temperatures_K: np.ndarray
@@ -103,6 +121,8 @@ class ThermalSamples(Result):
     energy: np.ndarray
     n_magnetic: int
     n_atoms: int
+    order_vectors: np.ndarray
+    observables: dict[str, np.ndarray]
 
 
 def model_data(
@@ -138,6 +158,16 @@ def model_data(
         return plain_data(potential)
     except ValueError:  # it holds what is no plain data
         return potential
+
+
+def check_run(method: str, steps: int, interval: int) -> None:
+    """Raise ValueError for an unknown method or too few samples."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if interval < 1 or steps < 100 * interval:
+        raise ValueError(
+            f"steps={steps} with interval={interval} are fewer than 100 samples"
+        )
 
 
 def run_sampling(task: SamplingTask, *, progress: bool | None = None) -> ThermalSamples:
@@ -178,7 +208,7 @@ def _sample(
     driver, equilibration, found = resumed or (
         _driver(task, atoms),
         task.equilibration,
-        {name: [] for name in ("order", "magnetization", "energy")},
+        {name: [] for name in (*_SERIES, *map(_column, task.observables))},
     )
 
     def checkpoint(*, last: bool = False) -> None:
@@ -197,15 +227,24 @@ def _sample(
         leave=False,
     ) as shown:
         while len(found["energy"]) < n_samples:
-            for name, value in _measure(driver, task.interval, waves).items():
+            for name, value in _measure(driver, task, waves).items():
                 found[name].append(value)
             checkpoint(last=len(found["energy"]) == n_samples)
             shown.update()
     series = {name: np.stack(rows[:n_samples], 1) for name, rows in found.items()}
     magnetic = int(np.any(get_spins(atoms), axis=1).sum())
     return ThermalSamples(
-        np.array(task.temperatures_K), **series, n_magnetic=magnetic, n_atoms=len(atoms)
+        np.array(task.temperatures_K),
+        **{name: series[name] for name in _SERIES},
+        n_magnetic=magnetic,
+        n_atoms=len(atoms),
+        observables={name: series[_column(name)] for name in task.observables},
     )
+
+
+def _column(observable: str) -> str:
+    """Return the name under which samples of an observable are kept."""
+    return f"observable {observable}"
 
 
 def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
@@ -222,8 +261,10 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
         options |= _faster_moves(atoms, options)
         return MonteCarlo(atoms, **options)
     timestep = options.pop("timestep_fs", 1.0) * units.fs
-    options.setdefault("friction", 0.01 / units.fs)
     options.setdefault("damping", 0.1)
+    if task.method == "npt":
+        return SpinLatticeNPT(atoms, timestep, **options)
+    options.setdefault("friction", 0.01 / units.fs)
     return SpinLatticeLangevin(atoms, timestep, **options)
 
 
@@ -268,10 +309,10 @@ def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
 
 
 def _measure(
-    driver: SpinLatticeDynamics, interval: int, waves: torch.Tensor
+    driver: SpinLatticeDynamics, task: SamplingTask, waves: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    """Make ``interval`` steps and return the samples (B, ...)."""
-    driver.run(interval)
+    """Make the steps between samples and return those (B, ...)."""
+    driver.run(task.interval)
     system = driver.state.system
     spins = system.spins.reshape(system.n_systems, -1, 3)
     sums = torch.einsum("wn,bnc->bwc", waves.to(spins), spins)
@@ -279,10 +320,18 @@ def _measure(
         energy = driver.spin_energies()
     else:
         energy = driver.prediction.energy
+        if driver.external_field.field_T is not None:
+            field = torch.from_numpy(driver.external_field.at(driver.time_fs))
+            energy = energy + system.sum(system.spins @ field.to(system.spins))
     return {
         "order": sums[:, 1:].flatten(1).norm(dim=1).cpu().numpy(),
         "magnetization": sums[:, 0].cpu().numpy(),
         "energy": energy.cpu().numpy(),
+        "order_vectors": sums[:, 1:].cpu().numpy(),
+        **{
+            _column(name): np.array([float(function(i)) for i in driver.images])
+            for name, function in task.observables.items()
+        },
     }
 
 

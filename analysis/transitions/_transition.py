@@ -35,7 +35,7 @@ from ..order._structure_factor import structure_factor
 from ._crossing import crossing, peak
 from ._finite_size import ScalingFit, scaling_fit
 from ._size_averages import SizeAverages, disorder_average, size_averages
-from ._thermal_sampling import METHODS, SamplingTask, model_data, run_sampling
+from ._thermal_sampling import SamplingTask, check_run, model_data, run_sampling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,9 +164,10 @@ def curie_temperature(
         Steps before; a fifth of ``steps`` by default.
     interval : int
         Steps between samples.
-    method : {"monte-carlo", "langevin"}
-        :class:`~deepspin_ase.dynamics.MonteCarlo`, or
-        :class:`~deepspin_ase.dynamics.SpinLatticeLangevin`, in which atoms move.
+    method : {"monte-carlo", "langevin", "npt"}
+        :class:`~deepspin_ase.dynamics.MonteCarlo`;
+        :class:`~deepspin_ase.dynamics.SpinLatticeLangevin`, in which atoms move; or
+        :class:`~deepspin_ase.dynamics.SpinLatticeNPT`, in which the cell moves, too.
     options : mapping, optional
         Of the driver. Monte Carlo flips clusters of spins or overrelaxes where this
         is exact; ``lattice_steps`` and ``lattice_timestep`` make its atoms move too.
@@ -206,7 +207,7 @@ def curie_temperature(
     plain = model_data(model_of(atoms, model))
     temperatures = _checked_temperatures(temperatures_K)
     repeats = checked_sizes(sizes, atoms)
-    _check_run(method, steps, interval)
+    check_run(method, steps, interval)
     if equilibration is None:
         equilibration = steps // 5
     arms = domains(atoms, q, repeats)
@@ -447,16 +448,6 @@ def _distinct(structure: Atoms, q: np.ndarray, atoms: Atoms) -> np.ndarray:
         if not (abs(overlaps) > 0.999 * len(sites)).any():
             chosen.append(k)
     return q[chosen]
-
-
-def _check_run(method: str, steps: int, interval: int) -> None:
-    """Raise ValueError for an unknown method or too few samples."""
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if interval < 1 or steps < 100 * interval:
-        raise ValueError(
-            f"steps={steps} with interval={interval} are fewer than 100 samples"
-        )
 
 
 def _checked_temperatures(temperatures_K: ArrayLike) -> np.ndarray:

@@ -85,9 +85,9 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--method",
-        choices=("monte-carlo", "langevin"),
+        choices=("monte-carlo", "langevin", "npt"),
         default="monte-carlo",
-        help="atoms are fixed, or move with the spins (default: %(default)s)",
+        help="atoms are fixed, move, or move with the cell (default: %(default)s)",
     )
     group.add_argument("--seed", type=int, default=0)
 

@@ -1,0 +1,230 @@
+"""Phase diagrams against exact averages and limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from deepspin_ase import antiferromagnetic, set_spins
+from deepspin_ase.analysis import phase_diagram, plot_phase_diagram
+from deepspin_ase.analysis.transitions import (
+    PhaseDiagram,
+    SamplingTask,
+    model_data,
+    run_sampling,
+)
+from deepspin_ase.potentials import (
+    Exponential,
+    Harmonic,
+    Heisenberg,
+    Shells,
+    UniaxialAnisotropy,
+)
+from deepspin_ase.units import MU_B
+
+A, M, J = 3.0, 2.0, 0.01
+
+#: Moments of short runs wander.
+wanders = pytest.mark.filterwarnings("ignore:.*not in equilibrium:UserWarning")
+
+
+def kelvin(*reduced: float) -> np.ndarray:
+    return np.array(reduced) * J / units.kB
+
+
+def magnet(size: int = 2, *, alternating: bool = False) -> Atoms:
+    atoms = Atoms("Mn", cell=[A] * 3, pbc=True).repeat(size)
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=A) if alternating else None
+    set_spins(atoms, {"Mn": M}, pattern=order)
+    return atoms
+
+
+def test_paramagnet_in_a_field() -> None:
+    """The Langevin function, its slope, and the heat capacity of Zeeman energy."""
+    free = UniaxialAnisotropy(0.0, (0, 0, 1))
+    fields, temperatures = [20.0, 60.0], np.array([20.0, 40.0, 60.0])
+    found = phase_diagram(
+        magnet(3),
+        temperatures,
+        fields_T=fields,
+        direction="x",
+        q=(0, 0, 0),
+        model=free,
+        steps=400,
+        interval=1,
+    )
+    x = M * MU_B * np.array(fields)[:, None] / (units.kB * temperatures)
+    langevin = 1 / np.tanh(x) - 1 / x
+    slope = 1 / x**2 - 1 / np.sinh(x) ** 2
+    for name, expected in (
+        ("magnetization", M * langevin),
+        ("field_susceptibility", M**2 * slope / (units.kB * temperatures)),
+        ("heat_capacity", x**2 * slope),
+    ):
+        value, error = np.moveaxis(found.quantities[name], -1, 0)
+        assert (abs(value - expected) < 4.5 * error).all(), name
+        assert (error < 0.3 * expected).all()
+    assert list(found.axes) == ["field_T", "temperature_K"]
+
+
+@wanders
+def test_spins_flop_in_a_field() -> None:
+    """Cold easy-axis antiferromagnet: from along to across at sqrt(HA (2 HE - HA))."""
+    K = 0.2 * J
+    exchange, easy = 6 * J / M / MU_B, 2 * K / M / MU_B
+    flop = np.sqrt(easy * (2 * exchange - easy))
+    found = phase_diagram(
+        magnet(2, alternating=True),
+        kelvin(0.03),
+        fields_T=flop * np.array([0.0, 0.7, 1.35, 2.5]),
+        model=Heisenberg(Shells([(A, -J)])) + UniaxialAnisotropy(K, (0, 0, 1)),
+        steps=200,
+        equilibration=300,
+        options={"move": "mixed"},
+    )
+    along, across, moment = (
+        found.quantities[name][:, 0, 0] / M
+        for name in ("order_along", "order_across", "magnetization")
+    )
+    assert (along[:2] > 0.9).all()
+    assert (across[:2] < 0.2).all()
+    assert (along[2:] < 0.2).all()
+    assert (across[2:] > 0.8).all()
+    # A canted magnet has m = B / (2 HE - HA).
+    expected = flop * np.array([1.35, 2.5]) / (2 * exchange - easy)
+    np.testing.assert_allclose(moment[2:], expected, rtol=0.03)
+    assert abs(moment[:2]).max() < 0.02
+
+
+@pytest.fixture(scope="module")
+def grid() -> PhaseDiagram:
+    return phase_diagram(
+        magnet(4),
+        kelvin(0.7, 0.9, 1.1, 1.4, 2.2),
+        strains=[-0.05, 0.0],
+        compositions=[{}, {"X": 0.25}],
+        realizations=2,
+        observables={"density": lambda atoms: len(atoms) / atoms.get_volume()},
+        model=Heisenberg(Exponential(0.3, A + 0.3 * np.log(J), 3.4)),
+        steps=200,
+    )
+
+
+def test_all_points_have_all_quantities(grid: PhaseDiagram) -> None:
+    assert list(grid.axes) == ["strain", "composition", "temperature_K"]
+    assert {v.shape for v in grid.quantities.values()} == {(2, 2, 5, 2)}
+    density = grid.quantities["density"][..., 0]
+    np.testing.assert_allclose(density[1, 0], 1 / A**3)
+    np.testing.assert_allclose(density[1, 1], 0.75 / A**3)
+    np.testing.assert_allclose(density[0, 0], 1 / (0.95 * A) ** 3)
+
+
+def test_what_strengthens_and_what_weakens_the_order(grid: PhaseDiagram) -> None:
+    order = grid.quantities["order"][..., 0]
+    assert (order[0, 0] > order[1, 0]).all()  # shorter bonds
+    assert (order[:, 0, :3] > order[:, 1, :3]).all()  # missing neighbors
+
+
+def test_it_is_drawn_and_kept(grid: PhaseDiagram, tmp_path: Path) -> None:
+    axes = grid.plot(quantity="order", line="susceptibility")
+    assert axes.get_ylabel() == "strain"
+    axes.figure.clear()
+    axes = plot_phase_diagram(grid, against="composition", at={"strain": 0.0})
+    assert axes.get_ylabel() == "share of sites"
+    axes.figure.clear()
+    grid.save(tmp_path / "diagram.npz")
+    again = PhaseDiagram.load(tmp_path / "diagram.npz")
+    np.testing.assert_array_equal(again.quantities["order"], grid.quantities["order"])
+    with pytest.raises(ValueError, match="quantity must be one of order"):
+        grid.line("polarization")
+    with pytest.raises(ValueError, match="axis must be one of strain"):
+        grid.line("order", "field_T")
+    with pytest.raises(ValueError, match="needs four points"):
+        grid.line("order", "strain")
+
+
+def test_points_resume_from_their_checkpoints(tmp_path: Path) -> None:
+    options = {
+        "temperatures_K": kelvin(1.0, 1.5),
+        "fields_T": [0.0, 10.0],
+        "model": Heisenberg(Shells([(A, J)])),
+        "checkpoint": tmp_path,
+    }
+    whole = phase_diagram(magnet(), steps=200, **options)
+    for name in ("point0_0", "point1_0"):
+        assert (tmp_path / f"{name}.npz").exists()
+    (tmp_path / "point1_0.npz").unlink()
+    again = phase_diagram(magnet(), steps=200, **options)
+    for name, values in whole.quantities.items():
+        np.testing.assert_array_equal(again.quantities[name], values)
+
+
+@wanders
+@pytest.mark.slow
+def test_a_cell_at_pressure() -> None:
+    """Springs k between neighbors of an fcc crystal: B = 2 sqrt(2) k / (3 r)."""
+    k, r, pressure = 1.0, 2.5, 5.0
+    atoms = Atoms("Mn", cell=(np.ones((3, 3)) - np.eye(3)) * r / np.sqrt(2), pbc=True)
+    atoms = atoms.repeat(3)
+    set_spins(atoms, {"Mn": M})
+    found = phase_diagram(
+        atoms,
+        [20.0],
+        pressures_GPa=[0.0, pressure],
+        method="npt",
+        options={"timestep_fs": 2.0, "pdamp": 200 * units.fs},
+        model=Harmonic(k, r, cutoff=3.0) + Heisenberg(Shells([(r, 1e-6)])),
+        observables={"length": lambda atoms: float(atoms.cell.lengths().mean())},
+        steps=400,
+        equilibration=400,
+    )
+    free, pressed = found.quantities["length"][:, 0, 0]
+    bulk = 2 * np.sqrt(2) * k / (3 * r) / units.GPa
+    assert free == pytest.approx(3 * r, rel=5e-3)
+    assert pressed / free - 1.0 == pytest.approx(-pressure / (3 * bulk), rel=0.2)
+
+
+def test_energies_are_without_the_field_of_the_driver() -> None:
+    """Also where atoms move; the entropy in a field counted it twice."""
+    model = Harmonic(5.0, A, cutoff=3.8) + Heisenberg(Shells([(A, 1e-9)]))
+    task = SamplingTask(
+        model_data(model),
+        magnet(),
+        (1.0,),
+        (0.0, 0.0, 0.0),
+        np.eye(3) * A,
+        20,
+        0,
+        1,
+        "langevin",
+        options={"external_field_T": (0.0, 0.0, 500.0)},
+    )
+    # At rest, with moments along the field: -0.46 eV of it would be seen.
+    assert abs(run_sampling(task).energy).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperatures_K": [3.0, 2.0]}, "temperatures_K must ascend"),
+        ({"temperatures_K": [-1.0]}, "temperatures_K"),
+        ({"fields_T": [1.0, np.nan]}, "field_T must be finite"),
+        ({"fields_T": [2.0, 1.0]}, "field_T must ascend"),
+        ({"pressures_GPa": [0.0]}, 'need method="npt"'),
+        ({"compositions": []}, "compositions are empty"),
+        ({"compositions": [{"X": 0.01}]}, "nearest share that fits"),
+        ({"method": "exact"}, "method must be one of"),
+        ({"steps": 10}, "fewer than 100 samples"),
+    ],
+)
+def test_what_cannot_be_sampled(change: dict[str, object], message: str) -> None:
+    options = {
+        "temperatures_K": [10.0, 20.0],
+        "model": Heisenberg(Shells([(A, J)])),
+        "steps": 200,
+    } | change
+    with pytest.raises(ValueError, match=message):
+        phase_diagram(magnet(), **options)  # type: ignore[arg-type]
