@@ -490,7 +490,8 @@ def plot_phase_diagram(
     temperatures = result.axes["temperature_K"]
     label = _QUANTITIES.get(quantity, quantity)
     if against is None:
-        ax.errorbar(temperatures, *chosen.T, fmt="o-", ms=4, capsize=2)
+        value, error = chosen.T
+        ax.errorbar(temperatures, value, error, fmt="o-", ms=4, capsize=2)
         ax.set(xlabel=_LABELS["temperature_K"], ylabel=label)
         return ax
     drawn = ax.pcolormesh(
