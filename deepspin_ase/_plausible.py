@@ -69,7 +69,7 @@ USUAL: dict[str, Usual] = {
     "masses": Usual(0.5, 400.0, "1 to 240", "amu"),
     "rcut": _CUTOFF,
     "cutoff": _CUTOFF,
-    "start_lr": Usual(1e-8, 0.1, "1e-4 to 0.02", ""),
+    "start_lr": Usual(0.0, 0.1, "1e-4 to 0.02", ""),
     "fmax": Usual(0.0, 1.0, "0.0001 to 0.1", "eV/A"),
     "torque_max": Usual(0.0, 0.1, "1e-7 to 0.001", "eV"),
     "stress_max": Usual(0.0, 0.1, "1e-5 to 0.01", "eV/A^3"),
