@@ -83,8 +83,9 @@ class MonteCarlo(SpinLatticeDynamics):
         be right; True asserts it of any other potential: the energy of atom i depends
         on spins within the pair cutoff, by its pairs (i, j) only. Where the energy is
         quadratic in the moments of each pair (exchange, Dzyaloshinskii-Moriya,
-        uniaxial anisotropy, fields), couplings are extracted from the model once for
-        each lattice and trials need no model calls.
+        uniaxial anisotropy, fields; of lists of bonds biquadratic exchange and cubic
+        anisotropy, too), couplings are extracted from the model once for each lattice
+        and trials need no model calls.
 
     Attributes
     ----------
