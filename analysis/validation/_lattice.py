@@ -45,14 +45,20 @@ def relaxed(
     """
     for atoms in images:
         subject.given(atoms)
-    found = relax_batch(
-        images,
-        fmax=fmax,
-        steps=steps,
-        spins=False,
-        magnitudes=subject.material.free_lengths,
-        progress=False,
-    )
+    try:
+        found = relax_batch(
+            images,
+            fmax=fmax,
+            steps=steps,
+            spins=False,
+            magnitudes=subject.material.free_lengths,
+            progress=False,
+        )
+    except np.linalg.LinAlgError:  # one far from a minimum spoils the batch
+        if len(images) == 1:
+            return [False]
+        alone = (relaxed(subject, [i], fmax=fmax, steps=steps)[0] for i in images)
+        return [*alone]
     return [own.converged for own in found]
 
 

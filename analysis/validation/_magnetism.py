@@ -48,8 +48,8 @@ def exchange(
     for k, shell in enumerate(listed[:shells], start=1):
         label = f"J{k} at {shell.distance:.2f} Å, {shell.pairs:.0f} neighbors"
         values[f"J{k}"] = Value(label, 1e3 * shell.isotropic, "meV", 1e3 * shell.spread)
-        slope = change.get(round(shell.distance, 2), 0.0) / shell.isotropic
-        values[f"dlnJ{k}/dlnV"] = Value(f"d ln J{k} / d ln V", slope, "1")
+        slope = 1e3 * change.get(round(shell.distance, 2), 0.0)
+        values[f"dJ{k}/dlnV"] = Value(f"dJ{k} / d ln V", slope, "meV")
     field = float(tensors[1].field_within([np.inf])[0])
     values["field"] = Value("exchange field of the order", 1e3 * field, "meV")
     curves = {

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Known: TypeAlias = Mapping[str, Sequence[Reference]]
 
 #: Errors below this share of a number are not shown.
-_ROUND_OFF = 1e-9
+_ROUND_OFF = 1e-6
 
 Measure = TypeVar("Measure", bound=Callable[..., "Findings"])
 Draw = TypeVar("Draw", bound="Callable[[Findings, Known], Axes]")

@@ -130,10 +130,8 @@ def test_exchange_and_its_slope_are_those_of_the_hamiltonian(book):
     for key, r in (("J1", 3**0.5 / 2 * a), ("J2", a)):
         J = 1e3 * coupling(r) * S**2
         assert value(book, "exchange", key) == pytest.approx(J, rel=1e-3)
-        slope = -r / (CUTOFF - r)
-        assert value(book, "exchange", f"dln{key}/dlnV") == pytest.approx(
-            slope, rel=1e-3
-        )
+        slope = -J * r / (CUTOFF - r)
+        assert value(book, "exchange", f"d{key}/dlnV") == pytest.approx(slope, rel=1e-3)
     J1, J2 = (value(book, "exchange", key) for key in ("J1", "J2"))
     assert value(book, "exchange", "field") == pytest.approx(8 * J1 + 6 * J2, rel=1e-3)
 
