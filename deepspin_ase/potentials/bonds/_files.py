@@ -1,6 +1,8 @@
 """Exchange tables of other codes: which format a file is of, and its functions.
 
->>> model = read_exchange_table("exchange.out")  # TB2J
+>>> tensors = ds.analysis.exchange_tensors(atoms)  # of any potential
+>>> write_exchange_table(tensors, "exchange.out", format="tb2j")
+>>> model = read_exchange_table("exchange.out")
 >>> write_exchange_table(model, "vampire", format="vampire")
 """
 
