@@ -1,0 +1,146 @@
+"""The shipped Fe model: errors, symmetries, crystal, exchange and dynamics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk
+
+from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
+from deepspin_ase.analysis import SpinWaves, spin_stiffness
+from deepspin_ase.data import load_example
+from deepspin_ase.dynamics import LongitudinalSpinLangevin
+from deepspin_ase.potentials import Potential, load_card, load_potential
+from deepspin_ase.system import System
+from deepspin_ase.testing import check_potential
+from deepspin_ase.training import aligned, compare, load_batches
+
+#: Lattice constant (A) and moment (mu_B) of the ferromagnet at rest.
+LATTICE, MOMENT = 2.83, 2.2
+
+
+@pytest.fixture(scope="module")
+def model() -> Potential:
+    return load_potential("Fe")
+
+
+def energy(model: Potential, atoms: Atoms) -> float:
+    found = model.evaluate(
+        System.from_atoms(atoms), forces=False, magnetic_forces=False, virial=False
+    )
+    return float(found.energy) / len(atoms)
+
+
+def crystal(structure: str, a: float, moment: float) -> Atoms:
+    atoms = bulk("Fe", structure, a, cubic=True)
+    set_spins(atoms, {"Fe": moment})
+    return atoms
+
+
+def canted(seed: int = 0) -> Atoms:
+    """Strained, rattled, with moments of 1.5 to 2.5 mu_B that point anywhere."""
+    rng = np.random.default_rng(seed)
+    atoms = bulk("Fe", "bcc", LATTICE, cubic=True)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0, 0.02, (3, 3))), True)
+    atoms.positions += rng.normal(0, 0.1, (2, 3))
+    spins = rng.normal(size=(2, 3))
+    spins *= (rng.uniform(1.5, 2.5, 2) / np.linalg.norm(spins, axis=1))[:, None]
+    set_spins(atoms, spins)
+    return atoms
+
+
+def test_symmetries(model: Potential) -> None:
+    """All that hold without spin-orbit coupling, exactly."""
+    check_potential(
+        model,
+        canted(),
+        symmetries=("time_reversal", "rotation", "inversion", "spin_rotation"),
+        tolerance=1e-5,
+    )
+
+
+def test_errors_of_the_example_data(model: Potential) -> None:
+    """Of constrained LDA, another functional, which counted little in training."""
+    card = load_card("Fe")
+    frames = aligned(load_example("fe2_lda", split="valid"), card["sets"]["lda"])
+    found = compare(model, load_batches(frames, model))
+    for name, value in card["errors_by_kind"]["fe2_lda"].items():
+        if name != "frames":
+            assert found[name].rmse == pytest.approx(value, rel=1e-3), name
+
+
+def test_ferromagnet(model: Potential) -> None:
+    """Lattice constant, moment, and bulk modulus, of PBE within a few percent."""
+    lattices, moments = np.linspace(2.76, 2.90, 8), np.linspace(1.9, 2.5, 7)
+    energies = np.array(
+        [[energy(model, crystal("bcc", a, m)) for m in moments] for a in lattices]
+    )
+    rest, length = [], []
+    for row in energies:
+        c2, c1, c0 = np.polyfit(moments - MOMENT, row, 2)
+        rest.append(c0 - c1**2 / (4 * c2))
+        length.append(MOMENT - c1 / (2 * c2))
+    curve = np.polynomial.Polynomial.fit(lattices, rest, 3)
+    a = next(
+        x.real
+        for x in curve.deriv().roots()
+        if abs(x.imag) < 1e-9 and 2.76 < x.real < 2.90
+    )
+    assert a == pytest.approx(LATTICE, rel=0.003)
+    assert np.interp(a, lattices, length) == pytest.approx(MOMENT, abs=0.05)
+    volume = a**3 / 2
+    modulus = curve.deriv(2)(a) * a**2 / (9.0 * volume) / units.GPa
+    assert modulus == pytest.approx(182.0, rel=0.1)
+
+
+def test_ferromagnet_is_the_ground_state(model: Potential) -> None:
+    """Of bcc and fcc, and of orders and lengths of moments."""
+    ground = energy(model, crystal("bcc", LATTICE, MOMENT))
+    rng = np.random.default_rng(0)
+    for moment in (0.0, 1.0, 2.0, 3.0):
+        for structure, a in (("bcc", LATTICE), ("fcc", 3.6)):
+            atoms = crystal(structure, a, moment)
+            assert energy(model, atoms) >= ground - 1e-3
+            staggered = np.resize([1.0, -1.0], len(atoms))
+            set_spins(atoms, moment * np.outer(staggered, [0, 0, 1]))
+            assert energy(model, atoms) > ground
+            spins = rng.normal(size=(len(atoms), 3))
+            spins *= moment / np.linalg.norm(spins, axis=1, keepdims=True)
+            set_spins(atoms, spins)
+            assert energy(model, atoms) > ground
+
+
+def test_spin_stiffness(model: Potential) -> None:
+    """Neutrons: 280 meV A^2; PBE: 230 to 330."""
+    atoms = bulk("Fe", "bcc", LATTICE)
+    set_spins(atoms, {"Fe": MOMENT})
+    atoms.calc = DeepSpinCalculator(model)
+    stiffness = spin_stiffness(SpinWaves.from_atoms(atoms))
+    np.testing.assert_allclose(stiffness, stiffness[0, 0] * np.eye(3), atol=1e-3)
+    assert 0.190 < stiffness[0, 0] < 0.330
+
+
+def test_hot_dynamics_is_stable(model: Potential) -> None:
+    """At 1200 K, lengths of moments free to change."""
+    atoms = bulk("Fe", "bcc", 2.87, cubic=True).repeat(3)
+    set_spins(atoms, {"Fe": MOMENT})
+    atoms.calc = DeepSpinCalculator(model)
+    start = atoms.positions.copy()
+    dynamics = LongitudinalSpinLangevin(
+        atoms,
+        0.5 * units.fs,
+        temperature_K=1200,
+        friction=0.02 / units.fs,
+        gamma_L=0.2 / units.fs,
+        rng=0,
+    )
+    dynamics.run(400)
+    lengths = np.linalg.norm(get_spins(atoms), axis=1)
+    assert 1.4 < lengths.mean() < 2.6
+    assert lengths.max() < 4.0
+    moved = atoms.positions - start
+    moved -= moved.mean(axis=0)
+    assert np.sqrt((moved**2).sum(axis=1).mean()) < 0.6
+    cold = energy(model, crystal("bcc", LATTICE, MOMENT))
+    assert energy(model, atoms) - cold < 0.6
