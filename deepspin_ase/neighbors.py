@@ -33,6 +33,10 @@ FARTHEST = 1e8
 #: cell is left in a short direction.
 MAX_CELLS = 1e5
 
+#: Periodic images within reach beyond which a cell is not one of angstroms: an atom in
+#: a cube of 0.3 A and a cutoff of 6 A has 69,000.
+MAX_IMAGES = 1e5
+
 Made = TypeVar("Made")
 
 
@@ -192,8 +196,8 @@ def build_pairs(
     Raises
     ------
     ValueError
-        If two atoms coincide, positions or cell are not finite, or the backend is
-        unknown.
+        If two atoms coincide, positions or cell are not finite, the cell is too small
+        to be one in angstroms, or the backend is unknown.
     """
     if backend is None:
         backend = "vesin" if system.device.type == "cpu" else "torch"
@@ -211,6 +215,7 @@ def build_pairs(
     # On-site terms have no cutoff, but atoms must not coincide; a search
     # for very short distances is slow.
     radius = max(cutoff, 1.0)
+    _check_images(system, radius)
     if backend == "torch":
         i, j, shift = search_cells(system, radius)
     else:
@@ -254,6 +259,20 @@ def _has_no_cells(
     counts = np.maximum(extents / radius, 1.0)
     shrunk = min(1.0, float(MAX_CELLS / counts.prod()) ** (1 / 3))
     return bool(shrunk < 1.0 and counts.min() * shrunk < 2.0)
+
+
+def _check_images(system: System, radius: float) -> None:
+    """Raise ValueError where a search would not end for all the images in reach."""
+    periodic = torch.where(system.pbc[:, :, None], system.cell.detach(), 0.0)
+    # Columns of the inverse have lengths of one over the heights of the cell.
+    inverse = np.linalg.pinv(periodic.cpu().numpy().astype(float))
+    images = (2.0 * radius * np.linalg.norm(inverse, axis=1) + 1.0).prod(axis=1)
+    if images.max(initial=0.0) > MAX_IMAGES:
+        k = int(images.argmax())
+        raise ValueError(
+            f"the cell of structure {k} is so small that {images[k]:.0e} images of it "
+            f"lie within {radius:g} A: are its vectors in angstroms?"
+        )
 
 
 def _check_distances(system: System, pairs: PairList) -> None:

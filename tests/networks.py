@@ -35,6 +35,20 @@ from deepspin_ase.potentials import (
 )
 from deepspin_ase.system import System
 
+#: Section ``model`` of a small network of one element.
+FE_MODEL: dict[str, Any] = {
+    "type_map": ["Fe"],
+    "spin": {"use_spin": [True], "virtual_scale": 0.2},
+    "descriptor": {
+        "rcut": 4.0,
+        "rcut_smth": 2.0,
+        "sel": [30],
+        "neuron": [4, 8],
+        "axis_neuron": 4,
+    },
+    "fitting_net": {"neuron": [10, 10]},
+}
+
 VARIANTS: dict[str, dict[str, dict[str, object]]] = {
     "plain": {},
     "one-side": {"descriptor": {"type_one_side": True}},

@@ -19,6 +19,7 @@ import yaml
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from networks import FE_MODEL
 
 from deepspin_ase import DeepSpinCalculator, relax, set_spins
 from deepspin_ase.analysis import Result
@@ -57,21 +58,7 @@ def iron() -> Atoms:
 
 
 def network() -> DeepSpinNetwork:
-    return DeepSpinNetwork(DeepSpinConfig.from_dict(NETWORK))
-
-
-NETWORK: dict[str, Any] = {
-    "type_map": ["Fe"],
-    "spin": {"use_spin": [True], "virtual_scale": 0.2},
-    "descriptor": {
-        "rcut": 4.0,
-        "rcut_smth": 2.0,
-        "sel": [30],
-        "neuron": [4, 8],
-        "axis_neuron": 4,
-    },
-    "fitting_net": {"neuron": [10, 10]},
-}
+    return DeepSpinNetwork(DeepSpinConfig.from_dict(FE_MODEL))
 
 
 # --- formats ---------------------------------------------------------------------
@@ -122,7 +109,7 @@ def _driver(trajectory: Path | None = None) -> SpinDynamics:
 def _trained(path: Path) -> None:
     write_dataset(path.parent / "data.extxyz", load_example("fe2_lda")[:2])
     values = {
-        "model": NETWORK,
+        "model": FE_MODEL,
         "data": {"training": ["data.extxyz"]},
         "training": {"numb_steps": 2, "disp_freq": 1},
     }
@@ -212,7 +199,7 @@ def _npy_frames(path: Path) -> Any:
 def _yaml_of_training(path: Path) -> None:
     write_dataset(path.parent / "data.extxyz", load_example("fe2_lda")[:2])
     values = {
-        "model": NETWORK,
+        "model": FE_MODEL,
         "data": {"training": ["data.extxyz"]},
         "training": {"numb_steps": 2, "disp_freq": 1},
     }

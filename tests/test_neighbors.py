@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +196,15 @@ def test_values_that_are_not_finite(name: str) -> None:
     values.view(-1)[0] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
         neighbors.update(system.replace(**{name: values}), 3.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("edges", [(1e-3,) * 3, (4.0, 0.01, 0.01)])
+def test_cells_that_are_not_in_angstroms(edges: Any, backend: str) -> None:
+    """A search through all the images would take hours and gigabytes."""
+    system = system_of(Atoms("H", cell=edges, pbc=True))
+    with pytest.raises(ValueError, match=r"cell of structure 0 .* in angstroms\?"):
+        build_pairs(system, 5.0, backend=backend)
 
 
 def test_unknown_backend() -> None:

@@ -19,6 +19,7 @@ import torch
 import yaml
 from ase import Atoms
 from ase.build import bulk
+from networks import FE_MODEL
 from scipy.spatial.transform import Rotation
 from structures import labelled
 from torch import Tensor
@@ -67,18 +68,7 @@ from deepspin_ase.training._schedule import learning_rate, loss_weights
 from deepspin_ase.training._trainer import _initial_network
 
 Values = dict[str, Any]
-MODEL: Values = {
-    "type_map": ["Fe"],
-    "spin": {"use_spin": [True], "virtual_scale": 0.2},
-    "descriptor": {
-        "rcut": 4.0,
-        "rcut_smth": 2.0,
-        "sel": [30],
-        "neuron": [4, 8],
-        "axis_neuron": 4,
-    },
-    "fitting_net": {"neuron": [10, 10]},
-}
+MODEL: Values = FE_MODEL
 #: Large enough to learn something in seconds.
 ABLE_MODEL = MODEL | {
     "descriptor": MODEL["descriptor"] | {"neuron": [8, 16], "sel": [27]},
