@@ -1,6 +1,7 @@
 """Phase diagrams over temperature, field, pressure, strain and composition.
 
->>> diagram = phase_diagram(atoms, temperatures, fields_T=[0, 5, 10], direction="z")
+>>> temperatures = np.linspace(50, 500, 4)  # K
+>>> diagram = phase_diagram(atoms, temperatures, fields_T=[0, 50], steps=200)
 >>> print(diagram.line("heat_capacity"))
 >>> axes = diagram.plot(quantity="order")
 """

@@ -86,9 +86,11 @@ class AdiabaticMoments(MagneticCalculator):
 
     Examples
     --------
-    >>> atoms.calc = AdiabaticMoments(DeepSpinCalculator(model), what="lengths")
-    >>> BFGS(atoms).run(fmax=0.01)
-    >>> atoms.get_magnetic_moments()  # mu_B, (N, 3)
+    >>> from deepspin_ase.potentials.materials import reference
+    >>> calculator = DeepSpinCalculator(reference.fe())
+    >>> atoms.calc = AdiabaticMoments(calculator, what="lengths")
+    >>> found = BFGS(atoms, logfile=None).run(fmax=0.01)
+    >>> moments = atoms.get_magnetic_moments()  # mu_B, (N, 3)
     """
 
     name = "adiabatic-moments"

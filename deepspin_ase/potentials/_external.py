@@ -102,7 +102,7 @@ class PotentialOf(External):
 
     Examples
     --------
-    >>> potential = PotentialOf(calculator) + Heisenberg(CubicCut(0.01, 4.0))
+    >>> potential = PotentialOf(atoms.calc) + Heisenberg(Shells([(2.48, 0.01)]))
     >>> atoms.calc = DeepSpinCalculator(potential, external_field_T=(0, 0, 5))
     """
 
