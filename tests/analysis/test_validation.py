@@ -46,6 +46,8 @@ from deepspin_ase.units import G_FACTOR
 
 matplotlib.use("Agg")
 
+ROOT = Path(__file__).parents[2]
+
 ANISOTROPY = 1e-4
 FAST = ("structure", "eos", "elastic", "vacancy", "phases")
 FAST += ("exchange", "anisotropy", "magnons", "moments")
@@ -398,6 +400,17 @@ def test_references_have_sources(name):
             for entry in entries:
                 assert len(entry.source) > 20
                 assert entry.doi is None or entry.doi.startswith("10.")
+
+
+@pytest.mark.parametrize("name", [*MATERIALS])
+def test_references_have_the_units_of_what_was_found(name):
+    """By the results behind the pages of the shipped models."""
+    for path in (ROOT / "validation" / name / "results").glob("*.json"):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        values = entry["findings"]["values"] if entry["findings"] else {}
+        for key, references in references_of(name).get(path.stem, {}).items():
+            for reference in references if key in values else ():
+                assert reference.unit == values[key]["unit"], (path, key)
 
 
 @pytest.mark.parametrize("name", [*MATERIALS])
