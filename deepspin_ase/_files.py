@@ -180,11 +180,14 @@ def reading(path: PathLike, expected: str) -> Iterator[None]:
         ) from error
 
 
-def require_different(**paths: PathLike | None) -> None:
-    """Raise ValueError where two of some named files are the same one."""
+def require_different(**paths: object) -> None:
+    """Raise ValueError where two of some named files are the same one.
+
+    What is no path, such as an open file or "-", is passed over.
+    """
     seen: dict[Path, str] = {}
     for name, path in paths.items():
-        if path is None:
+        if not isinstance(path, str | os.PathLike) or path == "-":
             continue
         other = seen.setdefault(Path(path).resolve(), name)
         if other != name:

@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config = read_run_config(arguments.config)
     folder = arguments.config.parent
     files = _files(config, folder)
-    require_different(**{k: path for k, path in files.items() if path != "-"})
+    require_different(**files)
     make_folder(folder / config.output)
     with locked(*(path for path in files.values() if path != "-")):
         _run_or_resume(config, folder, files, resume=arguments.resume or config.resume)

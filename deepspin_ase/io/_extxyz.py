@@ -23,6 +23,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.formats import string2index
 
 from .._files import atomic_write, reading
+from .._validate import path_first
 from ..quantities import results_unknown_to_ase
 from ..spins import get_spins, set_spins
 from ._columns import standardize
@@ -42,10 +43,15 @@ def write_extxyz(path: str | os.PathLike[str], images: Atoms | Sequence[Atoms]) 
     ValueError
         If there is nothing to write, or moments are malformed. Structures
         without moments are written without.
+    TypeError
+        If it is not given a path and structures, in this order.
     """
-    frames = [images] if isinstance(images, Atoms) else list(images)
+    one = isinstance(images, Atoms | str | os.PathLike)
+    frames: list[Any] = [images] if one else list(images)
     if not frames:
         raise ValueError("there are no structures to write")
+    for frame in frames:
+        path_first("write_extxyz", path, frame, Atoms)
     text = extxyz_text(frames)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

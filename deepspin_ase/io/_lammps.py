@@ -22,6 +22,7 @@ from ase.io.lammpsdata import read_lammps_data as read_plain
 from numpy.typing import ArrayLike
 
 from .._files import atomic_write, reading
+from .._validate import path_first
 from ..spins import get_spins, set_spins
 from ._lammps_box import LammpsBox
 
@@ -64,7 +65,10 @@ def write_lammps_data(
     ValueError
         If moments are missing, an element is not in ``elements``, or atoms of
         one element have different masses, which LAMMPS keeps by type.
+    TypeError
+        If it is not given a path and Atoms, in this order.
     """
+    path_first("write_lammps_data", path, atoms, Atoms)
     spins = get_spins(atoms)
     symbols = np.array(atoms.get_chemical_symbols())
     names = sorted(set(symbols)) if elements is None else list(elements)

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.optimize.optimize import Optimizer
 
-from .._files import append_text, locked
+from .._files import append_text, locked, require_different
 from .._plausible import warn_of_unusual
 from .._validate import positive, whole
 from ..io._extxyz import extxyz_text
@@ -72,6 +72,7 @@ class SpinLatticeLBFGS(Optimizer):
             raise ValueError(
                 f"trajectories are {', '.join(_TEXT)} or .traj files, not {trajectory}"
             )
+        require_different(trajectory=trajectory, logfile=logfile)
         paths = (p for p in (trajectory, logfile) if isinstance(p, str | Path))
         self._files = [Path(path) for path in paths if path != "-"]
         with locked(*self._files):

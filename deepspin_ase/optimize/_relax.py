@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
 from .._digest import digest
-from .._files import locked
+from .._files import locked, require_different
 from .._plausible import warn_of_unusual
 from .._progress import bar
 from .._validate import positive, require_calculator, whole
@@ -122,6 +122,7 @@ def relax(
     }
     if checkpoint is None:
         return _relax(atoms, **arguments)
+    require_different(trajectory=trajectory, logfile=logfile, checkpoint=checkpoint)
     require_calculator(atoms)
     calculator = atoms.calc
     known = inspect.signature(SpinLatticeFilter).bind(atoms, **options)

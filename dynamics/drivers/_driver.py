@@ -15,7 +15,7 @@ import torch
 from ase import Atoms, units
 from torch import Tensor
 
-from ..._files import to_disk
+from ..._files import require_different, to_disk
 from ..._plausible import warn_of_short_time, warn_of_unusual
 from ..._validate import per_replica, whole
 from ...potentials import Prediction
@@ -196,6 +196,7 @@ class SpinLatticeDynamics(BatchedDynamics):
                 self.state.system, self.state.momenta
             )
             self.state = replace(self.state, momenta=still)
+        require_different(trajectory=trajectory, logfile=logfile, checkpoint=checkpoint)
         if trajectory is not None:
             writer = open_trajectory(trajectory, self, append=append_trajectory)
             self._add_writer(writer, loginterval)

@@ -16,7 +16,8 @@ from ase import Atoms
 from deepspin_ase import DeepSpinCalculator
 from deepspin_ase.cli import main
 from deepspin_ase.data import Dataset, Frame, write_dataset
-from deepspin_ase.potentials import CompiledPotential, Potential, save_potential
+from deepspin_ase.io import write_extxyz, write_lammps_data
+from deepspin_ase.potentials import CompiledPotential, save_potential
 from deepspin_ase.potentials.deepmd import write_deepmd
 from deepspin_ase.potentials.materials.reference import fe
 
@@ -137,10 +138,12 @@ def test_files_that_are_in_the_way(
         (save_potential, fe(), "Potential"),
         (write_deepmd, fe(), "Potential"),
         (write_dataset, Dataset([]), "Dataset"),
+        (write_extxyz, Atoms("Fe"), "Atoms"),
+        (write_lammps_data, Atoms("Fe"), "Atoms"),
     ],
 )
 def test_arguments_in_the_wrong_order(
-    tmp_path: Path, write: Callable[..., Any], value: Potential | Dataset, kind: str
+    tmp_path: Path, write: Callable[..., Any], value: Any, kind: str
 ) -> None:
     with pytest.raises(TypeError, match=rf"{write.__name__} takes a path and then a "):
         write(value, tmp_path / "model.pt")

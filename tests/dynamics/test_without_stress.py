@@ -21,6 +21,7 @@ from deepspin_ase.dynamics import (
     read_hdf5,
 )
 from deepspin_ase.io import read_extxyz
+from deepspin_ase.optimize import relax
 from deepspin_ase.potentials.materials.reference import fe
 
 FS = units.fs
@@ -59,6 +60,21 @@ def test_spins_move_without_forces(tmp_path: Path, suffix: str) -> None:
         atoms.get_initial_magnetic_moments(), other.get_initial_magnetic_moments()
     )
     assert len((tmp_path / "run.log").read_text().splitlines()) >= 3
+
+
+@pytest.mark.parametrize(
+    "names", [("trajectory", "logfile"), ("trajectory", "checkpoint")]
+)
+def test_files_of_a_run_differ(tmp_path: Path, names: tuple[str, str]) -> None:
+    """They were written into each other, also by relaxations."""
+    path = tmp_path / "run.extxyz"
+    files = {name: tmp_path / "." / "run.extxyz" for name in names}
+    message = f"{names[0]} and {names[1]} are the same file"
+    with pytest.raises(ValueError, match=message):
+        SpinLatticeNVE(iron(), 0.5 * FS, **files)
+    with pytest.raises(ValueError, match=message):
+        relax(iron(), **files)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("driver", [SpinLatticeNVE, SpinLatticeLangevin])
