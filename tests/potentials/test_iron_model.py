@@ -99,7 +99,7 @@ def test_ferromagnet_is_the_ground_state(model: Potential) -> None:
     ground = energy(model, crystal("bcc", LATTICE, MOMENT))
     rng = np.random.default_rng(0)
     for moment in (0.0, 1.0, 2.0, 3.0):
-        for structure, a in (("bcc", LATTICE), ("fcc", 3.6)):
+        for structure, a in (("bcc", LATTICE), ("fcc", 3.45), ("fcc", 3.6)):
             atoms = crystal(structure, a, moment)
             assert energy(model, atoms) >= ground - 1e-3
             staggered = np.resize([1.0, -1.0], len(atoms))
@@ -118,7 +118,7 @@ def test_spin_stiffness(model: Potential) -> None:
     atoms.calc = DeepSpinCalculator(model)
     stiffness = spin_stiffness(SpinWaves.from_atoms(atoms))
     np.testing.assert_allclose(stiffness, stiffness[0, 0] * np.eye(3), atol=1e-3)
-    assert 0.190 < stiffness[0, 0] < 0.330
+    assert 0.230 < stiffness[0, 0] < 0.330
 
 
 def test_hot_dynamics_is_stable(model: Potential) -> None:

@@ -102,7 +102,7 @@ OUTPUTS: dict[str, dict[str, tuple[Kind, ...]]] = {
     },
     "torques": {
         "bcc_fe_random": (Kind(EVERYTHING, magnetic=0.003),),
-        "bcc_fe_tilted": (Kind(EVERYTHING, energy=0.0005, magnetic=0.002),),
+        "bcc_fe_tilted": (Kind(EVERYTHING, 2.0, energy=0.0003, magnetic=0.0012),),
     },
     "fcc": {
         "fcc_fe": (
