@@ -338,7 +338,7 @@ def _modes(phonon: Phonopy, q: np.ndarray, material: Material) -> np.ndarray:
     Where the path belongs to a smaller cell, in which every element has one site: those
     whose displacements repeat with it.
     """
-    phonon.run_qpoints([q], with_eigenvectors=True)
+    phonon.run_qpoints([q.tolist()], with_eigenvectors=True)
     assert phonon.qpoints is not None and phonon.qpoints.eigenvectors is not None
     frequencies = phonon.qpoints.frequencies[0]
     if material.path_cell is not None:
@@ -499,7 +499,8 @@ def phases(subject: Subject, *, points: int = 9) -> Findings:
     volume = subject.findings("structure").values["volume"].value
     volumes = volume * np.linspace(*material.volumes, points)
     curves: dict[str, Any] = {"volumes": volumes, "energies": {}, "moments": {}}
-    values, notes, ground = {}, [], 0.0
+    values: dict[str, Value] = {}
+    notes, ground = [], 0.0
     for name, build in material.phases.items():
         images = [build(float(v)) for v in volumes]
         magnetic = bool(get_spins(images[0]).any())

@@ -235,7 +235,7 @@ class LossConfig(Configuration):
             if key in values:
                 if name in given:
                     raise ValueError(f"weights.{name} and {key} are the same: give one")
-                pair = list(weights[name] or _default_weights()[name])
+                pair: list[Any] = list(weights[name] or _default_weights()[name] or ())
                 pair[end] = values.pop(key)
                 weights[name] = tuple(pair)
         return values | {"weights": weights}
