@@ -52,8 +52,8 @@ PROBES = 20, 120
 #: Points of a curve over the time of training.
 POINTS = 10
 
-#: Weights of energies, forces and magnetic forces, as by the network on moments, and
-#: the last one for DPA4C.
+#: Weights of energies, forces and magnetic forces, about those that the network on
+#: moments takes from labels of fcc Fe, and the last one for DPA4C.
 WEIGHTS, DPA4C_MAGNETIC = (10.0, 1.0, 50.0), 300.0
 
 #: Quantities with their units; errors of vectors are per component.
