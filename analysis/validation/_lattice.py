@@ -200,7 +200,7 @@ def elastic_constants(subject: Subject, *, strain: float = 0.002) -> Findings:
     values["G"] = Value("shear modulus (Hill)", shear, "GPa")
     least = float(np.linalg.eigvalsh(tensor)[0])
     notes = [f"The least eigenvalue of the tensor is {least:.1f} GPa"]
-    notes[0] += ": stable." if least > 0 else ": NOT stable."
+    notes[0] += ": stable." if least > 0 else ": UNSTABLE."
     if not all(converged):
         notes.append("Not all strained cells relaxed.")
     return Findings(values, {"tensor": tensor}, notes)
@@ -458,28 +458,22 @@ def vacancy(subject: Subject, *, repeat: int = 3) -> Findings:
     perfect = subject.given(large).get_potential_energy()
     hole = large.copy()
     del hole[0]
-    bare = subject.given(hole.copy()).get_potential_energy()
-    converged = relaxed(subject, [hole], fmax=5e-3)
     share = (len(large) - 1) / len(large) * perfect
-    relaxation = bare - hole.get_potential_energy()
-    formation = hole.get_potential_energy() - share
+    bare = subject.given(hole.copy()).get_potential_energy() - share
+    values = {"unrelaxed": Value("before atoms relax", bare, "eV")}
     notes = [f"In {len(large)} atoms, at constant volume."]
-    if not all(converged):
-        notes.append("The atoms around it did not relax.")
-    return Findings(
-        {
-            "formation": Value("formation energy", formation, "eV"),
-            "relaxation": Value("of which relaxation", -relaxation, "eV"),
-        },
-        {},
-        notes,
-    )
+    if all(relaxed(subject, [hole], fmax=5e-3)):
+        formation = hole.get_potential_energy() - share
+        values = {"formation": Value("formation energy", formation, "eV"), **values}
+    else:
+        notes.append("UNSTABLE: the atoms around it find no minimum.")
+    return Findings(values, {}, notes)
 
 
 @drawn("vacancy")
 def draw_vacancy(findings: Findings, known: Known) -> Axes:
     """Draw the formation energy beside the references."""
-    return compared(findings, known, ["formation"], "eV", label="formation energy")
+    return compared(findings, known, [*findings.values], "eV", label="energy")
 
 
 # --- phases --------------------------------------------------------------------------

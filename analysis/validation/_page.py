@@ -16,6 +16,9 @@ from ._references import Reference
 #: Values within this share of a reference, or this many standard errors, agree.
 _SHARE, _ERRORS = 0.10, 2.0
 
+#: In notes on what is no minimum.
+_UNSTABLE = "UNSTABLE"
+
 _KINDS = {"experiment": "experiment", "DFT": "DFT", "model": "another model"}
 
 _HEADER = ("", "unit", "model", "experiment", "calculated", "deviation")
@@ -119,11 +122,16 @@ class _Sources:
 
 def _summarize(report: Report, book: Book, entries: Sequence[Entry]) -> None:
     """Say how much agrees, and list what does not."""
-    total, far = 0, []
+    total, far, unstable = 0, [], []
     for entry in entries:
         if entry.findings is None:
             continue
         known = book.references.get(entry.name, {})
+        unstable += [
+            f"{PROPERTIES[entry.name].title}: {note}"
+            for note in entry.findings.notes
+            if _UNSTABLE in note
+        ]
         for key, value in entry.findings.values.items():
             reference = _first(known.get(key, []))
             if reference is None:
@@ -136,14 +144,18 @@ def _summarize(report: Report, book: Book, entries: Sequence[Entry]) -> None:
                     f"{with_error(reference.value, reference.error)}"
                 )
     failed = [PROPERTIES[e.name].title for e in entries if e.findings is None]
-    if total:
+    if total or unstable or failed:
         report.heading("Summary")
+    if total:
         report.text(
             f"{total - len(far)} of {total} numbers with a reference are within 10 % "
             "of it, or within two standard errors." + (" The others:" if far else "")
         )
     if far:
         report.items(far)
+    if unstable:
+        report.text("Not stable:")
+        report.items(unstable)
     if failed:
         report.text(f"Failed: {', '.join(failed)}.")
 
