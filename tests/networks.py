@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,9 @@ def spin_terms() -> dict[str, Potential]:
         ),
     }
 
+
+#: A trained pseudo-atom network of NiO on pair potentials and exchange.
+PSEUDO_ATOMS = Path(__file__).parent / "data" / "pseudo_atoms" / "nio.safetensors"
 
 QUANTITIES = ("energies", "energy", "forces", "magnetic_forces", "virial")
 

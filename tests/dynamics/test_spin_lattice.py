@@ -12,6 +12,7 @@ from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.neighborlist import neighbor_list
+from networks import PSEUDO_ATOMS
 from torch import Tensor
 
 from deepspin_ase import (
@@ -95,11 +96,11 @@ def magnet(repeat: int) -> Atoms:
 
 
 def nickel_oxide() -> Atoms:
-    """Return the ordered crystal with the shipped network."""
+    """Return the ordered crystal with a pseudo-atom network."""
     atoms = bulk("NiO", "rocksalt", 4.2166).repeat(2)
     order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166)
     set_spins(atoms, {"Ni": 1.277}, pattern=order)
-    atoms.calc = DeepSpinCalculator(TimeReversal(load_potential("NiO")))
+    atoms.calc = DeepSpinCalculator(TimeReversal(load_potential(PSEUDO_ATOMS)))
     return atoms
 
 
@@ -246,7 +247,7 @@ class TestNVE:
         atoms = bulk("NiO", "rocksalt", 4.17).repeat((2, 1, 1))
         set_spins(atoms, [[0, 0.2, 1.7], [0, 0, 0], [0.3, 0, -1.7], [0, 0, 0]])
         thermalize_momenta(atoms, 300, rng=np.random.default_rng(2))
-        atoms.calc = DeepSpinCalculator("NiO")
+        atoms.calc = DeepSpinCalculator(PSEUDO_ATOMS)
         positions, spins = atoms.positions.copy(), get_spins(atoms)
         SpinLatticeNVE(atoms, 0.5 * FS).run(60)
         SpinLatticeNVE(atoms, -0.5 * FS).run(60)

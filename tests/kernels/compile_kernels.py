@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from networks import moments_network, nickel_oxide
+from networks import PSEUDO_ATOMS, moments_network, nickel_oxide
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import driver, jit
@@ -82,7 +82,7 @@ def main() -> None:
     register("cpu", cuda)
     system = nickel_oxide()
     pairs = build_pairs(system, 7.0)
-    potential = load_potential("NiO")
+    potential = load_potential(PSEUDO_ATOMS)
     network = moments_network()
     chiral = DzyaloshinskiiMoriya(CubicCut(0.1, 4.0))
     for capability in (80, 90):

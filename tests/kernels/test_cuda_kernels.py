@@ -21,6 +21,7 @@ import torch
 from ase import Atoms, units
 from networks import (
     EVERY,
+    PSEUDO_ATOMS,
     assert_close,
     exactly,
     for_model,
@@ -319,7 +320,7 @@ def test_without_triton(
 @pytest.mark.skipif(ON_DEVICE, reason="there is a CUDA device")
 def test_without_a_device() -> None:
     with pytest.raises(ValueError, match="no CUDA device"):
-        DeepSpinCalculator("NiO", device="cuda")
+        DeepSpinCalculator(PSEUDO_ATOMS, device="cuda")
 
 
 @pytest.mark.slow
@@ -333,10 +334,10 @@ def test_kernels_compile() -> None:
 
 @needs_device
 @pytest.mark.parametrize("mixed", [False, True])
-def test_shipped_model(mixed: bool) -> None:
+def test_trained_model(mixed: bool) -> None:
     """Also its batches, one by one and together, bit by bit the same every time."""
     potential, system = on_device(
-        load_potential("NiO"), System.cat([nickel_oxide(k) for k in range(20)])
+        load_potential(PSEUDO_ATOMS), System.cat([nickel_oxide(k) for k in range(20)])
     )
     choose_backend(potential, mixed=mixed)
     pairs = build_pairs(system, potential.pair_cutoff(system))
@@ -379,7 +380,7 @@ def trajectory(device: str, dtype: str, steps: int = 50) -> tuple[Atoms, np.ndar
         pbc=True,
     )
     atoms.set_initial_magnetic_moments(system.spins.numpy())
-    atoms.calc = DeepSpinCalculator("NiO", device=device, dtype=dtype)
+    atoms.calc = DeepSpinCalculator(PSEUDO_ATOMS, device=device, dtype=dtype)
     dyn = SpinLatticeNVE(atoms, 0.5 * units.fs)
     energies = []
     for _ in range(steps // 10):
@@ -408,7 +409,7 @@ def test_dynamics(dtype: str) -> None:
 def test_memory_of_the_device() -> None:
     """What does not fit at first is tried in smaller chunks."""
     potential, system = on_device(
-        load_potential("NiO"), System.cat([nickel_oxide(k) for k in range(40)])
+        load_potential(PSEUDO_ATOMS), System.cat([nickel_oxide(k) for k in range(40)])
     )
     expected = potential.evaluate(system)
     vars(potential).pop("_kernels", None)
