@@ -226,7 +226,7 @@ def test_thermal_averages(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_transition() -> None:
-    options = {"sizes": (2, 3), "steps": 150, "interval": 1, "progress": False}
+    options = {"sizes": (2, 3), "steps": 400, "interval": 1, "progress": False}
     options |= {"options": {"simultaneous": False, "clusters": 0}}
     found = [
         curie_temperature(ordered(), [600, 800, 1000, 1200], model=model, **options)
