@@ -435,7 +435,7 @@ def test_transition_of_the_frozen_lattice_is_that_of_long_runs(tmp_path):
     found = Book(fe(), tmp_path, settings=settings)
     found.run(["transition"])
     frozen = found.findings("transition").values["fixed lattice"]
-    assert frozen.error is not None and frozen.error < 60.0
-    assert frozen.value == pytest.approx(1439.0, abs=max(3.0 * frozen.error, 30.0))
-    peak = found.findings("magnetization").values["fixed lattice"]
-    assert peak.value == pytest.approx(1439.0, rel=0.1)
+    assert frozen.error is not None and 0.0 < frozen.error < 120.0
+    assert frozen.value == pytest.approx(1439.0, rel=0.1)
+    rough = found.findings("magnetization").values["fixed lattice"]
+    assert rough.value == pytest.approx(1439.0, rel=0.15)
