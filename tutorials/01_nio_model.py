@@ -17,8 +17,8 @@
 # antiparallel between them (AFM-II). This tutorial
 #
 # 1. looks at constrained non-collinear DFT data of NiO,
-# 2. fits an analytic baseline to them and trains a small network on top,
-# 3. compares the shipped model, trained in the same way for longer, with DFT, and
+# 2. adds frames that hold the model where there are no data, and fits a network,
+# 3. compares the shipped model, trained in the same way, with DFT, and
 # 4. draws its energy over atomic displacement, relative and collective rotation.
 #
 # The DFT frames are not part of this package (LGPL-3.0). Fetch them with
@@ -47,6 +47,7 @@ from deepspin_ase.data import conjugacy, read_dataset
 from deepspin_ase.potentials import load_card, load_potential
 from deepspin_ase.training import (
     Trainer,
+    TrainingSet,
     collect,
     compare,
     load_batches,
@@ -76,22 +77,30 @@ if have_data:
     print(conjugacy(training + validation))
 
 # %% [markdown]
-# The energies imply an exchange that is about a quarter stronger than the one that
-# the magnetic forces imply: a model has to compromise, and errors of a few
-# hundredths of meV/atom or a few tenths of meV/mu_B are in the labels themselves.
+# The work of the magnetic forces is 1.28 times too small. With magnetic forces 1.28 times
+# as large one model fits all labels to their noise, so they are consistent up to this
+# factor: the moments that they belong to are longer than those that the frames hold,
+# 1.63 instead of 1.277 mu_B. In the same functional GPAW has 1.71 mu_B, and a ferromagnet
+# 103 meV per formula unit above the order of type II (`nio/strain.py`); the exchange of
+# the energies makes that 104 meV, that of the magnetic forces 83. A model in the moments
+# of the frames has to compromise, and weights say how.
 #
-# ## 2. Baseline and network
+# ## 2. A network, and what holds it
 #
-# Born-Mayer and near Coulomb pairs with a distance-dependent exchange, nine
-# numbers in all, already describe small amplitudes well. The network corrects
-# them, and where there are no data the baseline keeps atoms apart. Here it trains
-# for a minute at most; `tutorials/nio/train.yaml` is the recipe of the shipped model.
+# Displacements of 0.015 A at one cell do not say what strain costs, nor what happens in
+# a hot crystal: a network that knows nothing else collapses in dynamics. Sets of
+# frames that count little hold it there: strained crystals with the elastic constants of
+# GPAW, and other orders and hot crystals labelled by pair potentials, an exchange and a Landau
+# energy that are fitted to DFT (`nio/prior.py`). The DFT frames decide where they are.
 
 # %%
 if have_data:
-    from baseline import fitted
+    from prior import elastic_frames, fitted, hot, labelled, ordered, repeated
 
-    baseline, fit = fitted(training)
+    rng = np.random.default_rng(0)
+    elastic = elastic_frames(40, rng)
+    ground = min(training, key=lambda frame: frame.energy)
+    pairs, fit = fitted(training + repeated(elastic, ground))
     for name, (before, after) in fit.rmse.items():
         print(
             f"{name:16s} rms {1e3 * before:6.2f} -> {1e3 * after:6.2f} m(eV, A, mu_B)"
@@ -99,19 +108,28 @@ if have_data:
     print(f"J2 = {1e3 * fit.coefficients[-2]:.1f} meV, dJ2/dr = ", end="")
     print(f"{1e3 * fit.coefficients[-1]:.1f} meV/A")
 
+# %% [markdown]
+# The network's linear term is fitted in closed form to all sets, each with its own zero
+# of energy; steps of the optimizer refine the rest. `tutorials/nio/train.yaml` is the
+# recipe of the shipped model; here there are fewer anchors and hardly any steps.
+
 # %%
 if have_data:
     recipe = read_config(here / "nio" / "train.yaml")
-    run = recipe.training.model_copy(
-        update={"numb_steps": 1000, "disp_freq": 250, "averaging": 0.98}
-    )
-    folder = tempfile.mkdtemp()
+    run = recipe.training.model_copy(update={"numb_steps": 2, "disp_freq": 2})
+    labels = ("energy", "forces", "magnetic_forces", "virial")
+    orders = labelled(ordered(4, rng), pairs)
+    warm = labelled((*hot(2, 60, rng), *hot(4, 8, rng)), pairs)
+    sets = [
+        TrainingSet(training, validation, name="DFT", moments="directions"),
+        TrainingSet(elastic, name="elastic", weights=dict.fromkeys(labels, 0.1)),
+        TrainingSet(orders, name="orders", weights=dict.fromkeys(labels, 3e-3)),
+        TrainingSet(warm, name="hot", weights=dict.fromkeys(labels, 2e-5)),
+    ]
     trainer = Trainer(
         recipe.model_copy(update={"training": run}),
-        training,
-        validation,
-        output=folder,
-        baseline=baseline,
+        sets,
+        output=tempfile.mkdtemp(),
     )
     short = trainer.run()
     for name, found in compare(short, collect(load_batches(validation, short))).items():
@@ -122,7 +140,8 @@ if have_data:
 #
 # Trained on `data_0` and `data_1`, compared with `data_2`, which it has not seen.
 # Energies are per atom; magnetic forces are split into the part across the moment,
-# which turns it, and the part along it. The latter has a few outliers in the labels.
+# which turns it, and the part along it. The latter the model does not follow: the labels
+# rise with the length of the moments, as if these were unstable.
 
 # %%
 model = load_potential("NiO")
@@ -142,7 +161,7 @@ if have_data:
 # costs, within the noise of the model.
 
 # %%
-a = 4.2166
+a = 4.186
 atoms = bulk("NiO", "rocksalt", a, cubic=True).repeat(2)
 order = antiferromagnetic((0.5, 0.5, 0.5), cell=a, direction=(1, 1, -2))
 set_spins(atoms, {"Ni": 1.277}, pattern=order)
@@ -181,7 +200,7 @@ spread = np.ptp(rotation.relative_meV_per_atom()[6])
 print(f"collective rotation: {spread:.3f} meV/atom")
 
 # %% [markdown]
-# How far the model can be trusted: frames of the training set move atoms by at most
-# 0.014 A and keep |m| at 1.27 mu_B in one cell. Small displacements and rotations of
-# the spins are interpolation; large amplitudes, strain, and the length of moments
-# are not, and rest on the baseline.
+# How far the model can be trusted: DFT frames move atoms by at most 0.014 A and keep |m|
+# at 1.27 mu_B in one cell. Small displacements and rotations of the spins are
+# interpolation. Strain to 3 %, lengths of moments within 15 % and hot crystals rest on
+# the frames of `nio/prior.py`, and the calculator warns beyond.
