@@ -49,6 +49,7 @@ class _Reader(HTMLParser):
 
 
 def test_html_is_one_file_with_everything_in_it(report: Report, tmp_path: Path) -> None:
+    plt.close("all")
     report.write_html(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     reader = _Reader()

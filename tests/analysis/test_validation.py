@@ -301,7 +301,8 @@ def test_failures_and_warnings_are_part_of_the_book(tmp_path):
         write_page(found, tmp_path / "page.pdf")
     again = Book(lattice, tmp_path, material="Fe")
     assert again.stored("magnetization") is not None
-    shipped = Book("NiO", tmp_path / "nio")
+    pseudo_atoms = Path(__file__).parents[1] / "data/pseudo_atoms/nio.safetensors"
+    shipped = Book(pseudo_atoms, tmp_path / "nio", material="NiO")
     shipped.run(["structure"])
     assert any("has seen no stress" in w for w in shipped.entry("structure").warnings)
 

@@ -24,6 +24,7 @@ from deepspin_ase.potentials import (
     ZBL,
     Biquadratic,
     BismuthFerriteSpins,
+    BondHamiltonian,
     BuckinghamCoulomb,
     Committee,
     CubicAnisotropy,
@@ -95,6 +96,12 @@ def ferrite() -> Atoms:
     return atoms
 
 
+def dimer() -> Atoms:
+    atoms = Atoms("Fe2", [(0.0, 0.0, 0.0), (2.5, 0.0, 0.0)])
+    set_spins(atoms, [[0.0, 0.0, 2.0], [1.0, 0.0, 2.0]])
+    return atoms
+
+
 def moment_network() -> Potential:
     config = SpinMomentConfig(
         elements=["Fe", "Ni", "O"], magnetic=["Fe", "Ni"], cutoff=3.5, spin_orbit=True
@@ -106,6 +113,10 @@ def moment_network() -> Potential:
 POTENTIALS: dict[str, tuple[Callable[[], Potential], Callable[[], Atoms]]] = {
     "Biquadratic": (lambda: Biquadratic(CUT), periodic),
     "BismuthFerriteSpins": (BismuthFerriteSpins, ferrite),
+    "BondHamiltonian": (
+        lambda: BondHamiltonian(dimer(), [0], [1], [(0, 0, 0)], [0.01]),
+        dimer,
+    ),
     "BuckinghamCoulomb": (
         lambda: BuckinghamCoulomb(
             {"Ni": 2.0, "O": -2.0}, {"Ni-O": (683.5, 0.3332, 0.0)}, cutoff=5.0

@@ -270,14 +270,15 @@ def test_list_of_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [line.split()[0] for line in lines[:-1]] == [
         "BiFeO3",
         "Broken",
+        "Fe",
         "Magnet",
         "NiO",
     ]
-    assert "is truncated, damaged" in lines[1] and " any " in lines[2]
+    assert "is truncated, damaged" in lines[1] and " any " in lines[3]
     assert lines[-1] == f"folder of models: {folder}"
     assert main(["info", "--json"]) == 0
     names = [of["name"] for of in json.loads(capsys.readouterr().out)]
-    assert names == sorted(names) and len(names) == 4
+    assert names == sorted(names) and len(names) == 5
 
 
 def test_info_of_cards_of_other_forms(

@@ -461,7 +461,7 @@ def test_calculator_relaxes_with_it():
         ({"magnetic": ["Ni"]}, "'Ni', which is not in elements"),
         ({"degree": 1}, "spin_degree must not exceed degree"),
         ({"magnetic": [], "spin_orbit": True}, "spin_orbit needs a magnetic element"),
-        ({"channels": 50}, "more channels than functions"),
+        ({"channels": 50}, "channels must not exceed the 24 functions"),
         ({"chanels": 4}, "did you mean 'channels'"),
     ],
 )

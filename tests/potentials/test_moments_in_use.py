@@ -6,8 +6,6 @@ give.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -24,7 +22,6 @@ from deepspin_ase.analysis import (
     exchange_tensors,
     interpolate,
 )
-from deepspin_ase.calculators import DeepSpinLammps
 from deepspin_ase.data import Dataset, Frame
 from deepspin_ase.dynamics import SpinLatticeNVE
 from deepspin_ase.potentials import (
@@ -196,8 +193,3 @@ def test_curie_temperature(network: SpinMomentNetwork) -> None:
     ]
     error = np.hypot(found[0].error, found[1].error)
     assert abs(found[0].value - found[1].value) < max(3.0 * error, 0.03 * middle)
-
-
-def test_lammps_refuses_it(network: SpinMomentNetwork) -> None:
-    with pytest.raises(ValueError, match="pseudo-atom networks, not SpinMomentNetwork"):
-        DeepSpinLammps(network, python=sys.executable)
