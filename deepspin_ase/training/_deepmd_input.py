@@ -325,6 +325,12 @@ def _data(run: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], int]:
     return {"training": weighted}, batch_size
 
 
+def _named(system: Path, folder: Path) -> str:
+    """Return a path as seen from the folder of the input; absolute ones stay."""
+    inside = system.is_relative_to(folder)
+    return str(system.relative_to(folder) if inside else system)
+
+
 def _systems(data: Mapping[str, Any], folder: Path) -> list[str]:
     """Return the folders of data: those given, or those in them that fit patterns."""
     given, patterns = data["systems"], data["rglob_patterns"]
@@ -332,7 +338,7 @@ def _systems(data: Mapping[str, Any], folder: Path) -> list[str]:
     if patterns is None:
         return roots
     found = {
-        str(system.relative_to(folder))
+        _named(system, folder)
         for root in roots
         for system in find_systems(folder / root, patterns)
     }
@@ -381,7 +387,7 @@ def _weighted(
     weights = chances / chances.sum() * frames.sum() / frames
     return [
         {
-            "files": [str(system.relative_to(folder))],
+            "files": [_named(system, folder)],
             "offset": False,
             "weight": float(weight),
         }

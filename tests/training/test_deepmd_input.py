@@ -493,6 +493,27 @@ def test_only_systems_that_fit_the_patterns_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes", [{"sys_probs": [0.7, 0.3]}, {"rglob_patterns": ["*"]}]
+)
+def test_systems_by_absolute_paths_from_the_present_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Values
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    systems = [str(tmp_path / "data" / name) for name in ("a", "b")]
+    for system in systems:
+        write_iron(Path(system), 2)
+    given = systems if "sys_probs" in changes else str(tmp_path / "data")
+    values = json.loads(NORMALIZED.read_text())
+    values["training"]["training_data"] = {"systems": given, "batch_size": 1} | changes
+    values["training"]["validation_data"] = {"systems": systems[:1]}
+    Path("input.json").write_text(json.dumps(values))
+    config = read_config("input.json")
+    sets = read_sets(config.data, config.model)
+    assert sum(len(own.training) for own in sets) == 4
+
+
+@pytest.mark.parametrize(
     ("changes", "weights"),
     [
         ({"sys_probs": [0.5, 0.3, 0.2]}, {"a": 3.0, "b": 0.9, "c": 0.4}),
