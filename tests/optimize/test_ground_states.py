@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, make_supercell
 
-from deepspin_ase import DeepSpinCalculator, antiferromagnetic, get_spins, set_spins
-from deepspin_ase.optimize import relax_batch, search_magnetic_orders
+from deepspin_ase import (
+    DeepSpinCalculator,
+    antiferromagnetic,
+    cant_spins,
+    get_spins,
+    set_spins,
+)
+from deepspin_ase.optimize import relax_batch, relax_spins, search_magnetic_orders
 from deepspin_ase.potentials import CubicAnisotropy, Heisenberg, Shells
 from deepspin_ase.spins import unit_vector
 from deepspin_ase.symmetry import OrderEquivalence, collinear_patterns
@@ -278,3 +284,21 @@ def test_only_atoms_are_searched() -> None:
     atoms.positions[0, 0] = np.nan
     with pytest.raises(ValueError, match="position of atom 0 is not finite"):
         search_magnetic_orders(atoms)
+
+
+@pytest.mark.parametrize("reduced_temperature", [0.3, 3.0])
+def test_canted_moments_of_the_shipped_model_find_its_order(
+    reduced_temperature: float,
+) -> None:
+    """No other order of 64 moments is below type II, which the data have."""
+    a = 4.1857
+    cell = make_supercell(bulk("NiO", "rocksalt", a), [[1, 1, 0], [0, 1, 1], [1, 0, 1]])
+    atoms = cell.repeat((4, 4, 2))
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=a, direction=(1, 1, -2))
+    set_spins(atoms, {"Ni": 1.277}, pattern=order)
+    atoms.calc = DeepSpinCalculator("NiO")
+    ordered = atoms.get_potential_energy()
+    cant_spins(atoms, reduced_temperature, seed=1)
+    relax_spins(atoms, steps=400)
+    found = 1e3 * (atoms.get_potential_energy() - ordered) / len(atoms)
+    assert abs(found) < 0.02  # meV/atom; within the easy plane directions differ less
