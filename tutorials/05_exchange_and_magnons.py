@@ -90,8 +90,8 @@ ax.figure.savefig("exchange.png", dpi=120)
 # Neutron scattering has $J_1 = +1.37$ and $J_2 = -19.0$ meV for $S=1$ (Hutchings and
 # Samuelsen, 1972). The network learned from density-functional energies and torques, of
 # which the former imply a $J_2$ of some -18 and the latter of -14 meV, and stands in
-# between (its card, `models/NiO.md`, says why). Its $J_1$ carries a spread because the antiferromagnet's parallel and
-# antiparallel neighbours are different pairs.
+# between (its card, `models/NiO.md`, says why). Its $J_1$ carries a spread because the
+# antiferromagnet's parallel and antiparallel neighbours are different pairs.
 #
 # How $J_2$ changes when a nickel atom moves along the bond, oxygen standing still
 # (from the same data: about 21 meV/A):
