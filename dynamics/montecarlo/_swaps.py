@@ -98,25 +98,26 @@ class SwapMove(Stateful):
         target = sum(len(atoms) for groups in self._members for atoms in groups)
         every = torch.ones(system.n_atoms, dtype=torch.bool, device=system.device)
         energies.prepare(system, every)
+        rows = _affected(energies) if isinstance(energies, LocalEnergies) else None
         tried = 0
         while tried < target:
-            pairs = self._drawn(energies, who, system, target - tried)
+            pairs = self._drawn(rows, who, target - tried)
             tried += len(pairs)
-            who = self._try(energies, system, who, pairs, kT)
+            who = self._try(energies, rows, system, who, pairs, kT)
         return who
 
     def _drawn(
-        self, energies: TrialEnergies, who: Tensor, system: System, most: int
+        self, rows: list[np.ndarray] | None, who: Tensor, most: int
     ) -> np.ndarray:
         """Return pairs of sites (n, 2) whose atoms are swapped in one call.
 
+        ``rows`` are the atoms whose energies depend on each site, where that is known.
         No two pairs change the energy of one atom. Which pairs are drawn does not
         depend on which of them are accepted, so that a swap and its reversal
         are tried with the same probability.
         """
         site_of = np.empty(len(who), dtype=int)
         site_of[who.cpu().numpy()] = np.arange(len(who))
-        rows = _affected(energies) if isinstance(energies, LocalEnergies) else None
         taken = np.zeros(len(who), dtype=bool)
         chosen: list[np.ndarray] = []
         for groups in self._members:
@@ -153,6 +154,7 @@ class SwapMove(Stateful):
     def _try(
         self,
         energies: TrialEnergies,
+        rows: list[np.ndarray] | None,
         system: System,
         who: Tensor,
         pairs: np.ndarray,
@@ -162,8 +164,7 @@ class SwapMove(Stateful):
         new = who.clone()
         new[first], new[second] = who[second], who[first]
         replica = system.index[first]
-        if isinstance(energies, LocalEnergies):
-            rows = _affected(energies)
+        if rows is not None:
             near = [np.union1d(rows[a], rows[b]) for a, b in pairs]
             owner = np.repeat(np.arange(len(near)), list(map(len, near)))
             flat = np.concatenate(near)
