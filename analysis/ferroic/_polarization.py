@@ -15,14 +15,14 @@ Polarisations are in C/m^2; 1 C/m^2 = 100 uC/cm^2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms, units
 from numpy.typing import ArrayLike
 
+from ..._born_charges import NEUTRAL, BornCharges, born_tensors
 from ..._figures import figure_axes
 from .._nearest import nearest_neighbors, sites_of
 from .._result import Result, plots
@@ -31,14 +31,8 @@ from .._trajectories import Frames, frames_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: By element, a number or a (3, 3) tensor; or (N,) or (N, 3, 3) for all atoms.
-BornCharges: TypeAlias = Mapping[str, ArrayLike] | ArrayLike
-
 #: e/A^2 in C/m^2.
 _C_PER_M2 = 1e20 / units.C
-
-#: Mean Born charge per atom (e) that is taken for rounding and removed.
-_NEUTRAL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +92,7 @@ def polarization(
     Wrapped and unwrapped positions give the same.
     """
     _require_volume(reference)
-    charges = _tensors(reference, born_charges)
+    charges = born_tensors(reference, born_charges)
     before = reference.get_scaled_positions(wrap=False)
     displaced = np.zeros_like(before)
     vectors, quanta = [], []
@@ -219,14 +213,14 @@ def local_polarization(
             f"{len(a_sites)} A, {len(sites)} B and {len(x_sites)} X atoms are no "
             "perovskite ABX3"
         )
-    charges = _tensors(atoms, born_charges)
+    charges = born_tensors(atoms, born_charges)
     dipole = np.zeros((len(sites), 3))
     excess = charges[sites].copy()
     for partners, count, share in ((a_sites, 8, 1 / 8), (x_sites, 6, 1 / 2)):
         found, vectors = nearest_neighbors(atoms, sites, partners, count)
         dipole += share * np.einsum("mkab,mkb->ma", charges[found], vectors)
         excess += share * charges[found].sum(axis=1)
-    if np.abs(excess).max() > 5 * _NEUTRAL:
+    if np.abs(excess).max() > 5 * NEUTRAL:
         raise ValueError(
             "the Born charges of a cell do not add up to zero: the excess is up to "
             f"{np.abs(excess).max():.2f} e"
@@ -255,41 +249,6 @@ def _require_volume(atoms: Atoms) -> None:
         raise ValueError(
             "polarisation needs a cell that is periodic in three directions"
         )
-
-
-def _tensors(atoms: Atoms, born_charges: BornCharges) -> np.ndarray:
-    """Return the Born charges (N, 3, 3), whose sum is zero."""
-    if isinstance(born_charges, Mapping):
-        symbols = atoms.get_chemical_symbols()
-        missing = sorted(set(symbols) - set(born_charges))
-        if missing:
-            raise ValueError(f"born_charges lacks {', '.join(missing)}")
-        tensors = [_tensor(born_charges[symbol]) for symbol in symbols]
-    else:
-        given = np.asarray(born_charges, dtype=float)
-        if given.shape not in ((len(atoms),), (len(atoms), 3, 3)):
-            raise ValueError(
-                f"born_charges have shape {given.shape}; expected ({len(atoms)},), "
-                f"({len(atoms)}, 3, 3) or {{element: charge}}"
-            )
-        tensors = [_tensor(charge) for charge in given]
-    charges = np.array(tensors)
-    excess = charges.mean(axis=0)
-    if not np.isfinite(charges).all() or np.abs(excess).max() > _NEUTRAL:
-        raise ValueError(
-            "the Born charges must be finite and add up to zero; their mean is\n"
-            f"{excess.round(3)} e per atom"
-        )
-    return charges - excess
-
-
-def _tensor(charge: ArrayLike) -> np.ndarray:
-    tensor = np.asarray(charge, dtype=float)
-    if tensor.shape not in ((), (3, 3)):
-        raise ValueError(
-            f"a Born charge is a number or a (3, 3) tensor, got shape {tensor.shape}"
-        )
-    return tensor * np.eye(3) if tensor.ndim == 0 else tensor
 
 
 def _smallest(step: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ from .radial import (
 )
 from .terms._buckingham import Buckingham, BuckinghamCoulomb
 from .terms._dipole import DipoleDipole
+from .terms._electric import ElectricField
 from .terms._embedded_atom import (
     CubicKnots,
     DudarevDerlet,
@@ -79,6 +80,7 @@ __all__ = [
     "DipoleDipole",
     "DudarevDerlet",
     "DzyaloshinskiiMoriya",
+    "ElectricField",
     "EmbeddedAtom",
     "Exponential",
     "External",

@@ -34,11 +34,11 @@ from ...neighbors import PairList
 from ...spins import get_spins, set_spins
 from ...system import System, check_structure
 from .._base import Potential, QuadraticForm
+from .._crystal import Crystal, Placement, place, still_hold
 from .._prediction import Prediction
 from .._registry import register
 from ..terms._sites import unit_spins
 from ._bonds import completed, shaped
-from ._crystal import Crystal, Placement, place
 from ._symmetry import SymmetricBonds, symmetric_bonds
 
 #: Structures whose bonds are kept.
@@ -598,26 +598,7 @@ class _Layout:
 
     def holds(self, system: System) -> bool:
         """Return whether the bonds are those of ``system``, too."""
-        seen = self.seen
-        if seen.positions.shape != system.positions.shape:
-            return False
-        now = system.detach().to("cpu", torch.float64)
-        if not (
-            torch.equal(seen.species, now.species)
-            and torch.equal(seen.index, now.index)
-            and torch.equal(seen.pbc, now.pbc)
-        ):
-            return False
-        if torch.equal(seen.positions, now.positions) and torch.equal(
-            seen.cell, now.cell
-        ):
-            return True
-        parts = zip(self.placements, now.slices(), strict=True)
-        positions, cell, pbc = (x.numpy() for x in (now.positions, now.cell, now.pbc))
-        return all(
-            placement.holds(cell[k], pbc[k], positions[own])
-            for k, (placement, own) in enumerate(parts)
-        )
+        return still_hold(self.placements, self.seen, system)
 
     def check(self, system: System) -> None:
         """Raise ValueError where an atom off the sites carries a moment."""

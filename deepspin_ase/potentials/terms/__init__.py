@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._bases import PairTerm, RadialTerm, SiteTerm
 from ._buckingham import Buckingham, BuckinghamCoulomb
 from ._dipole import DipoleDipole
+from ._electric import ElectricField
 from ._embedded_atom import (
     CubicKnots,
     DudarevDerlet,
@@ -41,6 +42,7 @@ __all__ = [
     "DipoleDipole",
     "DudarevDerlet",
     "DzyaloshinskiiMoriya",
+    "ElectricField",
     "EmbeddedAtom",
     "FinnisSinclairDensity",
     "FinnisSinclairPair",

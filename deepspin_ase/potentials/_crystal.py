@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
+import torch
 from ase.data import chemical_symbols
 from ase.geometry import complete_cell
+
+from ..system import System
 
 #: Largest strain, or rotation, of a structure against the crystal.
 MAX_STRAIN = 0.25
@@ -33,12 +36,18 @@ class Crystal:
     numbers : (n,) integer array
         Atomic numbers.
     positions : (n, 3) array, A
+    owner : str
+        What it is the crystal of, for messages.
+    source : str
+        Where users find its cell, for messages.
     """
 
     cell: np.ndarray
     pbc: np.ndarray
     numbers: np.ndarray
     positions: np.ndarray
+    owner: str = "exchange table"
+    source: str = "hamiltonian.atoms"
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,35 @@ class Placement:
         return ((x * size + y) * size + z) * len(self.scaled) + sites
 
 
+def still_hold(placements: list[Placement], seen: System, system: System) -> bool:
+    """Return whether the atoms of a System are where they were placed in another.
+
+    Parameters
+    ----------
+    placements : list of Placement
+        Of the structures of ``seen``.
+    seen, system : System
+        The first on the CPU in float64.
+    """
+    if seen.positions.shape != system.positions.shape:
+        return False
+    now = system.detach().to("cpu", torch.float64)
+    if not (
+        torch.equal(seen.species, now.species)
+        and torch.equal(seen.index, now.index)
+        and torch.equal(seen.pbc, now.pbc)
+    ):
+        return False
+    if torch.equal(seen.positions, now.positions) and torch.equal(seen.cell, now.cell):
+        return True
+    parts = zip(placements, now.slices(), strict=True)
+    positions, cell, pbc = (x.numpy() for x in (now.positions, now.cell, now.pbc))
+    return all(
+        placement.holds(cell[k], pbc[k], positions[own])
+        for k, (placement, own) in enumerate(parts)
+    )
+
+
 def _adjugate(matrix: np.ndarray) -> tuple[np.ndarray, int]:
     """Return det(M) M^-1 and det(M) of an integer matrix, exactly."""
     a, b, c = matrix.astype(np.int64)
@@ -181,12 +219,13 @@ def place(
     atoms = np.flatnonzero(np.isin(numbers, crystal.numbers))
     if not len(atoms):
         raise ValueError(
-            "none of the atoms is of an element of the exchange table: "
+            f"none of the atoms is of an element of the {crystal.owner}: "
             f"{_elements(crystal.numbers)}"
         )
     reference = _lattice(crystal, cell, pbc)
     full, fixed = _completed(reference, cell, pbc, positions[atoms])
-    supercell = _supercell(reference, full, fixed, len(atoms) / len(crystal.numbers))
+    per_cell = len(atoms) / len(crystal.numbers)
+    supercell = _supercell(crystal, reference, full, fixed, per_cell)
     deformed = np.linalg.solve(supercell.astype(float), full)
     scaled = np.linalg.solve(reference.T, crystal.positions.T).T
     places = np.linalg.solve(deformed.T, positions[atoms].T).T
@@ -206,10 +245,9 @@ def place(
             best = worst.max(), int(atoms[worst.argmax()])
     assert best is not None
     raise ValueError(
-        f"the structure is not a supercell of the exchange table's crystal: atom "
+        f"the structure is not a supercell of the {crystal.owner}'s crystal: atom "
         f"{best[1]} is {best[0]:.2f} A from the nearest free site of its element. "
-        "Build it from the table's cell, `hamiltonian.atoms`, with its order of cell "
-        "vectors"
+        f"Build it from its cell, `{crystal.source}`, with its order of cell vectors"
     )
 
 
@@ -244,12 +282,17 @@ def _completed(
 
 
 def _supercell(
-    reference: np.ndarray, cell: np.ndarray, fixed: dict[int, int], count: float
+    crystal: Crystal,
+    reference: np.ndarray,
+    cell: np.ndarray,
+    fixed: dict[int, int],
+    count: float,
 ) -> np.ndarray:
     """Return the integer matrix of a structure's vectors in those of the crystal.
 
     Parameters
     ----------
+    crystal : Crystal
     reference, cell : (3, 3) arrays, A
     fixed : dict
         Repetitions along directions that are not periodic.
@@ -280,13 +323,16 @@ def _supercell(
             best, smallest = matrix, strain
     if best is None or smallest > MAX_STRAIN:
         raise ValueError(
-            "the structure is not a supercell of the exchange table's crystal: its "
-            "cell is "
-            f"{np.array2string(cell, precision=3).replace(chr(10), '')} A, that of the "
-            f"table {np.array2string(reference, precision=3).replace(chr(10), '')} A. "
-            "Build it from the table's cell, `hamiltonian.atoms`, in its orientation"
+            f"the structure is not a supercell of the {crystal.owner}'s crystal: its "
+            f"cell is {_shown(cell)} A, that of the {crystal.owner} "
+            f"{_shown(reference)} A. "
+            f"Build it from its cell, `{crystal.source}`, in its orientation"
         )
     return best.astype(np.int64)
+
+
+def _shown(matrix: np.ndarray) -> str:
+    return np.array2string(matrix, precision=3).replace("\n", "")
 
 
 def _spacing(scaled: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> float:
