@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from typing_extensions import Self
@@ -109,6 +110,36 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} does not hold a configuration")
     return values
+
+
+def numbers(given: Any) -> list[Any]:
+    """Return numbers of a list in which texts are ranges, ``"first:last:count"``.
+
+    What is neither stays as it is, for a check that names its key.
+
+    Raises
+    ------
+    ValueError
+        If a text is no number and no range.
+    """
+    found: list[Any] = []
+    for entry in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(entry, str):
+            found.append(entry)
+            continue
+        parts = entry.split(":")
+        try:
+            if len(parts) == 3:
+                first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
+                found += np.linspace(first, last, count).tolist()
+            else:
+                found.append(float(entry))
+        except ValueError:
+            raise ValueError(
+                "expected numbers or ranges first:last:count, such as 900:1100:9, got "
+                f"{entry!r}"
+            ) from None
+    return found
 
 
 def differences(

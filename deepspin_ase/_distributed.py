@@ -18,6 +18,7 @@ def map_tasks(
     client: Any = None,
     description: str = "tasks",
     progress: bool | None = None,
+    finished: Callable[[int, Result], None] | None = None,
 ) -> list[Result]:
     """Return ``[function(item) for item in items]``.
 
@@ -35,6 +36,8 @@ def map_tasks(
         Of the progress bar.
     progress : bool, optional
         Progress bar; by default on a terminal.
+    finished : callable, optional
+        Called here with the number and the result of each task, in their order.
 
     Raises
     ------
@@ -43,15 +46,24 @@ def map_tasks(
     Exception
         The first that a task raises; tasks that have not begun are cancelled.
     """
+    results: list[Result] = []
+
+    def keep(result: Result) -> None:
+        results.append(result)
+        if finished is not None:
+            finished(len(results) - 1, result)
+
     if client is None:
-        shown = bar(items, progress=progress, desc=description)
-        return [function(item) for item in shown]
+        for item in bar(items, progress=progress, desc=description):
+            keep(function(item))
+        return results
     n_threads(client)
     # Impure: two equal tasks of random numbers are two.
     futures = [client.submit(function, item, pure=False) for item in items]
     try:
-        shown = bar(futures, progress=progress, desc=description)
-        return [f.result() for f in shown]
+        for future in bar(futures, progress=progress, desc=description):
+            keep(future.result())
+        return results
     except BaseException:
         client.cancel(futures)
         raise

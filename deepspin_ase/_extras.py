@@ -8,6 +8,7 @@ from typing import Any
 #: The extra that brings a module.
 EXTRAS = {
     "chemiscope": "view",
+    "distributed": "distributed",
     "dpdata": "dpdata",
     "gpaw": "gpaw",
     "h5py": "hdf5",

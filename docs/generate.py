@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import deepspin_ase
+from deepspin_ase.analysis.transitions import PhasesConfig
 from deepspin_ase.dynamics._config import DRIVERS, RunConfig
 from deepspin_ase.potentials import ARCHITECTURES
 from deepspin_ase.training import TrainingConfig
@@ -132,6 +133,13 @@ def configurations() -> dict[str, str]:
     return {
         "configuration/train.rst": "\n".join(
             [*_title("Keys of training files (deepspin train)", "="), "", *training]
+        ),
+        "configuration/phases.rst": "\n".join(
+            [
+                *_title("Keys of phase diagrams (deepspin phases)", "="),
+                "",
+                *_section("", PhasesConfig, "-"),
+            ]
         ),
         "configuration/md.rst": "\n".join(
             [

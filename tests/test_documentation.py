@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from deepspin_ase.analysis.transitions import PhasesConfig
 from deepspin_ase.dynamics._config import RunConfig
 from deepspin_ase.potentials import ARCHITECTURES
 from deepspin_ase.training import TrainingConfig
@@ -89,6 +90,7 @@ def keys(config: type, path: str = "") -> set[str]:
     "page, config, path",
     [
         ("md", RunConfig, ""),
+        ("phases", PhasesConfig, ""),
         ("train", TrainingConfig, ""),
         *(("train", a.config_class, "model.") for a in ARCHITECTURES.values()),
     ],

@@ -14,18 +14,39 @@ from ._fluctuations import (
 )
 from ._hysteresis import Hysteresis, hysteresis, plot_hysteresis
 from ._magnetocaloric import EntropyChange, entropy_change, plot_entropy_change
+from ._order_parameters import (
+    Density,
+    ElectricPolarization,
+    OctahedralTilt,
+    PolarDisplacement,
+)
 from ._phase_diagram import PhaseDiagram, phase_diagram, plot_phase_diagram
+from ._phases_config import PhasesConfig
+from ._phases_page import line_table, write_page
+from ._reweighting import MultiHistogram
 from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 from ._transition import TransitionResult, curie_temperature, plot_transition
+from ._transition_order import (
+    TransitionOrder,
+    plot_transition_order,
+    transition_order,
+)
 
 __all__ = [
+    "Density",
+    "ElectricPolarization",
     "EntropyChange",
     "Hysteresis",
+    "MultiHistogram",
+    "OctahedralTilt",
     "PhaseDiagram",
+    "PhasesConfig",
+    "PolarDisplacement",
     "SamplingTask",
     "ScalingFit",
     "ThermalAverages",
     "ThermalSamples",
+    "TransitionOrder",
     "TransitionResult",
     "binder_cumulant",
     "crossing",
@@ -33,6 +54,7 @@ __all__ = [
     "entropy_change",
     "heat_capacity",
     "hysteresis",
+    "line_table",
     "model_data",
     "peak",
     "phase_diagram",
@@ -41,8 +63,11 @@ __all__ = [
     "plot_phase_diagram",
     "plot_thermal_averages",
     "plot_transition",
+    "plot_transition_order",
     "run_sampling",
     "scaling_fit",
     "susceptibility",
     "thermal_averages",
+    "transition_order",
+    "write_page",
 ]

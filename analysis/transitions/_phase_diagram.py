@@ -13,12 +13,11 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks
@@ -33,6 +32,7 @@ from .._statistics import Estimate, mean_of_realizations, mean_with_error
 from ..order._structure_factor import structure_factor
 from ._crossing import peak
 from ._fluctuations import binder_cumulant, heat_capacity, susceptibility
+from ._reweighting import MultiHistogram, independent
 from ._size_averages import estimate_or_nan, half_difference
 from ._thermal_sampling import (
     SamplingTask,
@@ -41,6 +41,7 @@ from ._thermal_sampling import (
     model_data,
     run_sampling,
 )
+from ._transition_order import TransitionOrder, transition_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,19 +49,27 @@ if TYPE_CHECKING:
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
 
+#: Errors by which neighbors differ where there is a step.
+_CLEAR = 4.0
+
 #: Sweeps between swaps of neighboring temperatures.
 _EXCHANGE = 10
 
 #: Axes of the points beside temperature, with their labels.
-_LABELS = {
+LABELS = {
     "temperature_K": "temperature (K)",
     "field_T": "field (T)",
     "pressure_GPa": "pressure (GPa)",
     "strain": "strain",
     "composition": "share of sites",
+    "sweep": "direction of the sweep",
 }
 
-_QUANTITIES = {
+#: What transition lines follow along an axis.
+KINDS = ("peak", "step")
+
+#: Quantities of every diagram, with their labels.
+QUANTITIES = {
     "order": r"ordered moment ($\mu_B$)",
     "order_along": r"ordered moment along the field ($\mu_B$)",
     "order_across": r"ordered moment across the field ($\mu_B$)",
@@ -81,34 +90,58 @@ class PhaseDiagram(Result):
     ----------
     axes : dict of (n,) arrays
         Coordinates of the grid by name, "temperature_K" last; of those of
-        "field_T", "pressure_GPa", "strain" and "composition" that were asked for.
+        "field_T", "pressure_GPa", "strain" and "composition" that were asked for. Of a
+        sweep, "sweep" is the first: 1 with the axis rising, then -1 with it falling.
     quantities : dict of arrays
         Value and standard error, the shape of the grid and 2. Per magnetic atom, in
         mu_B: "order", the moment with the propagation vectors, its parts "order_along"
         and "order_across" the field's direction, and "magnetization" along it;
         "susceptibility" of the order and "field_susceptibility", mu_B^2/eV;
         "heat_capacity" in k_B; "binder", U4 of the order; "energy" per atom, eV,
-        without that of the field; and observables by their names. Errors are NaN where
+        without that of the field; "order NAME" of other orders, and observables by
+        their names. NaN at points that are not sampled yet; errors are NaN where
         samples are too few for one.
     q : (Q, 3) array
         Propagation vectors, reciprocal lattice units of the cell.
     drift : array
         Difference of the mean order of both halves of the run, in standard errors.
+    orders : dict of (Q, 3) arrays
+        Those of other orders by name.
+    direction : (3,) array
+        Of the field.
+    samples : list of lists of ThermalSamples
+        Of each point beside temperature, in the order of the grid; one for each
+        realization.
     """
 
     axes: dict[str, np.ndarray]
     quantities: dict[str, np.ndarray]
     q: np.ndarray
     drift: np.ndarray
+    orders: dict[str, np.ndarray]
+    direction: np.ndarray
+    samples: list[list[ThermalSamples]]
 
     def line(
-        self, quantity: str = "heat_capacity", axis: str = "temperature_K"
+        self,
+        quantity: str = "heat_capacity",
+        axis: str = "temperature_K",
+        *,
+        kind: str = "peak",
     ) -> np.ndarray:
-        """Return where a quantity has its peak along an axis, and the error.
+        """Return where a quantity has its peak or a step along an axis, and the error.
 
         A transition line: the heat capacity or a susceptibility peaks there, in
-        a finite cell near the transition of an infinite one. NaN where the highest
-        value is at an end of the axis.
+        a finite cell near the transition of an infinite one; an order or the
+        magnetization jumps where it is of first order.
+
+        Parameters
+        ----------
+        quantity, axis : str
+        kind : {"peak", "step"}
+            The highest value: NaN where it is at an end of the axis. Or the middle
+            between the two points that differ most, whose half distance is the error:
+            NaN where they differ by less than four of their errors.
 
         Returns
         -------
@@ -118,24 +151,175 @@ class PhaseDiagram(Result):
         Raises
         ------
         ValueError
-            If there is no such quantity or axis, or the axis has fewer than four
+            If there is no such quantity, axis or kind, or the axis has fewer than four
             points.
         """
+        if kind not in KINDS:
+            raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
         table = self._table(quantity)
         position = self._position(axis)
         points = self.axes[axis]
         if len(points) < 4:
             raise ValueError(
-                f"a peak along {axis} needs four points or more, got {len(points)}"
+                f"a {kind} along {axis} needs four points or more, got {len(points)}"
             )
         moved = np.moveaxis(table, position, -2)
         found = np.full((*moved.shape[:-2], 2), np.nan)
+        locate = peak if kind == "peak" else _step
         for index in np.ndindex(*moved.shape[:-2]):
             known = np.isfinite(moved[index]).all(axis=1)
             if known.sum() >= 4:
                 value, error = moved[index][known].T
-                found[index] = peak(points[known], (value, error))
+                found[index] = locate(points[known], (value, error))
         return found
+
+    def hysteresis(self, quantity: str = "order") -> np.ndarray:
+        """Return how far a quantity is higher with the swept axis falling than rising.
+
+        Zero within the error where the run forgets where it came from; elsewhere the
+        point lies in the region of two phases of a transition of first order, or
+        relaxes slowly.
+
+        Returns
+        -------
+        array
+            Difference and error, the shape of the grid without "sweep", and 2.
+
+        Raises
+        ------
+        ValueError
+            If the diagram is no sweep, or there is no such quantity.
+        """
+        table = self._table(quantity)
+        if "sweep" not in self.axes:
+            raise ValueError(
+                "hysteresis needs a diagram in both directions: give phase_diagram an "
+                'axis as sweep=, such as sweep="field_T"'
+            )
+        rising, falling = table
+        difference = falling[..., 0] - rising[..., 0]
+        error = np.hypot(falling[..., 1], rising[..., 1])
+        return np.stack([difference, error], axis=-1)
+
+    def reweighted(
+        self, temperatures_K: ArrayLike, fields_T: ArrayLike | None = None
+    ) -> PhaseDiagram:
+        """Return the diagram on a finer grid of temperatures, and of fields.
+
+        From the samples of all temperatures together, and of all fields where new ones
+        are asked for, by multiple histograms (:class:`.transitions.MultiHistogram`).
+        Values are NaN where fewer than 30 independent samples have weight: outside the
+        sampled range, or where sampled points are too far apart.
+
+        Parameters
+        ----------
+        temperatures_K : (T,) array
+        fields_T : (B,) array, optional
+            By default those of the diagram.
+
+        Raises
+        ------
+        ValueError
+            If the cell moved under pressures, fields are given of a diagram without, or
+            samples of neighboring points do not overlap.
+        """
+        temperatures = positive_numbers("temperatures_K", temperatures_K)
+        if "pressure_GPa" in self.axes:
+            raise ValueError(
+                "a diagram over pressures is not reweighted: volumes are not kept"
+            )
+        if fields_T is not None and "field_T" not in self.axes:
+            raise ValueError("this diagram has no fields to go between")
+        axes = dict(self.axes) | {"temperature_K": temperatures}
+        sampled = self.axes.get("field_T", np.zeros(1))
+        # Points whose samples are joined, by their fields, and the fields they go to.
+        joined = [([k], sampled[[k]], [k]) for k in range(len(sampled))]
+        if fields_T is not None:
+            wanted = axes["field_T"] = np.asarray(fields_T, dtype=float)
+            joined = [([*range(len(sampled))], wanted, [*range(len(wanted))])]
+        shape = tuple(map(len, axes.values()))
+        points = self._points()
+        position = list(axes).index("field_T") if "field_T" in axes else None
+
+        def at(index: tuple[int, ...], k: int) -> tuple[int, ...]:
+            if position is None:
+                return index
+            return (*index[:position], k, *index[position + 1 :])
+
+        quantities: dict[str, np.ndarray] = {}
+        for index in np.ndindex(*points.shape):
+            if at(index, 0) != index:
+                continue
+            for members, fields, targets in joined:
+                runs = [points[at(index, k)] for k in members]
+                found = [
+                    _reweighted(each, sampled[members], temperatures, fields, self)
+                    for each in zip(*runs, strict=True)
+                ]
+                for name in found[0]:
+                    mean = mean_of_realizations([rows[name] for rows in found])
+                    blank = np.full((*shape, 2), np.nan)
+                    table = quantities.setdefault(name, blank)
+                    for k, values in zip(targets, mean, strict=True):
+                        table[at(index, k)] = values
+        return replace(
+            self,
+            axes=axes,
+            quantities=quantities,
+            drift=np.zeros(shape),
+            samples=[[] for _ in range(int(np.prod(shape[:-1])))],
+        )
+
+    def transition_order(
+        self, at: Mapping[str, float] | None = None
+    ) -> TransitionOrder:
+        """Tell whether the transition along the temperature is of first order.
+
+        See :func:`.transitions.transition_order`.
+
+        Parameters
+        ----------
+        at : {axis: value}, optional
+            The point on the other axes: the nearest; their first by default.
+
+        Raises
+        ------
+        ValueError
+            If the transition is not between the temperatures, samples of neighboring
+            temperatures do not overlap, or it is smeared by disorder.
+        """
+        others = [name for name in self.axes if name != "temperature_K"]
+        if unknown := set(at or {}) - set(others):
+            self._position(unknown.pop())
+        index = tuple(_nearest(self.axes[n], (at or {}).get(n)) for n in others)
+        runs = self._points()[index]
+        if len(runs) != 1:
+            raise ValueError(
+                "an alloy has a transition in each realization, and none that is sharp"
+            )
+        field = (
+            self.axes["field_T"][index[others.index("field_T")]]
+            if ("field_T" in others)
+            else 0.0
+        )
+        return transition_order(
+            runs[0].temperatures_K,
+            _in_field(runs[0], self.direction, field),
+            _sizes(runs[0], {"": self.q})[""],
+            runs[0].n_atoms,
+        )
+
+    def unfinished(self) -> int:
+        """Return the number of points that are not sampled yet."""
+        return int(np.isnan(self.drift).sum())
+
+    def _points(self) -> np.ndarray:
+        """Return the samples on the grid beside temperature, an array of lists."""
+        shape = tuple(len(v) for n, v in self.axes.items() if n != "temperature_K")
+        points = np.empty(shape, dtype=object)
+        for number, samples in enumerate(self.samples):
+            points[np.unravel_index(number, shape) if shape else ()] = samples
+        return points
 
     def _table(self, quantity: str) -> np.ndarray:
         if quantity not in self.quantities:
@@ -165,7 +349,9 @@ def phase_diagram(
     sublattice: str | None = None,
     realizations: int = 4,
     q: ArrayLike | None = None,
+    orders: Mapping[str, ArrayLike] | None = None,
     observables: Mapping[str, Callable[[Atoms], float]] | None = None,
+    sweep: str | None = None,
     steps: int = 2000,
     equilibration: int | None = None,
     interval: int = 2,
@@ -176,11 +362,14 @@ def phase_diagram(
     client: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    observe: Callable[[PhaseDiagram], None] | None = None,
 ) -> PhaseDiagram:
     """Sample a magnet on a grid of temperatures, fields, pressures, strains, doping.
 
     All temperatures of a point run in one batch. In Monte Carlo they exchange
     configurations (parallel tempering), which takes them over barriers between phases.
+    With ``sweep`` they do the opposite: every point begins where the one before has
+    ended, up the axis and down again, and barriers show as hysteresis.
 
     Parameters
     ----------
@@ -206,9 +395,17 @@ def phase_diagram(
     q : (3,) or (Q, 3) array, optional
         Propagation vectors of the order in reciprocal lattice units of ``atoms``; by
         default that of the peak of the structure factor of its moments.
+    orders : {name: (3,) or (Q, 3) array}, optional
+        Propagation vectors of other orders, which compete with it: the quantity
+        "order NAME".
     observables : dict of functions, optional
         Of Atoms, each returns a number that is averaged as well, such as a
-        polarization: ``{"density": lambda a: len(a) / a.get_volume()}``.
+        polarization. :class:`.transitions.Density`,
+        :class:`.transitions.PolarDisplacement`,
+        :class:`.transitions.ElectricPolarization` and
+        :class:`.transitions.OctahedralTilt` make some.
+    sweep : {"temperature_K", "field_T", "pressure_GPa", "strain"}, optional
+        Axis that is followed in both directions.
     steps, equilibration, interval, model, seed, client, checkpoint, progress
         As for :func:`~deepspin_ase.analysis.curie_temperature`.
     method : {"monte-carlo", "langevin", "npt"}
@@ -216,6 +413,8 @@ def phase_diagram(
         (:class:`~deepspin_ase.dynamics.SpinLatticeNPT`).
     options : mapping, optional
         Of the driver.
+    observe : callable, optional
+        Called with the diagram so far whenever more of it is sampled.
 
     Raises
     ------
@@ -223,6 +422,11 @@ def phase_diagram(
         If there is no model, an axis is not as described, moments are missing, q does
         not repeat with the structure, pressures are given without ``method="npt"``, or
         a composition does not fit.
+
+    Warns
+    -----
+    UserWarning
+        If points are not in equilibrium, or an observable never varies.
     """
     temperatures = positive_numbers("temperatures_K", temperatures_K)
     if temperatures.ndim != 1 or (np.diff(temperatures) <= 0).any():
@@ -235,48 +439,81 @@ def phase_diagram(
     axis = unit_vector(direction)
     if q is None:
         q = structure_factor(atoms).peak_q
-    waves = np.atleast_2d(np.asarray(q, dtype=float))
+    waves = {"": q, **(orders or {})}
+    groups = {name: np.atleast_2d(np.asarray(w, float)) for name, w in waves.items()}
+    tempering = method == "monte-carlo" and len(temperatures) > 1 and sweep is None
     base = SamplingTask(
         model_data(model_of(atoms, model)),
         atoms,
         tuple(temperatures.tolist()),
-        tuple(map(tuple, waves.tolist())),
+        tuple(map(tuple, np.concatenate(list(groups.values())).tolist())),
         atoms.cell.array,
         steps,
         steps // 5 if equilibration is None else equilibration,
         interval,
         method,
-        options=_options(options, method, len(temperatures)),
+        options=({"exchange_interval": _EXCHANGE} if tempering else {})
+        | dict(options or {}),
         observables=dict(observables or {}),
     )
-    points = list(itertools.product(*(range(len(v)) for v in axes.values())))
-    tasks, owners = [], []
-    for number, point in enumerate(points):
-        given = dict(zip(axes, point, strict=True))
-        count = realizations if _is_alloy(given, compositions) else 1
-        for r in range(count):
-            tasks.append(
-                _task(
-                    base,
-                    {name: axes[name][k] for name, k in given.items()},
-                    None
-                    if compositions is None
-                    else compositions[given["composition"]],
-                    axis,
-                    sublattice=sublattice,
-                    seed=seed + 1000 * number + r,
-                    checkpoint=_name(checkpoint, number, r),
-                )
-            )
-            owners.append(number)
-    found = map_tasks(
-        partial(run_sampling, progress=False),
-        tasks,
+    tasks = _tasks(
+        base,
+        axes,
+        compositions,
+        axis,
+        sublattice=sublattice,
+        realizations=realizations,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+    grid = axes | {"temperature_K": temperatures}
+    chains = [[run] for run in tasks] if sweep is None else _chains(tasks, grid, sweep)
+    if sweep is not None:
+        grid = {"sweep": np.array([1.0, -1.0])} | grid
+    found: dict[_Run, ThermalSamples] = {}
+
+    def finished(number: int, samples: list[ThermalSamples]) -> None:
+        found.update(zip(chains[number], samples, strict=True))
+        if observe is not None:
+            observe(_collected(grid, groups, axis, found))
+
+    map_tasks(
+        _run_chain,
+        [[run.task for run in chain] for chain in chains],
         client=client,
         description="points",
         progress=progress,
+        finished=finished,
     )
-    return _collected(axes, temperatures, waves, axis, tasks, owners, found)
+    diagram = _collected(grid, groups, axis, found)
+    _warn_of_drift(diagram)
+    _warn_of_constants(diagram, list(base.observables))
+    return diagram
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A task, and where in the grid its samples belong.
+
+    Attributes
+    ----------
+    task : SamplingTask
+    point : tuple of int
+        On the axes beside the temperature.
+    realization : int
+    first : int
+        Of the temperatures of the grid.
+    """
+
+    task: SamplingTask
+    point: tuple[int, ...]
+    realization: int
+    first: int = 0
+
+    @property
+    def temperatures(self) -> slice:
+        """Those of the grid that are sampled."""
+        return slice(self.first, self.first + len(self.task.temperatures_K))
 
 
 def _axes(
@@ -309,31 +546,51 @@ def _axes(
     return axes
 
 
-def _options(
-    given: Mapping[str, Any] | None, method: str, n_temperatures: int
-) -> dict[str, Any]:
-    """Return the options of the driver; neighboring temperatures exchange."""
-    tempering = method == "monte-carlo" and n_temperatures > 1
-    return ({"exchange_interval": _EXCHANGE} if tempering else {}) | dict(given or {})
-
-
-def _is_alloy(
-    point: Mapping[str, int], compositions: Sequence[Mapping[str, float]] | None
-) -> bool:
-    return compositions is not None and bool(compositions[point["composition"]])
+def _tasks(
+    base: SamplingTask,
+    axes: Mapping[str, np.ndarray],
+    compositions: Sequence[Mapping[str, float]] | None,
+    direction: np.ndarray,
+    *,
+    sublattice: str | None,
+    realizations: int,
+    seed: int,
+    checkpoint: str | os.PathLike[str] | None,
+) -> list[_Run]:
+    """Return a run of all temperatures for each point and realization."""
+    runs = []
+    points = itertools.product(*(range(len(v)) for v in axes.values()))
+    for number, point in enumerate(points):
+        given = dict(zip(axes, point, strict=True))
+        composition = None
+        if compositions is not None:
+            composition = compositions[given["composition"]]
+        for r in range(realizations if composition else 1):
+            task = _task(
+                base,
+                {name: float(axes[name][k]) for name, k in given.items()},
+                composition,
+                direction,
+                sublattice=sublattice,
+                seed=seed + 1000 * number + r,
+                checkpoint=_name(checkpoint, f"point{number}_{r}"),
+            )
+            runs.append(_Run(task, point, r))
+    return runs
 
 
 def _task(
     base: SamplingTask,
     point: Mapping[str, float],
     composition: Mapping[str, float] | None,
-    axis: np.ndarray,
+    direction: np.ndarray,
     *,
     sublattice: str | None,
     seed: int,
     checkpoint: str | None,
 ) -> SamplingTask:
     """Return the task of a point."""
+    assert isinstance(base.atoms, Atoms)
     atoms, options = base.atoms.copy(), dict(base.options)
     cell = base.cell
     if composition:
@@ -342,7 +599,7 @@ def _task(
         cell = cell * (1.0 + point["strain"])
         atoms.set_cell(cell, scale_atoms=True)
     if "field_T" in point:
-        options["external_field_T"] = tuple((point["field_T"] * axis).tolist())
+        options["external_field_T"] = tuple((point["field_T"] * direction).tolist())
     if "pressure_GPa" in point:
         options["pressure_GPa"] = point["pressure_GPa"]
     return replace(
@@ -350,96 +607,312 @@ def _task(
     )
 
 
-def _name(
-    checkpoint: str | os.PathLike[str] | None, point: int, realization: int
-) -> str | None:
-    if checkpoint is None:
-        return None
-    return str(Path(checkpoint) / f"point{point}_{realization}")
+def _chains(
+    runs: Sequence[_Run], grid: Mapping[str, np.ndarray], sweep: str
+) -> list[list[_Run]]:
+    """Return runs that follow each other, up the axis ``sweep`` and down again.
+
+    Raises
+    ------
+    ValueError
+        If there is no such axis, or it has fewer than two points.
+    """
+    swept = [name for name in grid if name != "composition"]
+    if sweep not in swept or len(grid[sweep]) < 2:
+        raise ValueError(
+            f"sweep must be an axis of two points or more, one of {', '.join(swept)}; "
+            f"got {sweep!r}"
+        )
+    position = list(grid).index(sweep)
+    chains: dict[Any, list[_Run]] = {}
+    for run in runs:
+        rest = (*run.point[:position], *run.point[position + 1 :], run.realization)
+        pieces = _by_temperature(run) if sweep == "temperature_K" else [run]
+        chains.setdefault(rest, []).extend(pieces)
+    return [
+        [
+            _Run(
+                replace(
+                    run.task,
+                    seed=run.task.seed + 10_000_000 * (1 + back),
+                    checkpoint=_name(run.task.checkpoint, ("up", "down")[back]),
+                ),
+                (back, *run.point),
+                run.realization,
+                run.first,
+            )
+            for back, direction in enumerate((1, -1))
+            for run in chain[::direction]
+        ]
+        for chain in chains.values()
+    ]
+
+
+def _by_temperature(run: _Run) -> list[_Run]:
+    """Return a run for each temperature of one."""
+    return [
+        replace(
+            run,
+            task=replace(
+                run.task,
+                temperatures_K=(temperature,),
+                seed=run.task.seed + 100_000_000 * k,
+                checkpoint=_name(run.task.checkpoint, str(k)),
+            ),
+            first=k,
+        )
+        for k, temperature in enumerate(run.task.temperatures_K)
+    ]
+
+
+def _name(folder: str | os.PathLike[str] | None, name: str) -> str | None:
+    return None if folder is None else str(Path(folder) / name)
+
+
+def _run_chain(tasks: Sequence[SamplingTask]) -> list[ThermalSamples]:
+    """Run tasks one after the other, each from where the one before has ended."""
+    found: list[ThermalSamples] = []
+    for task in tasks:
+        if found:
+            assert isinstance(task.atoms, Atoms)
+            starts = [image.copy() for image in found[-1].final]
+            if task.method != "npt":
+                for start in starts:
+                    start.set_cell(task.atoms.cell, scale_atoms=True)
+            task = replace(task, atoms=tuple(starts))
+        found.append(run_sampling(task, progress=False))
+    return found
 
 
 def _collected(
     axes: dict[str, np.ndarray],
-    temperatures: np.ndarray,
-    waves: np.ndarray,
-    axis: np.ndarray,
-    tasks: Sequence[SamplingTask],
-    owners: Sequence[int],
-    found: Sequence[ThermalSamples],
+    groups: Mapping[str, np.ndarray],
+    direction: np.ndarray,
+    found: Mapping[_Run, ThermalSamples],
 ) -> PhaseDiagram:
-    """Average the samples of all points."""
-    shape = (*map(len, axes.values()), len(temperatures))
-    fields = [np.dot(t.options.get("external_field_T", (0, 0, 0)), axis) for t in tasks]
-    averages = [_averages(s, axis, b) for s, b in zip(found, fields, strict=True)]
-    drifts = [
-        np.array([half_difference(order) for order in samples.order])
-        for samples in found
-    ]
-    n_points = max(owners) + 1
-    groups: list[list[int]] = [[] for _ in range(n_points)]
-    for k, owner in enumerate(owners):
-        groups[owner].append(k)
-    quantities = {
-        name: np.array(
-            [
-                mean_of_realizations([averages[k][name] for k in group])
-                for group in groups
-            ]
-        ).reshape(*shape, 2)
-        for name in averages[0]
-    }
-    drift = np.array([np.max([drifts[k] for k in group], axis=0) for group in groups])
-    moved = int((drift > _DRIFT).sum())
-    if moved:
-        warnings.warn(
-            f"{moved} of {drift.size} points are not in equilibrium: the order of both "
-            "halves of the run differs; sample longer, equilibrate longer",
-            stacklevel=3,
-        )
+    """Average the samples that there are; NaN elsewhere."""
+    shape = tuple(map(len, axes.values()))
+    parts: dict[tuple[int, ...], dict[int, list[tuple[_Run, ThermalSamples]]]] = {}
+    for run, samples in found.items():
+        at = parts.setdefault(run.point, {}).setdefault(run.realization, [])
+        at.append((run, samples))
+    quantities: dict[str, np.ndarray] = {}
+    drift = np.full(shape, np.nan)
+    kept: list[list[ThermalSamples]] = [[] for _ in range(int(np.prod(shape[:-1])))]
+    for point, by_realization in parts.items():
+        rows, drifts = [], []
+        for pieces in by_realization.values():
+            row: dict[str, np.ndarray] = {}
+            moved = np.full(shape[-1], np.nan)
+            for run, samples in pieces:
+                field = np.dot(
+                    run.task.options.get("external_field_T", (0, 0, 0)), direction
+                )
+                for name, values in _averages(
+                    samples, groups, direction, field
+                ).items():
+                    blank = np.full((shape[-1], 2), np.nan)
+                    row.setdefault(name, blank)[run.temperatures] = values
+                order = _sizes(samples, groups)[""]
+                moved[run.temperatures] = [half_difference(values) for values in order]
+            rows.append(row)
+            drifts.append(moved)
+            pieces.sort(key=lambda piece: piece[1].temperatures_K[0])
+            number = int(np.ravel_multi_index(point, shape[:-1])) if point else 0
+            kept[number].append(_joined([samples for _, samples in pieces]))
+        for name in rows[0]:
+            blank = np.full((*shape, 2), np.nan)
+            mean = mean_of_realizations([row[name] for row in rows])
+            quantities.setdefault(name, blank)[point] = mean
+        drift[point] = np.max(drifts, axis=0)
+    others = {name: waves for name, waves in groups.items() if name}
     return PhaseDiagram(
-        axes | {"temperature_K": temperatures}, quantities, waves, drift.reshape(shape)
+        dict(axes), quantities, groups[""], drift, others, direction, kept
     )
 
 
+def _joined(parts: Sequence[ThermalSamples]) -> ThermalSamples:
+    """Return the samples of several runs, by temperature, as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    series = ("temperatures_K", "order", "magnetization", "energy", "order_vectors")
+    return ThermalSamples(
+        **{n: np.concatenate([getattr(part, n) for part in parts]) for n in series},
+        n_magnetic=parts[0].n_magnetic,
+        n_atoms=parts[0].n_atoms,
+        observables={
+            name: np.concatenate([part.observables[name] for part in parts])
+            for name in parts[0].observables
+        },
+        final=[image for part in parts for image in part.final],
+    )
+
+
+def _warn_of_drift(diagram: PhaseDiagram) -> None:
+    moved = int((diagram.drift > _DRIFT).sum())
+    if moved:
+        warnings.warn(
+            f"{moved} of {diagram.drift.size} points are not in equilibrium: the order "
+            "of both halves of the run differs; sample longer, equilibrate longer",
+            stacklevel=3,
+        )
+
+
+def _warn_of_constants(diagram: PhaseDiagram, observables: Sequence[str]) -> None:
+    """Warn of observables that are the same in all samples of all points."""
+    for name in observables:
+        values = np.concatenate(
+            [s.observables[name].ravel() for point in diagram.samples for s in point]
+        )
+        if np.ptp(values) <= 1e-9 * abs(values).max():
+            warnings.warn(
+                f"the observable {name!r} is {values[0]:g} in all samples of all "
+                "points and tells no phases apart: does it depend on what moves here? "
+                'Atoms move with method="langevin", the cell with method="npt"',
+                stacklevel=3,
+            )
+
+
+def _sizes(
+    samples: ThermalSamples, groups: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the sizes (B, F) of the orders by name, that of ``q`` under ""."""
+    found, first = {}, 0
+    for name, waves in groups.items():
+        part = samples.order_vectors[:, :, first : first + 2 * len(waves)]
+        found[name] = np.linalg.norm(part.reshape(*part.shape[:2], -1), axis=2)
+        first += 2 * len(waves)
+    return found
+
+
 def _averages(
-    samples: ThermalSamples, axis: np.ndarray, field: float
+    samples: ThermalSamples,
+    groups: Mapping[str, np.ndarray],
+    axis: np.ndarray,
+    field: float,
 ) -> dict[str, np.ndarray]:
     """Return the quantities (T, 2) of one run in a field along ``axis``, T."""
     n = samples.n_magnetic
-    along = samples.order_vectors @ axis
-    across = samples.order_vectors - along[..., None] * axis
+    series = _series(samples, groups, axis)
+    totals = _in_field(samples, axis, field)
     rows: dict[str, list[Estimate]] = {}
     for k, t in enumerate(samples.temperatures_K):
-        m = samples.magnetization[k] @ axis
-        energy = samples.energy[k]
-        total = energy - MU_B * field * n * m
-        order = samples.order[k]
+        order, m = series["order"][k], series["magnetization"][k]
         found = {
-            "order": mean_with_error(order),
-            "order_along": mean_with_error(np.linalg.norm(along[k], axis=-1)),
-            "order_across": mean_with_error(
-                np.linalg.norm(across[k].reshape(len(m), -1), axis=1)
-            ),
-            "magnetization": mean_with_error(m),
+            **{name: mean_with_error(values[k]) for name, values in series.items()},
             "susceptibility": estimate_or_nan(susceptibility, order, t, n),
             "field_susceptibility": estimate_or_nan(_variance, m, t, n),
-            "heat_capacity": estimate_or_nan(heat_capacity, total, t, n),
+            "heat_capacity": estimate_or_nan(heat_capacity, totals[k], t, n),
             "binder": estimate_or_nan(binder_cumulant, order),
-            "energy": Estimate(*np.divide(mean_with_error(energy), samples.n_atoms)),
-            **{
-                name: mean_with_error(values[k])
-                for name, values in samples.observables.items()
-            },
         }
         for name, estimate in found.items():
             rows.setdefault(name, []).append(estimate)
     return {name: np.array(row, dtype=float) for name, row in rows.items()}
 
 
+def _in_field(
+    samples: ThermalSamples, direction: np.ndarray, field: float
+) -> np.ndarray:
+    """Return the energies (B, F) with that of a field in T, eV."""
+    moment = samples.n_magnetic * samples.magnetization @ direction
+    return np.asarray(samples.energy - MU_B * field * moment)
+
+
+def _reweighted(
+    runs: Sequence[ThermalSamples],
+    sampled_T: np.ndarray,
+    temperatures: np.ndarray,
+    fields_T: np.ndarray,
+    diagram: PhaseDiagram,
+) -> dict[str, np.ndarray]:
+    """Return the quantities (B, T, 2) at other points, from runs at ``sampled_T``."""
+    axis, groups = diagram.direction, {"": diagram.q} | diagram.orders
+    parts: dict[str, list[np.ndarray]] = {}
+    states = []
+    for run, field in zip(runs, sampled_T, strict=True):
+        series = _series(run, groups, axis)
+        for k, t in enumerate(run.temperatures_K):
+            judged = [series[n][k] for n in ("order", "magnetization", "energy")]
+            kept = independent(np.stack(judged, axis=1))
+            for name, values in series.items():
+                parts.setdefault(name, []).append(values[k, kept])
+            states.append((1.0 / (units.kB * t), field))
+    owner = np.repeat(np.arange(len(states)), list(map(len, parts["energy"])))
+    data = {name: np.concatenate(values) for name, values in parts.items()}
+    n, n_atoms = runs[0].n_magnetic, runs[0].n_atoms
+    energy = data["energy"] * n_atoms
+    energy = energy - energy.mean()
+    moment = MU_B * n * data["magnetization"]
+    joined = MultiHistogram([b * (energy - f * moment) for b, f in states], owner)
+    order = data["order"]
+    rows: dict[str, np.ndarray] = {}
+    for i, field in enumerate(fields_T):
+        total = energy - field * moment
+        for k, t in enumerate(temperatures):
+            kT = units.kB * t
+            weights = joined.weights(total / kT)
+            found = {
+                name: joined.estimate(weights, values[:, None], lambda x: x[..., 0])
+                for name, values in data.items()
+            }
+            for name, values, scale in (
+                ("susceptibility", order, n / kT),
+                ("field_susceptibility", data["magnetization"], n / kT),
+                ("heat_capacity", total, 1.0 / (kT**2 * n)),
+            ):
+                columns = np.stack([values, values**2], axis=1)
+                spread = joined.estimate(
+                    weights, columns, lambda x: x[..., 1] - x[..., 0] ** 2
+                )
+                found[name] = Estimate(scale * spread.value, scale * spread.error)
+            found["binder"] = joined.estimate(
+                weights,
+                np.stack([order**2, order**4], axis=1),
+                lambda x: 1.0 - x[..., 1] / (3.0 * x[..., 0] ** 2),
+            )
+            for name, estimate in found.items():
+                blank = np.full((len(fields_T), len(temperatures), 2), np.nan)
+                rows.setdefault(name, blank)[i, k] = estimate
+    return rows
+
+
+def _series(
+    samples: ThermalSamples, groups: Mapping[str, np.ndarray], axis: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what is averaged as it is, (B, F) each."""
+    sizes = _sizes(samples, groups)
+    vectors = samples.order_vectors[:, :, : 2 * len(groups[""])]
+    along = vectors @ axis
+    across = (vectors - along[..., None] * axis).reshape(*along.shape[:2], -1)
+    return {
+        "order": sizes[""],
+        "order_along": np.linalg.norm(along, axis=-1),
+        "order_across": np.linalg.norm(across, axis=-1),
+        "magnetization": samples.magnetization @ axis,
+        "energy": samples.energy / samples.n_atoms,
+        **{f"order {name}": values for name, values in sizes.items() if name},
+        **samples.observables,
+    }
+
+
+def _nearest(points: np.ndarray, value: float | None) -> int:
+    return 0 if value is None else int(np.argmin(abs(points - value)))
+
+
 def _variance(along: np.ndarray, temperature: float, n_magnetic: int) -> Estimate:
     """Return the susceptibility of a component, whose sign counts, mu_B^2/eV."""
     shifted = along - along.min() + 1.0  # a size is what susceptibility takes
     return susceptibility(shifted, temperature, n_magnetic)
+
+
+def _step(x: np.ndarray, curve: tuple[np.ndarray, np.ndarray]) -> Estimate:
+    """Return the middle of the largest difference of neighbors, or NaN."""
+    values, errors = curve
+    changes = abs(np.diff(values))
+    k = int(np.argmax(changes))
+    if changes[k] <= _CLEAR * np.hypot(errors[k], errors[k + 1]):
+        return Estimate(np.nan, np.nan)
+    return Estimate((x[k] + x[k + 1]) / 2, (x[k + 1] - x[k]) / 2)
 
 
 @plots(PhaseDiagram)
@@ -450,7 +923,7 @@ def plot_phase_diagram(
     quantity: str = "order",
     against: str | None = None,
     at: Mapping[str, float] | None = None,
-    line: str | None = None,
+    lines: Sequence[str | tuple[str, ...]] = (),
 ) -> Axes:
     """Draw a quantity as a map over temperature and another axis, or as a curve.
 
@@ -463,8 +936,11 @@ def plot_phase_diagram(
         against temperature.
     at : {axis: value}, optional
         Points of the axes that are left; their first by default.
-    line : str, optional
-        Quantity whose peak along the temperature is drawn on the map.
+    lines : sequence of str or tuple
+        Transition lines that are drawn on the map: a quantity, whose peak along the
+        temperature is meant, or the arguments quantity, axis and kind of
+        :meth:`PhaseDiagram.line`, such as ``("order_along", "field_T", "step")``. Those
+        of a sweep in both directions.
 
     Raises
     ------
@@ -473,43 +949,87 @@ def plot_phase_diagram(
     """
     table = result._table(quantity)
     others = [name for name in result.axes if name != "temperature_K"]
-    many = [name for name in others if len(result.axes[name]) > 1]
+    many = [n for n in others if len(result.axes[n]) > 1 and n != "sweep"]
     if against is None and many:
         against = many[0]
     if against is not None:
         result._position(against)
-    index: list[Any] = []
-    for name in others:
-        if name == against:
-            index.append(slice(None))
-            continue
-        points = result.axes[name]
-        wanted = (at or {}).get(name, points[0])
-        index.append(int(np.argmin(abs(points - wanted))))
-    chosen = table[tuple(index)]
+    index: dict[str, Any] = {
+        name: slice(None)
+        if name == against
+        else _nearest(result.axes[name], (at or {}).get(name))
+        for name in others
+    }
+    chosen = table[tuple(index.values())]
     ax = figure_axes(ax)
     temperatures = result.axes["temperature_K"]
-    label = _QUANTITIES.get(quantity, quantity)
+    label = QUANTITIES.get(quantity, quantity)
     if against is None:
-        value, error = chosen.T
-        ax.errorbar(temperatures, value, error, fmt="o-", ms=4, capsize=2)
-        ax.set(xlabel=_LABELS["temperature_K"], ylabel=label)
+        curves = {"": chosen}
+        if "sweep" in result.axes:
+            both = [{**index, "sweep": k} for k in range(2)]
+            parts = [table[tuple(i.values())] for i in both]
+            curves = dict(zip(("rising", "falling"), parts, strict=True))
+        for name, curve in curves.items():
+            value, error = curve.T
+            ax.errorbar(
+                temperatures, value, error, fmt="o-", ms=4, capsize=2, label=name
+            )
+        if len(curves) > 1:
+            ax.legend()
+        ax.set(xlabel=LABELS["temperature_K"], ylabel=label)
         return ax
     drawn = ax.pcolormesh(
         temperatures, result.axes[against], chosen[..., 0], shading="nearest"
     )
     ax.figure.colorbar(drawn, ax=ax, label=label)
-    if line is not None:
-        values = result.line(line)[tuple(index)]
-        ax.errorbar(
-            values[:, 0],
-            result.axes[against],
-            xerr=values[:, 1],
-            fmt="wo-",
-            ms=4,
-            capsize=2,
-            label=f"peak: {_QUANTITIES.get(line, line).partition(' (')[0]}",
-        )
-        ax.legend()
-    ax.set(xlabel=_LABELS["temperature_K"], ylabel=_LABELS[against])
+    for number, line in enumerate(lines):
+        arguments = (line,) if isinstance(line, str) else line
+        _draw_line(result, ax, against, index, arguments, f"C{number + 1}")
+    if lines:
+        ax.legend(fontsize="small")
+    ax.set(xlabel=LABELS["temperature_K"], ylabel=LABELS[against])
     return ax
+
+
+def line_arguments(given: Sequence[str]) -> tuple[str, str, str]:
+    """Return quantity, axis and kind of a line of which the first are given."""
+    quantity, axis, kind = (*given, *("", "temperature_K", "peak")[len(given) :])
+    return quantity, axis, kind
+
+
+def _draw_line(
+    result: PhaseDiagram,
+    ax: Axes,
+    against: str,
+    index: Mapping[str, Any],
+    arguments: Sequence[str],
+    color: str,
+) -> None:
+    """Draw a transition line on a map, in both directions of a sweep."""
+    quantity, axis, kind = line_arguments(arguments)
+    table = result.line(quantity, axis, kind=kind)
+    name = f"{kind}: {QUANTITIES.get(quantity, quantity).partition(' (')[0]}"
+    directions = {"": index}
+    if "sweep" in index:
+        both = ({**index, "sweep": k} for k in range(2))
+        directions = dict(zip((", rising", ", falling"), both, strict=True))
+    for k, (which, at) in enumerate(directions.items()):
+        kept = {
+            n: i
+            for n, i in (dict(at) | {"temperature_K": slice(None)}).items()
+            if n != axis
+        }
+        value, error = table[tuple(kept.values())].T
+        style: dict[str, Any] = {
+            "fmt": "o" + "-:"[k],
+            "mec": "k",
+            "ms": 5,
+            "capsize": 2,
+            "color": color,
+            "label": name + which,
+        }
+        if axis == "temperature_K":
+            ax.errorbar(value, result.axes[against], xerr=error, **style)
+        else:
+            ax.errorbar(result.axes["temperature_K"], value, yerr=error, **style)

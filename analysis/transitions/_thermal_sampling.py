@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ class SamplingTask:
     model : dict or Potential
         The potential as :func:`deepspin_ase.potentials._files.plain_data`, or itself
         where it cannot be plain data.
-    atoms : Atoms
-        With moments: where all replicas start.
+    atoms : Atoms or tuple of Atoms
+        With moments: where all replicas start, or each of them.
     temperatures_K : tuple of float
     q : (3,) tuple, or tuple of these
         Propagation vectors of the order, in reciprocal lattice units of ``cell``;
@@ -82,7 +82,7 @@ class SamplingTask:
     """
 
     model: Mapping[str, Any] | Potential
-    atoms: Atoms
+    atoms: Atoms | tuple[Atoms, ...]
     temperatures_K: tuple[float, ...]
     q: tuple[Any, ...]
     cell: np.ndarray
@@ -113,6 +113,8 @@ class ThermalSamples(Result):
     order_vectors : (B, F, 2Q, 3) array, mu_B
         Cosine and sine of each propagation vector, whose norm ``order`` is.
     observables : dict of (B, F) arrays
+    final : list of Atoms
+        The structures at the end, B.
     """
 
     temperatures_K: np.ndarray
@@ -123,6 +125,7 @@ class ThermalSamples(Result):
     n_atoms: int
     order_vectors: np.ndarray
     observables: dict[str, np.ndarray]
+    final: list[Atoms]
 
 
 def model_data(
@@ -187,18 +190,19 @@ def run_sampling(task: SamplingTask, *, progress: bool | None = None) -> Thermal
     OSError
         If the checkpoint cannot be written, or another process writes to it.
     """
-    atoms = task.atoms.copy()
-    waves = _waves(atoms, task)
+    given = [task.atoms] if isinstance(task.atoms, Atoms) else task.atoms
+    starts = [atoms.copy() for atoms in given]
+    waves = _waves(starts[0], task)
     if task.checkpoint is None:
-        return _sample(task, atoms, waves, None, progress=progress)
+        return _sample(task, starts, waves, None, progress=progress)
     files = _Checkpoint(task)
     with locked(files.driver, files.samples):
-        return _sample(task, atoms, waves, files, progress=progress)
+        return _sample(task, starts, waves, files, progress=progress)
 
 
 def _sample(
     task: SamplingTask,
-    atoms: Atoms,
+    starts: list[Atoms],
     waves: torch.Tensor,
     files: _Checkpoint | None,
     *,
@@ -206,7 +210,7 @@ def _sample(
 ) -> ThermalSamples:
     resumed = None if files is None else files.read(METHODS[task.method])
     driver, equilibration, found = resumed or (
-        _driver(task, atoms),
+        _driver(task, starts),
         task.equilibration,
         {name: [] for name in (*_SERIES, *map(_column, task.observables))},
     )
@@ -223,7 +227,7 @@ def _sample(
         progress=progress,
         total=n_samples,
         initial=min(n_samples, len(found["energy"])),
-        desc=f"{len(atoms)} atoms",
+        desc=f"{len(starts[0])} atoms",
         leave=False,
     ) as shown:
         while len(found["energy"]) < n_samples:
@@ -232,13 +236,14 @@ def _sample(
             checkpoint(last=len(found["energy"]) == n_samples)
             shown.update()
     series = {name: np.stack(rows[:n_samples], 1) for name, rows in found.items()}
-    magnetic = int(np.any(get_spins(atoms), axis=1).sum())
+    magnetic = int(np.any(get_spins(starts[0]), axis=1).sum())
     return ThermalSamples(
         np.array(task.temperatures_K),
         **{name: series[name] for name in _SERIES},
         n_magnetic=magnetic,
-        n_atoms=len(atoms),
+        n_atoms=len(starts[0]),
         observables={name: series[_column(name)] for name in task.observables},
+        final=[_bare(image) for image in driver.images],
     )
 
 
@@ -247,8 +252,18 @@ def _column(observable: str) -> str:
     return f"observable {observable}"
 
 
-def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
-    atoms.calc = _calculator(task.model)
+def _bare(image: Atoms) -> Atoms:
+    """Return a copy without velocities, which are no part of a configuration."""
+    copy = image.copy()
+    copy.arrays.pop("momenta", None)
+    return copy
+
+
+def _driver(task: SamplingTask, starts: list[Atoms]) -> SpinLatticeDynamics:
+    calculator = _calculator(task.model)
+    for start in starts:
+        start.calc = calculator
+    atoms = starts[0] if len(starts) == 1 else starts
     temperatures = list(task.temperatures_K)
     options: dict[str, Any] = {
         "temperature_K": temperatures,
@@ -258,7 +273,7 @@ def _driver(task: SamplingTask, atoms: Atoms) -> SpinLatticeDynamics:
     }
     if task.method == "monte-carlo":
         options.setdefault("adaptation_steps", max(1, task.equilibration // 2))
-        options |= _faster_moves(atoms, options)
+        options |= _faster_moves(starts[0], options)
         return MonteCarlo(atoms, **options)
     timestep = options.pop("timestep_fs", 1.0) * units.fs
     options.setdefault("damping", 0.1)
@@ -406,6 +421,14 @@ def _identity(task: SamplingTask) -> str:
     """Return a digest that identifies a task, ignoring its length."""
     free = {"steps", "equilibration", "checkpoint"}
     known = {k: v for k, v in vars(task).items() if k not in free}
+    known["observables"] = {k: _name_of(f) for k, f in task.observables.items()}
     if isinstance(task.model, Potential):
         known["model"] = identifying_data(task.model)
     return digest(known)
+
+
+def _name_of(function: Callable[[Atoms], float]) -> Any:
+    """Return what identifies an observable in every process: name, or contents."""
+    if is_dataclass(function):
+        return {"class": type(function).__name__, **vars(function)}
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -27,6 +27,7 @@ COMMANDS = {
     "md": "run spin-lattice dynamics",
     "neb": "find the path and the barrier between two structures",
     "curie": "transition temperature of a magnetic order, doped crystals too",
+    "phases": "phase diagram over temperature, field, pressure, strain, doping",
     "validate": "properties of a model beside experiment and DFT",
     "view": "moments as arrows in a web page",
     "info": "what a model is",

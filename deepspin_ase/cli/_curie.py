@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from .._config import numbers
 from .._figures import write_figure
 from .._files import locked
 from ..analysis.transitions import TransitionResult, curie_temperature, plot_transition
@@ -183,22 +184,10 @@ def _disorder(arguments: argparse.Namespace) -> Any:
 
 def _temperatures(given: list[str]) -> np.ndarray:
     """Return temperatures of numbers and ranges first:last:count."""
-    found: list[float] = []
-    for text in given:
-        parts = text.split(":")
-        try:
-            if len(parts) == 3:
-                found += np.linspace(
-                    float(parts[0]), float(parts[1]), int(parts[2])
-                ).tolist()
-            else:
-                found.append(float(text))
-        except ValueError:
-            raise ValueError(
-                "--temperatures takes numbers, K, or first:last:count, such as "
-                f"900:1100:9, got {text!r}"
-            ) from None
-    return np.array(found)
+    try:
+        return np.array(numbers(given))
+    except ValueError as error:
+        raise ValueError(f"--temperatures: {error}") from None
 
 
 def _keep(found: TransitionResult, output: Path) -> None:

@@ -128,7 +128,7 @@ def test_what_strengthens_and_what_weakens_the_order(grid: PhaseDiagram) -> None
 
 
 def test_it_is_drawn_and_kept(grid: PhaseDiagram, tmp_path: Path) -> None:
-    axes = grid.plot(quantity="order", line="susceptibility")
+    axes = grid.plot(quantity="order", lines=["susceptibility"])
     assert axes.get_ylabel() == "strain"
     axes.figure.clear()
     axes = plot_phase_diagram(grid, against="composition", at={"strain": 0.0})
@@ -143,6 +143,146 @@ def test_it_is_drawn_and_kept(grid: PhaseDiagram, tmp_path: Path) -> None:
         grid.line("order", "field_T")
     with pytest.raises(ValueError, match="needs four points"):
         grid.line("order", "strain")
+
+
+@wanders
+def test_a_sweep_goes_up_and_down_again() -> None:
+    """A cold magnet with an easy axis keeps its direction beyond zero field."""
+    K = 0.3 * J
+    coercive = 2 * K / M / MU_B
+    fields = coercive * np.array([-3.0, -0.4, 0.4, 3.0])
+    magnet_down = magnet(2)
+    set_spins(magnet_down, {"Mn": -M})
+    found = phase_diagram(
+        magnet_down,
+        kelvin(0.01, 0.02),
+        fields_T=fields,
+        q=(0, 0, 0),
+        sweep="field_T",
+        model=Heisenberg(Shells([(A, J)])) + UniaxialAnisotropy(K, (0, 0, 1)),
+        steps=200,
+        equilibration=300,
+    )
+    moment = found.quantities["magnetization"][..., 0] / M
+    assert moment.shape == (2, 4, 2)
+    np.testing.assert_allclose(moment[0, :, 0], [-1, -1, -1, 1], atol=0.1)
+    np.testing.assert_allclose(moment[1, :, 0], [-1, 1, 1, 1], atol=0.1)
+    loop, error = np.moveaxis(found.hysteresis("magnetization"), -1, 0)
+    assert (loop[1:3] > 10 * error[1:3] + 1.8 * M).all()
+    steps = found.line("magnetization", "field_T", kind="step")[:, 0]
+    assert steps[0] == pytest.approx([1.7 * coercive, 1.3 * coercive])
+    assert steps[1] == pytest.approx([-1.7 * coercive, 1.3 * coercive])
+    axes = found.plot(
+        quantity="magnetization", lines=[("magnetization", "field_T", "step")]
+    )
+    assert len(axes.get_legend().get_texts()) == 2
+    axes.figure.clear()
+
+
+@wanders
+def test_heating_and_cooling_visit_the_same_temperatures() -> None:
+    found = phase_diagram(
+        magnet(2),
+        kelvin(0.5, 1.0, 3.0),
+        model=Heisenberg(Shells([(A, J)])),
+        sweep="temperature_K",
+        steps=400,
+        options={"clusters": 0},
+    )
+    difference, error = np.moveaxis(found.hysteresis("energy"), -1, 0)
+    assert (abs(difference) < 5 * error).all()
+    (up,), (down,) = found.samples
+    np.testing.assert_array_equal(up.temperatures_K, kelvin(0.5, 1.0, 3.0))
+    np.testing.assert_array_equal(down.temperatures_K, up.temperatures_K)
+
+
+def test_between_sampled_points() -> None:
+    """Langevin functions at temperatures and fields that were not sampled."""
+    found = phase_diagram(
+        magnet(3),
+        [20.0, 30.0, 45.0],
+        fields_T=[10.0, 30.0, 60.0],
+        direction="x",
+        q=(0, 0, 0),
+        model=UniaxialAnisotropy(0.0, (0, 0, 1)),
+        steps=400,
+        interval=1,
+    )
+    temperatures, fields = np.array([25.0, 37.0, 2.0]), np.array([20.0, 45.0])
+    between = found.reweighted(temperatures, fields)
+    x = M * MU_B * fields[:, None] / (units.kB * temperatures[:2])
+    slope = 1 / x**2 - 1 / np.sinh(x) ** 2
+    for name, expected in (
+        ("magnetization", M * (1 / np.tanh(x) - 1 / x)),
+        ("field_susceptibility", M**2 * slope / (units.kB * temperatures[:2])),
+        ("heat_capacity", x**2 * slope),
+    ):
+        value, error = np.moveaxis(between.quantities[name], -1, 0)
+        assert (abs(value[:, :2] - expected) < 4.5 * error[:, :2]).all(), name
+        assert (error[:, :2] < 0.2 * expected).all()
+        assert np.isnan(value[:, 2]).all()  # no sample has seen it
+    one = found.reweighted(temperatures[:2])
+    assert one.quantities["order"].shape == (3, 2, 2)
+    assert set(one.quantities) == set(found.quantities)
+
+
+@wanders
+def test_orders_that_compete() -> None:
+    found = phase_diagram(
+        magnet(2, alternating=True),
+        kelvin(0.1),
+        fields_T=[0.0, 5000.0],
+        orders={"ferromagnet": (0, 0, 0)},
+        model=Heisenberg(Shells([(A, -J)])),
+        steps=200,
+    )
+    alternating, uniform = (
+        found.quantities[name][:, 0, 0] / M for name in ("order", "order ferromagnet")
+    )
+    np.testing.assert_allclose(alternating, [0.95, 0.0], atol=0.12)
+    np.testing.assert_allclose(uniform, [0.0, 1.0], atol=0.12)
+
+
+def test_an_observable_that_never_varies(tmp_path: Path) -> None:
+    """And a run whose observables are functions goes on in another process."""
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="'density' is .* in all samples of all"):
+            phase_diagram(
+                magnet(),
+                kelvin(2.0),
+                observables={"density": lambda atoms: len(atoms) / atoms.get_volume()},
+                model=Heisenberg(Shells([(A, J)])),
+                checkpoint=tmp_path,
+                steps=200,
+            )
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_numbers() -> None:
+    distributed = pytest.importorskip("distributed")
+    options = {
+        "temperatures_K": kelvin(1.0, 1.5),
+        "fields_T": [0.0, 10.0, 20.0],
+        "model": Heisenberg(Shells([(A, J)])),
+        "steps": 200,
+    }
+    here = phase_diagram(magnet(), **options)
+    seen: list[int] = []
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        there = phase_diagram(
+            magnet(),
+            client=client,
+            observe=lambda found: seen.append(found.unfinished()),
+            **options,
+        )
+    for name, values in here.quantities.items():
+        np.testing.assert_array_equal(there.quantities[name], values)
+    assert seen == [4, 2, 0]
 
 
 def test_points_resume_from_their_checkpoints(tmp_path: Path) -> None:
@@ -213,6 +353,7 @@ def test_energies_are_without_the_field_of_the_driver() -> None:
         ({"fields_T": [1.0, np.nan]}, "field_T must be finite"),
         ({"fields_T": [2.0, 1.0]}, "field_T must ascend"),
         ({"pressures_GPa": [0.0]}, 'need method="npt"'),
+        ({"sweep": "field_T"}, "sweep must be an axis"),
         ({"compositions": []}, "compositions are empty"),
         ({"compositions": [{"X": 0.01}]}, "nearest share that fits"),
         ({"method": "exact"}, "method must be one of"),

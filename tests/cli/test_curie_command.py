@@ -56,7 +56,7 @@ def test_doped_crystals_are_averaged(folder: Path) -> None:
         (["--doping", "Mg=0.1", "Mg=0.2"], "--doping gives Mg twice"),
         (["--doping", "Mg=0.01"], "nearest share that fits"),
         (["--sublattice", "Ni"], "--sublattice needs --doping"),
-        (["-T", "1000:K:3"], "--temperatures takes numbers"),
+        (["-T", "1000:K:3"], "--temperatures: expected numbers"),
         (["-T", "100", "200"], "at least four temperatures"),
         (["-o", "curie.txt"], "must end in .npz"),
     ],

@@ -1,0 +1,120 @@
+"""``deepspin phases``: a phase diagram from a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .._extras import require
+from .._files import atomic_write, locked, make_folder
+from ..analysis import phase_diagram
+from ..analysis.transitions import PhaseDiagram, PhasesConfig, line_table, write_page
+
+#: Seconds between pages of a run.
+_SECONDS = 20.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description and arguments."""
+    parser.description = (
+        "Sample a magnet on a grid of temperatures, fields, pressures, strains and "
+        "compositions. The folder of the run holds diagram.npz and report.html, which "
+        "is written anew while points are added. Run the command again to go on."
+    )
+    parser.add_argument("config", type=Path, help="YAML file; see PhasesConfig")
+    parser.add_argument(
+        "--status", action="store_true", help="say what is done, and do nothing"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = PhasesConfig.read(arguments.config)
+    folder = Path(config.output)
+    kept = folder / "diagram.npz"
+    if arguments.status:
+        return _status(kept)
+    given = config.arguments()
+    make_folder(folder)
+    text = arguments.config.read_text(encoding="utf-8")
+    with locked(folder), _client(config.workers) as client:
+        with atomic_write(folder / "config.yaml") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        keep = _keeper(config, kept, text)
+        found = phase_diagram(
+            **given,
+            client=client,
+            checkpoint=folder / "points",
+            observe=_now_and_then(keep),
+        )
+        keep(found)
+    for line in config.lines:
+        title, header, rows = line_table(found, line)
+        print(title)
+        for row in rows:
+            named = zip(header, row, strict=True)
+            print("  " + ", ".join(f"{name}: {text}" for name, text in named))
+    print(f"diagram: {kept}; report: {folder / 'report.html'}")
+    return 0
+
+
+def _status(kept: Path) -> int:
+    if not kept.exists():
+        print(f"no point is done: {kept} does not exist")
+        return 0
+    diagram = PhaseDiagram.load(kept)
+    total = diagram.drift.size
+    print(f"{total - diagram.unfinished()} of {total} points are done")
+    return 0
+
+
+def _keeper(
+    config: PhasesConfig, kept: Path, text: str
+) -> Callable[[PhaseDiagram], None]:
+    """Return what writes numbers and page of a diagram."""
+
+    def keep(diagram: PhaseDiagram) -> None:
+        diagram.save(kept)
+        write_page(
+            diagram,
+            kept.with_name("report.html"),
+            shown=config.shown,
+            lines=config.lines,
+            configuration=text.rstrip(),
+        )
+
+    return keep
+
+
+def _now_and_then(
+    keep: Callable[[PhaseDiagram], None],
+) -> Callable[[PhaseDiagram], None]:
+    last = -_SECONDS
+
+    def observe(diagram: PhaseDiagram) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS:
+            keep(diagram)
+            last = time.monotonic()
+
+    return observe
+
+
+@contextmanager
+def _client(workers: int) -> Iterator[Any]:
+    """Yield a client of as many processes here, or None for this one."""
+    if workers == 1:
+        yield None
+        return
+    distributed = require("distributed", "several workers")
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
