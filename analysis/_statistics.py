@@ -118,6 +118,11 @@ def bootstrap(
     return Estimate(float(function(table.mean(axis=0))), float(function(drawn).std()))
 
 
+def covariance(means: np.ndarray) -> np.ndarray:
+    """Return <a b> - <a><b> from means (..., 3) of a, b and a b, for a bootstrap."""
+    return np.asarray(means[..., 2] - means[..., 0] * means[..., 1])
+
+
 def mean_of_realizations(values: ArrayLike) -> np.ndarray:
     """Return the mean (..., 2), with its error, of R values with errors (R, ..., 2).
 

@@ -18,7 +18,7 @@ from ...spins import unit_vector
 from ...units import MU_B
 from .._model import Model, model_of
 from .._result import Result, plots
-from .._statistics import bootstrap
+from .._statistics import bootstrap, covariance
 from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 
 if TYPE_CHECKING:
@@ -180,11 +180,6 @@ def _slopes(
     for t, m, energy in zip(samples.temperatures_K, along, samples.energy, strict=True):
         total = energy - MU_B * field * samples.n_magnetic * m
         a, b = m - m.mean(), total - total.mean()
-        found = bootstrap(np.stack([a, b, a * b], axis=1), _covariance)
+        found = bootstrap(np.stack([a, b, a * b], axis=1), covariance)
         rows.append(np.array(found) * MU_B / (units.kB * t) ** 2)
     return np.array(rows), along.mean(axis=1)
-
-
-def _covariance(means: np.ndarray) -> np.ndarray:
-    """Return <a b> - <a><b> from means (..., 3) of a, b and a b."""
-    return np.asarray(means[..., 2] - means[..., 0] * means[..., 1])

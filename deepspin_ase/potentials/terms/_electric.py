@@ -114,6 +114,10 @@ class ElectricField(Potential):
             "pbc": own.pbc,
         }
 
+    def in_field(self, field_V_per_A: Sequence[float]) -> ElectricField:
+        """Return the same charges in another field, V/A."""
+        return ElectricField(field_V_per_A, self._atoms, self.born_charges)
+
     def extra_repr(self) -> str:
         """Show the field and the reference."""
         formula = self._atoms.get_chemical_formula()
@@ -170,7 +174,10 @@ class ElectricField(Potential):
             )
 
     def dipole(self, system: System, pairs: PairList) -> Tensor:
-        """Return V P of each structure, (B, 3), e A; differentiable."""
+        """Return V P of each structure, (B, 3), e A; differentiable.
+
+        ``pairs`` are those of :meth:`pair_cutoff`.
+        """
         return system.sum(self._dipoles(system, pairs))
 
     def forward(self, system: System, pairs: PairList) -> Tensor:

@@ -1,0 +1,15 @@
+"""Responses to fields and temperature, of structures at rest and of runs."""
+
+from __future__ import annotations
+
+from ._fluctuations import ThermalResponse, plot_thermal_response, thermal_response
+from ._static import StaticResponse, plot_static_response, static_response
+
+__all__ = [
+    "StaticResponse",
+    "ThermalResponse",
+    "plot_static_response",
+    "plot_thermal_response",
+    "static_response",
+    "thermal_response",
+]
