@@ -84,6 +84,8 @@ from .phonons import (
     thermal_properties,
 )
 from .responses import (
+    magnetostriction,
+    plot_magnetostriction,
     plot_static_response,
     plot_thermal_response,
     static_response,
@@ -141,6 +143,7 @@ __all__ = [
     "landscape",
     "local_environments",
     "local_polarization",
+    "magnetostriction",
     "magnon_dos",
     "magnons",
     "map_tasks",
@@ -160,6 +163,7 @@ __all__ = [
     "plot_hysteresis",
     "plot_landscape",
     "plot_local_environments",
+    "plot_magnetostriction",
     "plot_magnon_bands",
     "plot_magnon_dos",
     "plot_magnon_phonon_bands",

@@ -20,40 +20,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from ase import Atoms, units
-from scipy.linalg import null_space
 
 from ..._figures import figure_axes
-from ..._validate import require_calculator
-from ...calculators import DeepSpinCalculator
 from ...calculators._deepspin import require_stress
 from ...neighbors import build_pairs
 from ...potentials import ElectricField
 from ...system import System
 from ...units import COULOMB, MU_B
-from .._model import Model, model_of
+from .._model import Model
 from .._result import Result, plots
 from ..hessians import JointHessian
+from ._derivatives import STRAINS, inverse_across, strain_derivatives
+from ._model import with_calculator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-#: Axes of Voigt's components.
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-
-#: Symmetric strains (6, 3, 3) of one in each of Voigt's components, shears gamma.
-STRAINS = np.zeros((6, 3, 3))
-for _k, (_a, _b) in enumerate(VOIGT):
-    STRAINS[_k, _a, _b] += 0.5
-    STRAINS[_k, _b, _a] += 0.5
-
-#: Points and weights of a first derivative by differences, in steps.
-STENCIL = ((-2.0, 1.0 / 12.0), (-1.0, -2.0 / 3.0), (1.0, 2.0 / 3.0), (2.0, -1.0 / 12.0))
-
-#: Strain of the differences.
-_STEP = 1e-4
-
-#: Largest distance from the minimum, A or as a fraction of a strain.
-_STATIONARY = 1e-2
 
 #: Bohr magneton in J/T.
 _MU_B_SI = MU_B / units.J
@@ -151,12 +132,7 @@ def static_response(
         If there is no model, the structure is not at a minimum, or a field moves it
         along a mode that costs no energy, such as a ferromagnet without anisotropy.
     """
-    image = atoms.copy()
-    given = model_of(atoms, model)
-    image.calc = (
-        given if isinstance(given, DeepSpinCalculator) else DeepSpinCalculator(given)
-    )
-    require_calculator(image, "magnetic_forces")
+    image = with_calculator(atoms, model)
     hessian = JointHessian(image)
     matrix, gradient = hessian.matrix(), hessian.gradient
     zero = hessian.zero_modes.vectors
@@ -169,7 +145,7 @@ def static_response(
         slopes.append(space.gradient(by_positions, by_moments).T)
     if cell:
         require_stress(image, purpose="cell=True")
-        mixed, stiffness, stress = _strain_derivatives(image, hessian)
+        mixed, stiffness, stress = strain_derivatives(image, hessian)
         matrix = np.block([[matrix, mixed], [mixed.T, stiffness]])
         gradient = np.concatenate([gradient, stress])
         zero = np.concatenate([zero, np.zeros((6, zero.shape[1]))])
@@ -177,7 +153,7 @@ def static_response(
         if dipole is not None:
             slopes[1] = np.concatenate([slopes[1], by_strain])
         slopes.append(np.concatenate([np.zeros((size, 6)), np.eye(6)]))
-    inverse = _inverse(matrix, zero, gradient, hessian.space.size)
+    inverse = inverse_across(matrix, zero, gradient)
     for name, slope in zip(("magnetic", "electric"), slopes, strict=False):
         _check_zero_modes(name, slope, zero)
     response = [[a.T @ inverse @ b for b in slopes] for a in slopes]
@@ -258,68 +234,6 @@ def _dipole_slopes(
         by_moments,
         np.einsum("kab,cab->kc", STRAINS, by_strain[:, 0]),
     )
-
-
-def _strain_derivatives(
-    atoms: Atoms, hessian: JointHessian
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return d2E/dq dstrain (D, 6), d2E/dstrain2 (6, 6) and dE/dstrain (6,), eV.
-
-    Positions are x = (1 + strain) x_0 + u, with u of the coordinates q.
-    """
-    mixed = np.zeros((hessian.shape[0], 6))
-    stiffness = np.zeros((6, 6))
-
-    def gradients(strain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        deform = np.eye(3) + strain
-        image = atoms.copy()
-        image.calc = atoms.calc
-        image.set_constraint()
-        image.set_cell(atoms.cell.array @ deform, scale_atoms=True)
-        get = image.calc.get_property
-        by_q = hessian.space.gradient(
-            -image.get_forces(), -get("magnetic_forces", image)
-        )
-        by_strain = -get("virial", image) @ np.linalg.inv(deform)
-        return by_q, np.einsum("kab,ab->k", STRAINS, by_strain)
-
-    for k, strain in enumerate(STRAINS):
-        for step, weight in STENCIL:
-            by_q, by_strain = gradients(step * _STEP * strain)
-            mixed[:, k] += weight / _STEP * by_q
-            stiffness[k] += weight / _STEP * by_strain
-    return mixed, 0.5 * (stiffness + stiffness.T), gradients(np.zeros((3, 3)))[1]
-
-
-def _inverse(
-    matrix: np.ndarray, zero: np.ndarray, gradient: np.ndarray, size: int
-) -> np.ndarray:
-    """Return the inverse of a Hessian (D, D) across its zero modes (D, n).
-
-    The first ``size`` of the coordinates are lengths, the others strains.
-
-    Raises
-    ------
-    ValueError
-        If the structure is not at a minimum.
-    """
-    across = null_space(zero.T) if zero.shape[1] else np.eye(len(matrix))
-    reduced = across.T @ matrix @ across
-    values = np.linalg.eigvalsh(reduced)
-    if values[0] <= 1e-10 * values[-1]:
-        raise ValueError(
-            "the structure is not at a minimum: the least curvature is "
-            f"{values[0]:.3g} eV/A^2; displace it along its lowest mode "
-            "(JointHessian(atoms).lowest()) and relax it, or fix what is free to move"
-        )
-    inverse = across @ np.linalg.inv(reduced) @ across.T
-    away = float(np.abs(inverse @ gradient).max())
-    if away > _STATIONARY:
-        raise ValueError(
-            f"the structure is {away:.2g} A (or strain) away from its minimum: relax "
-            "it with a smaller fmax and torque_max, with cell=True if the cell moves"
-        )
-    return inverse
 
 
 def _check_zero_modes(name: str, slopes: np.ndarray, zero: np.ndarray) -> None:
