@@ -109,6 +109,7 @@ def append_bytes(path: Path, content: bytes, *, overwrite: bool = False) -> None
         If it cannot be written, on a full disk for one.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_APPEND)
+    made = not os.path.exists(path)
     try:
         # Unbuffered: a buffer would write its rest on closing, after a failure too.
         file = os.open(path, flags, 0o666)
@@ -122,6 +123,8 @@ def append_bytes(path: Path, content: bytes, *, overwrite: bool = False) -> None
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(file, whole)
+                if made:
+                    os.unlink(path)
             raise cannot_write(path, error) from error
     finally:
         os.close(file)

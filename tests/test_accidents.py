@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +219,14 @@ RUNS = {
 # --- accidents -------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let runs take Ctrl-C where the tests ignore it, as a shell's jobs do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(words: list[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
     """Start a run whose home cannot be written to, nor be where matplotlib looks."""
     home = folder.parent / "home"
@@ -292,13 +300,15 @@ def double(run: Run, folder: Path, seconds: float) -> bool:
     with start(run.command(folder, resume), folder) as process:
         happened = under_way(process, run, folder, seconds)
         os.kill(process.pid, signal.SIGSTOP)
-        if happened:
-            with start(run.command(folder, True), folder) as second:
-                said = second.communicate()[1]
-            assert second.returncode == 2
-            assert f"is being written by process {process.pid} " in said
-        process.kill()
-        process.communicate()
+        try:
+            if happened:
+                with start(run.command(folder, True), folder) as second:
+                    said = second.communicate()[1]
+                assert second.returncode == 2, said
+                assert f"is being written by process {process.pid} " in said
+        finally:
+            process.kill()
+            process.communicate()
     return happened
 
 
@@ -345,3 +355,59 @@ def test_accidents_at_random_times(tmp_path: Path, name: str) -> None:
     assert run.outcome(folder) == run.outcome(whole)
     left = [p.name for p in folder.rglob(".*") if p.is_file()]
     assert left == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[int], None]]]:
+    """Yield a file system of its own, and what sets its size in bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount file systems")
+
+    def resize(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+    yield folder, resize
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _used(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_full_disk(small_disk: tuple[Path, Callable[[int], None]], name: str) -> None:
+    disk, resize = small_disk
+    run = RUNS[name]
+    whole, folder = disk / "whole", disk / "disturbed"
+    prepare(whole)
+    before = _used(disk)
+    with start(run.command(whole, False), whole) as process:
+        said = process.communicate()[1]
+    assert process.returncode in (0, 3), said
+    needed = _used(disk) - before
+    expected = run.outcome(whole)
+    shutil.rmtree(whole)
+    prepare(folder)
+    before = _used(disk)
+    full = 0
+    for part in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9):
+        resize(before + int(part * needed))
+        resume = written(run, folder) > 0
+        with start(run.command(folder, resume), folder) as process:
+            said = process.communicate()[1]
+        assert process.returncode in (0, 2, 3), said
+        if process.returncode == 2:
+            assert "No space left" in said or "cannot write to " in said, said
+            full += 1
+    assert full >= 2
+    resize(2**26)
+    resume = written(run, folder) > 0
+    with start(run.command(folder, resume), folder) as process:
+        said = process.communicate()[1]
+    assert process.returncode in (0, 3), said
+    assert run.outcome(folder) == expected

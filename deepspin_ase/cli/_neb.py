@@ -121,7 +121,7 @@ def _find_path(arguments: argparse.Namespace, checkpoint: Path) -> int:
     ends = read_magnetic(arguments.initial), read_magnetic(arguments.final)
     _say_what_is_ignored(arguments, checkpoint)
     neb = None
-    if checkpoint.exists():
+    if checkpoint.exists() and checkpoint.stat().st_size:
         neb = _stopped(
             _band(_started(checkpoint, ends), calculator, arguments), checkpoint
         )

@@ -73,6 +73,9 @@ def test_a_resumed_band_is_the_same_to_the_last_bit(
     for steps in ("2", "4"):
         assert run(folder, *options, "--steps", steps) == 3
     assert run(folder, *options) == 0
+    # What is left where the disk was full from the beginning.
+    (folder / "empty.ckpt").touch()
+    assert run(folder, *options, output="empty") == 0
     for suffix in (".extxyz", ".npz"):
         both = [folder / f"{name}{suffix}" for name in ("whole", "band")]
         assert both[0].read_bytes() == both[1].read_bytes()
