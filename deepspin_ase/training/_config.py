@@ -161,8 +161,8 @@ class LearningRateConfig(Configuration):
     ----------
     start_lr, stop_lr : float
     decay : "exp" or "cosine"
-    warmup_steps : int
-        Steps of linear rise from zero.
+    warmup_steps : int, optional
+        Steps of linear rise from zero: 200 or, if that is less, a quarter of the run.
     decay_steps : int, optional
         The rate of an exponential decay stays the same for so many steps; it
         changes with every step if unset.
@@ -171,7 +171,7 @@ class LearningRateConfig(Configuration):
     start_lr: Annotated[float, Field(gt=0)] = 1e-3
     stop_lr: Annotated[float, Field(gt=0)] = 1e-6
     decay: Literal["exp", "cosine"] = "exp"
-    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
     decay_steps: Count | None = None
 
     @model_validator(mode="after")

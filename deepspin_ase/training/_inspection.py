@@ -14,6 +14,7 @@ from ..potentials import Trainable
 from ..quantities import Quantity, label_table
 from ._config import TrainingConfig
 from ._report import aligned_columns
+from ._schedule import warmup_steps
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,9 @@ def inspect(
         _check_elements(training, network)
     for message in [*_unknown_numbers(training), *_not_learned(training, network)]:
         logger.warning("%s", message)
-    steps, warmup = config.training.numb_steps, config.learning_rate.warmup_steps
-    if warmup >= steps:
+    steps = config.training.numb_steps
+    warmup = warmup_steps(config.learning_rate, steps)
+    if warmup >= max(steps, 1):
         logger.warning(
             "the warm-up of %d steps is longer than the training of %d, whose "
             "learning rate stays below start_lr: lower learning_rate.warmup_steps",

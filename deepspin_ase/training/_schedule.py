@@ -18,9 +18,16 @@ def decay_factor(config: LearningRateConfig, step: int, n_steps: int) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def warmup_steps(config: LearningRateConfig, n_steps: int) -> int:
+    """Return the number of steps over which the learning rate rises."""
+    if config.warmup_steps is None:
+        return min(200, n_steps // 4)
+    return config.warmup_steps
+
+
 def learning_rate(config: LearningRateConfig, step: int, n_steps: int) -> float:
     """Return the learning rate of a step, warm-up included."""
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    warmup = min(1.0, (step + 1) / max(1, warmup_steps(config, n_steps)))
     return config.start_lr * decay_factor(config, step, n_steps) * warmup
 
 

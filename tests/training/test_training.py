@@ -64,7 +64,7 @@ from deepspin_ase.training import (
 from deepspin_ase.training._config import LearningRateConfig, LossConfig
 from deepspin_ase.training._loss import training_loss
 from deepspin_ase.training._sampling import FrameSampler
-from deepspin_ase.training._schedule import learning_rate, loss_weights
+from deepspin_ase.training._schedule import learning_rate, loss_weights, warmup_steps
 from deepspin_ase.training._trainer import _initial_network
 
 Values = dict[str, Any]
@@ -755,6 +755,7 @@ def test_schedule(decay: str) -> None:
     assert found[-1] == pytest.approx(1e-4)
     assert found[50] == pytest.approx(1e-3 if decay == "exp" else 0.5 * (1e-2 + 1e-4))
     assert np.all(np.diff(found[4:]) < 0)
+    assert [warmup_steps(LearningRateConfig(), n) for n in (40, 9999)] == [10, 200]
     weight = loss_weights(LossConfig(start_pref_e=0.0, limit_pref_e=2.0), 0.25)
     assert weight["energy"] == pytest.approx(1.5)
 
