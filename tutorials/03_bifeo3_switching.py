@@ -183,7 +183,8 @@ for band in steps:
     ax.plot(way + fine, 500 * (path.fit(fine) - path.energies[0]), "C1")
     way += path.length
 ax.lines[-1].set_label("in steps of 71 degrees")
-ax.legend()
+above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False}
+ax.legend(ncols=2, fontsize="small", **above)
 fig.savefig("switching_in_steps.png", dpi=120)
 
 heights = {name: band.path().barrier_forward for name, band in bands.items()}

@@ -161,9 +161,9 @@ for count in counts:
 fig, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
 shown = {
     "energy": "meV/atom",
-    "forces": "meV/A",
-    "magnetic_forces_transverse": "meV/mu_B",
-    "magnetic_forces_longitudinal": "meV/mu_B",
+    "forces": "meV/Å",
+    "magnetic_forces_transverse": r"meV/$\mu_B$",
+    "magnetic_forces_longitudinal": r"meV/$\mu_B$",
 }
 for ax, (kind, unit) in zip(axes, shown.items(), strict=True):
     ax.loglog(counts, [1e3 * e[kind].rmse for e in errors], "o-", label="linear fit")
@@ -172,7 +172,7 @@ for ax, (kind, unit) in zip(axes, shown.items(), strict=True):
     ax.set_xlabel("structures")
     ax.set_ylabel(f"RMSE ({unit})")
     ax.set_xticks(counts, counts)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_minor_formatter(NullFormatter())

@@ -172,6 +172,7 @@ for k, (name, unit) in enumerate(
     axes[1].loglog(frames, errors, "o-", label=f"{name} ({unit})")
 axes[1].set(xlabel="labelled frames", ylabel="RMSE")
 axes[1].set_xticks(frames, [str(n) for n in frames])
+axes[1].set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
 axes[1].minorticks_off()
 axes[1].legend()
 fig.savefig("learning.png", dpi=120)

@@ -201,7 +201,7 @@ fig, ax = plt.subplots(figsize=(6, 5), layout="constrained")
 points = ax.scatter(xy[:, 0], xy[:, 1], c=best[:, 2] / 3.0, cmap="coolwarm", s=14)
 near = radius < 30.0
 ax.quiver(*xy[near, :2].T, *best[near, :2].T, scale=120, width=0.002)
-fig.colorbar(points, label="$e_z$")
+fig.colorbar(points, label="$e_z$", shrink=0.5)
 ax.set(aspect="equal", xlabel="x (Å)", ylabel="y (Å)")
 ax.set_title(f"charge {charge:.0f}, {1000 * (energy - uniform):.0f} meV")
 fig.savefig("skyrmion.png", dpi=120)

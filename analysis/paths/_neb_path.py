@@ -328,7 +328,13 @@ def plot_path(
         for name, done in result.work.items():
             if name == "magnitudes" or result.lengths[name].any():
                 ax.plot(result.coordinate, per * done, "--", label=f"work of {name}")
-    ax.legend()
+    ax.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        fontsize="small",
+        frameon=False,
+    )
     unit = "meV" if formula_units == 1 else "meV/f.u."
     ax.set(xlabel="path (Å)", ylabel=f"energy ({unit})")
     return ax
