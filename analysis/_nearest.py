@@ -9,19 +9,28 @@ from numpy.typing import ArrayLike
 from ..neighbors import build_pairs
 from ..system import System
 
+#: Error of distances by rounding, at most, A. A shell of a crystal is at one side of a
+#: limit as a whole.
+ROUNDING = 1e-6
+
 #: Cutoffs of the first and of the last search for neighbours, A.
 _FIRST_CUTOFF, _LAST_CUTOFF = 4.0, 40.0
 
 
 def pairs_within(
-    atoms: Atoms, cutoff: float, among: np.ndarray | None = None
+    atoms: Atoms,
+    cutoff: float,
+    among: np.ndarray | None = None,
+    *,
+    min_distance: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs closer than ``cutoff`` (A), periodic images included.
+    """Return the pairs at a distance up to ``cutoff``, periodic images included.
 
     Parameters
     ----------
     atoms : Atoms
-    cutoff : float, A
+    cutoff, min_distance : float, A
+        Both belong to the range.
     among : (M,) ascending integers, optional
         Only pairs of these atoms.
 
@@ -34,9 +43,11 @@ def pairs_within(
     """
     rows = np.arange(len(atoms)) if among is None else among
     system = System.from_atoms(atoms[rows], require_spins=False)
-    pairs = build_pairs(system, cutoff)
+    pairs = build_pairs(system, cutoff + ROUNDING)
     vectors = pairs.vectors(system).numpy()
-    near = np.einsum("ij,ij->i", vectors, vectors) <= cutoff**2
+    distances = np.linalg.norm(vectors, axis=1)
+    near = distances <= cutoff + ROUNDING
+    near &= distances >= min_distance - ROUNDING
     return rows[pairs.i.numpy()[near]], rows[pairs.j.numpy()[near]], vectors[near]
 
 

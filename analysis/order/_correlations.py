@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..._figures import figure_axes
 from ..._validate import positive, whole
 from ...spins import unit_vector
-from .._nearest import pairs_within, sites_of
+from .._nearest import ROUNDING, pairs_within, sites_of
 from .._result import Result, plots
 from .._trajectories import Frames, directions_of, frames_of, spins_of
 
@@ -75,7 +75,7 @@ def spin_correlation(
             kept = (a[i] & b[j]) | (b[i] & a[j])
             i, j, vectors = i[kept], j[kept], vectors[kept]
         r = np.linalg.norm(vectors, axis=1)
-        rows = np.minimum((r / width).astype(int), count - 1)
+        rows = np.minimum(((r + ROUNDING) / width).astype(int), count - 1)
         cosines = np.einsum("ij,ij->i", e[i], e[j])
         for k, weights in enumerate((None, r, cosines)):
             totals[k] += np.bincount(rows, weights, minlength=count)
@@ -182,9 +182,10 @@ def neighbor_angles(
     histogram = _Histogram(180.0, bins)
     for frame in frames_of(source):
         e, magnetic = directions_of(frame)
-        i, j, vectors = pairs_within(frame, cutoff, np.flatnonzero(magnetic))
-        far = np.einsum("ij,ij->i", vectors, vectors) >= min_distance**2
-        a, b = e[i[far]], e[j[far]]
+        i, j, _ = pairs_within(
+            frame, cutoff, np.flatnonzero(magnetic), min_distance=min_distance
+        )
+        a, b = e[i], e[j]
         across = np.linalg.norm(np.cross(a, b), axis=1)
         histogram.add(np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b))))
     return histogram.result("angle between neighbours")

@@ -122,9 +122,9 @@ def neighbor_order(
     total = count = np.zeros(0)
     for frame in frames_of(source):
         e, magnetic = directions_of(frame)
-        i, j, vectors = pairs_within(frame, cutoff, np.flatnonzero(magnetic))
-        far = np.einsum("ij,ij->i", vectors, vectors) >= min_distance**2
-        i, j = i[far], j[far]
+        i, j, _ = pairs_within(
+            frame, cutoff, np.flatnonzero(magnetic), min_distance=min_distance
+        )
         cosines = np.einsum("ij,ij->i", e[i], e[j])
         if not len(total):
             total = count = np.zeros(len(frame))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..._figures import figure_axes
 from ..._validate import positive, positive_numbers
 from ...units import MU_B
-from .._nearest import pairs_within, sites_of
+from .._nearest import ROUNDING, pairs_within, sites_of
 from .._result import Result, plots
 from .._trajectories import Frames, frames_of, spins_of
 
@@ -126,8 +126,9 @@ def _parameters(
 ) -> np.ndarray:
     """Return the parameters (S, K, K) of one frame."""
     i, j, vectors = pairs_within(frame, bounds[-1], sites)
-    shell = np.digitize(np.linalg.norm(vectors, axis=1), bounds) - 1
-    inside = (shell >= 0) & (shell < len(bounds) - 1)
+    distances = np.linalg.norm(vectors, axis=1) + ROUNDING
+    shell = np.minimum(np.digitize(distances, bounds), len(bounds) - 1) - 1
+    inside = shell >= 0
     counts = np.zeros((len(bounds) - 1, len(shares), len(shares)))
     np.add.at(counts, (shell[inside], kinds[i[inside]], kinds[j[inside]]), 1.0)
     neighbors = counts.sum(axis=2, keepdims=True)

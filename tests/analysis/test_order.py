@@ -26,10 +26,12 @@ from deepspin_ase.analysis import (
     commensurate_path,
     frames_of,
     neighbor_angles,
+    neighbor_order,
     order_series,
     plot_order,
     plot_structure_factor,
     plot_thermal_averages,
+    short_range_order,
     spin_correlation,
     structure_factor,
     thermal_averages,
@@ -410,6 +412,29 @@ def test_correlation_between_two_elements():
     found = spin_correlation(atoms, 3.1, between=("Mn", "Ni"))
     assert found.correlation[found.n_pairs > 0] == pytest.approx([-1.0])
     assert found.distance[found.n_pairs > 0] == pytest.approx([3.0 * 0.75**0.5])
+
+
+@pytest.mark.parametrize(("lattice", "a"), [("sc", 3.0), ("bcc", 2.8), ("fcc", 3.6)])
+def test_shells_on_a_limit_are_whole(lattice, a):
+    """Distances that are limits of intervals, however they are rounded."""
+    atoms = bulk("Fe", lattice, a, cubic=True) * (3, 3, 3)
+    rng = np.random.default_rng(0)
+    set_spins(atoms, rng.normal(size=(len(atoms), 3)))
+    moved = atoms.copy()
+    moved.positions += rng.normal(size=3)
+    moved.wrap()
+    first, second = (spin_correlation(x, 2 * a, width=0.1) for x in (atoms, moved))
+    np.testing.assert_array_equal(first.n_pairs, second.n_pairs)
+    np.testing.assert_allclose(first.correlation, second.correlation, atol=1e-12)
+    range_ = {"cutoff": a, "min_distance": a}
+    for x in (atoms, moved):
+        assert neighbor_angles(x, **range_).count == 6 * len(atoms)
+    both = [neighbor_order(x, **range_) for x in (atoms, moved)]
+    np.testing.assert_allclose(*both, atol=1e-12)
+    for x in (atoms, moved):
+        x.symbols[::2] = "Co"
+    both = [short_range_order(x, [a, 1.5 * a]).alpha for x in (atoms, moved)]
+    np.testing.assert_allclose(*both, atol=1e-12)
 
 
 def test_angles():
