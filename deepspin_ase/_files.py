@@ -173,6 +173,8 @@ def reading(path: PathLike, expected: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, ImportError):
         raise
+    except IsADirectoryError as error:
+        raise ValueError(f"{name} is a folder; expected {expected}") from error
     except Exception as error:
         if isinstance(error, ValueError | OSError) and name in str(error):
             raise

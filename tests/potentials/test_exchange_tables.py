@@ -591,6 +591,31 @@ def test_round_trips(name, file, model, tmp_path):
     assert energies[1] == pytest.approx(energies[0], abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["tb2j", "spirit", "grogu"])
+def test_folders_are_no_tables(name, tmp_path):
+    with pytest.raises(ValueError, match="is a folder; expected "):
+        read_exchange_table(tmp_path, format=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("vampire", "a.UCF"), ("vampire", "a.mat"), ("uppasd", "in.dat")]
+)
+def test_files_are_no_folders(name, file, tmp_path):
+    with pytest.raises(ValueError, match="name of a file, .*: give their folder"):
+        write_exchange_table(full(), tmp_path / file, format=name)
+
+
+def test_the_only_cell_of_vampire_in_a_folder(tmp_path):
+    folder = tmp_path / "run"
+    write_exchange_table(full(biaxial=False), folder, format="vampire")
+    assert exchange_format(folder) == "vampire"
+    found = read_exchange_table(folder)
+    assert len(found.i) == len(read_exchange_table(folder / "vampire.UCF").i)
+    (folder / "other.ucf").touch()
+    with pytest.raises(ValueError, match=r"holds 2 \.ucf files: name the one"):
+        read_vampire(folder)
+
+
 @pytest.mark.parametrize("part", ["fields", "biquadratic", "cubic", "slopes"])
 @pytest.mark.parametrize("name", ["tb2j", "grogu", "uppasd", "vampire", "spirit"])
 def test_what_formats_do_not_hold_is_refused(name, part, tmp_path):

@@ -139,6 +139,15 @@ def wrapped_sites(model: BondHamiltonian | HasBonds) -> WrappedSites:
     )
 
 
+def require_folder(path: PathLike, *suffixes: str) -> None:
+    """Raise ValueError if what is to be a folder has the name of a file in it."""
+    path = Path(path)
+    if path.suffix.lower() in suffixes:
+        raise ValueError(
+            f"{path} is the name of a file, and several are written: give their folder"
+        )
+
+
 def refuse(model: BondHamiltonian, code: str, *parts: str) -> None:
     """Raise ValueError if there is something that a code's files do not hold.
 

@@ -34,6 +34,7 @@ from ._tables import (
     elements_of,
     numbers,
     refuse,
+    require_folder,
     uniaxial,
     with_moments,
     wrapped_sites,
@@ -380,9 +381,10 @@ def write_uppasd(
     ------
     ValueError
         If an anisotropy has two axes, a site has uniaxial and cubic anisotropy or
-        cubic axes that are not Cartesian, or there are fields at single sites or
-        derivatives.
+        cubic axes that are not Cartesian, there are fields at single sites or
+        derivatives, or ``folder`` has the name of a file.
     """
+    require_folder(folder, ".dat")
     _check_sign(dm_sign)
     fold = wrapped_sites(model)
     model = fold.model

@@ -23,6 +23,7 @@ from ._tables import (
     Rows,
     numbers,
     refuse,
+    require_folder,
     uniaxial,
     with_moments,
     wrapped_sites,
@@ -49,8 +50,14 @@ _MATERIAL = re.compile(r"material\[(\d+)\]\s*:\s*([\w-]+)(?:\[\d+\])?\s*=\s*(.*)
 
 
 def recognizes(path: Path) -> bool:
-    """Return whether a file has the name of a unit-cell file."""
-    return path.suffix.lower() == ".ucf"
+    """Return whether a path is a unit-cell file, or a folder that holds one."""
+    return path.suffix.lower() == ".ucf" or len(_unit_cells(path)) == 1
+
+
+def _unit_cells(folder: Path) -> list[Path]:
+    """Return the unit-cell files in a folder, none where it is no folder."""
+    found = folder.iterdir() if folder.is_dir() else []
+    return sorted(path for path in found if path.suffix.lower() == ".ucf")
 
 
 def read_vampire(
@@ -69,7 +76,7 @@ def read_vampire(
     Parameters
     ----------
     path : path
-        The ``.ucf``.
+        The ``.ucf``, or the folder that holds it and no other.
     materials : path, optional
         The ``.mat``; by default the only one in the folder.
     elements : str or sequence of str, optional
@@ -81,7 +88,7 @@ def read_vampire(
     ------
     ValueError
         If there are no materials, or one lacks its element or moment, a unit is
-        unknown, or the file is damaged.
+        unknown, the file is damaged, or a folder holds none or several.
 
     Warns
     -----
@@ -89,6 +96,13 @@ def read_vampire(
         If bonds are listed from one end only, or from both with different numbers.
     """
     path = Path(path)
+    if path.is_dir():
+        cells = _unit_cells(path)
+        if len(cells) != 1:
+            raise ValueError(
+                f"the folder {path} holds {len(cells)} .ucf files: name the one to read"
+            )
+        path = cells[0]
     with reading(path, EXPECTED):
         text = path.read_text(encoding="utf-8", errors="replace")
         lines = [re.split(r"#", line)[0].split() for line in text.splitlines()]
@@ -222,8 +236,9 @@ def write_vampire(model: BondHamiltonian | HasBonds, folder: PathLike) -> None:
     ------
     ValueError
         If an anisotropy has two axes, or there are fields at single sites, biquadratic
-        or cubic terms or derivatives.
+        or cubic terms or derivatives, or ``folder`` has the name of a file.
     """
+    require_folder(folder, ".ucf", ".mat")
     fold = wrapped_sites(model)
     model = fold.model
     refuse(model, "VAMPIRE", "fields", "biquadratic", "cubic", "slopes")
