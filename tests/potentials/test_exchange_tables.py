@@ -601,7 +601,7 @@ def test_folders_are_no_tables(name, tmp_path):
     ("name", "file"), [("vampire", "a.UCF"), ("vampire", "a.mat"), ("uppasd", "in.dat")]
 )
 def test_files_are_no_folders(name, file, tmp_path):
-    with pytest.raises(ValueError, match="name of a file, .*: give their folder"):
+    with pytest.raises(ValueError, match=r"name of a file, .*: give their folder"):
         write_exchange_table(full(), tmp_path / file, format=name)
 
 
