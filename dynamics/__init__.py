@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ._spin_torque import SpinTorque
 from ._state import State, Stateful
+from ._strain_ramp import strain_ramp
+from ._waveforms import Oscillation, Pulse, Ramp, RotatingVector, Waveform
 from .drivers import (
     TSPIN,
     LongitudinalSpinLangevin,
@@ -24,6 +27,10 @@ __all__ = [
     "LongitudinalSpinLangevin",
     "Midpoint",
     "MonteCarlo",
+    "Oscillation",
+    "Pulse",
+    "Ramp",
+    "RotatingVector",
     "Rotation",
     "Scheme",
     "SemiImplicitB",
@@ -32,10 +39,13 @@ __all__ = [
     "SpinLatticeLangevin",
     "SpinLatticeNPT",
     "SpinLatticeNVE",
+    "SpinTorque",
     "State",
     "Stateful",
     "ThreeTemperature",
+    "Waveform",
     "driver",
     "iread_hdf5",
     "read_hdf5",
+    "strain_ramp",
 ]

@@ -1,42 +1,81 @@
-"""External magnetic fields, constant or changing in time."""
+"""What acts on a run from outside: magnetic fields, spin currents, driven terms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from ..potentials import Prediction
+from ..potentials import Potential, Prediction
 from ..system import System
 from ..units import MU_B
+from ._spin_torque import SpinTorque, as_spin_torque
+from ._waveforms import as_waveform, value_at
 
 #: A field in tesla, or a function of the time in fs that returns one.
-FieldT: TypeAlias = Sequence[float] | np.ndarray | Callable[[float], Sequence[float]]
+FieldT: TypeAlias = (
+    Sequence[float]
+    | np.ndarray
+    | Callable[[float], Sequence[float] | np.ndarray]
+    | Mapping[str, Any]
+)
+
+#: Terms of the energy, each with a factor that is a function of the time in fs.
+DrivenTerms: TypeAlias = Sequence[tuple[Potential, Callable[[float], Any]]]
 
 
 class ExternalField:
     """A uniform field; adds E = -mu_B sum m.B to what a model predicts.
 
+    With it act a spin torque, which adds to the magnetic forces but not to the energy,
+    and terms of the energy with factors that depend on time.
+
     Raises
     ------
     ValueError
-        If a field is not three finite numbers.
+        If a field is not three finite numbers, or a factor not one.
+    TypeError
+        If a torque or a driven term is none.
     """
 
-    def __init__(self, field_T: FieldT | None) -> None:
-        self.field_T = field_T
+    def __init__(
+        self,
+        field_T: FieldT | None,
+        *,
+        spin_torque: SpinTorque | Mapping[str, Any] | None = None,
+        driven_terms: DrivenTerms = (),
+    ) -> None:
+        self.field_T = as_waveform(field_T)
+        self.spin_torque = as_spin_torque(spin_torque)
+        self.driven_terms = _checked(driven_terms)
         if field_T is not None:
             self.at(0.0)
 
     @property
+    def acts(self) -> bool:
+        """Whether there is anything beside the model."""
+        return self.field_T is not None or self.has_no_energy or self.is_driven
+
+    @property
+    def has_no_energy(self) -> bool:
+        """Whether a spin torque acts."""
+        return self.spin_torque is not None
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether there are driven terms."""
+        return bool(self.driven_terms)
+
+    @property
     def changes(self) -> bool:
-        """Whether the field depends on time."""
-        return callable(self.field_T)
+        """Whether the energy is not conserved: time dependence, or a spin torque."""
+        return callable(self.field_T) or self.has_no_energy or self.is_driven
 
     def at(self, time_fs: float) -> np.ndarray:
         """Return the field at a time, (3,), eV/mu_B."""
+        assert self.field_T is not None and not isinstance(self.field_T, Mapping)
         value = self.field_T(time_fs) if callable(self.field_T) else self.field_T
         field = np.asarray(value, dtype=float)
         if field.shape != (3,) or not np.isfinite(field).all():
@@ -47,9 +86,23 @@ class ExternalField:
         return MU_B * field
 
     def add(self, prediction: Prediction, system: System, time_fs: float) -> Prediction:
-        """Return the prediction with the field's energy and magnetic forces."""
-        if self.field_T is None:
-            return prediction
+        """Return the prediction with all that acts from outside."""
+        if self.field_T is not None:
+            prediction = self._with_field(prediction, system, time_fs)
+        for term, factor in self.driven_terms:
+            scale = _factor(factor, time_fs)
+            prediction = _with_term(prediction, system, term, scale)
+        if self.spin_torque is not None:
+            assert prediction.magnetic_forces is not None
+            pull = self.spin_torque.field(system, time_fs)
+            prediction = prediction.replace(
+                magnetic_forces=prediction.magnetic_forces + pull
+            )
+        return prediction
+
+    def _with_field(
+        self, prediction: Prediction, system: System, time_fs: float
+    ) -> Prediction:
         field = torch.as_tensor(self.at(time_fs)).to(system.spins)
         energies = -(system.spins @ field)
         assert prediction.magnetic_forces is not None
@@ -60,3 +113,49 @@ class ExternalField:
             energies=prediction.energies + energies,
             magnetic_forces=prediction.magnetic_forces + field * has_moment,
         )
+
+
+def _with_term(
+    prediction: Prediction, system: System, term: Potential, factor: float
+) -> Prediction:
+    """Return a prediction with ``factor`` times a term of the energy."""
+    names = ("energy", "energies", "forces", "magnetic_forces", "virial")
+    known = [name for name in names if getattr(prediction, name) is not None]
+    found = term.evaluate(
+        system,
+        forces="forces" in known,
+        magnetic_forces="magnetic_forces" in known,
+        virial="virial" in known,
+    )
+    changes = {
+        name: getattr(prediction, name) + factor * getattr(found, name)
+        for name in known
+    }
+    return prediction.replace(**changes)
+
+
+def _factor(function: Callable[[float], Any], time_fs: float) -> float:
+    """Return the factor of a driven term at a time."""
+    value = value_at(function, time_fs)
+    if value.size != 1 or not np.isfinite(value).all():
+        raise ValueError(
+            "the function of a driven term must return one finite number, got "
+            f"{value.tolist()} at {time_fs:g} fs"
+        )
+    return float(value.item())
+
+
+def _checked(terms: DrivenTerms) -> list[tuple[Potential, Callable[[float], Any]]]:
+    """Return driven terms with waveforms made of their plain data."""
+    found = []
+    for pair in terms:
+        term, function = pair if len(pair) == 2 else (None, None)
+        function = as_waveform(function)
+        if not isinstance(term, Potential) or not callable(function):
+            raise TypeError(
+                "driven_terms are pairs (Potential, function of the time in fs), got "
+                f"{pair!r}"
+            )
+        _factor(function, 0.0)
+        found.append((term, function))
+    return found

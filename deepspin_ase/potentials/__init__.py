@@ -54,7 +54,13 @@ from .terms._exchange import (
     Heisenberg,
     MomentExchange,
 )
-from .terms._onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
+from .terms._onsite import (
+    CubicAnisotropy,
+    Landau,
+    UniaxialAnisotropy,
+    Zeeman,
+    ZeemanGradient,
+)
 from .terms._pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from .terms._short_range import Blend, ScreenedNuclear
 
@@ -112,6 +118,7 @@ __all__ = [
     "TrainingRange",
     "UniaxialAnisotropy",
     "Zeeman",
+    "ZeemanGradient",
     "architecture",
     "available_models",
     "bismuth_ferrite",

@@ -133,9 +133,7 @@ class Barostat(Stateful):
         self._isotropic = cell == "isotropic"
         self._free = torch.from_numpy(free).to(stress)
         self._one = torch.eye(3).to(stress)
-        self._stress = stress
-        self._pressure = -stress.diagonal(dim1=1, dim2=2).mean(dim=1)
-        self._shear = stress + self._pressure[:, None, None] * self._one
+        self.set_stress(stress)
         self._n_free = degrees_of_freedom.clamp_min(1.0)[:, None, None]
         self._W = ((degrees_of_freedom + 3.0) * kT * damping_time**2 / 3.0)[
             :, None, None
@@ -145,6 +143,12 @@ class Barostat(Stateful):
         self.chain = NoseHooverChain(counts, kT, chain_time)
         self.momenta = torch.zeros_like(stress)
         self.work = torch.zeros_like(kT)
+
+    def set_stress(self, stress: Tensor) -> None:
+        """Change the target stress, (B, 3, 3), eV/A^3, tensile positive."""
+        self._stress = stress
+        self._pressure = -stress.diagonal(dim1=1, dim2=2).mean(dim=1)
+        self._shear = stress + self._pressure[:, None, None] * self._one
 
     @property
     def strain_rate(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,9 +22,10 @@ from ...potentials import Prediction
 from ...system import System
 from .._constraints import Constraints
 from .._engine import Engine, check_finite, engine_of
-from .._field import ExternalField, FieldT
+from .._field import DrivenTerms, ExternalField, FieldT
 from .._replicas import PerReplica, as_images
 from .._spin_temperature import rotational_temperature
+from .._spin_torque import SpinTorque
 from .._state import Context, State, on_device
 from ..files import _checkpoint as checkpoints
 from ..files._logfile import DynamicsLog
@@ -70,9 +71,15 @@ class SpinLatticeDynamics(BatchedDynamics):
         parameter is given as a list; :attr:`images` holds them all.
     timestep : float
         In ASE units: ``1 * ase.units.fs``.
-    external_field_T : (3,) array or callable, optional
-        Uniform field in tesla, or a function of the time in fs that returns one;
-        on top of a field of the calculator.
+    external_field_T : (3,) array, callable or mapping, optional
+        Uniform field in tesla, or a function of the time in fs that returns one, such
+        as a :class:`~deepspin_ase.dynamics.Pulse` or its plain data; on top of a field
+        of the calculator.
+    spin_torque : SpinTorque or mapping, optional
+        Torque of a spin current on moments that follow the damped LLG equation.
+    driven_terms : sequence of (Potential, callable), optional
+        Terms of the energy, each times a function of the time in fs: an
+        :class:`~deepspin_ase.potentials.ElectricField` and a pulse.
     zero_momentum : bool
         Take the total momentum away at the start, and what thermostats give.
     rng : int or numpy Generator, optional
@@ -109,6 +116,12 @@ class SpinLatticeDynamics(BatchedDynamics):
     #: Whether some atom must carry a moment.
     needs_moments: bool = True
 
+    #: Whether moments follow the damped LLG equation, which takes spin torques.
+    takes_spin_torque: ClassVar[bool] = False
+
+    #: Whether the energy may depend on time.
+    takes_driven_terms: ClassVar[bool] = True
+
     #: Whether heat baths need a temperature above zero.
     warm_baths: ClassVar[bool] = False
 
@@ -142,6 +155,8 @@ class SpinLatticeDynamics(BatchedDynamics):
         timestep: float,
         *,
         external_field_T: FieldT | None = None,
+        spin_torque: SpinTorque | Mapping[str, Any] | None = None,
+        driven_terms: DrivenTerms = (),
         zero_momentum: bool = False,
         rng: int | np.random.Generator | None = None,
         trajectory: str | os.PathLike[str] | None = None,
@@ -171,7 +186,10 @@ class SpinLatticeDynamics(BatchedDynamics):
         given = {name: self._arguments.get(name) for name in self.replica_arguments}
         self.images = as_images(atoms, given)
         self.engine: Engine = engine_of(self.images)
-        self.external_field = ExternalField(external_field_T)
+        self.external_field = ExternalField(
+            external_field_T, spin_torque=spin_torque, driven_terms=driven_terms
+        )
+        self._check_external_field()
         self.zero_momentum = zero_momentum
         self.progress = progress
         self.generator = torch.Generator(self.engine.device)
@@ -207,6 +225,17 @@ class SpinLatticeDynamics(BatchedDynamics):
         self._checkpoint_interval = checkpoint_interval
         if checkpoint is not None:
             self.attach(self.save, checkpoint_interval, checkpoint)
+
+    def _check_external_field(self) -> None:
+        """Raise ValueError for what this driver cannot follow."""
+        name = type(self).__name__
+        if self.external_field.has_no_energy and not self.takes_spin_torque:
+            raise ValueError(
+                f"{name} follows an energy, which a spin torque does not have: use "
+                "SpinDynamics, SpinLatticeLangevin, SpinLatticeNPT or ThreeTemperature"
+            )
+        if self.external_field.is_driven and not self.takes_driven_terms:
+            raise ValueError(f"{name} has no time, and takes no driven_terms")
 
     def _add_writer(self, writer: Writer, interval: int) -> None:
         self.writers.append(writer)

@@ -53,6 +53,8 @@ class SpinLatticeLangevin(SpinLatticeDynamics):
         ``"sib"`` (default), ``"depondt-mertens"`` or ``"midpoint"``.
     """
 
+    takes_spin_torque = True
+
     temperature_K: np.ndarray
     spin_temperature_K: np.ndarray
 

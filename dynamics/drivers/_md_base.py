@@ -178,7 +178,7 @@ class BatchedDynamics(MolecularDynamics):
 
     def _give_results_to_calculators(self) -> None:
         """Spare calculators a second evaluation of the state."""
-        if self.external_field.field_T is not None:
+        if self.external_field.acts:
             return
         if len({id(image.calc) for image in self.images}) < len(self.images):
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...system import System
 from ...units import G_FACTOR
 from .._replicas import PerReplica
 from .._state import State
+from .._waveforms import as_waveform
 from ..baths._barostat import Barostat, require_free_cells, target_stress
 from ..baths._nose_hoover import NoseHooverChain
 from ..baths._spin_bath import SpinBath
@@ -56,11 +57,12 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         :class:`~deepspin_ase.constraints.FixSpins`.
     temperature_K : float or sequence
         Of the lattice, > 0; several numbers run as many replicas.
-    pressure_GPa : float or sequence
-        Zero if neither it nor ``stress_GPa`` is given.
-    stress_GPa : (6,) sequence, optional
+    pressure_GPa : float, sequence or callable
+        Zero if neither it nor ``stress_GPa`` is given. A function of the time in fs,
+        such as a :class:`~deepspin_ase.dynamics.Ramp`, for one that changes.
+    stress_GPa : (6,) sequence or callable, optional
         Target stress xx, yy, zz, yz, xz, xy instead of a pressure, in ASE's sign:
-        tensile positive.
+        tensile positive. Or a function of the time in fs that returns it.
     cell : {"isotropic", "anisotropic", "flexible"}
         The cell changes its size, its extensions along x, y and z, or also its
         angles; it never rotates.
@@ -92,6 +94,8 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         not fit.
     """
 
+    takes_spin_torque = True
+
     warm_baths = True
     replica_arguments = (*SpinLatticeDynamics.replica_arguments, "pressure_GPa")
 
@@ -105,8 +109,8 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         *,
         temperature_K: PerReplica,
         damping: PerReplica,
-        pressure_GPa: PerReplica | None = None,
-        stress_GPa: Sequence[float] | None = None,
+        pressure_GPa: PerReplica | Callable[[float], Any] | None = None,
+        stress_GPa: Sequence[float] | Callable[[float], Any] | None = None,
         cell: str = "isotropic",
         mask: Sequence[bool] | None = None,
         tdamp: float = 100.0 * units.fs,
@@ -124,7 +128,8 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         self._tdamp = positive("tdamp", tdamp)
         self._pdamp = positive("pdamp", pdamp)
         self._cell, self._mask = cell, mask
-        self._stress = torch.from_numpy(target_stress(pressure_GPa, stress_GPa, count))
+        self._pressure_GPa = as_waveform(pressure_GPa)
+        self._stress_GPa = as_waveform(stress_GPa)
         if spin_integrator is None:
             damped = bool(self._damping.any())
             spin_integrator = SemiImplicitB.name if damped else Midpoint.name
@@ -142,7 +147,7 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         barostat = Barostat(
             cell=self._cell,
             mask=self._mask,
-            stress=self._stress.to(device),
+            stress=self._target_stress(),
             degrees_of_freedom=self.degrees_of_freedom.to(kT),
             kT=kT,
             damping_time=self._pdamp,
@@ -161,6 +166,8 @@ class SpinLatticeNPT(SpinLatticeDynamics):
     def step(self) -> None:
         """Advance by one time step."""
         dt, barostat, start = self.dt, self.barostat, self.prediction
+        if self._stress_changes:
+            barostat.set_stress(self._target_stress(0.5))
         system, mass = self.state.system, self.mass
         assert start.forces is not None and start.virial is not None
         barostat.thermostat(dt / 2.0)
@@ -179,18 +186,35 @@ class SpinLatticeNPT(SpinLatticeDynamics):
         barostat.thermostat(dt / 2.0)
         self.state = State(system, momenta, end)
 
+    @property
+    def _stress_changes(self) -> bool:
+        return callable(self._pressure_GPa) or callable(self._stress_GPa)
+
+    def _target_stress(self, fraction: float = 0.0) -> Tensor:
+        """Return the stress (B, 3, 3), eV/A^3, when a fraction of a step has passed."""
+        now = self.time_fs + fraction * float(self.dt / units.fs)
+        pressure, stress = (
+            value(now) if callable(value) else value
+            for value in (self._pressure_GPa, self._stress_GPa)
+        )
+        target = target_stress(pressure, stress, self.n_replicas)
+        return torch.from_numpy(target).to(self.engine.device)
+
     def _thermostat(self, system: System, momenta: Tensor) -> Tensor:
         kinetic = kinetic_energy(system, momenta, self.mass)
         factor = self.chain.advance(2.0 * kinetic, self.dt / 2.0)
         return factor[system.index][:, None] * momenta
 
     def conserved_energy(self) -> Tensor | None:
-        """Return the extended energy, (B,), eV; None where spins are damped.
+        """Return the extended energy, (B,), eV.
+
+        None where spins are damped, or a field or the stress changes.
 
         E + E_kin + the chain + the barostat
         (:meth:`~.baths.Barostat.energy`).
         """
-        if self._damping.any() or self.external_field.changes:
+        changes = self.external_field.changes or self._stress_changes
+        if self._damping.any() or changes:
             return None
         system = self.state.system
         kinetic = kinetic_energy(system, self.state.momenta, self.mass)

@@ -48,6 +48,8 @@ class SpinDynamics(SpinLatticeDynamics):
         step) with it.
     """
 
+    takes_spin_torque = True
+
     moves_atoms = False
 
     temperature_K: np.ndarray

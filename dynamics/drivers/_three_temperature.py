@@ -86,6 +86,8 @@ class ThreeTemperature(SpinLatticeDynamics):
         Of all electrons of a structure, from T_e = 0 on; and from the pulse so far.
     """
 
+    takes_spin_torque = True
+
     variables = ("electron_energy", "absorbed_energy")
     replica_arguments = ("electron_temperature_K", "pulse_energy")
 

@@ -19,6 +19,8 @@ from ..._plain_data import load_plain, save_plain
 from ...calculators._deepspin import DeepSpinCalculator
 from ...constraints import FixSpins
 from ...potentials._files import from_plain_data, plain_data
+from .._spin_torque import SpinTorque
+from .._waveforms import Waveform
 from ..integrators._schemes import Scheme, as_scheme
 
 FORMAT = "deepspin-ase dynamics"
@@ -138,23 +140,30 @@ class _Lost:
 
 _LOST = _Lost()
 
+#: What stands for it in the file.
+_LOST_DATA = {"lost": True}
+
 
 def _plain(value: Any) -> Any:
     """Return an argument as plain data."""
     if isinstance(value, Scheme):
         return {"scheme": value.name, "settings": asdict(value)}
+    if isinstance(value, Waveform | SpinTorque):
+        return _plain(value.as_dict())
     if isinstance(value, np.random.Generator):
         return None  # its state lives on in the driver's own generator
     if callable(value):
-        return {"lost": True}
+        return _LOST_DATA
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {"mapping": {k: _plain(v) for k, v in value.items()}}
+        found = {k: _plain(v) for k, v in value.items()}
+        return _LOST_DATA if _LOST_DATA in found.values() else {"mapping": found}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(v) for v in value]
+        parts = [_plain(v) for v in value]
+        return _LOST_DATA if _LOST_DATA in parts else parts
     return value
 
 

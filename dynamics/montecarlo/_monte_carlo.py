@@ -103,6 +103,8 @@ class MonteCarlo(SpinLatticeDynamics):
         If an argument does not fit, or no moment is free.
     """
 
+    takes_driven_terms = False
+
     temperature_K: np.ndarray
 
     def __init__(

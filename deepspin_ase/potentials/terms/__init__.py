@@ -18,7 +18,7 @@ from ._embedded_atom import (
 )
 from ._exchange import Biquadratic, DzyaloshinskiiMoriya, Heisenberg, MomentExchange
 from ._invariants import INVARIANTS, PairMoments
-from ._onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman
+from ._onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman, ZeemanGradient
 from ._pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from ._short_range import Blend, ScreenedNuclear
 from ._sites import (
@@ -60,6 +60,7 @@ __all__ = [
     "SquareRoot",
     "UniaxialAnisotropy",
     "Zeeman",
+    "ZeemanGradient",
     "dudarev_derlet_fe",
     "find_bonds",
     "finnis_sinclair_fe",

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._validate import as_direction, as_vector, finite
+from ..._validate import as_direction, as_symbols, as_vector, finite
 from ...neighbors import PairList
 from ...system import System
 from ...units import MU_B
-from .._base import Predictor
+from .._base import Potential, Predictor, QuadraticForm
 from .._kernels import Kernels
 from .._prediction import Prediction
 from .._registry import register
@@ -155,6 +155,85 @@ class Zeeman(SiteTerm):
         """Return the derivatives without autograd, unless a subclass has others."""
         own = type(self).site_energies is Zeeman.site_energies
         return _UniformField(self) if own else self
+
+
+@register
+class ZeemanGradient(Potential):
+    """Energy in a field with a gradient, E = -mu_B sum_i m_i.G (r_i - r_0).
+
+    Pulls moments by mu_B G^T m. A uniform field beside it is a :class:`Zeeman` term.
+
+    Parameters
+    ----------
+    gradient_T_per_A : (3, 3) sequence
+        G[a, b] = dB_a/dr_b. Without trace, and symmetric where no current flows, it
+        is a field that can exist.
+    origin : (3,) sequence, A
+        r_0, where it vanishes.
+    elements : sequence of symbols, optional
+        Restrict the term to atoms of these elements.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit; on evaluation, if the field changes along a
+        periodic direction, as it would jump at the cell's border.
+    """
+
+    is_local = True
+
+    def __init__(
+        self,
+        gradient_T_per_A: Sequence[Sequence[float]],
+        *,
+        origin: Sequence[float] = (0.0, 0.0, 0.0),
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        rows = [as_vector("gradient_T_per_A", row) for row in gradient_T_per_A]
+        if len(rows) != 3:
+            raise ValueError("gradient_T_per_A must be three rows of three numbers")
+        self.gradient_T_per_A = rows
+        self.origin = as_vector("origin", origin)
+        self.elements = as_symbols(elements)
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return zero: the term couples nothing."""
+        return 0.0
+
+    def check(self, system: System) -> None:
+        """Raise ValueError where the field changes along a periodic direction."""
+        super().check(system)
+        gradient = system.cell.new_tensor(self.gradient_T_per_A)
+        change = system.cell @ gradient.T
+        jumps = (change.norm(dim=2) > 1e-9 * gradient.norm()) & system.pbc
+        if bool(jumps.any()):
+            k, axis = jumps.nonzero()[0].tolist()
+            raise ValueError(
+                f"the field grows along direction {axis} of structure {k}, which is "
+                "periodic, and would jump at the border of the cell: set pbc=False "
+                "there, or turn the gradient across it"
+            )
+
+    def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
+        """Return the energy as a form of the moments."""
+        form = QuadraticForm.zero(system)
+        return form._replace(fields=self._fields(system))
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV."""
+        return -(system.spins * self._fields(system)).sum(dim=1)
+
+    def _fields(self, system: System) -> Tensor:
+        """Return mu_B B (N, 3), eV/mu_B, of atoms that carry a moment."""
+        gradient, origin = (
+            system.positions.new_tensor(x) for x in (self.gradient_T_per_A, self.origin)
+        )
+        fields = MU_B * (system.positions - origin) @ gradient.T
+        sites = magnetic_sites(system, self.elements)
+        return torch.where(sites[:, None], fields, 0.0)
 
 
 class _UniformField:
