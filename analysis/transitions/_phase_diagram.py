@@ -368,8 +368,8 @@ def phase_diagram(
 
     All temperatures of a point run in one batch. In Monte Carlo they exchange
     configurations (parallel tempering), which takes them over barriers between phases.
-    With ``sweep`` they do the opposite: every point begins where the one before has
-    ended, up the axis and down again, and barriers show as hysteresis.
+    With ``sweep`` every point begins where the one before has ended, up the axis and
+    down again, without moves over barriers, which show as hysteresis.
 
     Parameters
     ----------
@@ -452,8 +452,7 @@ def phase_diagram(
         steps // 5 if equilibration is None else equilibration,
         interval,
         method,
-        options=({"exchange_interval": _EXCHANGE} if tempering else {})
-        | dict(options or {}),
+        options=_options(method, tempering, sweep is not None) | dict(options or {}),
         observables=dict(observables or {}),
     )
     tasks = _tasks(
@@ -544,6 +543,14 @@ def _axes(
             )
         axes["composition"] = np.array([sum(c.values()) for c in compositions])
     return axes
+
+
+def _options(method: str, tempering: bool, sweep: bool) -> dict[str, Any]:
+    """Return options of the driver that suit the diagram."""
+    if tempering:
+        return {"exchange_interval": _EXCHANGE}
+    # What crosses barriers would hide the hysteresis.
+    return {"rotations": 0} if sweep and method == "monte-carlo" else {}
 
 
 def _tasks(
@@ -818,6 +825,14 @@ def _in_field(
     return np.asarray(samples.energy - MU_B * field * moment)
 
 
+def _between(sampled: np.ndarray, wanted: np.ndarray) -> range:
+    """Return which sampled temperatures enclose those that are wanted."""
+    first = int(np.searchsorted(sampled, wanted.min(), side="right")) - 1
+    last = int(np.searchsorted(sampled, wanted.max(), side="left"))
+    end = min(last + 1, len(sampled))
+    return range(min(max(first, 0), end - 1), end)
+
+
 def _reweighted(
     runs: Sequence[ThermalSamples],
     sampled_T: np.ndarray,
@@ -831,7 +846,8 @@ def _reweighted(
     states = []
     for run, field in zip(runs, sampled_T, strict=True):
         series = _series(run, groups, axis)
-        for k, t in enumerate(run.temperatures_K):
+        for k in _between(run.temperatures_K, temperatures):
+            t = run.temperatures_K[k]
             judged = [series[n][k] for n in ("order", "magnetization", "energy")]
             kept = independent(np.stack(judged, axis=1))
             for name, values in series.items():
@@ -987,7 +1003,7 @@ def plot_phase_diagram(
         arguments = (line,) if isinstance(line, str) else line
         _draw_line(result, ax, against, index, arguments, f"C{number + 1}")
     if lines:
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
     ax.set(xlabel=LABELS["temperature_K"], ylabel=LABELS[against])
     return ax
 

@@ -46,6 +46,9 @@ _SERIES = ("order", "magnetization", "energy", "order_vectors")
 #: Samples by quantity, one array for each sample.
 Series = dict[str, list[np.ndarray]]
 
+#: Moves after each sweep where clusters are not exact.
+_COLLECTIVE = {"overrelaxation": 2, "rotations": 1}
+
 METHODS: dict[str, type[SpinLatticeDynamics]] = {
     "monte-carlo": MonteCarlo,
     "langevin": SpinLatticeLangevin,
@@ -302,9 +305,9 @@ def _faster_moves(atoms: Atoms, options: Mapping[str, Any]) -> dict[str, int]:
     if driver.allows_clusters:
         count = int(np.any(get_spins(atoms), axis=1).sum())
         return {"clusters": int(np.ceil(2.0 * count ** (1 / 3)))}
-    if driver.allows_overrelaxation and "overrelaxation" not in options:
-        return {"overrelaxation": 3}
-    return {}
+    if not driver.allows_overrelaxation:
+        return {}
+    return {k: v for k, v in _COLLECTIVE.items() if k not in options}
 
 
 def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:

@@ -110,12 +110,14 @@ def transition_order(
     Raises
     ------
     ValueError
-        If the heat capacity is highest at the first or the last temperature, or
-        samples of different temperatures overlap too little: a strong first-order
-        transition, which a sweep in both directions shows.
+        If the heat capacity is highest at the first or the last of the temperatures
+        whose energies overlap: take others, or closer ones; a strong first-order
+        transition may have none, but shows in a sweep in both directions.
     """
     temperatures = np.asarray(temperatures_K, dtype=float)
     table, sizes = np.asarray(energies, dtype=float), np.asarray(order, dtype=float)
+    near = _around_peak(temperatures, table)
+    temperatures, table, sizes = temperatures[near], table[near], sizes[near]
     chosen = [independent(np.stack(x, axis=1)) for x in zip(table, sizes, strict=True)]
     energy = np.concatenate([e[k] for e, k in zip(table, chosen, strict=True)])
     m = np.concatenate([e[k] for e, k in zip(sizes, chosen, strict=True)])
@@ -164,6 +166,29 @@ def transition_order(
         mean + (bins + 0.5 * step) / n_atoms,
         densities(best, slice(1))[0] * n_atoms / step,
     )
+
+
+def _around_peak(temperatures: np.ndarray, energies: np.ndarray) -> slice:
+    """Return the temperatures whose energies overlap in a row, about the peak."""
+    top = int(np.argmax(energies.var(axis=1) / temperatures**2))
+
+    def overlap(k: int) -> bool:
+        pair = energies[k : k + 2]
+        values = np.concatenate(pair) - pair.mean()
+        beta = 1.0 / (units.kB * temperatures[k : k + 2])
+        owner = np.repeat([0, 1], pair.shape[1])
+        try:
+            MultiHistogram(beta[:, None] * values, owner, resamples=0)
+        except ValueError:
+            return False
+        return True
+
+    first, last = top, top
+    while first > 0 and overlap(first - 1):
+        first -= 1
+    while last < len(temperatures) - 1 and overlap(last):
+        last += 1
+    return slice(first, last + 1)
 
 
 @plots(TransitionOrder)
@@ -220,8 +245,9 @@ def _inside(capacity: np.ndarray) -> int:
     top = int(np.argmax(values))
     if top in (0, len(values) - 1) or not np.isfinite(values).any():
         raise ValueError(
-            "the heat capacity is highest at the first or the last temperature: take "
-            "temperatures on both sides of the transition"
+            "the heat capacity is highest at the first or the last of the temperatures "
+            "whose energies overlap: take temperatures on both sides of the "
+            "transition, or closer ones"
         )
     return top
 

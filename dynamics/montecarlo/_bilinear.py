@@ -134,12 +134,21 @@ class BilinearEnergies(TrialEnergies):
         _in_parts(work, len(accepted))
         return accepted
 
-    def overrelax(self, spins: Tensor, trial: TrialSet, field: Tensor) -> None:
-        """Rotate the moments of a set by pi about their fields, in place."""
+    def overrelax(
+        self, spins: Tensor, trial: TrialSet, field: Tensor, threshold: Tensor
+    ) -> None:
+        """Rotate the moments of a set by pi about their fields, in place.
+
+        Where the energy is not linear in a moment, if the rest does not rise by more
+        than ``threshold`` (n,), eV; empty elsewhere.
+        """
         from ._compiled_sweeps import overrelax
 
         sites, model, every = trial.sites.numpy(), self._model(field), spins.numpy()
-        _in_parts(lambda a, b: overrelax(sites[a:b], model, every), len(sites))
+        most = threshold.numpy()
+        _in_parts(
+            lambda a, b: overrelax(sites[a:b], model, every, most[a:b]), len(sites)
+        )
 
     def flip_clusters(
         self, system: System, spins: Tensor, kT: Tensor, axes: Tensor, seeds: Tensor
@@ -172,7 +181,7 @@ class BilinearEnergies(TrialEnergies):
 
     def total(self, system: System) -> Tensor:
         """Return the energies (B,) of the spins up to a constant, eV."""
-        from ._compiled_sweeps import local_fields, quartic_energies
+        from ._compiled_sweeps import local_fields
 
         c, spins = self.couplings, system.spins.contiguous()
         fields = torch.empty_like(spins)
@@ -182,10 +191,45 @@ class BilinearEnergies(TrialEnergies):
         shares = -(spins * 0.5 * (fields + c.fields)).sum(1)
         if not c.linear:
             shares += torch.einsum("na,nab,nb->n", spins, c.sites, spins)
-            quartic = torch.empty(system.n_atoms, 2, dtype=spins.dtype)
-            quartic_energies(sites, self._model(None), spins.numpy(), quartic.numpy())
+            quartic = self._quartic(spins)
             shares += 0.5 * quartic[:, 0] + quartic[:, 1]
         return system.sum(shares)
+
+    def changes_by_rotation(
+        self, system: System, turned: Tensor, field: Tensor, *, all_turn: bool
+    ) -> Tensor:
+        """Return the energy changes (B,), eV, if spins become ``turned`` (N, 3).
+
+        Parameters
+        ----------
+        system : System
+            The present state.
+        turned : (N, 3) tensor, mu_B
+            All moments of a structure turned by the same rotation, or held.
+        field : (3,) tensor, eV/mu_B
+        all_turn : bool
+            Whether none is held: isotropic exchange then stays as it is.
+        """
+        c, spins = self.couplings, system.spins
+        if not all_turn or c.pairs.shape[1] > 1:
+            both = [self.total(system.replace(spins=s)) for s in (spins, turned)]
+            return both[1] - both[0] - system.sum((turned - spins) @ field)
+        shares = -((turned - spins) * (c.fields + field)).sum(1)
+        for sign, m in ((1.0, turned), (-1.0, spins)):
+            shares += sign * (m * torch.einsum("nab,nb->na", c.sites, m)).sum(1)
+            if len(c.cubic):
+                shares += sign * self._quartic(m)[:, 1]
+        return system.sum(shares)
+
+    def _quartic(self, spins: Tensor) -> Tensor:
+        """Return biquadratic and cubic energies (N, 2) of the atoms, eV."""
+        from ._compiled_sweeps import quartic_energies
+
+        found = torch.empty(len(spins), 2, dtype=spins.dtype)
+        sites = torch.arange(len(spins)).numpy()
+        model = self._model(None)
+        quartic_energies(sites, model, spins.contiguous().numpy(), found.numpy())
+        return found
 
     def _model(self, field: Tensor | None) -> Model:
         c = self.couplings

@@ -106,6 +106,25 @@ def local_fields(
         fields[k] = _field(sites[k], model, spins)
 
 
+@njit(nogil=True)
+def _nonlinear_change(
+    i: int,
+    model: Model,
+    spins: np.ndarray,
+    old: tuple[float, float, float],
+    new: tuple[float, float, float],
+) -> float:
+    """Return the change of what is not linear in the moment of site i, eV."""
+    tensor = model[4][i]
+    change = _quadratic(tensor, new) - _quadratic(tensor, old)
+    if len(model[5]):
+        change += _biquadratic(i, model, spins, new)
+        change -= _biquadratic(i, model, spins, old)
+    if len(model[6]):
+        change += _cubic(model[6][i], new) - _cubic(model[6][i], old)
+    return change
+
+
 @compiled_as_written
 def try_moves(
     sites: np.ndarray,
@@ -146,25 +165,22 @@ def try_moves(
         scale = length / math.sqrt(x * x + y * y + z * z)
         x, y, z = scale * x, scale * y, scale * z
         fx, fy, fz = _field(i, model, spins)
-        tensor = model[4][i]
-        change = _quadratic(tensor, (x, y, z)) - _quadratic(tensor, (a, b, c))
+        change = _nonlinear_change(i, model, spins, (a, b, c), (x, y, z))
         change -= (x - a) * fx + (y - b) * fy + (z - c) * fz
-        if len(model[5]):
-            change += _biquadratic(i, model, spins, (x, y, z))
-            change -= _biquadratic(i, model, spins, (a, b, c))
-        if len(model[6]):
-            change += _cubic(model[6][i], (x, y, z)) - _cubic(model[6][i], (a, b, c))
         accepted[k] = change <= threshold[k]
         if accepted[k]:
             spins[i] = (x, y, z)
 
 
 @compiled_as_written
-def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
+def overrelax(
+    sites: np.ndarray, model: Model, spins: np.ndarray, threshold: np.ndarray
+) -> None:
     """Rotate the moments of ``sites`` by pi about their fields, in place.
 
-    m -> 2 (m.H) H/H^2 - m, at constant energy where that is linear in m. Moments
-    without a field stay.
+    m -> 2 (m.H) H/H^2 - m, at constant energy where that is linear in m; else where
+    the rest of it does not rise above ``threshold`` (n,), as for :func:`try_moves`,
+    which is empty where there is no rest. Moments without a field stay.
     """
     for k in range(len(sites)):
         i = sites[k]
@@ -177,7 +193,12 @@ def overrelax(sites: np.ndarray, model: Model, spins: np.ndarray) -> None:
         x, y, z = along * x - a, along * y - b, along * z - c
         # Lengths are kept against round-off.
         scale = math.sqrt((a * a + b * b + c * c) / (x * x + y * y + z * z))
-        spins[i] = (scale * x, scale * y, scale * z)
+        x, y, z = scale * x, scale * y, scale * z
+        if len(threshold):
+            change = _nonlinear_change(i, model, spins, (a, b, c), (x, y, z))
+            if change > threshold[k]:
+                continue
+        spins[i] = (x, y, z)
 
 
 @njit(nogil=True)

@@ -16,6 +16,7 @@ from .._replicas import PerReplica
 from .._state import State
 from ..drivers._driver import SpinLatticeDynamics
 from ..drivers._registry import driver
+from ..integrators._rotations import rotate, with_lengths
 from ._bilinear import BilinearEnergies
 from ._hybrid import LatticeMove
 from ._swaps import SwapMove
@@ -23,6 +24,9 @@ from ._tempering import ReplicaExchange, rearranged, require_copies
 from ._trial_energies import TrialEnergies, TrialSet
 from ._trial_model import trial_energies
 from ._trial_moves import MOVES, Acceptance, TrialMoves, acceptable, metropolis
+
+#: Decades over which the angles of common rotations spread.
+_DECADES = 2.0
 
 
 @driver("monte-carlo", time_arguments={"lattice_timestep": 1})
@@ -68,7 +72,13 @@ class MonteCarlo(SpinLatticeDynamics):
         Number of times that, after each sweep, every free moment is rotated by pi
         about its field: far, at the same energy (F. R. Brown and T. J. Woch,
         Phys. Rev. Lett. 58, 2394 (1987), doi:10.1103/PhysRevLett.58.2394). Shortens
-        correlations; for energies that are linear in every moment.
+        correlations. Where the energy is quadratic in the moments of each pair;
+        anisotropies accept or reject the rotation.
+    rotations : int
+        Number of times that, after each sweep, all free moments of a replica are
+        rotated together, about a random axis by an angle of any scale, if anisotropies
+        and fields let them: takes an order over the barriers between its directions.
+        Where the energy is quadratic in the moments of each pair.
     swap_elements : sequence of symbols, optional
         After each sweep of the spins, a sweep of trial swaps: atoms of two of these
         elements exchange their positions and keep their moments
@@ -118,6 +128,7 @@ class MonteCarlo(SpinLatticeDynamics):
         lattice_timestep: float | None = None,
         exchange_interval: int = 0,
         overrelaxation: int = 0,
+        rotations: int = 0,
         clusters: int = 0,
         swap_elements: Sequence[str] | None = None,
         simultaneous: bool | None = None,
@@ -130,6 +141,7 @@ class MonteCarlo(SpinLatticeDynamics):
             ("lattice_steps", lattice_steps),
             ("exchange_interval", exchange_interval),
             ("overrelaxation", overrelaxation),
+            ("rotations", rotations),
             ("clusters", clusters),
         ):
             whole(name, value)
@@ -137,6 +149,7 @@ class MonteCarlo(SpinLatticeDynamics):
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
         self.overrelaxation, self.clusters = overrelaxation, clusters
+        self.rotations = rotations
         self.exchange_interval = exchange_interval
         self._lattice_timestep = _checked_timestep(lattice_steps, lattice_timestep)
         self._lattice_steps = lattice_steps
@@ -148,6 +161,8 @@ class MonteCarlo(SpinLatticeDynamics):
         self.moves = self.add_part("moves", moves)
         self.sampler = self.add_part("energies", sampler)
         self._lattice_counts = self.add_part("lattice", Acceptance(count, device))
+        if rotations:
+            self._rotated = self.add_part("rotations", Acceptance(count, device))
         self.exchange: ReplicaExchange | None = None
         self.set_temperature(temperature_K)
         self._check_moves()
@@ -198,25 +213,29 @@ class MonteCarlo(SpinLatticeDynamics):
 
     @property
     def allows_overrelaxation(self) -> bool:
-        """Whether the energy is known to be linear in every moment."""
-        sampler = self.sampler
-        return isinstance(sampler, BilinearEnergies) and sampler.couplings.linear
+        """Whether the energy is known to be quadratic in the moments of each pair."""
+        return isinstance(self.sampler, BilinearEnergies)
 
     @property
     def allows_clusters(self) -> bool:
         """Whether the energy is isotropic exchange alone, and all moments are free."""
         sampler = self.sampler
         known = isinstance(sampler, BilinearEnergies) and sampler.couplings.isotropic
-        held = bool(((self.lengths > 0)[:, 0] & ~self.free).any())
-        return known and not held and self.external_field.field_T is None
+        return known and not self._some_held and self.external_field.field_T is None
+
+    @property
+    def _some_held(self) -> bool:
+        """Whether moments are held."""
+        return bool(((self.lengths > 0)[:, 0] & ~self.free).any())
 
     def _check_moves(self) -> None:
-        if self.overrelaxation and not self.allows_overrelaxation:
-            raise ValueError(
-                "overrelaxation needs an energy that is linear in every moment "
-                "(exchange, Dzyaloshinskii-Moriya, fields; no anisotropy, no network), "
-                "without simultaneous; leave it out"
-            )
+        for name in ("overrelaxation", "rotations"):
+            if getattr(self, name) and not self.allows_overrelaxation:
+                raise ValueError(
+                    f"{name} needs an energy that is quadratic in the moments of each "
+                    "pair (exchange, Dzyaloshinskii-Moriya, anisotropies, fields; no "
+                    "network), without simultaneous; leave it out"
+                )
         if self.clusters and not self.allows_clusters:
             raise ValueError(
                 "clusters need isotropic exchange alone (no field, no anisotropy, no "
@@ -242,10 +261,12 @@ class MonteCarlo(SpinLatticeDynamics):
         """Accepted fraction of the trials, by kind; nan where there was none.
 
         ``"cone"`` and ``"uniform"`` (B,), after the adaptation of the cones;
-        ``"lattice"`` and ``"swap"`` (B,); ``"exchange"`` (B - 1,), between neighbours
-        by rising temperature.
+        ``"rotation"``, ``"lattice"`` and ``"swap"`` (B,); ``"exchange"`` (B - 1,),
+        between neighbours by rising temperature.
         """
         counts = dict(self.moves.counts)
+        if self.rotations:
+            counts["rotation"] = self._rotated
         if self._move_lattice is not None:
             counts["lattice"] = self._lattice_counts
         if self._swap is not None:
@@ -299,9 +320,14 @@ class MonteCarlo(SpinLatticeDynamics):
                 field=field,
             )
             self.moves.record(accepted, cone, replica)
+        linear, kT = energies.couplings.linear, self._kT[system.index]
         for _ in range(self.overrelaxation):
             for trial in self._shuffled(energies.sets):
-                energies.overrelax(spins, trial, field)
+                sites = kT[trial.sites]
+                most = kT[:0] if linear else acceptable(sites, self.generator)
+                energies.overrelax(spins, trial, field, most)
+        for _ in range(self.rotations):
+            spins = self._rotated_together(system, energies, spins, field)
         if self.clusters:
             axes = torch.randn(
                 (self.n_replicas, self.clusters, 3),
@@ -314,6 +340,26 @@ class MonteCarlo(SpinLatticeDynamics):
             axes = axes / axes.norm(dim=2, keepdim=True)
             energies.flip_clusters(system, spins, self._kT, axes, seeds)
         return system.replace(spins=spins)
+
+    def _rotated_together(
+        self, system: System, energies: BilinearEnergies, spins: Tensor, field: Tensor
+    ) -> Tensor:
+        """Return spins (N, 3) after a trial rotation of all free ones, by replica."""
+        count = self.n_replicas
+        axes = torch.randn((count, 3), generator=self.generator, dtype=spins.dtype)
+        scales = torch.rand((2, count, 1), generator=self.generator, dtype=spins.dtype)
+        # A reversed rotation is as likely: the axis may point either way.
+        angles = torch.pi * scales[0] * 10.0 ** (-_DECADES * scales[1])
+        vectors = angles * axes / axes.norm(dim=1, keepdim=True)
+        turned = rotate(spins, vectors[system.index])
+        turned = with_lengths(turned, self.lengths)
+        turned = torch.where(self.free[:, None], turned, spins)
+        change = energies.changes_by_rotation(
+            system.replace(spins=spins), turned, field, all_turn=not self._some_held
+        )
+        accepted = metropolis(change, self._kT, self.generator)
+        self._rotated.add(accepted, torch.arange(count))
+        return torch.where(accepted[system.index][:, None], turned, spins)
 
     def _field(self) -> Tensor:
         """Return the driver's field of this sweep, (3,), eV/mu_B."""

@@ -29,6 +29,7 @@ from deepspin_ase.potentials import (
 )
 from deepspin_ase.potentials.materials import reference
 from deepspin_ase.system import System
+from deepspin_ase.units import MU_B
 
 NEAR = Shells([(2.87 * 3**0.5 / 2, 0.013), (2.87, -0.004)])
 MODELS: list[Potential] = [
@@ -139,7 +140,7 @@ def test_overrelaxation_keeps_the_energy_and_turns_far() -> None:
     before, start = dyn.spin_energies(), dyn.state.system
     spins = start.spins.clone()
     for trial in energies.sets:
-        energies.overrelax(spins, trial, torch.zeros(3, dtype=torch.float64))
+        energies.overrelax(spins, trial, torch.zeros(3).double(), torch.empty(0))
     after = energies.total(start.replace(spins=spins))
     np.testing.assert_allclose(after, before, atol=1e-12)
     np.testing.assert_allclose(spins.norm(dim=1), start.spins.norm(dim=1), rtol=1e-14)
@@ -175,7 +176,6 @@ def test_overrelaxed_spins_follow_the_langevin_function() -> None:
 @pytest.mark.parametrize(
     ("potential", "options"),
     [
-        (Sum([Heisenberg(NEAR), UniaxialAnisotropy(1e-3, (0, 0, 1))]), {}),
         (Biquadratic(NEAR), {}),
         (Heisenberg(NEAR), {"simultaneous": True}),
     ],
@@ -185,8 +185,47 @@ def test_overrelaxation_where_it_does_not_hold(
 ) -> None:
     atoms = iron()
     atoms.calc = DeepSpinCalculator(potential)
-    with pytest.raises(ValueError, match="linear in every moment"):
-        MonteCarlo(atoms, temperature_K=1.0, overrelaxation=1, **options)
+    for move in ("overrelaxation", "rotations"):
+        with pytest.raises(ValueError, match=f"{move} needs an energy that is quad"):
+            MonteCarlo(atoms, temperature_K=1.0, **{move: 1}, **options)
+
+
+@pytest.mark.parametrize("move", ["overrelaxation", "rotations"])
+def test_collective_moves_follow_boltzmann(move: str) -> None:
+    """Coupled pairs with an easy axis in a field, by quadrature over both spheres."""
+    n, kT = 300, units.kB * 300.0
+    J, K, B = 1.2 * kT, 2.0 * kT, 0.7 * kT / (2.0 * MU_B)
+    positions = np.array([(10.0 * k, y, 0.0) for k in range(n) for y in (0.0, 2.5)])
+    atoms = Atoms(f"Fe{2 * n}", positions=positions)
+    set_spins(atoms, {"Fe": 2.0})
+    pairs = [atoms[2 * k : 2 * k + 2] for k in range(n)]
+    calculator = DeepSpinCalculator(
+        Sum([Heisenberg(Shells([(2.5, -J)])), UniaxialAnisotropy(K, (0, 0, 1))])
+    )
+    for pair in pairs:
+        pair.calc = calculator
+    dyn = MonteCarlo(
+        pairs, temperature_K=300.0, external_field_T=(0, 0, B), rng=4, **{move: 2}
+    )
+    dyn.run(30)
+    sample = []
+    for _ in dyn.irun(60):
+        z = dyn.state.system.spins[:, 2].numpy().reshape(n, 2) / 2.0
+        sample.append([z.mean(), (z**2).mean(), (z[:, 0] * z[:, 1]).mean()])
+    # cos of the angles to the axis, and the azimuth between.
+    c, weight = np.polynomial.legendre.leggauss(40)
+    phi = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    a, b, f = np.meshgrid(c, c, phi, indexing="ij")
+    cosine = a * b + np.sqrt((1 - a**2) * (1 - b**2)) * np.cos(f)
+    energy = J * cosine - K * (a**2 + b**2) - 2.0 * MU_B * B * (a + b)
+    p = np.exp(-energy / kT) * weight[:, None, None] * weight[None, :, None]
+    p /= p.sum()
+    expected = [(p * x).sum() for x in (a, a**2, a * b)]
+    error = np.std(sample, axis=0) / np.sqrt(len(sample) / 6)
+    assert (abs(np.mean(sample, axis=0) - expected) < 4 * error).all()
+    assert (error < 0.03).all()
+    if move == "rotations":
+        assert 0.2 < np.nanmean(dyn.acceptance["rotation"]) < 0.9
 
 
 def test_clusters_of_two_spins_follow_the_langevin_function() -> None:
@@ -234,3 +273,24 @@ def test_clusters_where_they_do_not_hold(potential: Potential) -> None:
     atoms.calc = DeepSpinCalculator(Heisenberg(NEAR))
     with pytest.raises(ValueError, match="isotropic exchange alone"):
         MonteCarlo(atoms, temperature_K=1.0, clusters=1, external_field_T=(0, 0, 1))
+
+
+@pytest.mark.parametrize("all_turn", [True, False])
+def test_a_common_rotation_changes_what_is_not_isotropic(all_turn: bool) -> None:
+    atoms = iron()
+    terms = [Heisenberg(NEAR), UniaxialAnisotropy(1e-3, (0, 0, 1)), Zeeman((0, 9, 0))]
+    atoms.calc = DeepSpinCalculator(Sum(terms))
+    dyn = MonteCarlo(atoms, temperature_K=10.0, rng=0)
+    dyn.run(1)
+    energies, system = dyn.sampler, dyn.state.system
+    assert isinstance(energies, BilinearEnergies)
+    turned = system.spins.roll(1, dims=1)  # by 120 degrees about [111]
+    if not all_turn:
+        turned[0] = system.spins[0]
+    field = torch.tensor([0.0, 0.0, 3e-4], dtype=torch.float64)
+    found = energies.changes_by_rotation(system, turned, field, all_turn=all_turn)
+    after = system.replace(spins=turned)
+    moment = system.sum(turned - system.spins)
+    expected = energies.total(after) - energies.total(system) - moment @ field
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    assert abs(float(found)) > 1e-3
