@@ -45,20 +45,14 @@ def relaxed(
     """
     for atoms in images:
         subject.given(atoms)
-    try:
-        found = relax_batch(
-            images,
-            fmax=fmax,
-            steps=steps,
-            spins=False,
-            magnitudes=subject.material.free_lengths,
-            progress=False,
-        )
-    except np.linalg.LinAlgError:  # one far from a minimum spoils the batch
-        if len(images) == 1:
-            return [False]
-        alone = (relaxed(subject, [i], fmax=fmax, steps=steps)[0] for i in images)
-        return [*alone]
+    found = relax_batch(
+        images,
+        fmax=fmax,
+        steps=steps,
+        spins=False,
+        magnitudes=subject.material.free_lengths,
+        progress=False,
+    )
     return [own.converged for own in found]
 
 

@@ -28,8 +28,11 @@ _PRIOR = 1e-3
 #: Least stiffness over the mean one: modes that cost nothing stay solvable.
 _FLOOR = 1e-3
 
-#: Least factor by which one step scales the first guess.
-_LEAST_FACTOR = 1e-9
+#: Least factor by which one step, and by which all steps scale the first guess.
+_LEAST_FACTOR, _LEAST_SCALE = 1e-9, 1e-30
+
+#: Curvatures beyond it, eV/A^2, of a structure that flies apart, are not fitted.
+_MOST = 1e60
 
 #: Unknowns up to which a matrix is factorised; beyond, conjugate gradients.
 _DENSE = 1200
@@ -92,9 +95,12 @@ class _Block:
         step, change = step[self.rows], gradient_change[self.rows]
         if not step.any():
             return
-        columns = self.model.columns(step / self.scale) / self.scale[:, None]
-        size = step @ step
-        normal, right = columns.T @ columns / size, columns.T @ change / size
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns = self.model.columns(step / self.scale) / self.scale[:, None]
+            size = step @ step
+            normal, right = columns.T @ columns / size, columns.T @ change / size
+        if not np.abs(np.append(normal, right)).max() < _MOST:
+            return
         convex = step @ change > 0.0
         if not self._fitted:
             self._scale_guess(normal, right if convex else -right)
@@ -110,7 +116,9 @@ class _Block:
         quadratic = self._unit @ normal @ self._unit
         if quadratic > 0.0:
             factor = max(self._unit @ right / quadratic, _LEAST_FACTOR)
-            self.coefficients = self._unit = factor * self._unit
+            least = _LEAST_SCALE * self.model.guess
+            self._unit = np.clip(factor * self._unit, least, _MOST)
+            self.coefficients = self._unit
 
     def _fit(self) -> np.ndarray:
         """Return the coefficients >= 0 that fit best, near the last ones."""
@@ -120,7 +128,8 @@ class _Block:
         lower = cholesky(normal + weight * np.eye(len(unit)), lower=True)
         right = unit * self._right + weight * self.coefficients / unit
         try:
-            return unit * nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
+            found = nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
+            return np.minimum(unit * found, _MOST)
         except RuntimeError:  # nnls has not converged: keep the last fit
             return self.coefficients
 
@@ -138,13 +147,19 @@ class _Inverse:
 
     def __init__(self, matrix: sp.csr_array) -> None:
         floor = _FLOOR * max(float(matrix.diagonal().mean()), 1e-12)
-        matrix = sp.csr_array(matrix + floor * sp.eye_array(matrix.shape[0]))
-        self._matrix = matrix
+        unit = sp.eye_array(matrix.shape[0])
+        self._matrix = sp.csr_array(matrix + floor * unit)
         self._dense = matrix.shape[0] <= _DENSE
-        if self._dense:
-            self._factor = cho_factor(matrix.toarray())
-        else:
-            self._jacobi = sp.diags_array(1.0 / matrix.diagonal())
+        if not self._dense:
+            self._jacobi = sp.diags_array(1.0 / self._matrix.diagonal())
+            return
+        while True:
+            try:
+                self._factor = cho_factor(self._matrix.toarray())
+                return
+            except np.linalg.LinAlgError:  # singular within round-off
+                floor *= 10.0
+                self._matrix = sp.csr_array(matrix + floor * unit)
 
     def __call__(self, right: np.ndarray) -> np.ndarray:
         if self._dense:
