@@ -1,4 +1,5 @@
 from .._distributed import map_tasks
+from .._result import Result
 from . import (
     exchange,
     ferroic,
@@ -15,7 +16,6 @@ from . import (
     view,
 )
 from ._kpath import k_path
-from ._result import Result
 from ._trajectories import frames_of
 from ._wavevectors import commensurate_path
 from .exchange import (

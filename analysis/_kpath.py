@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.cell import Cell
 from numpy.typing import ArrayLike
 
-from ._result import Result
+from .._result import Result
 
 #: Multiples of a lattice vector may miss an integer by this much.
 _COMMENSURATE = 0.02

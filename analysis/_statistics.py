@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._result import storable
+from .._result import storable
 
 #: Blocks that a series is at least cut into for an error.
 _MIN_BLOCKS = 8

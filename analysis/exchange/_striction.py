@@ -15,8 +15,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive
-from .._result import Result, plots
 from ..hessians._bloch import fold_to_pairs
 from ..hessians._response import Crystal
 from ._fit import RawExchange, fit_exchange

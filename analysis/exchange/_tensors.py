@@ -26,10 +26,10 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ...potentials import BondHamiltonian
 from ...potentials.bonds import averaged_ends
 from ...spins import get_spins, set_spins
-from .._result import Result, plots
 from ..hessians._bloch import SAME_DISTANCE, Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal
 from ._fit import RawExchange, fit_exchange

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from .._nearest import nearest_neighbors, pairs_within, sites_of
-from .._result import Result, plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

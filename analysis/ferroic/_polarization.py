@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike
 
 from ..._born_charges import NEUTRAL, BornCharges, born_tensors
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from .._nearest import nearest_neighbors, sites_of
-from .._result import Result, plots
 from .._trajectories import Frames, frames_of
 
 if TYPE_CHECKING:

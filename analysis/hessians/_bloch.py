@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.geometry import complete_cell, find_mic, minkowski_reduce
 from numpy.typing import ArrayLike
 
-from .._result import storable
+from ..._result import storable
 
 #: Images of a pair whose distances differ by less than this (A) share it.
 SAME_DISTANCE = 1e-3

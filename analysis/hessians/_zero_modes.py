@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from .._result import storable
+from ..._result import storable
 from ._tangent_space import TangentSpace
 
 

@@ -26,10 +26,10 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from ..._progress import bar
+from ..._result import Result, plots
 from ...calculators._deepspin import BATCH_ATOMS, DeepSpinCalculator, batches
 from ...spins import get_spins, set_spins
 from .._model import Model, model_of
-from .._result import Result, plots
 from ._collective import Coordinate
 
 if TYPE_CHECKING:

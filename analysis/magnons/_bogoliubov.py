@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._result import Result
+from ..._result import Result
 
 
 @dataclass(frozen=True, eq=False)

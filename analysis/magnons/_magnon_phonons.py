@@ -27,10 +27,10 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from ..._progress import bar
+from ..._result import Result, plots
 from ..._rotations import local_axes
 from ...units import G_FACTOR, HBAR
 from .._kpath import KPath, wave_vectors
-from .._result import Result, plots
 from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal
 from ._bogoliubov import Modes, normal_modes

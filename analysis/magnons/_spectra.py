@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from .._kpath import KPath, wave_vectors
-from .._result import Result, plots
 from ._spin_waves import MagnonBands, SpinWaves
 
 if TYPE_CHECKING:

@@ -29,10 +29,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from ..._result import Result
 from ..._rotations import local_axes
 from ...units import G_FACTOR
 from .._kpath import KPath, wave_vectors
-from .._result import Result
 from ..exchange._tensors import ExchangeTensors
 from ..hessians._bloch import Blocks, fold_to_pairs, warn_of_aliasing
 from ..hessians._response import Crystal, check_torques, spin_rows

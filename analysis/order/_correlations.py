@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive, whole
 from ...spins import unit_vector
 from .._nearest import ROUNDING, pairs_within, sites_of
-from .._result import Result, plots
 from .._trajectories import Frames, directions_of, frames_of, spins_of
 
 if TYPE_CHECKING:

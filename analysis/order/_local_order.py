@@ -17,11 +17,11 @@ from ase.geometry import complete_cell
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive
 from ...orders import antiferromagnetic
 from ...spins import get_spins, set_spins, unit_vector
 from .._nearest import pairs_within
-from .._result import Result, plots
 from .._trajectories import Frames, directions_of, frames_of, spins_of
 
 if TYPE_CHECKING:

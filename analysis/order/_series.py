@@ -11,8 +11,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ...io._extxyz import current_results
-from .._result import Result, plots
 from .._time_series import time_of
 from .._trajectories import Frames, frames_of, spins_of
 from .._wavevectors import commensurate, fourier_sums, reciprocal_units

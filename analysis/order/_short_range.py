@@ -11,10 +11,10 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive, positive_numbers
 from ...units import MU_B
 from .._nearest import ROUNDING, pairs_within, sites_of
-from .._result import Result, plots
 from .._trajectories import Frames, frames_of, spins_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from .._nearest import nearest_neighbors
-from .._result import Result, plots
 from .._trajectories import Frames, frames_of, spins_of
 from .._wavevectors import (
     cartesian,

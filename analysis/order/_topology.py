@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import Delaunay
 
 from ..._figures import figure_axes
-from .._result import Result, plots
+from ..._result import Result, plots
 from .._trajectories import spins_of
 
 if TYPE_CHECKING:

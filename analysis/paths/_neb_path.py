@@ -13,10 +13,10 @@ from ase import Atoms
 from scipy.interpolate import PchipInterpolator
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import whole
 from ...spins import get_spins
 from .._joint_space import Metric, image_steps, lengths_of
-from .._result import Result, plots
 from ._path_fit import PathFit
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 from scipy.optimize import brentq
 
+from ..._result import Result
 from ..._validate import non_negative
 from ...optimize._defaults import FMAX, SPIN_SCALE, TORQUE_MAX
 from ...units import G_FACTOR, HBAR
-from .._result import Result
 from ..hessians._joint_hessian import JointHessian
 from ..hessians._tangent_space import TangentSpace
 

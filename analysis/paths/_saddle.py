@@ -15,9 +15,9 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._progress import bar
+from ..._result import Result
 from ..._validate import finite, positive, whole
 from ...optimize._defaults import SPIN_SCALE, TIGHT_FMAX
-from .._result import Result
 from ..hessians._zero_modes import ZeroModes
 from ._mode_following import BLOCK, ModeFollowing
 

@@ -20,12 +20,12 @@ from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 
 from ..._progress import bar
+from ..._result import convertible
 from ..._validate import positive, require_calculator
 from ...calculators._deepspin import DeepSpinCalculator, batches
 from ...optimize import relax_batch
 from ...optimize._defaults import TIGHT_TORQUE_MAX
 from ...spins import get_spins, set_spins
-from .._result import convertible
 
 #: |sin| of the angle to a common axis up to which moments are collinear.
 _COLLINEAR = 1e-3

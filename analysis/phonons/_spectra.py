@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from phonopy import Phonopy
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from .._kpath import KPath, k_path
-from .._result import Result, plots
 from ._force_constants import from_phonopy
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike
 from phonopy import Phonopy
 
 from ..._progress import bar
+from ..._result import Result
 from ...dynamics import MonteCarlo
 from ...orders import random_directions
 from ...spins import get_spins, set_spins
-from .._result import Result
 from ._force_constants import displaced_supercells, forces_of, prepare_phonopy
 
 

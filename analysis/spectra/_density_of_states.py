@@ -11,7 +11,7 @@ from ase import Atoms
 from typing_extensions import Unpack
 
 from ..._figures import figure_axes, with_symbols
-from .._result import Result, plots
+from ..._result import Result, plots
 from .._time_series import (
     PLANCK_MEV_FS,
     Periodogram,

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
 from ..._figures import figure_axes, with_symbols
-from .._result import Result, plots
+from ..._result import Result, plots
 from .._time_series import (
     PLANCK_MEV_FS,
     Periodogram,

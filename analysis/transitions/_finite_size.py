@@ -9,7 +9,7 @@ from numpy.polynomial.polynomial import polyvander
 from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
-from .._result import Result
+from ..._result import Result
 from .._statistics import Estimate
 
 #: Exponent omega of the first correction to scaling.

@@ -17,8 +17,8 @@ from ase import units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result
 from ..._validate import positive
-from .._result import Result
 from .._statistics import Estimate, bootstrap, mean_with_error
 from ..order._series import OrderSeries
 

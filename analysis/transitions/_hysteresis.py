@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
 from ..._progress import bar
+from ..._result import Result, plots
 from ..._validate import non_negative, whole
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import MonteCarlo
 from ...optimize import relax_spins
 from ...spins import cant_spins, get_spins, set_spins, unit_vector
 from .._model import Model, model_of
-from .._result import Result, plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive_numbers
 from ...spins import unit_vector
 from ...units import MU_B
 from .._model import Model, model_of
-from .._result import Result, plots
 from .._statistics import bootstrap, covariance
 from ._thermal_sampling import SamplingTask, ThermalSamples, model_data, run_sampling
 

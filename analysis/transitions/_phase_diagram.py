@@ -22,12 +22,12 @@ from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive_numbers, whole
 from ...build import random_alloy
 from ...spins import unit_vector
 from ...units import MU_B
 from .._model import Model, model_of
-from .._result import Result, plots
 from .._statistics import Estimate, mean_of_realizations, mean_with_error
 from ..order._structure_factor import structure_factor
 from ._crossing import peak

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._result import Result
+from ..._result import Result
 from .._statistics import (
     Estimate,
     mean_of_realizations,

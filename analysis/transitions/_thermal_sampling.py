@@ -21,6 +21,7 @@ from ..._digest import digest
 from ..._files import atomic_write, locked, make_folder, reading
 from ..._plain_data import check_archive
 from ..._progress import bar
+from ..._result import Result
 from ...calculators._deepspin import DeepSpinCalculator
 from ...dynamics import (
     MonteCarlo,
@@ -31,7 +32,6 @@ from ...dynamics import (
 from ...potentials import Potential, load_potential
 from ...potentials._files import from_plain_data, identifying_data, plain_data
 from ...spins import get_spins
-from .._result import Result
 from .._wavevectors import commensurate
 
 #: Steps between checkpoint-time checks in an equilibration.

@@ -24,11 +24,11 @@ from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks, n_threads
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive_numbers, whole
 from ...spins import get_spins
 from ...symmetry import star
 from .._model import Model, model_of
-from .._result import Result, plots
 from .._statistics import Estimate
 from .._wavevectors import commensurate
 from ..order._structure_factor import structure_factor

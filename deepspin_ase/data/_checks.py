@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 from ase.formula import Formula
 
+from .._result import Result
 from ..neighbors import build_pairs
 from ..quantities import label_table
 from ..system import System
@@ -43,7 +44,7 @@ _TRIED_FRAMES = 60
 
 
 @dataclass(frozen=True)
-class Range:
+class Range(Result):
     """Smallest, mean, standard deviation and largest of a quantity."""
 
     minimum: float
@@ -67,7 +68,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Result):
     """One finding.
 
     Attributes
@@ -95,7 +96,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class DataReport:
+class DataReport(Result):
     """Contents and findings of :func:`check_dataset`.
 
     Attributes

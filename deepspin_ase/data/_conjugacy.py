@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .._result import Result
 from ._frames import Dataset
 from ._pairwork import (
     TERMS,
@@ -60,7 +61,7 @@ _N_STRAIN = 27
 
 
 @dataclass(frozen=True)
-class ConjugacyReport:
+class ConjugacyReport(Result):
     """Energy differences of pairs of frames against the work of their labels.
 
     Attributes

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from .._result import Result
 from ..data import Frame
 from ..data._faults import FAULTS
 from ..data._pairwork import pair_work
@@ -32,7 +33,7 @@ LEAST_FORCE = 1e-3
 
 
 @dataclass(frozen=True)
-class EngineCheck:
+class EngineCheck(Result):
     """Energy differences from a reference against the work of the labels.
 
     Attributes

@@ -56,11 +56,14 @@ class Descent:
         Points evaluated so far (the first one included), and steps accepted.
     stuck : bool
         No step lowers the energy any more.
+    history : list of dict
+        ``energy`` (eV) and the filter's residuals at the accepted points.
     """
 
     def __init__(self, coordinates: SpinLatticeFilter) -> None:
         self.filter = coordinates
         self.n_calls = self.n_steps = 0
+        self.history: list[dict[str, float]] = []
         self.stuck = False
         self._preconditioner = Preconditioner(coordinates)
         self._memory = LBFGSMemory()
@@ -77,6 +80,8 @@ class Descent:
         if self._x is None or not np.array_equal(x, self._x):
             self._memory.clear()
             self.n_calls += 1
+        elif self.history:
+            self.history.pop()  # it is taken once more
         self.stuck = False
         self._taken_back = 0
         self._take()
@@ -89,6 +94,7 @@ class Descent:
         self._forces = self.filter.get_forces()
         self._newton = None
         _check_finite(self.energy, self._forces)
+        self.history.append({"energy": self.energy, **self.filter.residuals()})
 
     def converged(self, fmax: float) -> bool:
         """Return whether the filter's thresholds are met, and the moments settled.

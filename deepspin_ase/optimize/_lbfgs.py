@@ -44,6 +44,8 @@ class SpinLatticeLBFGS(Optimizer):
     Attributes
     ----------
     filter : SpinLatticeFilter
+    descent : Descent
+        What makes the steps, and keeps their history.
     n_calls : int
         Model calls so far.
     nsteps : int
@@ -65,7 +67,7 @@ class SpinLatticeLBFGS(Optimizer):
         self.filter = (
             atoms if isinstance(atoms, SpinLatticeFilter) else SpinLatticeFilter(atoms)
         )
-        self._descent = Descent(self.filter)
+        self.descent = Descent(self.filter)
         suffix = None if trajectory is None else Path(trajectory).suffix
         as_text = suffix in _TEXT
         if not (as_text or suffix in (None, ".traj")):
@@ -88,7 +90,7 @@ class SpinLatticeLBFGS(Optimizer):
     @property
     def n_calls(self) -> int:
         """Model calls so far."""
-        return self._descent.n_calls
+        return self.descent.n_calls
 
     def run(  # type: ignore[override]
         self,
@@ -139,10 +141,10 @@ class SpinLatticeLBFGS(Optimizer):
         whole("steps", steps)
         self.filter.set_limits(torque_max=torque_max, stress_max=stress_max)
         with locked(*self._files):
-            self._descent.begin()
+            self.descent.begin()
             for converged in super().irun(fmax, steps):
                 yield bool(converged)
-                if self._descent.stuck:
+                if self.descent.stuck:
                     logger.warning(
                         "no step lowers the energy any more (%s); the thresholds may "
                         "be below the model's numerical noise",
@@ -152,13 +154,13 @@ class SpinLatticeLBFGS(Optimizer):
 
     def gradient_converged(self, gradient: np.ndarray) -> bool:
         """Return whether the descent has converged, as ASE's loop asks."""
-        return self._descent.converged(cast(float, self.fmax))
+        return self.descent.converged(cast(float, self.fmax))
 
     def step(self) -> None:
         """Make one step, trying shorter ones until one lowers the energy."""
-        while not self._descent.stuck:
-            self._descent.propose()
-            if self._descent.accept():
+        while not self.descent.stuck:
+            self.descent.propose()
+            if self.descent.accept():
                 return
 
     def log(self, gradient: np.ndarray) -> None:
@@ -171,7 +173,7 @@ class SpinLatticeLBFGS(Optimizer):
             for name in _COLUMNS
         )
         clock = time.strftime("%H:%M:%S")
-        energy = self._descent.energy
+        energy = self.descent.energy
         self.logfile.write(f"{self.nsteps:5d} {clock} {energy:16.6f}{columns}\n")
 
     def _write(self, path: Path) -> None:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import make_supercell
 from numpy.typing import ArrayLike
 
+from .._result import Result
 from .._validate import positive, require_calculator, whole
 from ..orders import random_directions
 from ..spins import get_spins, set_spins, unit_vector
@@ -24,7 +25,7 @@ from ._relax import Relaxation, relax_batch
 
 
 @dataclass(frozen=True)
-class MagneticOrder:
+class MagneticOrder(Result):
     """One magnetic order.
 
     Attributes
@@ -64,7 +65,7 @@ class MagneticOrder:
 
 
 @dataclass(frozen=True)
-class MagneticOrders(Sequence[MagneticOrder]):
+class MagneticOrders(Result, Sequence[MagneticOrder]):
     """The orders found, lowest energy first: a sequence that prints as a table."""
 
     orders: tuple[MagneticOrder, ...]

@@ -19,6 +19,7 @@ from .._digest import digest
 from .._files import locked, require_different
 from .._plausible import warn_of_unusual
 from .._progress import bar
+from .._result import Result
 from .._validate import positive, require_calculator, whole
 from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._recorded import RecordedCalculator, RecordedResults, identity
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Relaxation:
+class Relaxation(Result):
     """Result of a relaxation.
 
     Attributes
@@ -47,12 +48,27 @@ class Relaxation:
     residuals : dict
         Largest ``force`` (eV/A), ``torque`` (eV) and ``stress`` (eV/A^3) that are
         left, of what was relaxed.
+    history : dict of lists
+        ``energy`` (eV) and residuals at the start and after every step.
     """
 
     converged: bool
     n_calls: int
     energy: float
     residuals: dict[str, float]
+    history: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, descent: Descent, *, converged: bool) -> Relaxation:
+        """Return the result of a descent that ended where it is."""
+        names = descent.history[0] if descent.history else ()
+        return cls(
+            converged=converged,
+            n_calls=descent.n_calls,
+            energy=descent.energy,
+            residuals=descent.filter.residuals(),
+            history={name: [x[name] for x in descent.history] for name in names},
+        )
 
 
 def relax(
@@ -161,8 +177,7 @@ def _relax(
         converged = optimizer.run(
             fmax=fmax, torque_max=torque_max, stress_max=stress_max, steps=steps
         )
-    energy = coordinates.get_potential_energy()
-    return Relaxation(converged, optimizer.n_calls, energy, coordinates.residuals())
+    return Relaxation.of(optimizer.descent, converged=converged)
 
 
 def relax_spins(
@@ -205,7 +220,7 @@ def relax_spins(
         )
         converged = left["torque"] <= limit and descent.converged(FMAX)
         if converged or not _step(descent, steps):
-            return Relaxation(converged, descent.n_calls, descent.energy, left)
+            return Relaxation.of(descent, converged=converged)
 
 
 def _step(descent: Descent, most: int) -> bool:
@@ -307,19 +322,13 @@ def _begun(k: int, descent: Descent, fmax: float) -> Relaxation:
         descent.begin()
     except CalculationFailed as error:
         logger.warning("structure %d is left out: %s", k, error)
-        return Relaxation(False, descent.n_calls, np.nan, {})
+        return Relaxation(False, descent.n_calls, np.nan, {}, {})
     return _state(descent, fmax)
 
 
 def _state(descent: Descent, fmax: float) -> Relaxation:
     """Return the result of a descent that ended where it is."""
-    coordinates = descent.filter
-    return Relaxation(
-        converged=descent.converged(fmax),
-        n_calls=descent.n_calls,
-        energy=descent.energy,
-        residuals=coordinates.residuals(),
-    )
+    return Relaxation.of(descent, converged=descent.converged(fmax))
 
 
 def _give_results(calculator: DeepSpinCalculator, images: Sequence[Atoms]) -> None:

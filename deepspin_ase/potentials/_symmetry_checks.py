@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from .._result import Result
 from .._validate import whole
 from ..neighbors import build_pairs
 from ..system import System
@@ -16,7 +17,7 @@ from ._base import Potential
 
 
 @dataclass(frozen=True)
-class SymmetryViolations:
+class SymmetryViolations(Result):
     """Violations of time reversal and of global spin rotation.
 
     Attributes

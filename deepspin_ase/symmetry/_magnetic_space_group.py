@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from .._result import Result
 from ._spglib import MAG_SYMPREC, SYMPREC, dataset, magnetic_dataset
 
 
 @dataclass(frozen=True, eq=False)
-class MagneticSpaceGroup:
+class MagneticSpaceGroup(Result):
     """A magnetic space group and its operations on the structure given.
 
     Attributes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._result import Result
 from ..potentials import Potential, Trainable
 from ..quantities import label_table
 from ..system import System
@@ -31,7 +32,7 @@ INDEPENDENT = 1e-6
 
 
 @dataclass(frozen=True)
-class ReferenceEnergies:
+class ReferenceEnergies(Result):
     """Zeros of energy: of the elements, and of data sets besides.
 
     Attributes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .._result import Result
 from ..data import Dataset
 from ..potentials import (
     Heisenberg,
@@ -22,7 +23,7 @@ from ._batch import Batch, load_batches
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class LinearFit(Result):
     """Coefficients of a Hamiltonian, and the errors that it leaves.
 
     Attributes

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._result import Result
 from .._rotations import local_axes
 from ..potentials import Potential
 from ..quantities import QUANTITIES, Quantity, label_table
@@ -62,7 +63,7 @@ def error_kinds() -> dict[str, ErrorKind]:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Labels and predictions of one kind.
 
     Attributes

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._result import Result
 from ..potentials import Trainable
 from ..quantities import label_table
 from ._batch import Batch, across_moments
@@ -34,7 +35,7 @@ ROWS = ("energy", "forces", "magnetic_forces", "virial")
 
 
 @dataclass(frozen=True)
-class RidgeFit:
+class RidgeFit(Result):
     """Result of :func:`fit_linear_term`.
 
     Attributes

@@ -1,4 +1,4 @@
-"""Results of analyses: frozen dataclasses that are saved, loaded, drawn and printed."""
+"""Results: frozen dataclasses that are saved, loaded, drawn and printed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ase import Atoms
 from ase.constraints import dict2constraint
 from typing_extensions import Self
 
-from .._files import atomic_write, reading
-from .._plain_data import check_archive
-from ..constraints import FixSpins
+from ._files import atomic_write, reading
+from ._plain_data import check_archive
+from .constraints import FixSpins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,8 +62,8 @@ class Result:
         ValueError
             If the file holds no result, or one of another class.
         """
-        check_archive(Path(path), expected="a result of an analysis")
-        with reading(path, "a result of an analysis"):
+        check_archive(Path(path), expected="a result")
+        with reading(path, "a result"):
             # A stream that is closed here: numpy leaves damaged archives open.
             with open(path, "rb") as stream, np.load(stream) as stored:
                 arrays = dict(stored)
@@ -155,6 +155,17 @@ _TREE = "__result__"
 #: Elements up to which arrays are printed.
 _PRINTED = 6
 
+#: Packages whose functions return results.
+_PACKAGES = (
+    "analysis",
+    "data",
+    "labels",
+    "optimize",
+    "potentials",
+    "symmetry",
+    "training",
+)
+
 _KINDS: dict[str, Any] = {}
 _FOREIGN: dict[str, _Foreign] = {}
 _PLOTS: dict[type[Result], Callable[..., Any]] = {}
@@ -225,10 +236,11 @@ def _kind(name: str) -> Any:
 
 
 def _import_rooms(needed: bool) -> None:
-    """Import all rooms of the package, whose classes then are known."""
-    package = importlib.import_module(__package__)
-    for room in pkgutil.iter_modules(package.__path__) if needed else ():
-        importlib.import_module(f"{__package__}.{room.name}")
+    """Import the packages that have results, whose classes then are known."""
+    for name in _PACKAGES if needed else ():
+        package = importlib.import_module(f"{__package__}.{name}")
+        for room in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{room.name}")
 
 
 def _described(value: Any) -> str:
