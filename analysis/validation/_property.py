@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from ase import Atoms
 
+from ..._json import plain
 from ...calculators import DeepSpinCalculator
 from ...spins import get_spins, set_spins
 from ._materials import Material
@@ -106,19 +107,6 @@ def with_error(value: float, error: float | None = None) -> str:
         return f"{value:.0f}" if "e+" in text else text
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def plain(value: Any) -> Any:
-    """Return nested lists, numbers and strings for JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def _number(value: float | None) -> float:

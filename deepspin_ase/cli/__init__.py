@@ -8,14 +8,18 @@ import os
 import select
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
 
 from .._version import __version__
 
 #: Subcommands. The module of each has ``configure(parser)``, which adds arguments and
-#: sets ``run``, a function of what was parsed. It is imported where it is asked for,
-#: since what commands compute with takes seconds to import.
+#: sets ``run``, a function that takes what was parsed and returns an ``Outcome``. It is
+#: imported where it is asked for, since what commands compute with takes seconds to
+#: import.
 COMMANDS = {
     "demo": "see the shipped NiO model at work",
     "data": "look into labelled data, convert them",
@@ -36,35 +40,65 @@ COMMANDS = {
     "export": "a model as TorchScript that runs without this package",
 }
 
+_JSON = "--json"
+
+#: What stands for a value in the help, by its type, where a command does not say.
+_METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "FILE"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepspin`` and return its exit code.
 
     0, 2 on bad input, 3 where a result is not what was asked for, 130 if stopped, and
     141 if what reads the output, such as ``head``, has enough of it.
+
+    With ``--json`` the standard output is one JSON object, and everything else goes to
+    the standard error.
     """
     given = sys.argv[1:] if argv is None else argv
-    arguments = _parser(given).parse_args(given)
+    try:
+        arguments = _parser(given).parse_args(given)
+    except _UsageError as error:
+        if _JSON in given:
+            _write_json(error.command, 2, {"error": str(error)})
+        raise
+    arguments.words = list(given)
     logging.basicConfig(format="deepspin: %(levelname)s: %(message)s")
     usual = warnings.formatwarning
     warnings.formatwarning = _warning
     try:
-        code = arguments.run(arguments)
+        with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+            outcome = arguments.run(arguments)
+        if arguments.json:
+            _write_json(arguments.command, outcome.exit_code, outcome.found)
         sys.stdout.flush()
     except BrokenPipeError as error:
         if _reader_is_gone():
             return 141
-        print("deepspin: error:", error, file=sys.stderr)
-        return 2
+        return _fail(arguments, 2, f"error: {error}")
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print("deepspin: error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return _fail(arguments, 2, f"error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
-        print("deepspin: interrupted", file=sys.stderr)
-        return 130
+        return _fail(arguments, 130, "interrupted")
     finally:
         warnings.formatwarning = usual
-    return code or 0
+    return int(outcome.exit_code)
+
+
+def _fail(arguments: argparse.Namespace, exit_code: int, message: str) -> int:
+    """Say why a command ended, and return its exit code."""
+    print(f"deepspin: {message}", file=sys.stderr)
+    if arguments.json:
+        found = {"error": message.removeprefix("error: ")}
+        with suppress(OSError):  # the output may be what failed
+            _write_json(arguments.command, exit_code, found)
+    return exit_code
+
+
+def _write_json(command: str, exit_code: int, found: dict[str, Any]) -> None:
+    from ._outcome import as_json
+
+    print(as_json(command, exit_code, found), flush=True)
 
 
 def _reader_is_gone() -> bool:
@@ -85,9 +119,32 @@ def _warning(message: Warning | str, *_: object, **__: object) -> str:
     return f"deepspin: WARNING: {message}\n"
 
 
+class _UsageError(SystemExit):
+    """Arguments that argparse refuses, after it said so."""
+
+    def __init__(self, command: str, message: str) -> None:
+        super().__init__(2)
+        self.command, self.message = command, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        raise _UsageError(_name(self), message)
+
+
+def _name(parser: argparse.ArgumentParser) -> str:
+    """Return the name of a command, without that of the program."""
+    return parser.prog.partition(" ")[2]
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser, with the arguments of the command that is asked for."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="deepspin", description="DeepSPIN potentials of atoms and spins in ASE."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -96,5 +153,31 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         command = subparsers.add_parser(name, help=summary)
         if name == asked:
-            import_module(f"{__name__}._{name}").configure(command)
+            _configure(name, command)
     return parser
+
+
+def _configure(name: str, command: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command, and those that all have."""
+    import_module(f"{__name__}._{name}").configure(command)
+    for part in leaves(command):
+        for action in part._actions:
+            if action.option_strings and action.choices is None:
+                action.metavar = action.metavar or _METAVARS.get(action.type)
+        part.add_argument(
+            _JSON,
+            action="store_true",
+            help="write what was found as one JSON object, everything else to the "
+            "standard error",
+        )
+        part.set_defaults(command=_name(part))
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of the actions of a command, or its own if it has none."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from leaves(part)
+            return
+    yield parser

@@ -18,6 +18,7 @@ from ..potentials.bonds import (
     write_exchange_table,
 )
 from ..potentials.deepmd import SUFFIXES, write_deepmd
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_convert)
 
 
-def _convert(arguments: argparse.Namespace) -> None:
+def _convert(arguments: argparse.Namespace) -> Outcome:
     output = Path(arguments.output)
     suffixes = (*files.SUFFIXES, SUFFIX, *SUFFIXES)
     if arguments.to is None and output.suffix not in suffixes:
@@ -91,6 +92,8 @@ def _convert(arguments: argparse.Namespace) -> None:
     else:
         write_deepmd(output, potential)
     print(f"{arguments.input} written to {output}")
+    kind = type(potential).__name__
+    return Outcome({"input": arguments.input, "kind": kind, "files": [output]})
 
 
 def _read(arguments: argparse.Namespace) -> Potential:

@@ -18,10 +18,10 @@ from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure
 from ..potentials import Potential
 from ..potentials.bonds import exchange_format, read_exchange_table
+from ._curie_page import DRAWN, transition_page
+from ._outcome import Outcome
+from ._reports import add_report, check_report, write_report
 from ._start import add_start, by_element, set_moments
-
-#: Quantities that are drawn, each with a figure.
-_DRAWN = ("binder", "order", "susceptibility", "heat_capacity")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m",
         "--model",
-        help="model file, or name of a shipped model (default: the exchange table)",
+        metavar="MODEL",
+        help="model file, or name of a model (default: the exchange table)",
     )
     parser.add_argument(
         "-T",
@@ -51,8 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="at least four that bracket the transition: numbers, or first:last:count",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("curie.npz"), help="curie.npz"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("curie.npz"),
+        help="file of averages and fits (default: %(default)s)",
     )
+    add_report(parser)
     add_start(parser)
     _add_sampling(parser)
     _add_doping(parser)
@@ -79,10 +85,12 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=int,
         default=10000,
-        help="sweeps, or time steps (default: %(default)s)",
+        help="sweeps, or time steps, that are sampled (default: %(default)s)",
     )
     group.add_argument(
-        "--equilibration", type=int, help="before them (default: a fifth of them)"
+        "--equilibration",
+        type=int,
+        help="steps before (default: a fifth of those that are sampled)",
     )
     group.add_argument(
         "--method",
@@ -90,7 +98,12 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         default="monte-carlo",
         help="atoms are fixed, move, or move with the cell (default: %(default)s)",
     )
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the random numbers (default: %(default)s)",
+    )
 
 
 def _add_doping(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +117,7 @@ def _add_doping(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sublattice",
         metavar="ELEMENT",
-        help="whose sites (default: the only magnetic element)",
+        help="element that is replaced (default: the only magnetic one)",
     )
     group.add_argument(
         "--doped-moments",
@@ -113,16 +126,20 @@ def _add_doping(parser: argparse.ArgumentParser) -> None:
         help="lengths of the moments of what is put in (default: zero)",
     )
     group.add_argument(
-        "--realizations", type=int, default=8, help="of each size (default: 8)"
+        "--realizations",
+        type=int,
+        default=8,
+        help="number at each size (default: %(default)s)",
     )
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Outcome:
     output = arguments.output
     if output.suffix != ".npz":
         raise ValueError(f"{output} must end in .npz")
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} does not exist")
+    check_report(arguments.report)
     temperatures = _temperatures(arguments.temperatures)
     disorder = _disorder(arguments)
     atoms, model = _crystal(arguments)
@@ -143,8 +160,34 @@ def _run(arguments: argparse.Namespace) -> int:
             checkpoint=output.with_suffix(".samples"),
         )
         print(found)
-        _keep(found, output)
-    return 0
+        files = _keep(found, output)
+    if arguments.report is not None:
+        files += write_report(transition_page(found, atoms), arguments)
+    sizes = [
+        {
+            "cells": size.size,
+            "magnetic_atoms": size.n_magnetic,
+            "crossing_with_next_K": next_size,
+            "susceptibility_peak_K": susceptibility,
+            "heat_capacity_peak_K": heat_capacity,
+            "drift": size.drift.max(),
+        }
+        for size, next_size, susceptibility, heat_capacity in zip(
+            found.sizes,
+            [*found.crossings_K, None],
+            found.susceptibility_peaks_K,
+            found.heat_capacity_peaks_K,
+            strict=True,
+        )
+    ]
+    told = {
+        "transition_K": found.temperature_K,
+        "q": found.q,
+        "temperatures_K": found.temperatures_K,
+        "sizes": sizes,
+        "files": files,
+    }
+    return Outcome(told)
 
 
 def _crystal(arguments: argparse.Namespace) -> tuple[Atoms, str | Potential]:
@@ -190,12 +233,13 @@ def _temperatures(given: list[str]) -> np.ndarray:
         raise ValueError(f"--temperatures: {error}") from None
 
 
-def _keep(found: TransitionResult, output: Path) -> None:
-    """Write the numbers and the figures."""
+def _keep(found: TransitionResult, output: Path) -> list[Path]:
+    """Write the numbers and the figures; return the files."""
     found.save(output)
     written = [output]
-    for quantity in _DRAWN:
+    for quantity in DRAWN:
         path = output.with_name(f"{output.stem}_{quantity}.png")
         write_figure(path, plot_transition(found, quantity=quantity))
         written.append(path)
     print("wrote", ", ".join(map(str, written)))
+    return written

@@ -18,16 +18,22 @@ from ..data import (
 )
 from ..training._checkpoint import fingerprint
 from ._options import add_columns, columns_of, pairs
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions ``info`` and ``convert``."""
+    parser.description = "Look into labelled data, or convert them."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     info = actions.add_parser("info", help="contents, ranges and problems of data")
+    info.description = (
+        "What data hold: compositions, labels and their ranges; whether magnetic "
+        "forces are derivatives of the energy; and what would spoil a training."
+    )
     info.add_argument("path", nargs="+", help=_PATHS)
     _add_names(info)
-    info.add_argument("--format", help="format of the input; detected automatically")
+    info.add_argument("--format", metavar="NAME", help=_INPUT_FORMAT)
     info.add_argument(
         "--magnetic",
         nargs="+",
@@ -38,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     info.set_defaults(run=_info)
 
     convert = actions.add_parser("convert", help="write data in another format")
+    convert.description = "Write data as DeePMD folders or as extxyz."
     convert.add_argument("input", help=_PATHS)
     convert.add_argument("output", help="file or new folder")
     convert.add_argument(
@@ -47,7 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "else deepmd/npy)",
     )
     convert.add_argument(
-        "--input-format", help="format of the input; detected automatically"
+        "--input-format",
+        metavar="NAME",
+        help="format of the input; detected automatically",
     )
     _add_names(convert)
     convert.add_argument(
@@ -60,6 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_skip(convert)
     convert.set_defaults(run=_convert)
 
+
+_INPUT_FORMAT = "format of the input; detected automatically"
 
 _PATHS = (
     "file or folder: extxyz, DeePMD, traj, MLIP's cfg, runs of ABACUS, GPAW and VASP "
@@ -104,7 +115,7 @@ def _virtual_scale(arguments: argparse.Namespace) -> dict[str, float] | None:
         raise ValueError(f"--virtual-scale takes {expected}: {error}") from None
 
 
-def _info(arguments: argparse.Namespace) -> None:
+def _info(arguments: argparse.Namespace) -> Outcome:
     dataset = read_dataset(
         arguments.path,
         format=arguments.format,
@@ -114,8 +125,9 @@ def _info(arguments: argparse.Namespace) -> None:
         skip_failed=arguments.skip_failed,
     )
     report = check_dataset(dataset, magnetic_elements=arguments.magnetic)
+    digest = fingerprint([dataset])
     lines = [
-        *_contents(dataset, report),
+        *_contents(dataset, report, digest),
         *_ranges(report),
         *_conjugacy(report.conjugacy),
         "",
@@ -123,9 +135,22 @@ def _info(arguments: argparse.Namespace) -> None:
         *(f"  {problem}" for problem in report.problems),
     ]
     print("\n".join(lines))
+    found = {
+        "data": dataset.name,
+        "frames": report.n_frames,
+        "sha256": digest,
+        "compositions": report.compositions,
+        "elements": dataset.elements,
+        "magnetic": dataset.magnetic_elements,
+        "labels": report.labels,
+        "ranges": report.ranges,
+        "conjugacy": report.conjugacy,
+        "problems": report.problems,
+    }
+    return Outcome(found)
 
 
-def _contents(dataset: Dataset, report: DataReport) -> list[str]:
+def _contents(dataset: Dataset, report: DataReport, digest: str) -> list[str]:
     formulas = [f"{name} ({n})" for name, n in report.compositions.items()]
     more = f", and {len(formulas) - 8} more" if len(formulas) > 8 else ""
     labels = [
@@ -137,7 +162,7 @@ def _contents(dataset: Dataset, report: DataReport) -> list[str]:
     return [
         f"data          {dataset.name}",
         f"frames        {report.n_frames}",
-        f"sha-256       {fingerprint([dataset])}",
+        f"sha-256       {digest}",
         f"compositions  {', '.join(formulas[:8])}{more}",
         f"elements      {', '.join(dataset.elements)}",
         f"magnetic      {', '.join(dataset.magnetic_elements) or 'none'}",
@@ -178,7 +203,7 @@ def _conjugacy(report: ConjugacyReport) -> list[str]:
     ]
 
 
-def _convert(arguments: argparse.Namespace) -> None:
+def _convert(arguments: argparse.Namespace) -> Outcome:
     require_different(input=arguments.input, output=arguments.output)
     dataset = read_dataset(
         arguments.input,
@@ -188,6 +213,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         columns=columns_of(arguments),
         skip_failed=arguments.skip_failed,
     )
+    dropped: dict[str, float] = {}
     if arguments.magnetic is not None:
         dataset, dropped = keep_moments(dataset, arguments.magnetic)
         for element, largest in dropped.items():
@@ -196,3 +222,9 @@ def _convert(arguments: argparse.Namespace) -> None:
         arguments.output, dataset, format=arguments.format, type_map=arguments.type_map
     )
     print(f"{len(dataset)} frames of {arguments.input} written to {arguments.output}")
+    found = {
+        "frames": len(dataset),
+        "largest_moments_set_to_zero_mu_B": dropped,
+        "files": [arguments.output],
+    }
+    return Outcome(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +16,7 @@ from ..io import write_extxyz
 from ..optimize import relax_spins
 from ..orders import antiferromagnetic
 from ..spins import cant_spins, get_spins, set_spins
+from ._outcome import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
 #: Lattice constant of the model's data, A, and the moment of nickel, mu_B.
 LATTICE, MOMENT = 4.186, 1.277
+
+#: Characteristics of a state, and their titles in the table.
+_TITLES = {
+    "energy_above_order_meV_per_atom": "energy above the ordered state, meV/atom",
+    "largest_force_eV_per_A": "largest force, eV/A",
+    "largest_magnetic_force_eV_per_mu_B": "largest magnetic force -dE/dm, eV/mu_B",
+    "largest_torque_eV": "largest torque m x (-dE/dm), eV",
+    "net_moment_mu_B_per_atom": "net moment, mu_B/atom",
+}
 
 #: Axes of the collective rotations: the moments, along [11-2], rotate within the
 #: ferromagnetic (111) planes and out of them.
@@ -39,7 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        default="deepspin_demo",
+        type=Path,
+        default=Path("deepspin_demo"),
+        metavar="FOLDER",
         help="folder to write to (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
@@ -53,16 +65,17 @@ def nickel_oxide(*, cubic: bool = True) -> Atoms:
     return atoms
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    folder = Path(arguments.output)
+def _run(arguments: argparse.Namespace) -> Outcome:
+    folder = arguments.output
     make_folder(folder)
     calculator = DeepSpinCalculator("NiO")
-    _relaxation(calculator, folder / "nio.extxyz")
-    _energy_surface(calculator, folder)
+    found = _relaxation(calculator, folder / "nio.extxyz")
+    found |= _energy_surface(calculator, folder)
+    return Outcome(found | {"files": sorted(folder.glob("nio*"))})
 
 
-def _relaxation(calculator: DeepSpinCalculator, path: Path) -> None:
-    """Cant the spins, relax them, and show and write both structures."""
+def _relaxation(calculator: DeepSpinCalculator, path: Path) -> dict[str, Any]:
+    """Cant the spins, relax them, and show, write and return both states."""
     atoms = nickel_oxide()
     atoms.calc = calculator
     energy = atoms.get_potential_energy()
@@ -70,47 +83,55 @@ def _relaxation(calculator: DeepSpinCalculator, path: Path) -> None:
 
     cant_spins(atoms, 0.03, seed=1)
     atoms.rattle(0.01, seed=1)
-    columns = [_summary(atoms, energy)]
+    states = [_summary(atoms, energy)]
     canted = atoms.copy()
     canted.calc = DeepSpinCalculator(calculator.potential)
     canted.get_potential_energy()  # the file holds its results too
 
     found = relax_spins(atoms)
     state = "converged" if found.converged else "not converged"
-    columns.append(_summary(atoms, energy))
+    states.append(_summary(atoms, energy))
     write_extxyz(path, [canted, atoms])
     lines = [
         "\nSpins canted by 14 degrees (rms), atoms displaced by 0.01 A (rms); then the",
         f"spins relaxed at fixed atoms ({state}, {found.n_calls} model calls)\n",
         f"{'':48}{'canted':>12}{'relaxed':>12}",
         *(
-            f"{name:48}{before:12.6f}{columns[1][name]:12.6f}"
-            for name, before in columns[0].items()
+            f"{title:48}{states[0][name]:12.6f}{states[1][name]:12.6f}"
+            for name, title in _TITLES.items()
         ),
     ]
     print("\n".join(lines))
+    return {
+        "atoms": len(atoms),
+        "energy_eV": energy,
+        "canted": states[0],
+        "relaxed": states[1],
+        "converged": found.converged,
+        "model_calls": found.n_calls,
+    }
 
 
 def _summary(atoms: Atoms, reference: float) -> dict[str, float]:
-    """Return the characteristics of a state, by name and unit."""
+    """Return the characteristics of a state."""
     energy = atoms.get_potential_energy()
 
     def largest(vectors: np.ndarray) -> float:
         return float(np.linalg.norm(vectors, axis=1).max())
 
     magnetic_forces = atoms.calc.get_magnetic_forces(atoms)
-    above = 1000.0 * (energy - reference) / len(atoms)
-    return {
-        "energy above the ordered state, meV/atom": above,
-        "largest force, eV/A": largest(atoms.get_forces()),
-        "largest magnetic force -dE/dm, eV/mu_B": largest(magnetic_forces),
-        "largest torque m x (-dE/dm), eV": largest(atoms.calc.get_torques(atoms)),
-        "net moment, mu_B/atom": float(np.linalg.norm(get_spins(atoms).mean(axis=0))),
-    }
+    values = (
+        1000.0 * (energy - reference) / len(atoms),
+        largest(atoms.get_forces()),
+        largest(magnetic_forces),
+        largest(atoms.calc.get_torques(atoms)),
+        float(np.linalg.norm(get_spins(atoms).mean(axis=0))),
+    )
+    return dict(zip(_TITLES, values, strict=True))
 
 
-def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
-    """Scan, show and draw the energy over displacement and rotations."""
+def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> dict[str, Any]:
+    """Scan, show, draw and return the energy over displacement and rotations."""
     from ..analysis.landscape import (
         CollectiveRotation,
         Displacement,
@@ -158,6 +179,9 @@ def _energy_surface(calculator: DeepSpinCalculator, folder: Path) -> None:
         "  nio_landscape.npz, nio_R_in.npz, nio_R_out.npz: its numbers",
     ]
     print("\n".join(lines))
+    heights = (energy[0, 12], energy[12, 0], within, out)
+    names = ("displacement", "relative_rotation", *ROTATIONS)
+    return {"energy_surface_meV_per_atom": dict(zip(names, heights, strict=True))}
 
 
 def _draw(surface: Landscape, rotations: list[Landscape], path: Path) -> None:

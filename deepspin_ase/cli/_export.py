@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..potentials import export_torchscript, load_potential
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_export)
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _export(arguments: argparse.Namespace) -> Outcome:
     export_torchscript(arguments.output, load_potential(arguments.model))
     print(f"{arguments.model} written to {arguments.output}")
+    return Outcome({"model": arguments.model, "files": [arguments.output]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..potentials import get_model
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "DEEPSPIN_INDEX names: a JSON file {name: {url: ..., sha256: ...}} or its URL",
     )
     parser.add_argument(
-        "--name", help="under which it is found (default: that of the file)"
+        "--name",
+        metavar="NAME",
+        help="under which it is found (default: that of the file)",
     )
     parser.add_argument(
         "--sha256", metavar="DIGITS", help="what the checksum of the file must be"
@@ -28,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Outcome:
     path = get_model(arguments.source, name=arguments.name, sha256=arguments.sha256)
     print(f"{path}\n'deepspin info {path.stem}' says what it is")
+    return Outcome({"name": path.stem, "files": [path]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,7 @@ from ..potentials import (
 from ..potentials._files import UNITS, read_content
 from ..potentials._library import resolve
 from ..training._metrics import error_kinds
+from ._outcome import Outcome
 
 #: What the card says for everybody, shown before the architecture.
 _FIRST = ("name", "description", "data", "licence", "valid_range", "citation")
@@ -38,24 +38,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the models of the package, and those in the folder DEEPSPIN_MODELS."
     )
     parser.add_argument("model", nargs="?", help="model file, or name of a model")
-    parser.add_argument("--json", action="store_true", help="all of it as JSON")
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Outcome:
     if arguments.model is None:
-        found: Any = [_listed(name) for name in available_models()]
+        known = [_listed(name) for name in available_models()]
+        found = {"models": known, "models_folder": models_folder()}
         lines = [
-            *(f"{x['name']:<16}{_words(x['elements']):<16}{x['path']}" for x in found),
+            *(f"{x['name']:<16}{_words(x['elements']):<16}{x['path']}" for x in known),
             f"folder of models: {models_folder()}",
         ]
     else:
         potential = load_potential(arguments.model)
         found = _facts(arguments.model, potential)
         lines = _text(found, potential)
-    if arguments.json:
-        lines = [json.dumps(_finite(found), indent=2, ensure_ascii=False)]
     print("\n".join(lines))
+    return Outcome(found)
 
 
 def _listed(name: str) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _facts(name: str, potential: Potential) -> dict[str, Any]:
         "kind": type(potential).__name__,
         "elements": _symbols(potential.species),
         "magnetic": _symbols(potential.magnetic_species),
-        "cutoff": potential.cutoff,
+        "cutoff_A": potential.cutoff,
         "parameters": sum(p.numel() for p in potential.parameters()),
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -99,7 +98,7 @@ def _text(facts: Mapping[str, Any], potential: Potential) -> list[str]:
         "kind": facts["kind"],
         "elements": _words(facts["elements"]),
         "magnetic": _words(facts["magnetic"]),
-        "cutoff": f"{facts['cutoff']:g} A",
+        "cutoff": f"{facts['cutoff_A']:g} A",
         "parameters": str(facts["parameters"]),
         "file": facts["file"],
         "size": f"{facts['bytes'] / 1e6:.2f} MB",
@@ -154,15 +153,6 @@ def _known(potential: Potential) -> list[str]:
         lines += [f"trained on{f' ({name})' if name else ''}"]
         lines += [*(f"  {line}" for line in str(known).splitlines()), ""]
     return lines
-
-
-def _finite(value: Any) -> Any:
-    """Return plain data for JSON, which has no infinity: null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _symbols(numbers: Iterable[int] | None) -> list[str] | None:

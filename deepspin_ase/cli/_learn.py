@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 from ..labels import Waiting
 from ..learning import ActiveLearning, LearnConfig
 from ..learning._loop import summary
 from ..learning._report import write_report
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,24 +27,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Outcome:
     learning = ActiveLearning(LearnConfig.read(arguments.config))
     if arguments.status:
         done = learning.generations()
         for state in done:
             print(summary(state))
         print(f"{len(done)} of {learning.config.generations} generations done")
-        return 0
+        return Outcome({"generations": done})
     logging.getLogger("deepspin_ase").setLevel(logging.INFO)
     try:
         done = learning.run()
     except Waiting as waiting:
         print(waiting)
-        return 3
-    write_report(learning)
+        done = learning.generations()
+        return Outcome({"generations": done, "waiting": str(waiting)}, 3)
+    report = write_report(learning)
     converged = learning.converged(done)
     print(
         "converged" if converged else "not converged: more generations, or a wider goal"
     )
-    print(f"model: {learning.model}; report: {learning.folder / 'report.html'}")
-    return 0 if converged else 3
+    print(f"model: {learning.model}; report: {report}")
+    told: dict[str, Any] = {
+        "converged": converged,
+        "generations": done,
+        "model": learning.model,
+        "files": [report],
+    }
+    return Outcome(told, 0 if converged else 3)

@@ -22,8 +22,10 @@ from ..dynamics._config import (
     read_run_config,
     registered_driver,
 )
+from ..dynamics.observables import kinetic_energy, magnetization
 from ..potentials.adapters import beside
 from ._inputs import read_magnetic
+from ._outcome import Outcome
 
 #: What of a configuration may change when a run is resumed.
 _MAY_CHANGE = {"steps", "resume", "output"}
@@ -44,19 +46,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Outcome:
     config = read_run_config(arguments.config)
     folder = arguments.config.parent
     files = _files(config, folder)
     require_different(**files)
     make_folder(folder / config.output)
-    with locked(*(path for path in files.values() if path != "-")):
-        _run_or_resume(config, folder, files, resume=arguments.resume or config.resume)
+    with locked(*_written(files)):
+        resume = arguments.resume or config.resume
+        driver = _run_or_resume(config, folder, files, resume=resume)
+    return Outcome(_state(driver) | {"files": _written(files)})
 
 
 def _run_or_resume(
     config: RunConfig, folder: Path, files: dict[str, Any], *, resume: bool
-) -> None:
+) -> SpinLatticeDynamics:
     if resume and "checkpoint" not in files:
         raise ValueError("a run without a checkpoint file cannot be resumed")
     if resume and files["checkpoint"].exists():
@@ -68,7 +72,7 @@ def _run_or_resume(
     left = config.steps - driver.nsteps
     if left <= 0 < driver.nsteps:
         print(f"the run has {driver.nsteps} steps already; raise 'steps' to continue")
-        return
+        return driver
     try:
         driver.run(left)
     except CalculationFailed as error:
@@ -76,6 +80,20 @@ def _run_or_resume(
             f"{error}; the trajectory ends with the last good state"
         ) from error
     print(f"{driver.nsteps} steps done; output is in {folder / config.output}")
+    return driver
+
+
+def _state(driver: SpinLatticeDynamics) -> dict[str, Any]:
+    """Return the last state of a run, by replica."""
+    system = driver.state.system
+    kinetic = kinetic_energy(system, driver.state.momenta, driver.mass)
+    return {
+        "steps": driver.nsteps,
+        "time_fs": driver.time_fs,
+        "potential_energy_eV": driver.prediction.energy.tolist(),
+        "kinetic_energy_eV": kinetic.tolist(),
+        "moment_per_magnetic_atom_mu_B": magnetization(system).tolist(),
+    }
 
 
 def _files(config: RunConfig, folder: Path) -> dict[str, Any]:
@@ -92,9 +110,12 @@ def _files(config: RunConfig, folder: Path) -> dict[str, Any]:
     }
 
 
+def _written(files: dict[str, Any]) -> list[Path]:
+    return [path for path in files.values() if path != "-"]
+
+
 def _refuse_to_overwrite(files: dict[str, Any]) -> None:
-    paths = [Path(path) for path in files.values() if path != "-"]
-    for path in paths:
+    for path in _written(files):
         replicas = path.parent.glob(f"{path.stem}.*{path.suffix}")
         for found in (path, *replicas):
             if found.exists():

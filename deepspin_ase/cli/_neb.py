@@ -19,6 +19,9 @@ from ..io import read_extxyz
 from ..optimize._defaults import FMAX, SPIN_SCALE, STRESS_MAX, TORQUE_MAX
 from ..spins import get_spins, set_spins
 from ._inputs import read_magnetic
+from ._neb_page import path_page
+from ._outcome import Outcome
+from ._reports import add_report, check_report, write_report
 
 #: Images of a first guess, both ends included.
 N_IMAGES = 9
@@ -40,11 +43,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("initial", type=Path, help="a minimum, with moments (extxyz)")
     parser.add_argument("final", type=Path, help="another one: the same atoms")
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a model"
+        "-m",
+        "--model",
+        required=True,
+        metavar="MODEL",
+        help="model file, or name of a model",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("band.extxyz"), help="band.extxyz"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("band.extxyz"),
+        help="extxyz file of the band (default: %(default)s)",
     )
+    add_report(parser)
     _add_path_options(parser)
     _add_band_options(parser)
     parser.set_defaults(run=_run)
@@ -52,14 +64,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_path_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("first guess")
-    group.add_argument("--images", type=int, help=f"in all (default: {N_IMAGES})")
+    group.add_argument(
+        "--images", type=int, help=f"both ends included (default: {N_IMAGES})"
+    )
     group.add_argument(
         "--axis",
+        metavar="AXIS",
         help="x, -z, ... or three numbers x,y,z: about which spins rotate that are "
         "antiparallel at the ends",
     )
     group.add_argument(
-        "--positions", choices=("linear", "idpp"), help="linear by default"
+        "--positions",
+        choices=("linear", "idpp"),
+        help="interpolation of the atoms (default: linear)",
     )
 
 
@@ -75,11 +92,17 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fix-spins", action="store_true", help="keep the directions of the moments"
     )
-    group.add_argument("--method", choices=("neb", "string"), default="neb")
+    group.add_argument(
+        "--method",
+        choices=("neb", "string"),
+        default="neb",
+        help="nudged elastic band or string (default: %(default)s)",
+    )
     group.add_argument(
         "--spring",
         type=float,
-        help="eV/A^2 (default: 0.1, less where energies differ little)",
+        help="constant of the springs, eV/A^2 (default: 0.1, less where energies "
+        "differ little)",
     )
     group.add_argument(
         "--spin-scale",
@@ -88,22 +111,37 @@ def _add_band_options(parser: argparse.ArgumentParser) -> None:
         help=f"length of a rotation by one radian, A (default: {SPIN_SCALE})",
     )
     group.add_argument(
-        "--fmax", type=float, default=FMAX, help=f"eV/A (default: {FMAX})"
+        "--fmax",
+        type=float,
+        default=FMAX,
+        help=f"largest force across the path, eV/A (default: {FMAX})",
     )
     group.add_argument(
         "--torque-max",
         type=float,
-        help=f"eV (default: the least of {TORQUE_MAX}, fmax x spin scale, and 3%% of "
-        "the mean torque along the path)",
+        help=f"largest torque, eV (default: the least of {TORQUE_MAX}, fmax x spin "
+        "scale, and 3%% of the mean torque along the path)",
     )
     group.add_argument(
-        "--stress-max", type=float, help=f"eV/A^3 (default: {STRESS_MAX})"
+        "--stress-max",
+        type=float,
+        help=f"largest stress, eV/A^3 (default: {STRESS_MAX})",
     )
-    group.add_argument("--steps", type=int, default=500, help="at most (default: 500)")
-    group.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+    group.add_argument(
+        "--steps",
+        type=int,
+        default=500,
+        help="largest number of steps (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("float64", "float32"),
+        default="float64",
+        help="precision of the model (default: %(default)s)",
+    )
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Outcome:
     output = arguments.output
     if output.suffix not in (".extxyz", ".xyz"):
         raise ValueError(f"{output} must end in .extxyz or .xyz")
@@ -111,12 +149,13 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"the folder {output.parent} does not exist")
     for name in ("initial", "final"):
         require_different(output=output, **{name: getattr(arguments, name)})
+    check_report(arguments.report)
     others = [output.with_suffix(suffix) for suffix in (".npz", ".png", ".ckpt")]
     with locked(output, *others):
         return _find_path(arguments, checkpoint=others[-1])
 
 
-def _find_path(arguments: argparse.Namespace, checkpoint: Path) -> int:
+def _find_path(arguments: argparse.Namespace, checkpoint: Path) -> Outcome:
     calculator = DeepSpinCalculator(arguments.model, dtype=arguments.dtype)
     ends = read_magnetic(arguments.initial), read_magnetic(arguments.final)
     _say_what_is_ignored(arguments, checkpoint)
@@ -137,11 +176,35 @@ def _find_path(arguments: argparse.Namespace, checkpoint: Path) -> int:
     except CalculationFailed as error:
         raise FloatingPointError(str(error)) from error
     path = neb.path()
-    _report(path, converged, neb)
-    _keep(path, arguments.output)
+    _show(path, converged, neb)
+    files = _keep(path, arguments.output)
+    if arguments.report is not None:
+        report = path_page(
+            path,
+            neb.images,
+            converged=converged,
+            n_calls=neb.band.n_calls,
+            residuals=neb.residuals(),
+        )
+        files += write_report(report, arguments)
     if converged:
         checkpoint.unlink()
-    return 0 if converged else 3
+    told = {
+        "converged": converged,
+        "model_calls": neb.band.n_calls,
+        "barrier_forward_eV": path.barrier_forward,
+        "barrier_reverse_eV": path.barrier_reverse,
+        "barrier_forward_of_highest_image_eV": path.barrier_forward_image,
+        "barrier_reverse_of_highest_image_eV": path.barrier_reverse_image,
+        "last_above_first_eV": path.reaction_energy,
+        "length_A": path.length,
+        "fractions": path.fractions,
+        "coordinate_A": path.coordinate,
+        "energies_eV": path.energies,
+        "climbing": path.climbing,
+        "files": files,
+    }
+    return Outcome(told, 0 if converged else 3)
 
 
 def _say_what_is_ignored(arguments: argparse.Namespace, checkpoint: Path) -> None:
@@ -248,7 +311,7 @@ def _same(given: Atoms, found: Atoms) -> bool:
     return all(np.abs(x).max() < _SAME for x in differences)
 
 
-def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
+def _show(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
     print(path.table())
     state = "converged" if converged else "not converged (resume with more --steps)"
     left = ", ".join(f"{name} {x:.1e}" for name, x in neb.residuals().items())
@@ -270,8 +333,10 @@ def _report(path: NEBPath, converged: bool, neb: SpinLatticeNEB) -> None:
         )
 
 
-def _keep(path: NEBPath, output: Path) -> None:
-    """Write the numbers and the figure next to the band."""
-    path.save(output.with_suffix(".npz"))
-    write_figure(output.with_suffix(".png"), plot_path(path, parts=True))
-    print(f"wrote {output}, {output.with_suffix('.npz')}, {output.with_suffix('.png')}")
+def _keep(path: NEBPath, output: Path) -> list[Path]:
+    """Write the numbers and the figure next to the band; return all three files."""
+    numbers, figure = output.with_suffix(".npz"), output.with_suffix(".png")
+    path.save(numbers)
+    write_figure(figure, plot_path(path, parts=True))
+    print(f"wrote {output}, {numbers}, {figure}")
+    return [output, numbers, figure]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 
 from .._files import locked, require_different
 from ..calculators._deepspin import DeepSpinCalculator
 from ..io import read_structure, write_extxyz
-from ..optimize import relax
+from ..optimize import Relaxation, relax
 from ..optimize._defaults import FMAX, STRESS_MAX, TORQUE_MAX
+from ..spins import get_spins
+from ._outcome import Outcome
+from ._relax_page import relaxation_page
+from ._reports import add_report, check_report, write_report
 from ._start import add_start, set_moments
 
 
@@ -29,7 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="extxyz, or any file ASE reads: the last structure in it",
     )
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a model"
+        "-m",
+        "--model",
+        required=True,
+        metavar="MODEL",
+        help="model file, or name of a model",
     )
     parser.add_argument(
         "-o",
@@ -52,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "checkpoint beside the output (.ckpt); a larger --steps or other thresholds "
         "may be given",
     )
+    add_report(parser)
     add_start(parser)
     _add_parts(parser)
     _add_ends(parser)
@@ -62,7 +73,7 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_argument_group("what moves")
     parts.add_argument("--cell", action="store_true", help="relax the cell, too")
     parts.add_argument(
-        "--pressure-GPa", type=float, default=0.0, help="external pressure for --cell"
+        "--pressure-GPa", type=float, default=0.0, help="external pressure, with --cell"
     )
     parts.add_argument(
         "--magnitudes", action="store_true", help="relax lengths of moments, too"
@@ -78,25 +89,31 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
 def _add_ends(parser: argparse.ArgumentParser) -> None:
     ends = parser.add_argument_group("when to stop")
     ends.add_argument(
-        "--fmax", type=float, default=FMAX, help="eV/A (default: %(default)s)"
+        "--fmax",
+        type=float,
+        default=FMAX,
+        help="largest force, eV/A (default: %(default)s)",
     )
     ends.add_argument(
         "--torque-max",
         type=float,
-        help=f"eV (default: {TORQUE_MAX}, and moments that have settled)",
+        help=f"largest torque, eV (default: {TORQUE_MAX}, and moments that settled)",
     )
     ends.add_argument(
         "--stress-max",
         type=float,
         default=STRESS_MAX,
-        help="eV/A^3 (default: %(default)s)",
+        help="largest stress, eV/A^3 (default: %(default)s)",
     )
     ends.add_argument(
-        "--steps", type=int, default=1000, help="largest number (default: %(default)s)"
+        "--steps",
+        type=int,
+        default=1000,
+        help="largest number of steps (default: %(default)s)",
     )
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Outcome:
     output, trajectory = arguments.output, arguments.trajectory
     if output.suffix not in (".extxyz", ".xyz"):
         raise ValueError(f"{output} must end in .extxyz or .xyz")
@@ -104,12 +121,14 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"the folder {output.parent} does not exist")
     if arguments.pressure_GPa and not arguments.cell:
         raise ValueError("--pressure-GPa does nothing without --cell")
+    check_report(arguments.report)
     checkpoint = output.with_suffix(".ckpt")
     require_different(
         structure=arguments.structure,
         output=output,
         trajectory=trajectory,
         checkpoint=checkpoint,
+        report=arguments.report,
     )
     with locked(output, checkpoint, *([] if trajectory is None else [trajectory])):
         if checkpoint.exists() != arguments.resume:
@@ -122,9 +141,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return _relax(arguments, checkpoint)
 
 
-def _relax(arguments: argparse.Namespace, checkpoint: Path) -> int:
+def _relax(arguments: argparse.Namespace, checkpoint: Path) -> Outcome:
     atoms = read_structure(arguments.structure)
     set_moments(atoms, arguments)
+    before = atoms.copy()
     atoms.calc = DeepSpinCalculator(arguments.model)
     try:
         found = relax(
@@ -149,8 +169,36 @@ def _relax(arguments: argparse.Namespace, checkpoint: Path) -> int:
         f"{'converged' if found.converged else 'NOT converged'} after {found.n_calls} "
         f"model calls: {found.energy:.6f} eV; structure in {arguments.output}"
     )
+    files = [arguments.output]
+    if arguments.trajectory is not None:
+        files.append(arguments.trajectory)
+    if arguments.report is not None:
+        thresholds = {
+            "force": arguments.fmax,
+            "torque": arguments.torque_max,
+            "stress": arguments.stress_max,
+        }
+        report = relaxation_page(found, before, atoms, thresholds)
+        files += write_report(report, arguments)
     if found.converged:
         checkpoint.unlink()
-        return 0
-    print(f"{checkpoint} keeps the steps: raise --steps and --resume to continue")
-    return 3
+    else:
+        print(f"{checkpoint} keeps the steps: raise --steps and --resume to continue")
+        files.append(checkpoint)
+    return Outcome(_told(found, atoms) | {"files": files}, 0 if found.converged else 3)
+
+
+def _told(found: Relaxation, atoms: Atoms) -> dict[str, Any]:
+    units = {"force": "eV_per_A", "torque": "eV", "stress": "eV_per_A3"}
+    residuals = {f"{k}_{units[k]}": value for k, value in found.residuals.items()}
+    return {
+        "converged": found.converged,
+        "model_calls": found.n_calls,
+        "atoms": len(atoms),
+        "energy_eV": found.energy,
+        "energy_per_atom_eV": found.energy / len(atoms),
+        "residuals": residuals,
+        "volume_A3": atoms.get_volume() if atoms.cell.rank == 3 else None,
+        "cell_A": atoms.cell.array,
+        "net_moment_mu_B": get_spins(atoms).sum(axis=0),
+    }

@@ -35,7 +35,10 @@ def add_start(parser: argparse.ArgumentParser) -> None:
         "cell of the file",
     )
     start.add_argument(
-        "--direction", default="z", help="axis of the order (default: %(default)s)"
+        "--direction",
+        default="z",
+        metavar="AXIS",
+        help="axis of the order (default: %(default)s)",
     )
 
 

@@ -30,6 +30,7 @@ from ..training import (
 )
 from ..training._report import aligned_columns, table_of_errors
 from ._options import add_columns, columns_of
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "estimates, if the model has any, as NAME_reliability",
     )
     parser.add_argument(
-        "--rotations", type=int, default=8, help="random spin rotations (default: 8)"
+        "--rotations",
+        type=int,
+        default=8,
+        help="number of random spin rotations (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Outcome:
     potential = load_potential(arguments.model)
     options = {**_data_options(potential), "columns": columns_of(arguments)}
     datasets = [read_dataset(path, **options) for path in arguments.data]
@@ -73,16 +77,26 @@ def _run(arguments: argparse.Namespace) -> None:
         potential, [batch.system for batch in batches], n_rotations=arguments.rotations
     )
     lines = _errors(found)
+    own: dict[str, dict[str, float]] = {}
     if len(parts) > 1:
         each = (compare(potential, part) for part in parts)
-        errors = {
-            data.name: {kind: both.rmse for kind, both in own.items()}
-            for data, own in zip(datasets, each, strict=True)
+        own = {
+            data.name: {kind: both.rmse for kind, both in errors.items()}
+            for data, errors in zip(datasets, each, strict=True)
         }
-        lines += ["", *aligned_columns(table_of_errors(errors))]
+        lines += ["", *aligned_columns(table_of_errors(own))]
     print("\n".join([*lines, "", *_symmetries(violations)]))
-    if arguments.plot is not None:
-        _plot(arguments.plot, found)
+    errors = {
+        name: {"rmse": x.rmse, "mae": x.mae, "unit": x.unit, "numbers": len(x.label)}
+        for name, x in found.items()
+    }
+    told = {
+        "errors": errors,
+        "rmse_of_each": own,
+        "symmetry_violations": _violations(violations),
+        "files": [] if arguments.plot is None else _plot(arguments.plot, found),
+    }
+    return Outcome(told)
 
 
 def _data_options(potential: Potential) -> Mapping[str, Any]:
@@ -133,14 +147,28 @@ def _symmetries(found: SymmetryViolations) -> list[str]:
     ]
 
 
-def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
+def _violations(found: SymmetryViolations) -> dict[str, float]:
+    """Return violations with units in their names."""
+    magnetic_forces = found.time_reversal_magnetic_forces
+    return {
+        "time_reversal_energy_eV_per_atom": found.time_reversal_energy,
+        "time_reversal_magnetic_forces_eV_per_mu_B": magnetic_forces,
+        "spin_rotation_energy_eV_per_atom": found.spin_rotation_energy,
+        "structures": found.n_structures,
+        "rotations": found.n_rotations,
+    }
+
+
+def _plot(path: Path, found: Mapping[str, Comparison]) -> list[Path]:
+    """Write the figures and their numbers; return the files."""
     if not found:
         raise ValueError("the data carry no labels: there is nothing to plot")
     write_figure(path, plot_parity(found)[0])
+    written = [path, path.with_suffix(".npz")]
     if any(both.deviation is not None for both in found.values()):
         other = path.with_stem(f"{path.stem}_reliability")
         write_figure(other, plot_reliability(found)[0])
-        print(f"wrote {other}")
+        written.append(other)
     numbers = {
         f"{name}_{kind}": getattr(both, kind)
         for name, both in found.items()
@@ -149,4 +177,5 @@ def _plot(path: Path, found: Mapping[str, Comparison]) -> None:
     }
     with atomic_write(path.with_suffix(".npz")) as temporary:
         np.savez(temporary, **numbers)
-    print(f"wrote {path} and {path.with_suffix('.npz')}")
+    print("wrote", ", ".join(map(str, written)))
+    return written

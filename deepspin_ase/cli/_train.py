@@ -9,8 +9,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from .._files import locked, make_folder
-from ..potentials import load_potential
+from ..potentials import load_card, load_potential
 from ..training import Trainer, TrainingConfig, read_config, read_sets
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,20 +22,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("config", help="training file (YAML), or DeePMD-kit input.json")
     parser.add_argument(
-        "-o", "--output", help="folder to write to (default: 'output' in the file)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to write to (default: 'output' in the file)",
     )
     parser.add_argument(
         "-r",
         "--restart",
+        "--resume",
         action="store_true",
         help="continue from its checkpoint; also a finished run, after numb_steps was "
         "raised",
     )
-    parser.add_argument("--device", help="cpu (default) or cuda")
+    parser.add_argument("--device", metavar="NAME", help="cpu (default) or cuda")
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Outcome:
     first = int(os.environ.get("RANK", "0")) == 0
     level = logging.INFO if first else logging.ERROR
     logging.getLogger("deepspin_ase").setLevel(level)
@@ -43,12 +49,17 @@ def _run(arguments: argparse.Namespace) -> None:
     if first:
         make_folder(output)
     with locked(output) if first else nullcontext():
-        _train(config, output, arguments)
-    if first:
-        print(f"wrote {output / 'model.pt'}")
+        steps = _train(config, output, arguments)
+    if not first:
+        return Outcome()
+    model = output / "model.pt"
+    print(f"wrote {model}")
+    errors = load_card(model).get("errors", {})
+    return Outcome({"steps": steps, "errors": errors, "files": [model]})
 
 
-def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) -> None:
+def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) -> int:
+    """Train, and return the number of steps."""
     if not arguments.restart and (output / "checkpoint.pt").exists():
         raise ValueError(
             f"{output} already holds a training run; continue it with --restart or "
@@ -69,3 +80,4 @@ def _train(config: TrainingConfig, output: Path, arguments: argparse.Namespace) 
                 "to continue"
             )
     trainer.run()
+    return trainer.step

@@ -11,6 +11,7 @@ from pathlib import Path
 from .._figures import write_figure
 from ..analysis._trajectories import frames_of
 from ..analysis.view import plot_spins, write_html, write_ovito
+from ._outcome import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Write a web page that shows atoms and moments in three "
         "dimensions, with a slider for trajectories. It works offline."
     )
-    parser.add_argument("trajectory", type=Path, help="extxyz, HDF5, or any of ASE's")
+    parser.add_argument(
+        "trajectory", type=Path, help="extxyz, HDF5 or any file ASE reads"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -33,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scale", type=float, metavar="L", help="length of the arrows, A/mu_B"
     )
-    parser.add_argument("--axis", help="x, y or z: red along it and blue against it")
+    parser.add_argument(
+        "--axis", metavar="AXIS", help="x, y or z: red along it and blue against it"
+    )
     parser.add_argument(
         "--projection",
         metavar="AXIS",
@@ -41,7 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "dimensions by default",
     )
     parser.add_argument(
-        "--replica", type=int, default=0, help="of an HDF5 file with several"
+        "--replica",
+        type=int,
+        default=0,
+        help="which one of an HDF5 file with several (default: %(default)s)",
     )
     parser.add_argument(
         "--open", action="store_true", help="open the page in the browser"
@@ -49,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> Outcome:
     source = arguments.trajectory
     output = arguments.output or source.with_suffix(".html")
     if output.resolve() == source.resolve():
@@ -59,6 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
     print(_WRITERS[output.suffix](output, arguments))
     if arguments.open:
         webbrowser.open(output.resolve().as_uri())
+    return Outcome({"trajectory": source, "files": [output]})
 
 
 def _page(output: Path, arguments: argparse.Namespace) -> str:

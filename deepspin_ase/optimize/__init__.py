@@ -6,6 +6,7 @@ from ._adiabatic import AdiabaticMoments
 from ._filter import SpinLatticeFilter
 from ._lbfgs import SpinLatticeLBFGS
 from ._magnetic_orders import MagneticOrder, MagneticOrders, search_magnetic_orders
+from ._plot import plot_relaxation
 from ._relax import Relaxation, relax, relax_batch, relax_spins
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Relaxation",
     "SpinLatticeFilter",
     "SpinLatticeLBFGS",
+    "plot_relaxation",
     "relax",
     "relax_batch",
     "relax_spins",

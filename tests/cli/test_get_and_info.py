@@ -277,7 +277,8 @@ def test_list_of_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "is truncated, damaged" in lines[1] and " any " in lines[3]
     assert lines[-1] == f"folder of models: {folder}"
     assert main(["info", "--json"]) == 0
-    names = [of["name"] for of in json.loads(capsys.readouterr().out)]
+    models = json.loads(capsys.readouterr().out)["models"]
+    names = [model["name"] for model in models]
     assert names == sorted(names) and len(names) == 5
 
 
