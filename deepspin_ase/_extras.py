@@ -14,6 +14,7 @@ EXTRAS = {
     "h5py": "hdf5",
     "magnopy": "magnons",
     "sevenn": "reference",
+    "shtab": "completion",
     "sqsgenerator": "sqs",
     "tensorboard": "tensorboard",
 }

@@ -8,7 +8,7 @@ import os
 import select
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +38,7 @@ COMMANDS = {
     "get": "fetch a model into the folder of models",
     "convert": "models from and to DeePMD-kit, exchange tables between codes",
     "export": "a model as TorchScript that runs without this package",
+    "completion": "script for completion in bash, zsh or tcsh",
 }
 
 _JSON = "--json"
@@ -142,7 +143,12 @@ def _name(parser: argparse.ArgumentParser) -> str:
     return parser.prog.partition(" ")[2]
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def full_parser() -> argparse.ArgumentParser:
+    """Return the parser with the arguments of all commands, which are imported."""
+    return _parser(COMMANDS, full=True)
+
+
+def _parser(argv: Iterable[str], *, full: bool = False) -> argparse.ArgumentParser:
     """Return the parser, with the arguments of the command that is asked for."""
     parser = _Parser(
         prog="deepspin", description="DeepSPIN potentials of atoms and spins in ASE."
@@ -152,7 +158,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     asked = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         command = subparsers.add_parser(name, help=summary)
-        if name == asked:
+        if full or name == asked:
             _configure(name, command)
     return parser
 

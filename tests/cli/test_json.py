@@ -13,7 +13,7 @@ import yaml
 from ase import Atoms
 
 from deepspin_ase import cant_spins, set_spins, write_extxyz
-from deepspin_ase.cli import COMMANDS, _parser, leaves, main
+from deepspin_ase.cli import full_parser, leaves, main
 from deepspin_ase.data import load_example, write_dataset
 from deepspin_ase.potentials import (
     Heisenberg,
@@ -45,22 +45,13 @@ RUNS = {
     "get": "model.pt --name mine",
     "convert": "model.pt model.safetensors",
     "export": "NiO nio.pth",
+    "completion": "bash",
 }
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of all commands by their names."""
-    found = {}
-    for name in COMMANDS:
-        whole = _parser([name])
-        (commands,) = (
-            action
-            for action in whole._actions
-            if isinstance(action, argparse._SubParsersAction)
-        )
-        for part in leaves(commands.choices[name]):
-            found[part.prog.removeprefix("deepspin ")] = part
-    return found
+    return {part.prog.partition(" ")[2]: part for part in leaves(full_parser())}
 
 
 def documented() -> dict[str, set[str]]:
