@@ -15,11 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ase import Atoms, units
 from packaging.requirements import Requirement
 
 import deepspin_ase
+from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase._extras import EXTRAS, require
 from deepspin_ase.cli import main
+from deepspin_ase.dynamics import SpinDynamics
+from deepspin_ase.potentials import Zeeman, save_potential
 
 ROOT = Path(__file__).parents[1]
 
@@ -180,6 +184,96 @@ def test_sdist_builds_the_same_wheel_and_holds_no_tests(source, wheel, tmp_path)
     assert {"setup.py", "constraints.txt", "dynamics", "analysis"} <= inside
     assert not {"tests", "tutorials", "benchmarks"} & inside
     assert built_wheel(folder) == wheel
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, wheel: set[str], tmp_path_factory) -> Path:
+    """Return a folder with what the wheel installs."""
+    folder = tmp_path_factory.mktemp("installed")
+    (path,) = (source / "dist").glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+#: What ASE does with files and names that it does not know without this package.
+ASE = """
+import sys
+from ase.calculators.calculator import get_calculator_class
+from ase.io import read
+assert "torch" not in sys.modules
+frames = read("run.h5", index=":")
+print(len(frames), frames[-1].get_initial_magnetic_moments().shape)
+print(read("run.h5", index=1).info["time_fs"])
+print(read("cell.mcif").get_initial_magnetic_moments().tolist())
+atoms = read("run.h5")
+atoms.calc = get_calculator_class("deepspin")("model.pt")
+print(type(atoms.calc).__name__, atoms.get_potential_energy())
+"""
+
+#: A ferromagnet of two atoms, one of them from a translation.
+FERROMAGNET = """data_fe
+_cell_length_a 2.87
+_cell_length_b 2.87
+_cell_length_c 2.87
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_space_group_symop_magn_operation.id
+_space_group_symop_magn_operation.xyz
+1 x,y,z,+1
+loop_
+_space_group_symop_magn_centering.id
+_space_group_symop_magn_centering.xyz
+1 x,y,z,+1
+2 x+1/2,y+1/2,z+1/2,+1
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Fe1 Fe 0 0 0
+loop_
+_atom_site_moment.label
+_atom_site_moment.crystalaxis_x
+_atom_site_moment.crystalaxis_y
+_atom_site_moment.crystalaxis_z
+Fe1 0 0 2.2
+"""
+
+
+def in_installation(installed: Path, folder: Path, *words: str) -> str:
+    """Run Python with the installed package, and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_ase_finds_calculator_and_formats(installed: Path, tmp_path: Path) -> None:
+    atom = Atoms("Fe", [(0, 0, 0)])
+    set_spins(atom, [(2.0, 0, 0)])
+    field = Zeeman((0, 0, 100.0))
+    atom.calc = DeepSpinCalculator(field)
+    save_potential(tmp_path / "model.pt", field)
+    run = SpinDynamics(atom, units.fs, trajectory=tmp_path / "run.h5", loginterval=1)
+    run.run(2)
+    (tmp_path / "cell.mcif").write_text(FERROMAGNET)
+    said = in_installation(installed, tmp_path, "-c", ASE).splitlines()
+    assert said[0] == "3 (1, 3)" and float(said[1]) == pytest.approx(1.0)
+    assert said[2] == "[[0.0, 0.0, 2.2], [0.0, 0.0, 2.2]]"
+    name, energy = said[3].split()
+    assert name == "DeepSpinCalculator"
+    assert float(energy) == pytest.approx(atom.get_potential_energy())
+    command = ("-m", "ase", "run", "deepspin", "run.h5", "-p", "model='model.pt'")
+    assert "error" not in in_installation(installed, tmp_path, *command).lower()
 
 
 @pytest.mark.parametrize(

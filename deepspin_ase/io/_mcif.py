@@ -7,6 +7,7 @@ Moments are in mu_B along unit vectors of the lattice vectors.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ def has_moments(path: Path) -> bool:
     return "_atom_site_moment" in path.read_text("utf-8", errors="replace").lower()
 
 
-def read_mcif(path: Path) -> Atoms:
+def read_mcif(path: str | os.PathLike[str]) -> Atoms:
     """Return the magnetic cell of a magnetic CIF file, with moments (N, 3) in mu_B.
 
     Raises
@@ -60,7 +61,7 @@ def read_mcif(path: Path) -> Atoms:
         contradict its moments.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
         # ASE's parser knows version 1 of CIF; of version 2, files have lists.
         text = re.sub(r"^#\\#CIF_2\.0", "", text)
         text = re.sub(r"(?<=\s)(\[[^\]\n'\"]*\])(?=\s)", r"'\1'", text)

@@ -174,6 +174,10 @@ def read_hdf5(
     return frames if isinstance(chosen, slice) else frames[0]
 
 
+#: The name by which ASE looks for the reader of the format ``deepspin-hdf5``.
+read_deepspin_hdf5 = read_hdf5
+
+
 def iread_hdf5(
     path: str | os.PathLike[str], *, replica: int = 0, results: bool = True
 ) -> Iterator[Atoms]:
