@@ -11,13 +11,13 @@ from ase import Atoms, units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive_numbers
 from ...neighbors import build_pairs
 from ...potentials import ElectricField
 from ...system import System
 from ...units import MU_B
 from .._model import Model, model_of
-from .._result import Result, plots
 from .._statistics import bootstrap, covariance
 from ..transitions._thermal_sampling import (
     SamplingTask,

@@ -10,11 +10,11 @@ from ase import Atoms, units
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._rotations import rotate, rotations_between
 from ...calculators._deepspin import require_stress
 from ...spins import get_spins, set_spins, unit_vector
 from .._model import Model
-from .._result import Result, plots
 from ..hessians import JointHessian
 from ._derivatives import STRAINS, VOIGT, inverse_across, strain_derivatives
 from ._model import with_calculator

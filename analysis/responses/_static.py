@@ -22,13 +22,13 @@ import torch
 from ase import Atoms, units
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ...calculators._deepspin import require_stress
 from ...neighbors import build_pairs
 from ...potentials import ElectricField
 from ...system import System
 from ...units import COULOMB, MU_B
 from .._model import Model
-from .._result import Result, plots
 from ..hessians import JointHessian
 from ._derivatives import STRAINS, inverse_across, strain_derivatives
 from ._model import with_calculator

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
 from ..._figures import figure_axes
-from .._result import Result, plots
+from ..._result import Result, plots
 from .._statistics import Estimate
 from ._reweighting import MultiHistogram, independent
 

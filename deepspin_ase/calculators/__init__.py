@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .. import _ase_plugin as _ase_plugin
 from ._deepspin import DeepSpinCalculator
 from ._magnetic import MagneticCalculator
 from .lammps import DeepSpinLammps

@@ -13,6 +13,7 @@ from .._extras import require
 from .._files import atomic_write, locked, make_folder
 from ..analysis import phase_diagram
 from ..analysis.transitions import PhaseDiagram, PhasesConfig, line_table, write_page
+from ._outcome import Outcome
 
 #: Seconds between pages of a run.
 _SECONDS = 20.0
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Outcome:
     config = PhasesConfig.read(arguments.config)
     folder = Path(config.output)
     kept = folder / "diagram.npz"
@@ -52,24 +53,35 @@ def _run(arguments: argparse.Namespace) -> int:
             observe=_now_and_then(keep),
         )
         keep(found)
+    lines = {}
     for line in config.lines:
         title, header, rows = line_table(found, line)
+        lines[title] = [dict(zip(header, row, strict=True)) for row in rows]
         print(title)
-        for row in rows:
-            named = zip(header, row, strict=True)
-            print("  " + ", ".join(f"{name}: {text}" for name, text in named))
-    print(f"diagram: {kept}; report: {folder / 'report.html'}")
-    return 0
+        for row in lines[title]:
+            print("  " + ", ".join(f"{name}: {text}" for name, text in row.items()))
+    report = folder / "report.html"
+    print(f"diagram: {kept}; report: {report}")
+    told = {
+        "points": found.drift.size,
+        "points_done": found.drift.size - found.unfinished(),
+        "axes": found.axes,
+        "quantities": found.quantities,
+        "lines": lines,
+        "files": [kept, report],
+    }
+    return Outcome(told)
 
 
-def _status(kept: Path) -> int:
+def _status(kept: Path) -> Outcome:
     if not kept.exists():
         print(f"no point is done: {kept} does not exist")
-        return 0
+        return Outcome({"points_done": 0})
     diagram = PhaseDiagram.load(kept)
     total = diagram.drift.size
-    print(f"{total - diagram.unfinished()} of {total} points are done")
-    return 0
+    done = total - diagram.unfinished()
+    print(f"{done} of {total} points are done")
+    return Outcome({"points": total, "points_done": done})
 
 
 def _keeper(
