@@ -11,7 +11,7 @@ from ase import Atoms
 from ...system import System
 from .._state import State
 
-_ARRAYS = ("positions", "initial_magmoms", "momenta")
+_ARRAYS = ("positions", "initial_magmoms", "momenta", "numbers")
 
 
 class AtomsSync:
@@ -56,7 +56,7 @@ class AtomsSync:
     def write(self, state: State) -> None:
         """Write a state into the Atoms."""
         system = state.system
-        values = (system.positions, system.spins, state.momenta)
+        values = (system.positions, system.spins, state.momenta, system.species)
         parts = zip(*(system.split(x.cpu().numpy()) for x in values), strict=True)
         cells = system.cell.cpu().numpy()
         self._written = []

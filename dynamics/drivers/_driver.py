@@ -509,6 +509,7 @@ class SpinLatticeDynamics(BatchedDynamics):
             "observed": self._observing,
             "positions": system.positions,
             "spins": system.spins,
+            "species": system.species,
             "cell": system.cell,
             "momenta": self.state.momenta,
             "prediction": None if prediction is None else dict(vars(prediction)),
@@ -532,7 +533,8 @@ class SpinLatticeDynamics(BatchedDynamics):
         self._observed_step = self.nsteps if state["observed"] else None
         self.context.lengths = state["lengths"]
         system = self.state.system.replace(
-            **{name: state[name] for name in ("positions", "spins", "cell")}
+            species=state.get("species", self.state.system.species),
+            **{name: state[name] for name in ("positions", "spins", "cell")},
         )
         found = state["prediction"]
         prediction = None if found is None else Prediction(**found)

@@ -7,6 +7,7 @@ from ._hybrid import LatticeMove
 from ._monte_carlo import MonteCarlo
 from ._swaps import SwapMove
 from ._tempering import ReplicaExchange
+from ._transmutations import TransmutationMove
 from ._trial_moves import Acceptance, TrialMoves
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MonteCarlo",
     "ReplicaExchange",
     "SwapMove",
+    "TransmutationMove",
     "TrialMoves",
     "find_couplings",
 ]

@@ -295,6 +295,47 @@ def _surroundings(site: int, other: int, table: Table, kinds: np.ndarray) -> flo
 
 
 @compiled_as_written
+def try_changes(
+    sites: np.ndarray,
+    steps: np.ndarray,
+    threshold: np.ndarray,
+    table: Table,
+    elements: tuple[np.ndarray, np.ndarray, np.ndarray],
+    kinds: np.ndarray,
+) -> int:
+    """Try changes of elements one after the other; return the number of those made.
+
+    Parameters
+    ----------
+    sites, steps : (n,) arrays
+        The new element is as many places and one further among those that change.
+    threshold : (n,) array, eV
+        As for :func:`try_moves`.
+    table : tuple of arrays
+        As for :func:`try_swaps`.
+    elements : tuple of arrays
+        Kinds that change (M,), the place of every kind among them (K,), and chemical
+        potentials of all kinds (K,), eV.
+    kinds : (N,) array
+        Of the atoms; changed.
+    """
+    own, place, mu = elements
+    made = 0
+    for k in range(len(sites)):
+        i = sites[k]
+        old = kinds[i]
+        new = own[(place[old] + 1 + steps[k]) % len(own)]
+        before = _surroundings(i, -1, table, kinds) - mu[old]
+        kinds[i] = new
+        after = _surroundings(i, -1, table, kinds) - mu[new]
+        if after - before <= threshold[k]:
+            made += 1
+        else:
+            kinds[i] = old
+    return made
+
+
+@compiled_as_written
 def try_swaps(
     trials: np.ndarray,
     threshold: np.ndarray,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms, units
+from ase.data import atomic_masses
 from torch import Tensor
 
 from ..._validate import positive, whole
@@ -21,6 +22,7 @@ from ._bilinear import BilinearEnergies
 from ._hybrid import LatticeMove
 from ._swaps import SwapMove
 from ._tempering import ReplicaExchange, rearranged, require_copies
+from ._transmutations import TransmutationMove
 from ._trial_energies import TrialEnergies, TrialSet
 from ._trial_model import trial_energies
 from ._trial_moves import MOVES, Acceptance, TrialMoves, acceptable, metropolis
@@ -83,6 +85,12 @@ class MonteCarlo(SpinLatticeDynamics):
         After each sweep of the spins, a sweep of trial swaps: atoms of two of these
         elements exchange their positions and keep their moments
         (:class:`~.montecarlo.SwapMove`), so that an alloy orders or separates.
+    chemical_potentials : {symbol: eV}, optional
+        After each sweep of the spins, a sweep of trial changes of elements between
+        these (:class:`~.montecarlo.TransmutationMove`): the composition follows the
+        differences of the chemical potentials.
+    element_moments : {symbol: mu_B}, optional
+        Lengths of the moments of elements that change; zero by default.
     clusters : int
         Number of Wolff clusters that each replica flips after each sweep (U. Wolff,
         Phys. Rev. Lett. 62, 361 (1989), doi:10.1103/PhysRevLett.62.361): near a
@@ -131,6 +139,8 @@ class MonteCarlo(SpinLatticeDynamics):
         rotations: int = 0,
         clusters: int = 0,
         swap_elements: Sequence[str] | None = None,
+        chemical_potentials: Mapping[str, float] | None = None,
+        element_moments: Mapping[str, float] | None = None,
         simultaneous: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -145,7 +155,14 @@ class MonteCarlo(SpinLatticeDynamics):
             ("clusters", clusters),
         ):
             whole(name, value)
-        self.needs_moments = swap_elements is None
+        if chemical_potentials is None and element_moments is not None:
+            raise ValueError("element_moments need chemical_potentials")
+        if chemical_potentials is not None and (swap_elements or exchange_interval):
+            raise ValueError(
+                "chemical_potentials go without swap_elements, whose work they do, and "
+                "without exchange_interval: replicas differ in their elements"
+            )
+        self.needs_moments = swap_elements is None and chemical_potentials is None
         super().__init__(atoms, units.fs, **kwargs)
         count, device = self.n_replicas, self.engine.device
         self.overrelaxation, self.clusters = overrelaxation, clusters
@@ -154,6 +171,8 @@ class MonteCarlo(SpinLatticeDynamics):
         self._lattice_timestep = _checked_timestep(lattice_steps, lattice_timestep)
         self._lattice_steps = lattice_steps
         self._swap_elements = swap_elements
+        self._chemical_potentials = chemical_potentials
+        self._element_moments = element_moments
         moves = TrialMoves(move, count, adaptation_steps, device)
         # Couplings that are read off the model are sampled without a call of it.
         self.engine.compiled.look(self.state.system)
@@ -199,17 +218,35 @@ class MonteCarlo(SpinLatticeDynamics):
                 free=self.constraints.free.all(dim=1),
             )
             self._swap = self.add_part("swaps", move)
-        if not (bool(self.free.any()) or self._lattice_steps or self._swap):
+        self._transmute: TransmutationMove | None = None
+        if self._chemical_potentials is not None:
+            if any(image.has("masses") for image in self.images):
+                raise ValueError(
+                    "masses were set, which do not follow elements that change: delete "
+                    "them, del atoms.arrays['masses']"
+                )
+            changes = TransmutationMove(
+                self.context,
+                self.engine,
+                self.state.system,
+                chemical_potentials=self._chemical_potentials,
+                moments=self._element_moments or {},
+                free=self.constraints.free.all(dim=1),
+            )
+            self._transmute = self.add_part("transmutations", changes)
+        moved = self._lattice_steps or self._swap or self._transmute
+        if not (bool(self.free.any()) or moved):
             raise ValueError(
                 "no moment is free: FixSpins holds them all, or there are none; free "
-                "some, move the lattice with lattice_steps, or swap atoms with "
-                "swap_elements"
+                "some, move the lattice with lattice_steps, swap atoms with "
+                "swap_elements, or change them with chemical_potentials"
             )
 
     @property
     def fixed_lattice(self) -> bool:
         """Whether all atoms stay where they are."""
-        return not self._lattice_steps and self._swap_elements is None
+        alloy = self._swap_elements is not None or self._chemical_potentials is not None
+        return not self._lattice_steps and not alloy
 
     @property
     def allows_overrelaxation(self) -> bool:
@@ -261,7 +298,8 @@ class MonteCarlo(SpinLatticeDynamics):
         """Accepted fraction of the trials, by kind; nan where there was none.
 
         ``"cone"`` and ``"uniform"`` (B,), after the adaptation of the cones;
-        ``"rotation"``, ``"lattice"`` and ``"swap"`` (B,); ``"exchange"`` (B - 1,),
+        ``"rotation"``, ``"lattice"``, ``"swap"`` and ``"transmutation"`` (B,);
+        ``"exchange"`` (B - 1,),
         between neighbours by rising temperature.
         """
         counts = dict(self.moves.counts)
@@ -271,6 +309,8 @@ class MonteCarlo(SpinLatticeDynamics):
             counts["lattice"] = self._lattice_counts
         if self._swap is not None:
             counts["swap"] = self._swap.counts
+        if self._transmute is not None:
+            counts["transmutation"] = self._transmute.counts
         if self.exchange is not None:
             counts["exchange"] = self.exchange.pairs
         return {kind: count.rate.cpu().numpy() for kind, count in counts.items()}
@@ -281,12 +321,24 @@ class MonteCarlo(SpinLatticeDynamics):
             self._sweep()
         if self._swap is not None:
             self.state = self._swap(self.state, self._kT)
+        if self._transmute is not None:
+            self.state = self._transmute(self.state, self._kT)
+            self._take_elements()
         if self._move_lattice is not None:
             self.state, accepted = self._move_lattice(self.state, self._kT)
             replicas = torch.arange(self.n_replicas, device=accepted.device)
             self._lattice_counts.add(accepted, replicas)
         if self.exchange is not None and self._exchange_is_due():
             self.exchange_replicas()
+
+    def _take_elements(self) -> None:
+        """Take masses and moments of the present elements."""
+        system = self.state.system
+        masses = atomic_masses[system.species.cpu().numpy()]
+        self.context.mass = torch.from_numpy(masses)[:, None].to(self.mass)
+        self.context.lengths = system.spins.norm(dim=1, keepdim=True)
+        self.free = ((self.lengths > 0) & (self.constraints.free_spins > 0))[:, 0]
+        self.sampler.reset()
 
     def _sweep(self) -> None:
         """Try every free moment once, then rotate them at constant energy as asked."""

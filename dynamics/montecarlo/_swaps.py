@@ -91,14 +91,15 @@ class SwapMove(Stateful):
 
     def _sweep(self, system: System, kT: Tensor, who: Tensor) -> Tensor:
         """Return which atom (N,) sits at the site of each after the sweep."""
-        model = self._table(system)
-        if model is not None:
-            return self._compiled(system, kT, model)
-        energies = _energies_of(self._engine)
+        if has_table(self._engine, system):
+            numbers = np.unique(system.species.numpy())
+            table = pair_table(self._engine.potential, system, numbers)
+            return self._compiled(system, kT, table)
+        energies = energies_of(self._engine)
         target = sum(len(atoms) for groups in self._members for atoms in groups)
         every = torch.ones(system.n_atoms, dtype=torch.bool, device=system.device)
         energies.prepare(system, every)
-        rows = _affected(energies) if isinstance(energies, LocalEnergies) else None
+        rows = affected(energies) if isinstance(energies, LocalEnergies) else None
         tried = 0
         while tried < target:
             pairs = self._drawn(rows, who, target - tried)
@@ -190,16 +191,6 @@ class SwapMove(Stateful):
         kept[first[made]], kept[second[made]] = who[second[made]], who[first[made]]
         return kept
 
-    def _table(self, system: System) -> _PairTable | None:
-        potential = self._engine.potential
-        if potential.external or self._engine.device.type != "cpu":
-            return None
-        if potential.uses_spins and bool(system.spins.any()):
-            return None
-        if not all(term.is_pairwise for term in potential.terms()):
-            return None
-        return _pair_table(potential, system)
-
     def _compiled(self, system: System, kT: Tensor, table: _PairTable) -> Tensor:
         from ._compiled_sweeps import try_swaps
 
@@ -253,9 +244,22 @@ class _PairTable:
     kinds: np.ndarray
 
 
-def _pair_table(potential: Potential, system: System) -> _PairTable:
-    """Return the energies of all pairs, by evaluating dimers."""
-    numbers, kinds = np.unique(system.species.numpy(), return_inverse=True)
+def has_table(engine: Engine, system: System) -> bool:
+    """Return whether energies come from a table of pairs of elements."""
+    potential = engine.potential
+    if potential.external or engine.device.type != "cpu":
+        return False
+    if potential.uses_spins and bool(system.spins.any()):
+        return False
+    return all(term.is_pairwise for term in potential.terms())
+
+
+def pair_table(potential: Potential, system: System, numbers: np.ndarray) -> _PairTable:
+    """Return the energies of all pairs of elements, by evaluating dimers.
+
+    ``numbers`` are the atomic numbers that may occur, ascending.
+    """
+    kinds = np.searchsorted(numbers, system.species.numpy())
     cutoff = potential.pair_cutoff(system) + MARGIN
     pairs = build_pairs(system, cutoff)
     r = torch.linalg.vector_norm(pairs.vectors(system), dim=1).numpy()
@@ -302,14 +306,14 @@ def _dimers(
         return potential(system, pairs).double().numpy().reshape(count, 2).sum(axis=1)
 
 
-def _energies_of(engine: Engine) -> TrialEnergies:
+def energies_of(engine: Engine) -> TrialEnergies:
     """Return the energies of a whole model: local where it is, or total ones."""
     if engine.potential.is_local and not engine.potential.external:
         return LocalEnergies(engine, engine.potential)
     return TotalEnergies(engine)
 
 
-def _affected(energies: LocalEnergies) -> list[np.ndarray]:
+def affected(energies: LocalEnergies) -> list[np.ndarray]:
     """Return the atoms whose energies depend on each atom."""
     matrix = energies.dependence.tocsc()
     return np.split(matrix.indices, matrix.indptr[1:-1])
