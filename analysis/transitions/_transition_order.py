@@ -116,7 +116,9 @@ def transition_order(
     """
     temperatures = np.asarray(temperatures_K, dtype=float)
     table, sizes = np.asarray(energies, dtype=float), np.asarray(order, dtype=float)
-    near = _around_peak(temperatures, table)
+    highest = int(np.argmax(table.var(axis=1) / temperatures**2))
+    window = temperatures[[max(0, highest - 2), min(len(table) - 1, highest + 2)]]
+    near = _around(highest, temperatures, table)
     temperatures, table, sizes = temperatures[near], table[near], sizes[near]
     chosen = [independent(np.stack(x, axis=1)) for x in zip(table, sizes, strict=True)]
     energy = np.concatenate([e[k] for e, k in zip(table, chosen, strict=True)])
@@ -133,6 +135,8 @@ def transition_order(
     means = [_means(weights(t), energy, m) for t in grid]
     capacity, binder = np.moveaxis(np.array(means), 1, 0)
     capacity /= (units.kB * grid[:, None]) ** 2
+    # Far from the peak few samples make a variance.
+    capacity[(grid < window[0]) | (grid > window[1])] = np.nan
     top = _inside(capacity)
     spread = np.sqrt(capacity[top, 0]) * units.kB * grid[top]
     step = spread / _BINS
@@ -168,9 +172,8 @@ def transition_order(
     )
 
 
-def _around_peak(temperatures: np.ndarray, energies: np.ndarray) -> slice:
-    """Return the temperatures whose energies overlap in a row, about the peak."""
-    top = int(np.argmax(energies.var(axis=1) / temperatures**2))
+def _around(top: int, temperatures: np.ndarray, energies: np.ndarray) -> slice:
+    """Return the temperatures whose energies overlap in a row, about one of them."""
 
     def overlap(k: int) -> bool:
         pair = energies[k : k + 2]
