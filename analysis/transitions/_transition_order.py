@@ -150,8 +150,8 @@ def transition_order(
         return gaussian_filter1d(np.array(counts), width, axis=1)
 
     # Two peaks are as high within the width of the peak of the heat capacity.
-    near = np.flatnonzero(capacity[:, 0] > 0.25 * capacity[top, 0])
-    pairs = {int(k): _peaks(densities(int(k), slice(1))[0]) for k in near}
+    wide = np.flatnonzero(capacity[:, 0] > 0.25 * capacity[top, 0])
+    pairs = {int(k): _peaks(densities(int(k), slice(1))[0]) for k in wide}
     deep = {k: p.imbalance for k, p in pairs.items() if p and p.barrier > _DEEP}
     best = min(deep, key=lambda k: deep[k]) if deep else top
     every = [_peaks(row) for row in densities(best, slice(None))]
