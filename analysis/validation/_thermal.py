@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixAtoms
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.neighborlist import neighbor_list
 
 from ..._figures import figure_axes
-from ...dynamics import LongitudinalSpinLangevin, MonteCarlo, SpinLatticeNPT
+from ...calculators import DeepSpinCalculator
+from ...dynamics import (
+    LongitudinalSpinLangevin,
+    MonteCarlo,
+    SpinLatticeLangevin,
+    SpinLatticeNPT,
+)
 from ...spins import get_spins
+from ...system import System
 from ...units import G_FACTOR, HBAR
 from .._statistics import mean_with_error
-from ..transitions import SamplingTask, model_data, run_sampling
+from ..exchange import exchange_tensors
+from ..transitions import SamplingTask, ThermalSamples, model_data, run_sampling
 from ..transitions._size_averages import size_averages
 from ..transitions._transition import CRITICAL, domains, find_transition
 from ._figures import STYLES, numbers
 from ._lattice import lengths, scaled
-from ._materials import Material
+from ._materials import Material, Size
 from ._property import Findings, Known, Subject, Value, drawn, measured
 
 if TYPE_CHECKING:
@@ -81,6 +92,96 @@ def _sampled(subject: Subject, cell: Atoms, *, moving: bool) -> dict[str, Any]:
     return {"atoms": trial, "method": "langevin", "options": options}
 
 
+def _order(
+    subject: Subject,
+    run: Mapping[str, Any],
+    name: str,
+    temperatures: np.ndarray,
+    size: Size,
+    *,
+    steps: int,
+    equilibration: int,
+    interval: int,
+    seed: int,
+) -> ThermalSamples:
+    """Return samples of the order by temperature.
+
+    ``run`` is that of :func:`_sampled`; its structure is repeated ``size`` times.
+    """
+    cell = run["atoms"]
+    task = SamplingTask(
+        model_data(cell.calc),
+        cell.repeat(size),
+        tuple(temperatures.tolist()),
+        tuple(map(tuple, _arms(subject.material).tolist())),
+        cell.cell.array,
+        steps,
+        equilibration,
+        interval,
+        run["method"],
+        run["options"],
+        seed,
+        str(subject.scratch / name),
+    )
+    return run_sampling(task, progress=False)
+
+
+def _crossing(
+    subject: Subject,
+    run: Mapping[str, Any],
+    name: str,
+    temperatures: np.ndarray,
+    *,
+    sizes: Sequence[Size],
+    steps: int,
+    equilibration: int,
+    seed: int,
+) -> tuple[Value, dict[str, Any], list[str]]:
+    """Return the transition, cumulants by size, and notes.
+
+    Where cumulants do not cross, the transition is where the order of the larger size
+    is that of a critical point.
+    """
+    q = _arms(subject.material)
+    averages = []
+    for k, size in enumerate(sizes):
+        sampled = _order(
+            subject,
+            run,
+            f"{name} {k}",
+            temperatures,
+            size,
+            steps=steps,
+            equilibration=equilibration,
+            interval=4,
+            seed=seed + k,
+        )
+        averages.append(size_averages(size, [sampled]))
+    notes = []
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "size .* is not in equilibrium")
+            value, error_K = find_transition(averages, temperatures, q).temperature_K
+    except ValueError as error:
+        n = averages[-1].n_magnetic / len(q)
+        full = float(np.mean([*lengths(run["atoms"]).values()]))
+        order = averages[-1].order[:, 0] / full
+        value = _falls_below(temperatures, order, n**-CRITICAL)
+        error_K = 0.5 * float(temperatures[1] - temperatures[0])
+        reason = str(error).partition(";")[0]
+        notes.append(f"{name}: by the size of the order, since {reason}.")
+    drift = max(float(entry.drift.max()) for entry in averages)
+    if drift > _DRIFT:
+        notes.append(
+            f"{name}: not in equilibrium, halves of a run differ by {drift:.0f} errors."
+        )
+    curves = {
+        "temperatures": temperatures,
+        "binder": {str(entry.n_magnetic): entry.binder for entry in averages},
+    }
+    return Value(f"transition, {name}", value, "K", error_K), curves, notes
+
+
 # --- order against temperature -----------------------------------------------------
 
 
@@ -108,22 +209,17 @@ def magnetization(
     count = int(np.any(get_spins(cell), axis=1).sum()) * int(np.prod(size))
     n = count / len(q)
     for name, moving in (("fixed lattice", False), ("moving atoms", True)):
-        run = _sampled(subject, cell, moving=moving)
-        task = SamplingTask(
-            model_data(subject.calculator),
-            run["atoms"].repeat(size),
-            tuple(temperatures.tolist()),
-            tuple(map(tuple, q.tolist())),
-            cell.cell.array,
-            steps,
-            equilibration,
-            5,
-            run["method"],
-            run["options"],
-            seed,
-            str(subject.scratch / name),
-        )
-        order = run_sampling(task, progress=False).order
+        order = _order(
+            subject,
+            _sampled(subject, cell, moving=moving),
+            name,
+            temperatures,
+            size,
+            steps=steps,
+            equilibration=equilibration,
+            interval=5,
+            seed=seed,
+        ).order
         curve = np.array([mean_with_error(own / full) for own in order])
         center = _falls_below(temperatures, curve[:, 0], n**-CRITICAL)
         label = f"transition by the size of the order, {name}"
@@ -189,12 +285,9 @@ def transition(
     """Crossing of Binder cumulants: fixed lattice, moving atoms, constant pressure.
 
     Temperatures lie within ``width``, relative, of what the order of few moments says.
-    Where cumulants do not cross, the transition is where the order of the larger size
-    is that of a critical point.
     Constant pressure: moving atoms at the volume of thermal expansion.
     """
     crystal, material = subject.crystal(), subject.material
-    q, full = _arms(material), float(np.mean([*lengths(crystal).values()]))
     rough = subject.findings("magnetization").values
     growth = subject.findings("expansion").curves
     values, curves, notes = {}, {}, []
@@ -212,55 +305,78 @@ def transition(
             cell = scaled(crystal, float(ratio))
         run = _sampled(subject, material.thermal(cell), moving=moving)
         longer = 4 if run["method"] == "monte-carlo" else 1
-        temperatures = center * np.linspace(1.0 - width, 1.0 + width, points)
-        averages = []
-        for k, size in enumerate(material.sizes):
-            task = SamplingTask(
-                model_data(subject.calculator),
-                run["atoms"].repeat(size),
-                tuple(temperatures.tolist()),
-                tuple(map(tuple, q.tolist())),
-                run["atoms"].cell.array,
-                longer * steps,
-                longer * equilibration,
-                4,
-                run["method"],
-                run["options"],
-                seed + k,
-                str(subject.scratch / f"{name} {k}"),
-            )
-            sampled = run_sampling(task, progress=False)
-            averages.append(size_averages(size, [sampled]))
-        label = f"transition, {name}"
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "size .* is not in equilibrium")
-                value, error_K = find_transition(
-                    averages, temperatures, q
-                ).temperature_K
-        except ValueError as error:
-            n = averages[-1].n_magnetic / len(q)
-            order = averages[-1].order[:, 0] / full
-            value = _falls_below(temperatures, order, n**-CRITICAL)
-            error_K = 0.5 * float(temperatures[1] - temperatures[0])
-            reason = str(error).partition(";")[0]
-            notes.append(f"{name}: by the size of the order, since {reason}.")
-        values[name] = Value(label, value, "K", error_K)
-        drift = max(float(entry.drift.max()) for entry in averages)
-        if drift > _DRIFT:
-            notes.append(
-                f"{name}: not in equilibrium, halves of a run differ by {drift:.0f} "
-                "errors."
-            )
-        curves[name] = {
-            "temperatures": temperatures,
-            "binder": {str(entry.n_magnetic): entry.binder for entry in averages},
-        }
+        values[name], curves[name], own = _crossing(
+            subject,
+            run,
+            name,
+            center * np.linspace(1.0 - width, 1.0 + width, points),
+            sizes=material.sizes,
+            steps=longer * steps,
+            equilibration=longer * equilibration,
+            seed=seed,
+        )
+        notes += own
     notes.append("Classical moments of constant length.")
     return Findings(values, curves, notes)
 
 
+@measured("exchange-transition", "Transition of the exchange alone")
+def exchange_transition(
+    subject: Subject,
+    *,
+    points: int = 9,
+    width: float = 0.2,
+    steps: int = 3000,
+    equilibration: int = 800,
+    seed: int = 5,
+) -> Findings:
+    """Transition of the bilinear Hamiltonian of the model's exchange, by Monte Carlo.
+
+    The exchange about the ground state, of all pairs, with moments of the same length,
+    at the volume of the relaxed crystal: it differs from the transition at fixed
+    lattice by what energies of moments hold beyond two of them. Once by the order in
+    the larger of the material's two sizes, as in :func:`magnetization`, and once by
+    Binder cumulants of sizes twice as long, within ``width``, relative.
+    """
+    crystal, material = subject.crystal(), subject.material
+    tensors = exchange_tensors(crystal, repeat=material.exchange_repeat)
+    cell = material.thermal(crystal)
+    cell.calc = DeepSpinCalculator(tensors.potential())
+    run = {"atoms": cell, "method": "monte-carlo", "options": {}}
+    sampling = {"steps": steps, "equilibration": equilibration}
+    mean_field = _mean_field_K(subject)
+    temperatures = mean_field * np.arange(0.1, 1.25, 0.1)
+    size = material.sizes[1]
+    sampled = _order(
+        subject, run, "small", temperatures, size, interval=5, seed=seed, **sampling
+    )
+    full = float(np.mean([*lengths(cell).values()]))
+    order = np.array([mean_with_error(own / full).value for own in sampled.order])
+    n = sampled.n_magnetic / len(_arms(material))
+    center = _falls_below(temperatures, order, n**-CRITICAL)
+    name = "exchange alone"
+    value, curves, notes = _crossing(
+        subject,
+        run,
+        name,
+        center * np.linspace(1.0 - width, 1.0 + width, points),
+        sizes=[(2 * a, 2 * b, 2 * c) for a, b, c in material.sizes],
+        seed=seed + 1,
+        **sampling,
+    )
+    label = f"by the size of the order of {sampled.n_magnetic} moments"
+    spacing = float(temperatures[1] - temperatures[0])
+    values = {
+        name: value,
+        "small": Value(label, center, "K", 0.5 * spacing),
+        "mean field": Value("of a mean field", mean_field, "K"),
+    }
+    notes.append("Classical moments of constant length.")
+    return Findings(values, {name: curves}, notes)
+
+
 @drawn("transition")
+@drawn("exchange-transition")
 def draw_transition(findings: Findings, known: Known) -> Axes:
     """Draw Binder cumulants by size and way of sampling."""
     ax = figure_axes(figsize=(5.4, 3.6))
@@ -384,6 +500,115 @@ def draw_expansion(findings: Findings, known: Known) -> Axes:
         ax.plot(near, line, "--", color=color, lw=1.2, label=f"slope, {name}")
     ax.set(xlabel="temperature (K)", ylabel="change of length (%)")
     ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+# --- stability ---------------------------------------------------------------------
+
+
+@measured("stability", "Hot and strained crystals")
+def stability(
+    subject: Subject,
+    *,
+    temperature_K: float = 600.0,
+    strain: float = 0.03,
+    time_fs: float = 500.0,
+    seed: int = 6,
+) -> Findings:
+    """Displacements in runs of crystals whose lengths are changed by +-strain.
+
+    Spin-lattice dynamics at a temperature, at fixed cell and with a cell that is free
+    in size and shape at zero pressure. Displacements are from the sites of the crystal
+    in the cell of the time, its drift taken off.
+    """
+    material, crystal = subject.material, subject.crystal()
+    cell = material.thermal(crystal).repeat(material.sizes[0])
+    strains = (-strain, 0.0, strain)
+    images = [subject.given(scaled(cell, 1.0 + x)) for x in strains]
+    rng = np.random.default_rng(seed)
+    for image in images:
+        thermalize_momenta(image, temperature_K, rng=rng)
+    dt = _timestep_fs(subject, crystal)
+    common: dict[str, Any] = {
+        "temperature_K": temperature_K,
+        "damping": _DAMPING,
+        "rng": seed,
+        "progress": False,
+    }
+    runs = {
+        "fixed cell": SpinLatticeLangevin(
+            images, dt * units.fs, friction=0.02 / units.fs, **common
+        ),
+        "free cell": SpinLatticeNPT(
+            images,
+            dt * units.fs,
+            pressure_GPa=0.0,
+            cell="flexible",
+            tdamp=50.0 * units.fs,
+            pdamp=150.0 * units.fs,
+            **common,
+        ),
+    }
+    sites = cell.get_scaled_positions(wrap=False)
+    near = 0.5 * _nearest_distance(cell)
+    every = max(1, round(5.0 / dt))
+    values, notes = {}, []
+    curves: dict[str, Any] = {}
+    for name, driver in runs.items():
+        series = []
+        for _ in range(max(1, round(time_fs / dt / every))):
+            driver.run(every)
+            series.append(_displacements(driver.state.system, sites))
+        away = np.array(series)  # (F, B, N)
+        for k, x in enumerate(strains):
+            label = f"largest displacement, {name}, {100 * x:+.0f} %"
+            values[f"{name} {100 * x:+.0f} %"] = Value(
+                label, float(away[:, k].max()), "Å"
+            )
+        left = int((away[-1] > near).sum())
+        kept = (
+            f"{left} atoms left their sites" if left else "all atoms keep their sites"
+        )
+        notes.append(f"{name}: {kept}.")
+        curves[name] = away.max(axis=2).T
+    ratios = (driver.state.system.volume.cpu().numpy() / cell.get_volume()) ** (1 / 3)
+    text = ", ".join(f"{100.0 * (x - 1.0):+.1f} %" for x in ratios)
+    notes.append(f"Lengths of free cells in the end: {text}.")
+    curves["times_fs"] = every * dt * np.arange(1, len(away) + 1)
+    curves["strains"] = np.array(strains)
+    notes.append(
+        f"{len(cell)} atoms, {temperature_K:.0f} K, {time_fs:.0f} fs each; classical "
+        "atoms, moments of constant length."
+    )
+    return Findings(values, curves, notes)
+
+
+def _nearest_distance(atoms: Atoms) -> float:
+    """Return the shortest distance between atoms, A."""
+    return float(neighbor_list("d", atoms, 4.0).min())
+
+
+def _displacements(system: System, sites: np.ndarray) -> np.ndarray:
+    """Return the distances of atoms from their sites, (B, N), A."""
+    cells = system.cell.cpu().numpy()
+    positions = system.positions.cpu().numpy().reshape(len(cells), -1, 3)
+    away = positions - sites @ cells
+    away -= away.mean(axis=1, keepdims=True)
+    return np.asarray(np.linalg.norm(away, axis=2))
+
+
+@drawn("stability")
+def draw_stability(findings: Findings, known: Known) -> Axes:
+    """Draw the largest displacement of an atom against time."""
+    ax = figure_axes(figsize=(4.8, 3.4))
+    curves = findings.curves
+    for style, name in (("-", "fixed cell"), ("--", "free cell")):
+        for k, strain in enumerate(curves["strains"]):
+            label = f"{name}, {100 * strain:+.0f} %"
+            curve = numbers(curves[name][k])
+            ax.plot(curves["times_fs"], curve, f"C{k}{style}", lw=1, label=label)
+    ax.set(xlabel="time (fs)", ylabel="largest displacement (Å)", ylim=(0, None))
+    ax.legend(frameon=False, fontsize="x-small", ncols=2)
     return ax
 
 
