@@ -45,6 +45,9 @@ def strain_ramp(
 
     Examples
     --------
+    >>> driver = SpinLatticeLangevin(
+    ...     atoms, units.fs, temperature_K=100, friction=0.01 / units.fs, damping=0.1
+    ... )
     >>> strain_ramp(driver, Ramp([0] * 6, [0.01, 0, 0, 0, 0, 0], duration_fs=5000))
     """
     if "barostat" in driver.parts:

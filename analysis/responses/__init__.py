@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from ._conductivity import (
+    ThermalConductivity,
+    plot_thermal_conductivity,
+    thermal_conductivity,
+)
 from ._fluctuations import ThermalResponse, plot_thermal_response, thermal_response
+from ._heat_current import heat_current
+from ._lifetimes import WaveLifetimes, plot_wave_lifetimes, wave_lifetimes
 from ._magnetostriction import (
     Magnetostriction,
     magnetostriction,
     plot_magnetostriction,
 )
 from ._static import StaticResponse, plot_static_response, static_response
+from ._thermal_stress import (
+    ElastocaloricChange,
+    ThermalExpansion,
+    elastocaloric_change,
+    plot_elastocaloric_change,
+    plot_thermal_expansion,
+    thermal_expansion,
+)
 
 __all__ = [
+    "ElastocaloricChange",
     "Magnetostriction",
     "StaticResponse",
+    "ThermalConductivity",
+    "ThermalExpansion",
     "ThermalResponse",
+    "WaveLifetimes",
+    "elastocaloric_change",
+    "heat_current",
     "magnetostriction",
+    "plot_elastocaloric_change",
     "plot_magnetostriction",
     "plot_static_response",
+    "plot_thermal_conductivity",
+    "plot_thermal_expansion",
     "plot_thermal_response",
+    "plot_wave_lifetimes",
     "static_response",
+    "thermal_conductivity",
+    "thermal_expansion",
     "thermal_response",
+    "wave_lifetimes",
 ]
