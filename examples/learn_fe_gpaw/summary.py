@@ -6,6 +6,7 @@ The test structures are labelled first, by the engine of the run.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,6 +22,8 @@ output = Path("results")
 output.mkdir(exist_ok=True)
 learning = ActiveLearning(LearnConfig.read("learn.yaml"))
 done = learning.generations()
+for name in ("check.txt", "report.html"):
+    shutil.copy(learning.folder / name, output / name)
 
 # Every label of the run, with the generation and what it was for.
 frames = []
