@@ -16,6 +16,7 @@ EXTRAS = {
     "sevenn": "reference",
     "shtab": "completion",
     "sqsgenerator": "sqs",
+    "torch_sim": "torch-sim",
     "tensorboard": "tensorboard",
 }
 

@@ -46,11 +46,15 @@ def write(folder: Path) -> None:
 
 
 def public_modules() -> list[ModuleType]:
-    """Return the package and its public modules that declare ``__all__``."""
+    """Return the package and its public modules that declare ``__all__``.
+
+    Without :mod:`deepspin_ase.torchsim`, which imports what needs a later Python.
+    """
     names = [deepspin_ase.__name__]
     for found in pkgutil.walk_packages(deepspin_ase.__path__, "deepspin_ase."):
         if not any(part.startswith("_") for part in found.name.split(".")):
             names.append(found.name)
+    names.remove("deepspin_ase.torchsim")
     modules = [importlib.import_module(name) for name in sorted(names)]
     return [m for m in modules if getattr(m, "__all__", None)]
 
