@@ -11,6 +11,7 @@ from ase import Atoms, units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive, whole
 from ...calculators import DeepSpinCalculator
 from ...dynamics import (
@@ -23,7 +24,6 @@ from ...dynamics.integrators import Midpoint
 from ...dynamics.integrators._precession import Precession
 from ...neighbors import NeighborList
 from .._model import Model
-from .._result import Result, plots
 from ._heat_current import heat_current
 from ._model import with_calculator
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import curve_fit
 
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive
-from .._result import Result, plots
 from .._time_series import PLANCK_MEV_FS
 from ..spectra import Spectrum
 

@@ -23,10 +23,10 @@ from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks
 from ..._figures import figure_axes
+from ..._result import Result, plots
 from ..._validate import positive_numbers
 from ...calculators._deepspin import require_stress
 from .._model import Model, model_of
-from .._result import Result, plots
 from .._statistics import bootstrap, covariance
 from ..hessians import JointHessian
 from ..transitions._thermal_sampling import (
