@@ -1,7 +1,7 @@
 """Magnetic transition temperatures by Binder crossings and finite-size scaling.
 
 >>> temperatures = np.linspace(450, 850, 5)  # K
->>> result = curie_temperature(atoms, temperatures, sizes=(2, 3), steps=500)
+>>> result = curie_temperature(atoms, temperatures, sizes=(2, 3), steps=1000)
 >>> print(result)
 transition at 6... K...
 >>> axes = plot_transition(result)
