@@ -304,7 +304,12 @@ def write_outcar(
 
 
 def write_penalty_run(
-    folder: Path, *, mode: int = 1, factor: float = 1.0, saxis=(0, 0, 1)
+    folder: Path,
+    *,
+    mode: int = 1,
+    factor: float = 1.0,
+    saxis=(0, 0, 1),
+    strength: float = LAMBDA,
 ) -> np.ndarray:
     """Write OSZICAR and INCAR of VASP's own constraint; return the true -dE/dM."""
     atoms = vasp_structure()
@@ -314,9 +319,9 @@ def write_penalty_run(
     along = (reached * unit).sum(axis=1, keepdims=True)
     length = np.linalg.norm(reached, axis=1, keepdims=True)
     off = reached - (targets if mode == 2 else unit * along)
-    penalty = LAMBDA * ((length - along).sum() if mode == 4 else (off**2).sum())
+    penalty = strength * ((length - along).sum() if mode == 4 else (off**2).sum())
     write_vasp(folder, atoms, saxis=saxis)
-    rest = f"I_CONSTRAINED_M = {mode}\nLAMBDA = {LAMBDA}\n"
+    rest = f"I_CONSTRAINED_M = {mode}\nLAMBDA = {strength}\n"
     magmom = (folder / "INCAR").read_text().replace("MAGMOM", "M_CONSTR")
     (folder / "INCAR").write_text(rest + magmom)
     write_outcar(folder, -16.5 + penalty)
@@ -324,17 +329,17 @@ def write_penalty_run(
     # VASP prints three digits of moments, and more of the table.
     rows = np.hstack([reached @ rotation, 0.9 * reached @ rotation]).round(3)
     lines = [
-        f" E_p =  {penalty:.5E}  lambda =  {LAMBDA:.3E}  <lVp>= 0.3E-02 DBL = -0.3E-02",
+        f" E_p =  {penalty:.5E}  lambda =  {strength:.3E}  <lVp>= 0.3E-02",
         " ion             MW_int                 M_int",
         *vectors(rows),
         "DAV:   8    -0.166E+02    0.1E-07   -0.27056E-04  5384   0.738E-02",
         f"   1 F= {-16.5 + penalty:.8E} E0= -.1649E+02  d E =0.0  mag= 0.1 0.2 0.3",
-        f" E_p =  {penalty:.5E}  lambda =  {LAMBDA:.3E}",
+        f" E_p =  {penalty:.5E}  lambda =  {strength:.3E}",
         "ion             lambda*MW_perp",
-        *vectors(factor * LAMBDA * off @ rotation),
+        *vectors(factor * strength * off @ rotation),
     ]
     (folder / "OSZICAR").write_text("\n".join(lines) + "\n")
-    return LAMBDA * (reached / length - unit if mode == 4 else 2.0 * off)
+    return strength * (reached / length - unit if mode == 4 else 2.0 * off)
 
 
 @pytest.mark.parametrize(
@@ -359,6 +364,32 @@ def test_penalty_of_vasp(mode, factor, saxis, tmp_path):
     assert frame.forces[0].tolist() == [0.1, 0, -0.2]
     # 160.2 kbar, compressed: it pushes outwards.
     assert frame.virial == pytest.approx(0.1 * frame.volume * np.eye(3), rel=1e-5)
+
+
+@pytest.mark.parametrize("dynamics", [False, True])
+def test_ionic_steps_in_oszicar(dynamics, tmp_path):
+    """Tables before and after the energy of a step are those of that step."""
+    heading = "       N       E                     dE             d eps       ncg\n"
+    outcars, oszicars, expected = [], [], []
+    for step, (mode, more) in enumerate(((1, 0.0), (1, 0.5)), 1):
+        expected.append(write_penalty_run(tmp_path, mode=mode, strength=LAMBDA + more))
+        outcars.append((tmp_path / "OUTCAR").read_text())
+        text = heading + (tmp_path / "OSZICAR").read_text()
+        before = f"{step:6d} T=  300. E= -.1E+02 F= " if dynamics else f"{step:4d} F= "
+        oszicars.append(text.replace("   1 F= ", before))
+    start = outcars[1].index("--------- Iteration")
+    second = outcars[1][start:].replace("Iteration      1(", "Iteration      2(")
+    (tmp_path / "OUTCAR").write_text(outcars[0] + second)
+    (tmp_path / "OSZICAR").write_text("".join(oszicars))
+    frames = read_dataset(tmp_path)
+    assert len(frames) == 2
+    for frame, magnetic in zip(frames, expected, strict=True):
+        assert frame.energy == pytest.approx(-16.5, abs=1e-6)
+        assert frame.magnetic_forces == pytest.approx(magnetic, abs=2e-5)
+    for cut in (oszicars[0], oszicars[0] + oszicars[1].split("DAV")[0]):
+        (tmp_path / "OSZICAR").write_text(cut)
+        with pytest.raises(ValueError, match=r"steps with moments for 2|complete"):
+            read_dataset(tmp_path)
 
 
 def test_penalties_that_do_not_add_up(tmp_path):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import ase.io
@@ -36,6 +37,10 @@ _LOG_BEGUN = "delta lambda"
 _FINAL = "DeltaSpin final constrained observables"
 _PENALTY = "lambda*MW_perp"
 _CURRENT = "MW_current"
+
+#: In OSZICAR, what an ionic step begins with, and its energy, in dynamics too.
+_HEADING = ["N", "E", "dE"]
+_IONIC = re.compile(r"\s*\d+ (T=.*)?F= ")
 
 #: Names that a terminal output is looked for by, in a folder.
 _LOGS = ("*log*", "*.out", "*stdout*")
@@ -187,15 +192,28 @@ def _of_steps(path: Path) -> Iterator[Frame]:
 def _split(text: str, kind: str) -> list[list[str]]:
     """Return the lines of each ionic step.
 
-    OSZICAR has tables before and after the line of a step, which then is the only one.
+    OSZICAR has tables before and after the line with the energy of a step. A step
+    begins with the heading of its electronic steps.
     """
     if kind == _FINAL:
         parts = text.split("DeltaSpin final status")[1:]
         return [part.splitlines() for part in parts]
-    steps = len(re.findall(r"^\s*\d+ F= ", text, re.MULTILINE))
-    if steps != 1:
-        raise ValueError(f"{steps} ionic steps; runs of one step are read")
-    return [text.splitlines()]
+    lines = text.splitlines()
+    ends = [k for k, line in enumerate(lines) if _IONIC.match(line)]
+    starts = [k for k, line in enumerate(lines) if line.split()[:3] == _HEADING]
+    if len(ends) == 1:
+        return [lines]
+    bounds = [*starts, len(lines)]
+    whole = len(starts) == len(ends) and all(
+        first < end < last
+        for first, end, last in zip(starts, ends, bounds[1:], strict=True)
+    )
+    if not whole:
+        raise ValueError(
+            f"{len(ends)} lines with energies of ionic steps and {len(starts)} "
+            "headings of electronic steps do not alternate; a step may not be complete"
+        )
+    return [lines[a:b] for a, b in pairwise(bounds)]
 
 
 def _of_penalty(
