@@ -118,6 +118,8 @@ def _opened(source: Frames, replica: int) -> Iterable[Atoms]:
         from ..dynamics import iread_hdf5
 
         return iread_hdf5(path, replica=replica, results=False)
+    if replica:
+        raise ValueError(f"{path} holds no replica {replica}: HDF5 trajectories may")
     if is_lammps_dump(path):
         return read_lammps_dump(path, slice(None))
     if is_single(path):

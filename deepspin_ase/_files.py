@@ -53,12 +53,15 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the file cannot be written; it is named.
+        If the file cannot be written; it is named. A device or pipe is refused, which
+        the file would take the place of.
 
     >>> with atomic_write("result.npz") as temporary:
     ...     np.savez(temporary, energy=-8.3)
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(f"{path} is a device or pipe: choose a file for the output")
     # The suffix is kept: numpy and ASE choose the format by it.
     temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
     try:

@@ -21,6 +21,7 @@ from ase.cell import Cell
 from numpy.typing import ArrayLike
 
 from ._rotations import perpendicular
+from ._validate import positive
 from .spins import Order, unit_vector
 
 __all__ = [
@@ -195,7 +196,8 @@ def phases_per_vector(
     Raises
     ------
     ValueError
-        If q is malformed, or has a component where ``cell`` has no lattice vector.
+        If q or ``cell`` is malformed, or q has a component where the cell has no
+        lattice vector.
     """
     q = np.asarray(q, dtype=float)
     if q.ndim not in (1, 2) or q.shape[-1] != 3 or not np.isfinite(q).all():
@@ -203,7 +205,9 @@ def phases_per_vector(
     if cell is None:
         unit = atoms.cell
     else:
-        unit = Cell.new([cell] * 3 if np.ndim(cell) == 0 else cell)
+        unit = Cell.new([positive("cell", cell)] * 3 if np.ndim(cell) == 0 else cell)
+        if not np.isfinite(unit.array).all():
+            raise ValueError(f"the cell of an order must be finite, got {cell}")
     if (q[..., ~unit.array.any(axis=1)] != 0.0).any():
         raise ValueError(
             "q has a component along a direction in which the cell has no lattice "

@@ -183,6 +183,17 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(OSError, match="pipe is a device or pipe: choose a file"),
+        atomic_write(tmp_path / "pipe") as temporary,
+    ):
+        temporary.write_text("text")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1
+
+
 def test_every_text_file_is_opened_as_utf8() -> None:
     """The locale decides nothing: each call names its encoding."""
     root = Path(__file__).parents[1]

@@ -487,6 +487,8 @@ def checked_sizes(sizes: Sequence[int | Sequence[int]], atoms: Atoms) -> list[Si
     found: list[Size] = []
     for size in [sizes] if np.ndim(sizes) == 0 else sizes:
         numbers = np.asarray(size)
+        if numbers.dtype.kind not in "iuf":
+            raise ValueError(f"a size is one or three whole numbers > 0, got {size}")
         triple = np.where(atoms.pbc, numbers, 1) if numbers.ndim == 0 else numbers
         if triple.shape != (3,) or (triple != np.rint(triple)).any() or min(triple) < 1:
             raise ValueError(f"a size is one or three whole numbers > 0, got {size}")

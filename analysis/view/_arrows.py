@@ -10,6 +10,7 @@ from ase.data.colors import jmol_colors
 from numpy.typing import ArrayLike
 
 from ..._figures import figure_axes
+from ..._validate import positive
 from ...spins import unit_vector
 from .._trajectories import spins_of
 
@@ -128,10 +129,11 @@ def plot_spins(
     Raises
     ------
     ValueError
-        If moments are missing or all zero, or a direction has no length.
+        If moments are missing or all zero, a direction has no length, or ``scale`` is
+        not positive.
     """
     moments = spins_of(atoms)
-    scale = arrow_scale(atoms, moments) if scale is None else scale
+    scale = arrow_scale(atoms, moments) if scale is None else positive("scale", scale)
     magnetic = moments.any(axis=1)
     shown = atoms[np.flatnonzero(magnetic | non_magnetic)]
     arrows = scale * moments[magnetic], direction_colors(moments[magnetic], axis)

@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from ..._extras import require
 from ..._files import atomic_write
+from ..._validate import positive
 from ...io._extxyz import current_results
 from ...spins import get_spins
 from .._trajectories import Frames, frames_of, spins_of
@@ -70,7 +71,8 @@ def write_html(
     ImportError
         If chemiscope is missing.
     ValueError
-        If there are no frames, moments are missing, or all of the first are zero.
+        If there are no frames, moments are missing, all of the first are zero, or
+        ``scale`` is not positive.
     """
     if every < 1:
         raise ValueError(f"every must be 1 or more, got {every}")
@@ -118,8 +120,7 @@ def _dataset(
     from matplotlib.colors import to_hex
 
     first = spins_of(frames[0])
-    if scale is None:
-        scale = arrow_scale(frames[0], first)
+    scale = arrow_scale(frames[0], first) if scale is None else positive("scale", scale)
     longest = scale * np.linalg.norm(first, axis=1).max()
     shape = {
         "baseRadius": _SLENDER * longest,

@@ -267,7 +267,7 @@ def _images(ends: tuple[Atoms, Atoms], arguments: argparse.Namespace) -> list[At
     if not arguments.output.exists():
         return interpolate(
             *ends,
-            arguments.images or N_IMAGES,
+            N_IMAGES if arguments.images is None else arguments.images,
             axis=_axis(arguments.axis),
             positions=arguments.positions or "linear",
         )

@@ -109,6 +109,10 @@ def test_devices_that_are_none(
         ("train .", ". is a folder; expected a configuration file"),
         ("md no.yaml", "no.yaml does not exist; expected a configuration file"),
         ("export fe.pt /dev/full/a.pth", "cannot write to /dev/full/a.pth"),
+        ("relax fe.xyz -m fe.pt --report a.txt", "the report a.txt must end in .html"),
+        ("relax fe.xyz -m fe.pt --report no/a.html", "the folder no of the report"),
+        ("neb fe.xyz fe.xyz -m fe.pt --report a.pdf", "the report a.pdf must end in"),
+        ("curie fe.xyz -m fe.pt -T 1:9:5 --report a.md", "the report a.md must end in"),
         ("data convert fe.xyz /dev/full/a", "cannot make the folder /dev/full"),
     ],
 )
@@ -130,6 +134,34 @@ def test_files_that_are_in_the_way(
     assert main(words.split()) == 2
     assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in here.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (f"curie fe.xyz -m fe.pt -T 1:9:5 --sizes 2 {10**20}", "whole numbers > 0"),
+        ("neb fe.xyz fe.xyz -m fe.pt --images 0", "images"),
+        ("view fe.xyz --scale nan", "scale must be finite and > 0, got nan"),
+        ("view fe.xyz --scale=-1 -o a.png", "scale must be finite and > 0, got -1"),
+        ("view fe.xyz --replica 1", "holds no replica 1: HDF5 trajectories may"),
+        (
+            "relax fe.xyz -m fe.pt --moments Fe=2 --order 0 0 0 --order-cell nan",
+            "cell must be finite and > 0, got nan",
+        ),
+    ],
+)
+def test_numbers_that_are_odd(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    message: str,
+) -> None:
+    _training(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    save_potential("fe.pt", fe())
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
