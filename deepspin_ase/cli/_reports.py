@@ -6,14 +6,11 @@ import argparse
 import shlex
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
 from .._report import Report
 from .._version import __version__
 from ..analysis.view import plot_spins
-from ..analysis.view._arrows import main_axis
-from ..spins import get_spins
 
 #: Units of residuals, by name.
 RESIDUALS = {"force": "eV/Å", "torque": "eV", "stress": "eV/Å³"}
@@ -51,12 +48,9 @@ def write_report(report: Report, arguments: argparse.Namespace) -> list[Path]:
 
 
 def add_moments(report: Report, structures: dict[str, Atoms]) -> None:
-    """Add a figure of the moments of structures, in the colors of the last one."""
+    """Add a figure of the moments of structures next to each other."""
     import matplotlib.pyplot as plt
 
-    spins = get_spins([*structures.values()][-1])
-    lengths = np.linalg.norm(spins, axis=1, keepdims=True)
-    axis = main_axis(spins / np.where(lengths > 0.0, lengths, 1.0))
     figure, axes = plt.subplots(
         ncols=len(structures),
         figsize=(4.2 * len(structures), 4.2),
@@ -64,9 +58,9 @@ def add_moments(report: Report, structures: dict[str, Atoms]) -> None:
         subplot_kw={"projection": "3d"},
     )
     for ax, (title, atoms) in zip(axes, structures.items(), strict=True):
-        plot_spins(atoms, ax, axis=axis).set_title(title)
-    colors = "hue and brightness are its direction"
-    if axis is not None:
-        line = ", ".join(f"{x:.2f}" for x in axis)
-        colors = f"red along ({line}), blue against it, pale across"
-    report.figure(figure.axes[0], f"Moments: {colors}.")
+        plot_spins(atoms, ax).set_title(title)
+    report.figure(
+        figure.axes[0],
+        "Moments: red and blue along the line on which most of a structure lie, both "
+        "ways; by hue, around z, where they lie on none.",
+    )

@@ -51,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
     with locked(output) if first else nullcontext():
         steps = _train(config, output, arguments)
     if not first:
+        arguments.json = False  # the first process writes the object
         return Outcome()
     model = output / "model.pt"
     print(f"wrote {model}")
