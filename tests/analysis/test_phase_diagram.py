@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.neighborlist import neighbor_list
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from deepspin_ase import antiferromagnetic, set_spins
 from deepspin_ase.analysis import phase_diagram, plot_phase_diagram
@@ -17,6 +20,7 @@ from deepspin_ase.analysis.transitions import (
     run_sampling,
 )
 from deepspin_ase.potentials import (
+    BondHamiltonian,
     Exponential,
     Harmonic,
     Heisenberg,
@@ -299,6 +303,93 @@ def test_points_resume_from_their_checkpoints(tmp_path: Path) -> None:
     again = phase_diagram(magnet(), steps=200, **options)
     for name, values in whole.quantities.items():
         np.testing.assert_array_equal(again.quantities[name], values)
+
+
+@wanders
+@pytest.mark.slow
+def test_phases_of_the_anisotropic_cubic_antiferromagnet() -> None:
+    """XXZ model with D = 0.8: J sum [D (xx + yy) + zz] - H sum z.
+
+    W. Selke, Phys. Rev. E 83, 042102 (2011), doi:10.1103/PhysRevE.83.042102, and limits
+    of mean field that are exact at rest: antiferromagnet up to H = 6 J sqrt(1 - D^2),
+    flopped moments H / (6 J (1 + D)) along the field, and a paramagnet above
+    6 J (1 + D).
+    """
+    D = 0.8
+    cell = Atoms("Mn", cell=[A] * 3, pbc=True)
+    set_spins(cell, {"Mn": M})
+    tensor = -J * np.diag([D, D, 1.0])
+    model = BondHamiltonian(cell, [0] * 3, [0] * 3, np.eye(3, dtype=int), [tensor] * 3)
+    atoms = cell.repeat(6)
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=A)
+    set_spins(atoms, {"Mn": M}, pattern=order)
+    unit = J / (M * MU_B)
+    fields = np.array([0.0, 3.2, 4.0, 6.0, 9.0, 12.0])  # J
+    temperatures = np.array([0.05, 0.4, 0.8, 1.2, 1.6])
+    found = phase_diagram(
+        atoms,
+        kelvin(*temperatures),
+        fields_T=fields * unit,
+        q=(3, 3, 3),
+        model=model,
+        steps=1000,
+        equilibration=400,
+    )
+    along, across, moment = (
+        found.quantities[name][..., 0] / M
+        for name in ("order_along", "order_across", "magnetization")
+    )
+    cold = along[:, 0], across[:, 0]
+    print(np.round([along, across, moment], 3))
+    assert (cold[0][:2] > 0.95).all()
+    assert (cold[1][:2] < 0.15).all()
+    assert (cold[0][2:] < 0.15).all()
+    canted = fields[2:5] / (6 * (1 + D))
+    np.testing.assert_allclose(moment[2:5, 0], canted, rtol=0.03)
+    expected = np.sqrt(1 - canted**2)
+    np.testing.assert_allclose(cold[1][2:5], expected, rtol=0.07)  # warm
+    assert cold[1][5] < 0.15
+    assert moment[5, 0] > 0.97
+    # Without a field the anisotropy orders above the isotropic 1.443, along the axis.
+    assert along[0, 3] > 0.4
+    assert along[0, 4] < 0.45
+    # The paramagnet comes at lower temperatures where the field is higher.
+    assert (np.diff(across[2:5, 2]) < 0).all()
+
+
+@pytest.mark.slow
+@wanders
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_dilution_on_both_sides_of_percolation(share: float) -> None:
+    """Cold moments of each cluster are parallel: <m^2> = sum of (n_cluster / N)^2."""
+    found = {}
+    for size in (6, 12):
+        diagram = phase_diagram(
+            magnet(size),
+            kelvin(0.01),
+            compositions=[{"X": 1.0 - share}],
+            realizations=4,
+            q=(0, 0, 0),
+            model=Heisenberg(Shells([(A, J)])),
+            steps=400,
+            equilibration=400,
+        )
+        squares = []
+        for samples in diagram.samples[0]:
+            atoms = samples.final[0]
+            i, j = neighbor_list("ij", atoms, 1.1 * A)
+            graph = coo_array((np.ones(len(i)), (i, j)), shape=[len(atoms)] * 2)
+            sizes = np.bincount(connected_components(graph)[1])
+            expected = (sizes**2).sum() / len(atoms) ** 2
+            squares.append([(samples.order**2).mean() / M**2, expected])
+        sampled, expected = np.mean(squares, axis=0)
+        print(share, size, sampled, expected)
+        assert sampled == pytest.approx(expected, rel=0.1)
+        found[size] = np.sqrt(sampled)
+    if share < 0.3116:  # no net: finite clusters
+        assert found[12] < 0.65 * found[6]
+    else:
+        assert found[12] > 0.85
 
 
 @wanders
