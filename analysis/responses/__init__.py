@@ -12,8 +12,11 @@ from ._heat_current import heat_current
 from ._lifetimes import WaveLifetimes, plot_wave_lifetimes, wave_lifetimes
 from ._magnetostriction import (
     Magnetostriction,
+    ThermalMagnetostriction,
     magnetostriction,
     plot_magnetostriction,
+    plot_thermal_magnetostriction,
+    thermal_magnetostriction,
 )
 from ._static import StaticResponse, plot_static_response, static_response
 from ._thermal_stress import (
@@ -31,6 +34,7 @@ __all__ = [
     "StaticResponse",
     "ThermalConductivity",
     "ThermalExpansion",
+    "ThermalMagnetostriction",
     "ThermalResponse",
     "WaveLifetimes",
     "elastocaloric_change",
@@ -41,11 +45,13 @@ __all__ = [
     "plot_static_response",
     "plot_thermal_conductivity",
     "plot_thermal_expansion",
+    "plot_thermal_magnetostriction",
     "plot_thermal_response",
     "plot_wave_lifetimes",
     "static_response",
     "thermal_conductivity",
     "thermal_expansion",
+    "thermal_magnetostriction",
     "thermal_response",
     "wave_lifetimes",
 ]

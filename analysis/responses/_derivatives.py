@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from scipy.linalg import null_space
 
 from ..hessians import JointHessian
@@ -89,3 +89,19 @@ def inverse_across(
             "it with a smaller fmax and torque_max, with cell=True if the cell moves"
         )
     return inverse
+
+
+def elastic_constants(atoms: Atoms) -> np.ndarray:
+    """Return C (6, 6), GPa, at fixed moments, with atoms relaxed; Voigt order.
+
+    Raises
+    ------
+    ValueError
+        If the structure is not at its minimum.
+    """
+    hessian = JointHessian(atoms, spins=False)
+    mixed, stiffness, _ = strain_derivatives(atoms, hessian)
+    zero = hessian.zero_modes.vectors
+    inverse = inverse_across(hessian.matrix(), zero, hessian.gradient)
+    relaxed = stiffness - mixed.T @ inverse @ mixed
+    return np.asarray(relaxed / atoms.get_volume() / units.GPa)

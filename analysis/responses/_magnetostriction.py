@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms, units
@@ -12,12 +13,22 @@ from numpy.typing import ArrayLike
 from ..._figures import figure_axes
 from ..._result import Result, plots
 from ..._rotations import rotate, rotations_between
+from ..._validate import positive, positive_numbers
 from ...calculators._deepspin import require_stress
 from ...spins import get_spins, set_spins, unit_vector
-from .._model import Model
+from .._model import Model, model_of
+from .._statistics import mean_with_error
 from ..hessians import JointHessian
-from ._derivatives import STRAINS, VOIGT, inverse_across, strain_derivatives
+from ..transitions._thermal_sampling import check_run, run_sampling
+from ._derivatives import (
+    STRAINS,
+    VOIGT,
+    elastic_constants,
+    inverse_across,
+    strain_derivatives,
+)
 from ._model import with_calculator
+from ._strained_runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -161,6 +172,135 @@ def magnetostriction(atoms: Atoms, *, model: Model | None = None) -> Magnetostri
     )
 
 
+@dataclass(frozen=True, eq=False)
+class ThermalMagnetostriction(Result):
+    """Magnetostriction of a cubic crystal at T temperatures.
+
+    Attributes
+    ----------
+    temperatures_K : (T,) array
+    magnetization : (T,) array, mu_B
+        Mean moment along the field per magnetic atom, with the field along x.
+    elastic : (6, 6) array, GPa
+        Elastic constants at rest; Voigt order.
+    B1_GPa, B1_error, B2_GPa, B2_error : (T,) arrays
+        Magnetoelastic constants, with standard errors.
+    """
+
+    temperatures_K: np.ndarray
+    magnetization: np.ndarray
+    elastic: np.ndarray
+    B1_GPa: np.ndarray
+    B1_error: np.ndarray
+    B2_GPa: np.ndarray
+    B2_error: np.ndarray
+
+    @property
+    def lambda_100(self) -> np.ndarray:
+        """-(2/3) B_1/(C11 - C12), (T,)."""
+        return -2.0 / 3.0 * self.B1_GPa / _moduli(self.elastic)[0]
+
+    @property
+    def lambda_111(self) -> np.ndarray:
+        """-B_2/(3 C44), (T,)."""
+        return -self.B2_GPa / (3.0 * _moduli(self.elastic)[1])
+
+
+def thermal_magnetostriction(
+    atoms: Atoms,
+    temperatures_K: ArrayLike,
+    *,
+    field_T: float,
+    steps: int = 5000,
+    equilibration: int | None = None,
+    interval: int = 5,
+    method: str = "monte-carlo",
+    options: Mapping[str, Any] | None = None,
+    model: Model | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> ThermalMagnetostriction:
+    """Return the magnetostriction of a cubic magnet at finite temperature.
+
+    From the mean stress of runs in a field along x and along [111], which holds the
+    moment there: B_1 = sigma_xx - (sigma_yy + sigma_zz)/2 and B_2 = 3 sigma_xy. It
+    falls with the magnetization m, of single ions as m^3 when it is cold (H. B. Callen
+    and E. Callen, J. Phys. Chem. Solids 27, 1271 (1966),
+    doi:10.1016/0022-3697(66)90012-6).
+
+    Parameters
+    ----------
+    atoms : Atoms
+        The whole periodic structure, at rest, with moments and cube axes along x, y, z.
+    temperatures_K : (T,) array
+        Positive; all run in one batch for each direction.
+    field_T : float
+        Positive: strong against the anisotropy, weak against the exchange.
+    steps, equilibration, interval, method, options, model, seed, progress
+        As for :func:`~deepspin_ase.analysis.curie_temperature`.
+
+    Raises
+    ------
+    ValueError
+        If there is no model or no stress, the structure is not at its minimum, samples
+        are too few, temperatures or the field are not positive, or moments are missing.
+    """
+    temperatures = positive_numbers("temperatures_K", temperatures_K)
+    field = positive("field_T", field_T)
+    check_run(method, steps, interval)
+    image = with_calculator(atoms, model)
+    require_stress(image, purpose="magnetostriction")
+    elastic, volume = elastic_constants(image), image.get_volume()
+    found = []
+    for n, pattern in (
+        ((1.0, 0.0, 0.0), (1.0, -0.5, -0.5, 0.0, 0.0, 0.0)),
+        ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)),
+    ):
+        axis = unit_vector(n)
+        given = {**(options or {}), "external_field_T": tuple((field * axis).tolist())}
+        start = atoms.copy()
+        lengths = np.linalg.norm(get_spins(atoms), axis=1)
+        set_spins(start, lengths[:, None] * axis)
+        run = Run(method, steps, equilibration, interval, given, seed)
+        given_model = model_of(atoms, model)
+        task = run.task(
+            start, given_model, temperatures, np.zeros(6), np.array([pattern])
+        )
+        samples = run_sampling(task, progress=progress)
+        works = samples.observables["strain 0"] / volume / units.GPa
+        found.append(np.array([mean_with_error(work) for work in works]).T)
+        if len(found) == 1:
+            magnetization = samples.magnetization.mean(axis=1) @ axis
+    return ThermalMagnetostriction(
+        temperatures, magnetization, elastic, *found[0], *found[1]
+    )
+
+
+@plots(ThermalMagnetostriction)
+def plot_thermal_magnetostriction(
+    result: ThermalMagnetostriction, ax: Axes | None = None
+) -> Axes:
+    """Draw lambda_100 and lambda_111 against temperature."""
+    ax = figure_axes(ax)
+    along, across = _moduli(result.elastic)
+    for values, error, label in (
+        (result.lambda_100, 2.0 / 3.0 * result.B1_error / along, "$\\lambda_{100}$"),
+        (result.lambda_111, result.B2_error / (3.0 * across), "$\\lambda_{111}$"),
+    ):
+        ax.errorbar(
+            result.temperatures_K,
+            1e6 * values,
+            1e6 * error,
+            fmt="o-",
+            ms=3,
+            capsize=2,
+            label=label,
+        )
+    ax.set(xlabel="temperature (K)", ylabel="magnetostriction (10⁻⁶)")
+    ax.legend()
+    return ax
+
+
 @plots(Magnetostriction)
 def plot_magnetostriction(result: Magnetostriction, ax: Axes | None = None) -> Axes:
     """Draw the extension along the moments, which turn in the planes of z and x, xy."""
@@ -177,6 +317,13 @@ def plot_magnetostriction(result: Magnetostriction, ax: Axes | None = None) -> A
     ax.set(xlabel="angle of the moments (degrees)", ylabel="extension (10⁻⁶)")
     ax.legend()
     return ax
+
+
+def _moduli(elastic: np.ndarray) -> tuple[float, float]:
+    """Return C11 - C12 and C44, means over the cube axes."""
+    block = elastic[:3, :3]
+    off = (block.sum() - np.trace(block)) / 6.0
+    return float(np.trace(block) / 3.0 - off), float(np.trace(elastic[3:, 3:]) / 3.0)
 
 
 def _axis(atoms: Atoms) -> np.ndarray:

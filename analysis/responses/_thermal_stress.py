@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.stress import voigt_6_to_full_3x3_strain
 from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks
@@ -26,18 +25,12 @@ from ..._figures import figure_axes
 from ..._result import Result, plots
 from ..._validate import positive_numbers
 from ...calculators._deepspin import require_stress
-from .._model import Model, model_of
+from .._model import Model
 from .._statistics import bootstrap, covariance
-from ..hessians import JointHessian
-from ..transitions._thermal_sampling import (
-    SamplingTask,
-    ThermalSamples,
-    check_run,
-    model_data,
-    run_sampling,
-)
-from ._derivatives import STRAINS, inverse_across, strain_derivatives
+from ..transitions._thermal_sampling import ThermalSamples, check_run, run_sampling
+from ._derivatives import elastic_constants
 from ._model import with_calculator
+from ._strained_runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,14 +129,8 @@ def thermal_expansion(
     check_run(method, steps, interval)
     image = with_calculator(atoms, model)
     require_stress(image, purpose="thermal expansion")
-    hessian = JointHessian(image, spins=False)
-    mixed, stiffness, _ = strain_derivatives(image, hessian)
-    inverse = inverse_across(
-        hessian.matrix(), hessian.zero_modes.vectors, hessian.gradient
-    )
-    volume = image.get_volume()
-    elastic = (stiffness - mixed.T @ inverse @ mixed) / volume / units.GPa
-    run = _Run(method, steps, equilibration, interval, dict(options or {}), seed)
+    volume, elastic = image.get_volume(), elastic_constants(image)
+    run = Run(method, steps, equilibration, interval, dict(options or {}), seed)
     task = run.task(atoms, model, temperatures, np.zeros(6), np.eye(6))
     samples = run_sampling(task, progress=progress)
     slopes = _slopes(samples, 6) / volume / units.GPa
@@ -213,7 +200,7 @@ def elastocaloric_change(
     steps_of_path = np.diff(path)
     if not len(steps_of_path) or not (steps_of_path * steps_of_path[0] > 0).all():
         raise ValueError(f"strains must ascend or descend from zero, got {strains!r}")
-    run = _Run(method, steps, equilibration, interval, dict(options or {}), seed)
+    run = Run(method, steps, equilibration, interval, dict(options or {}), seed)
     tasks = [
         run.task(atoms, model, temperatures, strain * shape, shape[None])
         for strain in path
@@ -278,63 +265,6 @@ def plot_elastocaloric_change(
     ax.set(xlabel="temperature (K)", ylabel=r"$\Delta S$ ($k_B$ per magnetic atom)")
     ax.legend()
     return ax
-
-
-@dataclass(frozen=True)
-class _Run:
-    """How structures are sampled."""
-
-    method: str
-    steps: int
-    equilibration: int | None
-    interval: int
-    options: Mapping[str, Any]
-    seed: int
-
-    def task(
-        self,
-        atoms: Atoms,
-        model: Model | None,
-        temperatures: np.ndarray,
-        strain: np.ndarray,
-        patterns: np.ndarray,
-    ) -> SamplingTask:
-        """Return the task of a strain (6,), with dE/d strain along patterns (P, 6)."""
-        deform = voigt_6_to_full_3x3_strain(strain)
-        image = atoms.copy()
-        image.set_cell(atoms.cell.array @ deform, scale_atoms=True)
-        observables = {
-            f"strain {k}": _Slope(np.einsum("k,kab->ab", p, STRAINS), deform)
-            for k, p in enumerate(patterns)
-        }
-        start = self.steps // 5 if self.equilibration is None else self.equilibration
-        return SamplingTask(
-            model_data(model_of(atoms, model)),
-            image,
-            tuple(temperatures.tolist()),
-            (0.0, 0.0, 0.0),
-            image.cell.array,
-            self.steps,
-            start,
-            interval=self.interval,
-            method=self.method,
-            options=self.options,
-            seed=self.seed,
-            observables=observables,
-        )
-
-
-@dataclass(frozen=True)
-class _Slope:
-    """dE/ds, eV, of a cell (1 + strain) at strain + s pattern: an observable."""
-
-    pattern: np.ndarray
-    deform: np.ndarray
-
-    def __call__(self, atoms: Atoms) -> float:
-        assert atoms.calc is not None
-        virial = atoms.calc.get_property("virial", atoms)
-        return -float(np.sum(virial @ np.linalg.inv(self.deform) * self.pattern))
 
 
 def _slopes(samples: ThermalSamples, count: int) -> np.ndarray:

@@ -9,7 +9,10 @@ from ase.build import bulk
 from torch import Tensor
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
-from deepspin_ase.analysis.responses import magnetostriction
+from deepspin_ase.analysis.responses import (
+    magnetostriction,
+    thermal_magnetostriction,
+)
 from deepspin_ase.constraints import FixSpins
 from deepspin_ase.neighbors import PairList
 from deepspin_ase.optimize import relax
@@ -24,6 +27,7 @@ from deepspin_ase.potentials import (
 )
 from deepspin_ase.potentials.terms import find_bonds, unit_spins
 from deepspin_ase.system import System
+from deepspin_ase.units import MU_B
 
 RANGE = 2.75
 
@@ -35,6 +39,7 @@ class NeelPairs(Potential):
     With l = strength (1 - r/RANGE)^3.
     """
 
+    is_local = True
     cutoff = RANGE
 
     def __init__(self, strength: float) -> None:
@@ -136,6 +141,37 @@ def test_exchange_alone_strains_no_direction() -> None:
     found = magnetostriction(atoms, model=finnis_sinclair_fe() + exchange)
     assert np.abs(found.coupling).max() < 1e-9
     assert np.abs(get_spins(atoms)[0] - [0, 0, 2.2]).max() == 0.0
+
+
+@pytest.mark.slow
+def test_thermal_average_of_free_moments() -> None:
+    """Of moments that a field alone aligns: B(T) = B(0) L(x)^2, x = m mu_B B/kT."""
+    strength, moment, field = 0.0004, 2.2, 2000.0
+    atoms = bulk("Fe", a=2.8665, cubic=True)
+    set_spins(atoms, {"Fe": moment})
+    atoms.calc = DeepSpinCalculator(finnis_sinclair_fe() + NeelPairs(strength))
+    found = thermal_magnetostriction(
+        atoms,
+        [300.0, 600.0],
+        field_T=field,
+        steps=3000,
+        interval=5,
+        seed=1,
+        progress=False,
+    )
+    x = moment * MU_B * field / (units.kB * found.temperatures_K)
+    order = 1.0 / np.tanh(x) - 1.0 / x
+    np.testing.assert_allclose(found.magnetization, moment * order, rtol=0.03)
+    B1, B2 = (b / units.GPa for b in magnetoelastic_constants(atoms, strength))
+    for values, errors, at_rest in (
+        (found.B1_GPa, found.B1_error, B1),
+        (found.B2_GPa, found.B2_error, B2),
+    ):
+        assert (errors < 0.1 * abs(at_rest)).all()
+        assert (np.abs(values - at_rest * order**2) < 4.0 * errors).all()
+    C = found.elastic
+    lambda_111 = -found.B2_GPa / (3.0 * C[3, 3])
+    np.testing.assert_allclose(found.lambda_111, lambda_111, rtol=1e-6)
 
 
 def test_bad_input() -> None:
