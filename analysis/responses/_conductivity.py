@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 
 from ..._figures import figure_axes
 from ..._result import Result, plots
@@ -131,7 +131,7 @@ def thermal_conductivity(
     for copy in images:
         copy.calc = calculator
         if lattice:
-            MaxwellBoltzmannDistribution(copy, temperature_K=temperature_K, rng=rng)
+            thermalize_momenta(copy, temperature_K=temperature_K, rng=rng)
     dt = timestep_fs * units.fs
     bath: SpinLatticeDynamics
     driver: SpinLatticeDynamics

