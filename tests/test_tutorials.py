@@ -13,7 +13,7 @@ import pytest
 TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("[0-9]*.py"))
 
 #: Those that take a minute or more.
-LONG = ("01", "02", "05", "06", "07", "08", "11")
+LONG = ("01", "02", "05", "06", "07", "08", "09", "10", "11")
 RUNS = [
     pytest.param(p, marks=[pytest.mark.slow] if p.stem.startswith(LONG) else [])
     for p in TUTORIALS
