@@ -52,7 +52,7 @@ def shares(symbols: list[str]) -> list[float]:
     ("kind", "periodic", "steps"),
     [
         ("table", True, 300),
-        ("table", False, 300),
+        pytest.param("table", False, 300, marks=pytest.mark.slow),
         ("local", False, 60),
     ],
 )
@@ -104,7 +104,7 @@ def test_moments_come_and_go_with_their_elements() -> None:
     )
     dyn.run(20)
     sample = []
-    for _ in dyn.irun(120):
+    for _ in dyn.irun(60):
         iron = dyn.atoms.numbers == 26
         spins = get_spins(dyn.atoms)
         sample.append([iron.mean(), spins[iron, 2].mean() / 2.0])
