@@ -34,7 +34,9 @@ DATA = (
     "self-consistent moments; github.com/Tomonori-Tanaka/Magesty.jl, bcc Fe with "
     "constrained directions; github.com/hztttt/Synergistic_Optimization, fcc Fe with "
     "constrained moments (DeltaSpin). LDA (GPAW), of small weight: 72 frames of two atoms "
-    "of this package"
+    "of this package. Not from calculations, but believed: measured C44 and phonons of N "
+    "and H, exchange that falls with the distance (J as V^-1.2), orders of close-packed "
+    "phases, and moments of zero and of 3 mu_B"
 )
 LICENCE = (
     "model: MIT; data: GPL-2.0 (FitSNAP), MPL-2.0 (Magesty.jl), GPL-3.0 (fcc), MIT"
@@ -42,7 +44,8 @@ LICENCE = (
 RANGE = (
     "bcc at 0 to 1200 K and 10.5 to 13 A^3 an atom, moments of 0 to 3 mu_B in any "
     "directions; fcc at 10.8 to 11.2 A^3. Moments are those of PAW spheres (2.2 mu_B in "
-    "bcc Fe). Other phases, liquids and interstitials are rough; no magnetic anisotropy"
+    "bcc Fe). Other phases, liquids and interstitials are rough; no magnetic anisotropy. "
+    "Exchange at other volumes, and in hot crystals, is a belief"
 )
 CITATION = (
     "Nikolov et al., npj Comput. Mater. 7, 153 (2021) (bcc lattice); Magesty.jl (bcc "
