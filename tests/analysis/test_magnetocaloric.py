@@ -41,7 +41,9 @@ def test_entropy_of_free_moments() -> None:
     x = 4.0 * MU_B * result.fields_T[1:] / (units.kB * temperatures[:, None])
     langevin = 1 / np.tanh(x) - 1 / x
     expected = np.log(np.sinh(x) / x) - x * langevin
-    np.testing.assert_allclose(result.magnetization[:, 1:], 4 * langevin, rtol=0.05)
+    # 300 moments, 400 samples: a standard error of 0.007 without field.
+    mean = result.magnetization[:, 1:]
+    np.testing.assert_allclose(mean, 4 * langevin, rtol=0.05, atol=0.025)
     # The trapezoidal rule overestimates by up to 2 %.
     off = abs(result.entropy[:, 1:] - expected)
     assert (off < 4.0 * result.error[:, 1:] + 0.02 * abs(expected)).all()

@@ -31,6 +31,7 @@ from deepspin_ase.potentials import (
     CubicCut,
     DipoleDipole,
     DzyaloshinskiiMoriya,
+    ElectricField,
     Harmonic,
     Heisenberg,
     Landau,
@@ -43,6 +44,7 @@ from deepspin_ase.potentials import (
     TimeReversal,
     UniaxialAnisotropy,
     Zeeman,
+    ZeemanGradient,
     dudarev_derlet_fe,
 )
 from deepspin_ase.potentials._registry import _classes
@@ -128,6 +130,14 @@ POTENTIALS: dict[str, tuple[Callable[[], Potential], Callable[[], Atoms]]] = {
     "DeepSpinNetwork": (lambda: networks.model(**networks.EVERY["plain"]), periodic),
     "DipoleDipole": (DipoleDipole, periodic),
     "DzyaloshinskiiMoriya": (lambda: DzyaloshinskiiMoriya(CUT), periodic),
+    "ElectricField": (
+        lambda: ElectricField(
+            (0.01, 0.0, 0.02),
+            bulk("NiO", "rocksalt", 4.17, cubic=True),
+            {"Ni": 2.2, "O": -2.2},
+        ),
+        nickel_oxide,
+    ),
     "EmbeddedAtom": (dudarev_derlet_fe, iron),
     "Harmonic": (lambda: Harmonic(2.0, 2.5, cutoff=3.4), periodic),
     "Heisenberg": (lambda: Heisenberg(CUT), periodic),
@@ -145,6 +155,10 @@ POTENTIALS: dict[str, tuple[Callable[[], Potential], Callable[[], Atoms]]] = {
     "UniaxialAnisotropy": (lambda: UniaxialAnisotropy(0.02, (1, 1, 0)), periodic),
     "ZBL": (lambda: ZBL(1.0, 3.5), periodic),
     "Zeeman": (lambda: Zeeman((1.0, 2.0, 3.0)), periodic),
+    "ZeemanGradient": (
+        lambda: ZeemanGradient([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -2.0)]),
+        dimer,
+    ),
     "timestep-gelu": (
         lambda: networks.model(**networks.EVERY["timestep-gelu"]),
         periodic,
