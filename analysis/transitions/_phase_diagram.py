@@ -8,52 +8,43 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from numpy.typing import ArrayLike
 
 from ..._distributed import map_tasks
-from ..._figures import figure_axes
-from ..._result import Result, plots
+from ..._result import Result
 from ..._validate import positive_numbers, whole
-from ...build import random_alloy
 from ...spins import unit_vector
-from ...units import MU_B
 from .._model import Model, model_of
-from .._statistics import Estimate, mean_of_realizations, mean_with_error
+from .._statistics import Estimate, mean_of_realizations
 from ..order._structure_factor import structure_factor
 from ._crossing import peak
-from ._fluctuations import binder_cumulant, heat_capacity, susceptibility
-from ._reweighting import MultiHistogram, independent
-from ._size_averages import estimate_or_nan, half_difference
-from ._thermal_sampling import (
-    SamplingTask,
-    ThermalSamples,
-    check_run,
-    model_data,
-    run_sampling,
+from ._phase_averages import averages, energies_in_field, order_sizes, reweighted
+from ._phase_runs import (
+    Run,
+    chains_of_runs,
+    driver_options,
+    grid_axes,
+    joined_samples,
+    run_chain,
+    runs_of_points,
 )
+from ._size_averages import half_difference
+from ._thermal_sampling import SamplingTask, ThermalSamples, check_run, model_data
 from ._transition_order import TransitionOrder, transition_order
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
 
 #: Errors by which neighbors differ where there is a step.
 _CLEAR = 4.0
-
-#: Sweeps between swaps of neighboring temperatures.
-_EXCHANGE = 10
 
 #: Axes of the points beside temperature, with their labels.
 LABELS = {
@@ -246,6 +237,7 @@ class PhaseDiagram(Result):
                 return index
             return (*index[:position], k, *index[position + 1 :])
 
+        groups = {"": self.q} | self.orders
         quantities: dict[str, np.ndarray] = {}
         for index in np.ndindex(*points.shape):
             if at(index, 0) != index:
@@ -253,7 +245,14 @@ class PhaseDiagram(Result):
             for members, fields, targets in joined:
                 runs = [points[at(index, k)] for k in members]
                 found = [
-                    _reweighted(each, sampled[members], temperatures, fields, self)
+                    reweighted(
+                        each,
+                        sampled[members],
+                        temperatures,
+                        fields,
+                        groups,
+                        self.direction,
+                    )
                     for each in zip(*runs, strict=True)
                 ]
                 for name in found[0]:
@@ -291,7 +290,7 @@ class PhaseDiagram(Result):
         others = [name for name in self.axes if name != "temperature_K"]
         if unknown := set(at or {}) - set(others):
             self._position(unknown.pop())
-        index = tuple(_nearest(self.axes[n], (at or {}).get(n)) for n in others)
+        index = tuple(nearest_point(self.axes[n], (at or {}).get(n)) for n in others)
         runs = self._points()[index]
         if len(runs) != 1:
             raise ValueError(
@@ -304,8 +303,8 @@ class PhaseDiagram(Result):
         )
         return transition_order(
             runs[0].temperatures_K,
-            _in_field(runs[0], self.direction, field),
-            _sizes(runs[0], {"": self.q})[""],
+            energies_in_field(runs[0], self.direction, field),
+            order_sizes(runs[0], {"": self.q})[""],
             runs[0].n_atoms,
         )
 
@@ -435,7 +434,7 @@ def phase_diagram(
         raise ValueError('pressures_GPa need method="npt", in which the cell moves')
     check_run(method, steps, interval)
     whole("realizations", realizations, 1)
-    axes = _axes(fields_T, pressures_GPa, strains, compositions)
+    axes = grid_axes(fields_T, pressures_GPa, strains, compositions)
     axis = unit_vector(direction)
     if q is None:
         q = structure_factor(atoms).peak_q
@@ -452,10 +451,11 @@ def phase_diagram(
         steps // 5 if equilibration is None else equilibration,
         interval,
         method,
-        options=_options(method, tempering, sweep is not None) | dict(options or {}),
+        options=driver_options(method, tempering, sweep is not None)
+        | dict(options or {}),
         observables=dict(observables or {}),
     )
-    tasks = _tasks(
+    tasks = runs_of_points(
         base,
         axes,
         compositions,
@@ -466,10 +466,14 @@ def phase_diagram(
         checkpoint=checkpoint,
     )
     grid = axes | {"temperature_K": temperatures}
-    chains = [[run] for run in tasks] if sweep is None else _chains(tasks, grid, sweep)
+    chains = (
+        [[run] for run in tasks]
+        if sweep is None
+        else chains_of_runs(tasks, grid, sweep)
+    )
     if sweep is not None:
         grid = {"sweep": np.array([1.0, -1.0])} | grid
-    found: dict[_Run, ThermalSamples] = {}
+    found: dict[Run, ThermalSamples] = {}
 
     def finished(number: int, samples: list[ThermalSamples]) -> None:
         found.update(zip(chains[number], samples, strict=True))
@@ -477,7 +481,7 @@ def phase_diagram(
             observe(_collected(grid, groups, axis, found))
 
     map_tasks(
-        _run_chain,
+        run_chain,
         [[run.task for run in chain] for chain in chains],
         client=client,
         description="points",
@@ -490,216 +494,15 @@ def phase_diagram(
     return diagram
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """A task, and where in the grid its samples belong.
-
-    Attributes
-    ----------
-    task : SamplingTask
-    point : tuple of int
-        On the axes beside the temperature.
-    realization : int
-    first : int
-        Of the temperatures of the grid.
-    """
-
-    task: SamplingTask
-    point: tuple[int, ...]
-    realization: int
-    first: int = 0
-
-    @property
-    def temperatures(self) -> slice:
-        """Those of the grid that are sampled."""
-        return slice(self.first, self.first + len(self.task.temperatures_K))
-
-
-def _axes(
-    fields: ArrayLike | None,
-    pressures: ArrayLike | None,
-    strains: ArrayLike | None,
-    compositions: Sequence[Mapping[str, float]] | None,
-) -> dict[str, np.ndarray]:
-    """Return the coordinates beside the temperature, by name."""
-    axes = {}
-    for name, values in (
-        ("field_T", fields),
-        ("pressure_GPa", pressures),
-        ("strain", strains),
-    ):
-        if values is None:
-            continue
-        points = np.asarray(values, dtype=float)
-        if points.ndim != 1 or not len(points) or not np.isfinite(points).all():
-            raise ValueError(f"{name} must be finite numbers (n,), got {values!r}")
-        if (np.diff(points) <= 0).any():
-            raise ValueError(f"{name} must ascend, got {points}")
-        axes[name] = points
-    if compositions is not None:
-        if not len(compositions):
-            raise ValueError(
-                "compositions are empty; give some, such as [{}, {'Mg': 0.1}]"
-            )
-        axes["composition"] = np.array([sum(c.values()) for c in compositions])
-    return axes
-
-
-def _options(method: str, tempering: bool, sweep: bool) -> dict[str, Any]:
-    """Return options of the driver that suit the diagram."""
-    if tempering:
-        return {"exchange_interval": _EXCHANGE}
-    # What crosses barriers would hide the hysteresis.
-    return {"rotations": 0} if sweep and method == "monte-carlo" else {}
-
-
-def _tasks(
-    base: SamplingTask,
-    axes: Mapping[str, np.ndarray],
-    compositions: Sequence[Mapping[str, float]] | None,
-    direction: np.ndarray,
-    *,
-    sublattice: str | None,
-    realizations: int,
-    seed: int,
-    checkpoint: str | os.PathLike[str] | None,
-) -> list[_Run]:
-    """Return a run of all temperatures for each point and realization."""
-    runs = []
-    points = itertools.product(*(range(len(v)) for v in axes.values()))
-    for number, point in enumerate(points):
-        given = dict(zip(axes, point, strict=True))
-        composition = None
-        if compositions is not None:
-            composition = compositions[given["composition"]]
-        for r in range(realizations if composition else 1):
-            task = _task(
-                base,
-                {name: float(axes[name][k]) for name, k in given.items()},
-                composition,
-                direction,
-                sublattice=sublattice,
-                seed=seed + 1000 * number + r,
-                checkpoint=_name(checkpoint, f"point{number}_{r}"),
-            )
-            runs.append(_Run(task, point, r))
-    return runs
-
-
-def _task(
-    base: SamplingTask,
-    point: Mapping[str, float],
-    composition: Mapping[str, float] | None,
-    direction: np.ndarray,
-    *,
-    sublattice: str | None,
-    seed: int,
-    checkpoint: str | None,
-) -> SamplingTask:
-    """Return the task of a point."""
-    assert isinstance(base.atoms, Atoms)
-    atoms, options = base.atoms.copy(), dict(base.options)
-    cell = base.cell
-    if composition:
-        atoms = random_alloy(atoms, composition, sublattice=sublattice, seed=seed)
-    if "strain" in point:
-        cell = cell * (1.0 + point["strain"])
-        atoms.set_cell(cell, scale_atoms=True)
-    if "field_T" in point:
-        options["external_field_T"] = tuple((point["field_T"] * direction).tolist())
-    if "pressure_GPa" in point:
-        options["pressure_GPa"] = point["pressure_GPa"]
-    return replace(
-        base, atoms=atoms, cell=cell, options=options, seed=seed, checkpoint=checkpoint
-    )
-
-
-def _chains(
-    runs: Sequence[_Run], grid: Mapping[str, np.ndarray], sweep: str
-) -> list[list[_Run]]:
-    """Return runs that follow each other, up the axis ``sweep`` and down again.
-
-    Raises
-    ------
-    ValueError
-        If there is no such axis, or it has fewer than two points.
-    """
-    swept = [name for name in grid if name != "composition"]
-    if sweep not in swept or len(grid[sweep]) < 2:
-        raise ValueError(
-            f"sweep must be an axis of two points or more, one of {', '.join(swept)}; "
-            f"got {sweep!r}"
-        )
-    position = list(grid).index(sweep)
-    chains: dict[Any, list[_Run]] = {}
-    for run in runs:
-        rest = (*run.point[:position], *run.point[position + 1 :], run.realization)
-        pieces = _by_temperature(run) if sweep == "temperature_K" else [run]
-        chains.setdefault(rest, []).extend(pieces)
-    return [
-        [
-            _Run(
-                replace(
-                    run.task,
-                    seed=run.task.seed + 10_000_000 * (1 + back),
-                    checkpoint=_name(run.task.checkpoint, ("up", "down")[back]),
-                ),
-                (back, *run.point),
-                run.realization,
-                run.first,
-            )
-            for back, direction in enumerate((1, -1))
-            for run in chain[::direction]
-        ]
-        for chain in chains.values()
-    ]
-
-
-def _by_temperature(run: _Run) -> list[_Run]:
-    """Return a run for each temperature of one."""
-    return [
-        replace(
-            run,
-            task=replace(
-                run.task,
-                temperatures_K=(temperature,),
-                seed=run.task.seed + 100_000_000 * k,
-                checkpoint=_name(run.task.checkpoint, str(k)),
-            ),
-            first=k,
-        )
-        for k, temperature in enumerate(run.task.temperatures_K)
-    ]
-
-
-def _name(folder: str | os.PathLike[str] | None, name: str) -> str | None:
-    return None if folder is None else str(Path(folder) / name)
-
-
-def _run_chain(tasks: Sequence[SamplingTask]) -> list[ThermalSamples]:
-    """Run tasks one after the other, each from where the one before has ended."""
-    found: list[ThermalSamples] = []
-    for task in tasks:
-        if found:
-            assert isinstance(task.atoms, Atoms)
-            starts = [image.copy() for image in found[-1].final]
-            if task.method != "npt":
-                for start in starts:
-                    start.set_cell(task.atoms.cell, scale_atoms=True)
-            task = replace(task, atoms=tuple(starts))
-        found.append(run_sampling(task, progress=False))
-    return found
-
-
 def _collected(
     axes: dict[str, np.ndarray],
     groups: Mapping[str, np.ndarray],
     direction: np.ndarray,
-    found: Mapping[_Run, ThermalSamples],
+    found: Mapping[Run, ThermalSamples],
 ) -> PhaseDiagram:
     """Average the samples that there are; NaN elsewhere."""
     shape = tuple(map(len, axes.values()))
-    parts: dict[tuple[int, ...], dict[int, list[tuple[_Run, ThermalSamples]]]] = {}
+    parts: dict[tuple[int, ...], dict[int, list[tuple[Run, ThermalSamples]]]] = {}
     for run, samples in found.items():
         at = parts.setdefault(run.point, {}).setdefault(run.realization, [])
         at.append((run, samples))
@@ -715,18 +518,16 @@ def _collected(
                 field = np.dot(
                     run.task.options.get("external_field_T", (0, 0, 0)), direction
                 )
-                for name, values in _averages(
-                    samples, groups, direction, field
-                ).items():
+                for name, values in averages(samples, groups, direction, field).items():
                     blank = np.full((shape[-1], 2), np.nan)
                     row.setdefault(name, blank)[run.temperatures] = values
-                order = _sizes(samples, groups)[""]
+                order = order_sizes(samples, groups)[""]
                 moved[run.temperatures] = [half_difference(values) for values in order]
             rows.append(row)
             drifts.append(moved)
             pieces.sort(key=lambda piece: piece[1].temperatures_K[0])
             number = int(np.ravel_multi_index(point, shape[:-1])) if point else 0
-            kept[number].append(_joined([samples for _, samples in pieces]))
+            kept[number].append(joined_samples([samples for _, samples in pieces]))
         for name in rows[0]:
             blank = np.full((*shape, 2), np.nan)
             mean = mean_of_realizations([row[name] for row in rows])
@@ -735,23 +536,6 @@ def _collected(
     others = {name: waves for name, waves in groups.items() if name}
     return PhaseDiagram(
         dict(axes), quantities, groups[""], drift, others, direction, kept
-    )
-
-
-def _joined(parts: Sequence[ThermalSamples]) -> ThermalSamples:
-    """Return the samples of several runs, by temperature, as those of one."""
-    if len(parts) == 1:
-        return parts[0]
-    series = ("temperatures_K", "order", "magnetization", "energy", "order_vectors")
-    return ThermalSamples(
-        **{n: np.concatenate([getattr(part, n) for part in parts]) for n in series},
-        n_magnetic=parts[0].n_magnetic,
-        n_atoms=parts[0].n_atoms,
-        observables={
-            name: np.concatenate([part.observables[name] for part in parts])
-            for name in parts[0].observables
-        },
-        final=[image for part in parts for image in part.final],
     )
 
 
@@ -780,145 +564,8 @@ def _warn_of_constants(diagram: PhaseDiagram, observables: Sequence[str]) -> Non
             )
 
 
-def _sizes(
-    samples: ThermalSamples, groups: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Return the sizes (B, F) of the orders by name, that of ``q`` under ""."""
-    found, first = {}, 0
-    for name, waves in groups.items():
-        part = samples.order_vectors[:, :, first : first + 2 * len(waves)]
-        found[name] = np.linalg.norm(part.reshape(*part.shape[:2], -1), axis=2)
-        first += 2 * len(waves)
-    return found
-
-
-def _averages(
-    samples: ThermalSamples,
-    groups: Mapping[str, np.ndarray],
-    axis: np.ndarray,
-    field: float,
-) -> dict[str, np.ndarray]:
-    """Return the quantities (T, 2) of one run in a field along ``axis``, T."""
-    n = samples.n_magnetic
-    series = _series(samples, groups, axis)
-    totals = _in_field(samples, axis, field)
-    rows: dict[str, list[Estimate]] = {}
-    for k, t in enumerate(samples.temperatures_K):
-        order, m = series["order"][k], series["magnetization"][k]
-        found = {
-            **{name: mean_with_error(values[k]) for name, values in series.items()},
-            "susceptibility": estimate_or_nan(susceptibility, order, t, n),
-            "field_susceptibility": estimate_or_nan(_variance, m, t, n),
-            "heat_capacity": estimate_or_nan(heat_capacity, totals[k], t, n),
-            "binder": estimate_or_nan(binder_cumulant, order),
-        }
-        for name, estimate in found.items():
-            rows.setdefault(name, []).append(estimate)
-    return {name: np.array(row, dtype=float) for name, row in rows.items()}
-
-
-def _in_field(
-    samples: ThermalSamples, direction: np.ndarray, field: float
-) -> np.ndarray:
-    """Return the energies (B, F) with that of a field in T, eV."""
-    moment = samples.n_magnetic * samples.magnetization @ direction
-    return np.asarray(samples.energy - MU_B * field * moment)
-
-
-def _between(sampled: np.ndarray, wanted: np.ndarray) -> range:
-    """Return which sampled temperatures enclose those that are wanted."""
-    first = int(np.searchsorted(sampled, wanted.min(), side="right")) - 1
-    last = int(np.searchsorted(sampled, wanted.max(), side="left"))
-    end = min(last + 1, len(sampled))
-    return range(min(max(first, 0), end - 1), end)
-
-
-def _reweighted(
-    runs: Sequence[ThermalSamples],
-    sampled_T: np.ndarray,
-    temperatures: np.ndarray,
-    fields_T: np.ndarray,
-    diagram: PhaseDiagram,
-) -> dict[str, np.ndarray]:
-    """Return the quantities (B, T, 2) at other points, from runs at ``sampled_T``."""
-    axis, groups = diagram.direction, {"": diagram.q} | diagram.orders
-    parts: dict[str, list[np.ndarray]] = {}
-    states = []
-    for run, field in zip(runs, sampled_T, strict=True):
-        series = _series(run, groups, axis)
-        for k in _between(run.temperatures_K, temperatures):
-            t = run.temperatures_K[k]
-            judged = [series[n][k] for n in ("order", "magnetization", "energy")]
-            kept = independent(np.stack(judged, axis=1))
-            for name, values in series.items():
-                parts.setdefault(name, []).append(values[k, kept])
-            states.append((1.0 / (units.kB * t), field))
-    owner = np.repeat(np.arange(len(states)), list(map(len, parts["energy"])))
-    data = {name: np.concatenate(values) for name, values in parts.items()}
-    n, n_atoms = runs[0].n_magnetic, runs[0].n_atoms
-    energy = data["energy"] * n_atoms
-    energy = energy - energy.mean()
-    moment = MU_B * n * data["magnetization"]
-    joined = MultiHistogram([b * (energy - f * moment) for b, f in states], owner)
-    order = data["order"]
-    rows: dict[str, np.ndarray] = {}
-    for i, field in enumerate(fields_T):
-        total = energy - field * moment
-        for k, t in enumerate(temperatures):
-            kT = units.kB * t
-            weights = joined.weights(total / kT)
-            found = {
-                name: joined.estimate(weights, values[:, None], lambda x: x[..., 0])
-                for name, values in data.items()
-            }
-            for name, values, scale in (
-                ("susceptibility", order, n / kT),
-                ("field_susceptibility", data["magnetization"], n / kT),
-                ("heat_capacity", total, 1.0 / (kT**2 * n)),
-            ):
-                columns = np.stack([values, values**2], axis=1)
-                spread = joined.estimate(
-                    weights, columns, lambda x: x[..., 1] - x[..., 0] ** 2
-                )
-                found[name] = Estimate(scale * spread.value, scale * spread.error)
-            found["binder"] = joined.estimate(
-                weights,
-                np.stack([order**2, order**4], axis=1),
-                lambda x: 1.0 - x[..., 1] / (3.0 * x[..., 0] ** 2),
-            )
-            for name, estimate in found.items():
-                blank = np.full((len(fields_T), len(temperatures), 2), np.nan)
-                rows.setdefault(name, blank)[i, k] = estimate
-    return rows
-
-
-def _series(
-    samples: ThermalSamples, groups: Mapping[str, np.ndarray], axis: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return what is averaged as it is, (B, F) each."""
-    sizes = _sizes(samples, groups)
-    vectors = samples.order_vectors[:, :, : 2 * len(groups[""])]
-    along = vectors @ axis
-    across = (vectors - along[..., None] * axis).reshape(*along.shape[:2], -1)
-    return {
-        "order": sizes[""],
-        "order_along": np.linalg.norm(along, axis=-1),
-        "order_across": np.linalg.norm(across, axis=-1),
-        "magnetization": samples.magnetization @ axis,
-        "energy": samples.energy / samples.n_atoms,
-        **{f"order {name}": values for name, values in sizes.items() if name},
-        **samples.observables,
-    }
-
-
-def _nearest(points: np.ndarray, value: float | None) -> int:
+def nearest_point(points: np.ndarray, value: float | None) -> int:
     return 0 if value is None else int(np.argmin(abs(points - value)))
-
-
-def _variance(along: np.ndarray, temperature: float, n_magnetic: int) -> Estimate:
-    """Return the susceptibility of a component, whose sign counts, mu_B^2/eV."""
-    shifted = along - along.min() + 1.0  # a size is what susceptibility takes
-    return susceptibility(shifted, temperature, n_magnetic)
 
 
 def _step(x: np.ndarray, curve: tuple[np.ndarray, np.ndarray]) -> Estimate:
@@ -931,121 +578,7 @@ def _step(x: np.ndarray, curve: tuple[np.ndarray, np.ndarray]) -> Estimate:
     return Estimate((x[k] + x[k + 1]) / 2, (x[k + 1] - x[k]) / 2)
 
 
-@plots(PhaseDiagram)
-def plot_phase_diagram(
-    result: PhaseDiagram,
-    ax: Axes | None = None,
-    *,
-    quantity: str = "order",
-    against: str | None = None,
-    at: Mapping[str, float] | None = None,
-    lines: Sequence[str | tuple[str, ...]] = (),
-) -> Axes:
-    """Draw a quantity as a map over temperature and another axis, or as a curve.
-
-    Parameters
-    ----------
-    quantity : str
-        See :class:`PhaseDiagram`.
-    against : str, optional
-        The other axis; by default the first of several points. Without any, curves
-        against temperature.
-    at : {axis: value}, optional
-        Points of the axes that are left; their first by default.
-    lines : sequence of str or tuple
-        Transition lines that are drawn on the map: a quantity, whose peak along the
-        temperature is meant, or the arguments quantity, axis and kind of
-        :meth:`PhaseDiagram.line`, such as ``("order_along", "field_T", "step")``. Those
-        of a sweep in both directions.
-
-    Raises
-    ------
-    ValueError
-        If there is no such quantity or axis.
-    """
-    table = result._table(quantity)
-    others = [name for name in result.axes if name != "temperature_K"]
-    many = [n for n in others if len(result.axes[n]) > 1 and n != "sweep"]
-    if against is None and many:
-        against = many[0]
-    if against is not None:
-        result._position(against)
-    index: dict[str, Any] = {
-        name: slice(None)
-        if name == against
-        else _nearest(result.axes[name], (at or {}).get(name))
-        for name in others
-    }
-    chosen = table[tuple(index.values())]
-    ax = figure_axes(ax)
-    temperatures = result.axes["temperature_K"]
-    label = QUANTITIES.get(quantity, quantity)
-    if against is None:
-        curves = {"": chosen}
-        if "sweep" in result.axes:
-            both = [{**index, "sweep": k} for k in range(2)]
-            parts = [table[tuple(i.values())] for i in both]
-            curves = dict(zip(("rising", "falling"), parts, strict=True))
-        for name, curve in curves.items():
-            value, error = curve.T
-            ax.errorbar(
-                temperatures, value, error, fmt="o-", ms=4, capsize=2, label=name
-            )
-        if len(curves) > 1:
-            ax.legend()
-        ax.set(xlabel=LABELS["temperature_K"], ylabel=label)
-        return ax
-    drawn = ax.pcolormesh(
-        temperatures, result.axes[against], chosen[..., 0], shading="nearest"
-    )
-    ax.figure.colorbar(drawn, ax=ax, label=label)
-    for number, line in enumerate(lines):
-        arguments = (line,) if isinstance(line, str) else line
-        _draw_line(result, ax, against, index, arguments, f"C{number + 1}")
-    if lines:
-        ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
-    ax.set(xlabel=LABELS["temperature_K"], ylabel=LABELS[against])
-    return ax
-
-
 def line_arguments(given: Sequence[str]) -> tuple[str, str, str]:
     """Return quantity, axis and kind of a line of which the first are given."""
     quantity, axis, kind = (*given, *("", "temperature_K", "peak")[len(given) :])
     return quantity, axis, kind
-
-
-def _draw_line(
-    result: PhaseDiagram,
-    ax: Axes,
-    against: str,
-    index: Mapping[str, Any],
-    arguments: Sequence[str],
-    color: str,
-) -> None:
-    """Draw a transition line on a map, in both directions of a sweep."""
-    quantity, axis, kind = line_arguments(arguments)
-    table = result.line(quantity, axis, kind=kind)
-    name = f"{kind}: {QUANTITIES.get(quantity, quantity).partition(' (')[0]}"
-    directions = {"": index}
-    if "sweep" in index:
-        both = ({**index, "sweep": k} for k in range(2))
-        directions = dict(zip((", rising", ", falling"), both, strict=True))
-    for k, (which, at) in enumerate(directions.items()):
-        kept = {
-            n: i
-            for n, i in (dict(at) | {"temperature_K": slice(None)}).items()
-            if n != axis
-        }
-        value, error = table[tuple(kept.values())].T
-        style: dict[str, Any] = {
-            "fmt": "o" + "-:"[k],
-            "mec": "k",
-            "ms": 5,
-            "capsize": 2,
-            "color": color,
-            "label": name + which,
-        }
-        if axis == "temperature_K":
-            ax.errorbar(value, result.axes[against], xerr=error, **style)
-        else:
-            ax.errorbar(result.axes["temperature_K"], value, yerr=error, **style)

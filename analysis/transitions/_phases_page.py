@@ -9,7 +9,8 @@ import numpy as np
 
 from ..._report import Report
 from ..._version import __version__
-from ._phase_diagram import LABELS, PhaseDiagram, line_arguments, plot_phase_diagram
+from ._phase_diagram import LABELS, PhaseDiagram, line_arguments
+from ._phase_maps import plot_phase_diagram
 
 
 def write_page(
