@@ -7,8 +7,10 @@ vacancies, and atoms of elements that the crystal does not have.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,9 @@ MAX_STRAIN = 0.25
 #: Atoms are on a site if they are closer to it than this fraction of the distance of
 #: the nearest two sites.
 NEAR = 0.45
+
+#: Systems whose sites are kept.
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -152,33 +157,81 @@ class Placement:
         return ((x * size + y) * size + z) * len(self.scaled) + sites
 
 
-def still_hold(placements: list[Placement], seen: System, system: System) -> bool:
-    """Return whether the atoms of a System are where they were placed in another.
+@dataclass(frozen=True, eq=False)
+class Occupation:
+    """Atoms of a System on the sites of a crystal.
 
-    Parameters
+    Attributes
     ----------
+    seen : System
+        For which they were found, on the CPU in float64.
     placements : list of Placement
-        Of the structures of ``seen``.
-    seen, system : System
-        The first on the CPU in float64.
+        Of each structure; equal structures that follow each other share one.
     """
-    if seen.positions.shape != system.positions.shape:
-        return False
-    now = system.detach().to("cpu", torch.float64)
-    if not (
-        torch.equal(seen.species, now.species)
-        and torch.equal(seen.index, now.index)
-        and torch.equal(seen.pbc, now.pbc)
-    ):
-        return False
-    if torch.equal(seen.positions, now.positions) and torch.equal(seen.cell, now.cell):
-        return True
-    parts = zip(placements, now.slices(), strict=True)
-    positions, cell, pbc = (x.numpy() for x in (now.positions, now.cell, now.pbc))
-    return all(
-        placement.holds(cell[k], pbc[k], positions[own])
-        for k, (placement, own) in enumerate(parts)
-    )
+
+    seen: System
+    placements: list[Placement]
+
+    @classmethod
+    def find(cls, crystal: Crystal, system: System) -> Occupation:
+        """Place the atoms of every structure; raises as :func:`place`."""
+        seen = system.detach().to("cpu", torch.float64).clone()
+        placements: list[Placement] = []
+        before: tuple[np.ndarray, ...] = ()
+        for one in seen:
+            arrays = one.cell[0], one.pbc[0], one.species, one.positions
+            given = tuple(x.numpy() for x in arrays)
+            if not (before and all(map(np.array_equal, given, before))):
+                placement = place(crystal, *given)
+            placements.append(placement)
+            before = given
+        return Occupation(seen, placements)
+
+    def holds(self, system: System) -> bool:
+        """Return whether the atoms of another System are on the same sites."""
+        seen = self.seen
+        if seen.positions.shape != system.positions.shape:
+            return False
+        now = system.detach().to("cpu", torch.float64)
+        if not (
+            torch.equal(seen.species, now.species)
+            and torch.equal(seen.index, now.index)
+            and torch.equal(seen.pbc, now.pbc)
+        ):
+            return False
+        if torch.equal(seen.positions, now.positions) and torch.equal(
+            seen.cell, now.cell
+        ):
+            return True
+        parts = zip(self.placements, now.slices(), strict=True)
+        positions, cell, pbc = (x.numpy() for x in (now.positions, now.cell, now.pbc))
+        return all(
+            placement.holds(cell[k], pbc[k], positions[own])
+            for k, (placement, own) in enumerate(parts)
+        )
+
+
+Found = TypeVar("Found", bound=Occupation)
+
+
+class OccupationCache(Generic[Found]):
+    """Occupations of the latest structures; copies of it start empty."""
+
+    def __init__(self) -> None:
+        self._found: list[Found] = []
+
+    def get(self, system: System, find: Callable[[], Found]) -> Found:
+        """Return what was found for these sites, or find it."""
+        for found in self._found:
+            if found.holds(system):
+                return found
+        new = find()
+        self._found = [new, *self._found[: _KEPT - 1]]
+        return new
+
+    def __reduce__(self) -> tuple[type[OccupationCache[Found]], tuple[()]]:
+        """Copy and store it without what was found."""
+        return type(self), ()
 
 
 def _adjugate(matrix: np.ndarray) -> tuple[np.ndarray, int]:

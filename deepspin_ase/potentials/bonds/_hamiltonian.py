@@ -16,9 +16,7 @@ is said by their readers and writers.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -34,15 +32,13 @@ from ...neighbors import PairList
 from ...spins import get_spins, set_spins
 from ...system import System, check_structure
 from .._base import Potential, QuadraticForm
-from .._crystal import Crystal, Placement, place, still_hold
+from .._crystal import Crystal, OccupationCache
 from .._prediction import Prediction
 from .._registry import register
 from ..terms._sites import unit_spins
 from ._bonds import completed, shaped
+from ._layout import Layout, Tensors, sparse_matrix
 from ._symmetry import SymmetricBonds, symmetric_bonds
-
-#: Structures whose bonds are kept.
-_KEPT = 4
 
 
 @register
@@ -174,7 +170,7 @@ class BondHamiltonian(Potential):
             numbers,
             self._atoms.positions,
         )
-        self._layouts: list[_Layout] = []
+        self._layouts: OccupationCache[Layout] = OccupationCache()
 
     # --- what it is ---
 
@@ -439,7 +435,7 @@ class BondHamiltonian(Potential):
     def forward(self, system: System, pairs: PairList) -> Tensor:
         """Return per-atom energies (N,), eV."""
         layout = self._layout(system)
-        t = layout.tensors(self, system)
+        t = self._tensors(layout, system)
         e = unit_spins(system)
         tensors = t.J
         if t.slopes is not None:
@@ -468,7 +464,7 @@ class BondHamiltonian(Potential):
         if create_graph or self.slopes.any() or self.biquadratic.any():
             return None
         layout = self._layout(system)
-        t = layout.tensors(self, system)
+        t = self._tensors(layout, system)
         e = unit_spins(system)
         pull = t.exchange(e)
         energies = -0.5 * (e * pull).sum(dim=1)
@@ -493,7 +489,7 @@ class BondHamiltonian(Potential):
     def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
         """Return the energy as a form of the moments."""
         layout = self._layout(system)
-        t = layout.tensors(self, system)
+        t = self._tensors(layout, system)
         lengths = system.spins.norm(dim=1)
         inverse = torch.where(lengths > 0, 1.0 / lengths, 0.0)
         J = t.J
@@ -528,142 +524,19 @@ class BondHamiltonian(Potential):
             cubic=cubic,
         )
 
-    def _layout(self, system: System) -> _Layout:
+    def _layout(self, system: System) -> Layout:
         """Return the bonds of the atoms of a System, found once for each lattice."""
-        for layout in self._layouts:
-            if layout.holds(system):
-                return layout
-        layout = _Layout.of(self, system)
-        self._layouts = [layout, *self._layouts[: _KEPT - 1]]
-        return layout
+        bonds = self._crystal, self.i, self.j, self.shift
+        return self._layouts.get(system, lambda: Layout.of(*bonds, system))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without what was found for structures, for copies."""
-        return super().__getstate__() | {"_layouts": []}
-
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """The bonds between the atoms of a System.
-
-    Attributes
-    ----------
-    seen : System
-        For which they were found, on the CPU in float64.
-    placements : list of Placement
-        Of each structure.
-    i, j, bond : (E,) integer arrays
-        Atoms, and the number of the bond in the table.
-    images : (E, 3) integer array
-        Lattice translations of the second atoms.
-    atoms, sites : (m,) integer arrays
-        Atoms on sites, and these.
-    """
-
-    seen: System
-    placements: list[Placement]
-    i: np.ndarray
-    j: np.ndarray
-    bond: np.ndarray
-    images: np.ndarray
-    atoms: np.ndarray
-    sites: np.ndarray
-
-    @classmethod
-    def of(cls, model: BondHamiltonian, system: System) -> _Layout:
-        """Find the bonds of every structure of a System."""
-        seen = system.detach().to("cpu", torch.float64).clone()
-        structures = [
-            tuple(x.numpy() for x in (s.cell[0], s.pbc[0], s.species, s.positions))
-            for s in seen
-        ]
-        placements: list[Placement] = []
-        found: list[tuple[np.ndarray, ...]] = []
-        for k, given in enumerate(structures):
-            # Replicas share what was found for the first.
-            if not (k and all(map(np.array_equal, given, structures[k - 1]))):
-                placement = place(model._crystal, *given)
-                bonds = placement.neighbors(model.i, model.j, model.shift, given[1])
-            placements.append(placement)
-            start = seen.slices()[k].start
-            first, second, bond, images = bonds
-            atoms = placement.atoms + start
-            own = (first + start, second + start, bond, images, atoms, placement.sites)
-            found.append(own)
-        return cls(seen, placements, *map(np.concatenate, zip(*found, strict=True)))
-
-    @cached_property
-    def _tensors(self) -> dict[tuple[torch.device, torch.dtype], _Tensors]:
-        return {}
-
-    def holds(self, system: System) -> bool:
-        """Return whether the bonds are those of ``system``, too."""
-        return still_hold(self.placements, self.seen, system)
-
-    def check(self, system: System) -> None:
-        """Raise ValueError where an atom off the sites carries a moment."""
-        carrying = (system.spins.detach() != 0).any(dim=1).cpu().numpy()
-        carrying[self.atoms] = False
-        stray = np.flatnonzero(carrying)
-        if len(stray):
-            raise ValueError(
-                f"atom {stray[0]} carries a moment, but is on no site of the exchange "
-                "table; set its moment to zero, or add its bonds to the table"
-            )
-
-    def lengths(self, system: System) -> Tensor:
-        """Return the lengths (E,) of the bonds, A; differentiable."""
-        shift = torch.from_numpy(self.images).to(system.device, system.dtype)
-        first = torch.from_numpy(self.i).to(system.device)
-        second = torch.from_numpy(self.j).to(system.device)
-        cells = system.cell[system.index[first]]
-        offset = torch.einsum("ea,eab->eb", shift, cells)
-        vectors = system.positions[second] - system.positions[first] + offset
-        return torch.linalg.vector_norm(vectors, dim=1)
-
-    def tensors(self, model: BondHamiltonian, system: System) -> _Tensors:
-        """Return the table for the atoms, on the device of ``system``."""
+    def _tensors(self, layout: Layout, system: System) -> Tensors:
+        """Return the table for the atoms, spread once on each device."""
         key = system.device, system.dtype
-        if key not in self._tensors:
-            self._tensors[key] = _Tensors.of(model, self, system)
-        return self._tensors[key]
+        if key not in layout.tensors:
+            layout.tensors[key] = self._spread(layout, system)
+        return layout.tensors[key]
 
-
-@dataclass(frozen=True)
-class _Tensors:
-    """A table spread over the atoms of a System: E pairs, m atoms on sites.
-
-    Attributes
-    ----------
-    i, j : (E,) int64 tensors
-    J : (E, 3, 3) tensor, eV
-    slopes : (E, 3, 3) tensor, eV/A, optional
-    distances : (E,) tensor, A
-        At which the tensors hold.
-    biquadratic : (E,) tensor, eV, optional
-    atoms : (m,) int64 tensor
-    onsite, fields, cubic, axes : tensors (m, ...), optional
-    matrix : sparse tensor, eV
-        (N, N) where all J are multiples of unity, else (3 N, 3 N).
-    """
-
-    i: Tensor
-    j: Tensor
-    J: Tensor
-    slopes: Tensor | None
-    distances: Tensor
-    biquadratic: Tensor | None
-    atoms: Tensor
-    onsite: Tensor | None
-    fields: Tensor
-    cubic: Tensor | None
-    axes: Tensor
-    matrix: Tensor
-
-    @classmethod
-    def of(cls, model: BondHamiltonian, layout: _Layout, system: System) -> _Tensors:
-        """Spread the table of a model."""
-
+    def _spread(self, layout: Layout, system: System) -> Tensors:
         def tensor(values: np.ndarray) -> Tensor:
             dtype = system.dtype if values.dtype.kind == "f" else torch.int64
             return torch.from_numpy(np.ascontiguousarray(values)).to(
@@ -671,78 +544,22 @@ class _Tensors:
             )
 
         bond, sites = layout.bond, layout.sites
-        i, j, J = tensor(layout.i), tensor(layout.j), tensor(model.tensors[bond])
-        slopes = tensor(model.slopes[bond]) if model.slopes.any() else None
-        squares = model.biquadratic
-        return cls(
+        i, j, J = tensor(layout.i), tensor(layout.j), tensor(self.tensors[bond])
+        squares = self.biquadratic
+        return Tensors(
             i,
             j,
             J,
-            slopes,
-            tensor(model.distances[bond]),
-            tensor(squares[bond]) if squares.any() else None,
-            tensor(layout.atoms),
-            tensor(model.onsite[sites]) if model.onsite.any() else None,
-            tensor(model.fields[sites]),
-            tensor(model.cubic[sites]) if model.cubic.any() else None,
-            tensor(model.cubic_axes[sites]),
-            _matrix(i, j, J, system.n_atoms),
+            slopes=tensor(self.slopes[bond]) if self.slopes.any() else None,
+            distances=tensor(self.distances[bond]),
+            biquadratic=tensor(squares[bond]) if squares.any() else None,
+            atoms=tensor(layout.atoms),
+            onsite=tensor(self.onsite[sites]) if self.onsite.any() else None,
+            fields=tensor(self.fields[sites]),
+            cubic=tensor(self.cubic[sites]) if self.cubic.any() else None,
+            axes=tensor(self.cubic_axes[sites]),
+            matrix=sparse_matrix(i, j, J, system.n_atoms),
         )
-
-    def exchange(self, e: Tensor) -> Tensor:
-        """Return sum_j J_ij e_j, (N, 3), eV."""
-        if self.matrix.shape[0] == len(e):
-            return self.matrix @ e
-        return (self.matrix @ e.reshape(-1)).reshape(-1, 3)
-
-    def site_energies(self, e: Tensor) -> Tensor:
-        """Return the on-site energies of unit vectors (m, 3) of the sites, eV."""
-        total = -(self.fields * e).sum(dim=1)
-        if self.onsite is not None:
-            total = total - torch.einsum("ia,iab,ib->i", e, self.onsite, e)
-        if self.cubic is not None:
-            K1, K2 = self.cubic.unbind(dim=1)
-            a, b, c = self._squares(e).unbind(dim=1)
-            total = total + K1 * (a * b + b * c + c * a) + K2 * a * b * c
-        return total
-
-    def site_pull(self, e: Tensor) -> Tensor:
-        """Return minus the derivatives (m, 3) of the on-site energies by e, eV."""
-        pull = self.fields
-        if self.onsite is not None:
-            pull = pull + 2.0 * torch.einsum("iab,ib->ia", self.onsite, e)
-        if self.cubic is not None:
-            K1, K2 = self.cubic[:, :1], self.cubic[:, 1:]
-            squares = self._squares(e)
-            others = squares.sum(dim=1, keepdim=True) - squares
-            a, b, c = squares.unbind(dim=1)
-            products = torch.stack([b * c, c * a, a * b], dim=1)
-            cosines = torch.einsum("iab,ib->ia", self.axes, e)
-            slope = 2.0 * cosines * (K1 * others + K2 * products)
-            pull = pull - torch.einsum("iab,ia->ib", self.axes, slope)
-        return pull
-
-    def _squares(self, e: Tensor) -> Tensor:
-        return torch.einsum("iab,ib->ia", self.axes, e) ** 2
-
-
-def _matrix(i: Tensor, j: Tensor, J: Tensor, n: int) -> Tensor:
-    """Return exchange as a sparse matrix; see :class:`_Tensors`."""
-    scalars = J[:, 0, 0]
-    identity = torch.eye(3, dtype=J.dtype, device=J.device)
-    if torch.equal(J, scalars[:, None, None] * identity):
-        rows, columns, values, size = i, j, scalars, n
-    else:
-        axes = torch.arange(3, device=i.device)
-        rows = (3 * i[:, None, None] + axes[:, None]).expand(-1, 3, 3).flatten()
-        columns = (3 * j[:, None, None] + axes).expand(-1, 3, 3).flatten()
-        values, size = J.flatten(), 3 * n
-    pairs = torch.stack([rows, columns])
-    # Bonds between the same atoms by way of different images add up.
-    whole = torch.sparse_coo_tensor(pairs, values, (size, size), check_invariants=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-        return whole.coalesce().to_sparse_csr()
 
 
 def _as_atoms(atoms: Atoms | Mapping[str, Any]) -> Atoms:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,8 @@ from ..._validate import as_vector
 from ...neighbors import PairList
 from ...system import System, check_structure
 from .._base import Potential
-from .._crystal import Crystal, Placement, place, still_hold
+from .._crystal import Crystal, Occupation, OccupationCache
 from .._registry import register
-
-#: Structures whose sites are kept.
-_KEPT = 4
 
 #: Part of a unit field, along directions without period, that is round-off.
 _ROUND_OFF = 1e-6
@@ -96,7 +92,7 @@ class ElectricField(Potential):
             owner="electric field",
             source="field.atoms",
         )
-        self._layouts: list[_Layout] = []
+        self._layouts: OccupationCache[_Layout] = OccupationCache()
 
     @property
     def atoms(self) -> Atoms:
@@ -147,8 +143,10 @@ class ElectricField(Potential):
             self.born_charges.check(system)
         self._layout(system)
 
-    def _check_layout(self, layout: _Layout) -> None:
-        """Raise ValueError where the field does not apply to structures."""
+    def _checked_layout(self, system: System) -> _Layout:
+        """Find the sites; raise ValueError where the field does not apply."""
+        found = Occupation.find(self._crystal, system)
+        layout = _Layout(found.seen, found.placements)
         system, field = layout.seen, np.array(self.field_V_per_A)
         for k, (cell, pbc) in enumerate(zip(system.cell, system.pbc, strict=True)):
             periodic = cell[pbc].numpy().T
@@ -162,7 +160,7 @@ class ElectricField(Potential):
                     "pbc=True with the crystal filling the cell"
                 )
         if isinstance(self.born_charges, Potential):
-            return
+            return layout
         charges = layout.spread(self._tensors, system)
         excess = system.sum(charges) / system.counts()[:, None, None]
         worst = excess.abs().flatten(1).amax(dim=1)
@@ -172,6 +170,7 @@ class ElectricField(Potential):
                 "zero (a site is empty, or an atom is of an element that the "
                 "reference does not have): a charged crystal has no energy in a field"
             )
+        return layout
 
     def dipole(self, system: System, pairs: PairList) -> Tensor:
         """Return V P of each structure, (B, 3), e A; differentiable.
@@ -196,44 +195,11 @@ class ElectricField(Potential):
 
     def _layout(self, system: System) -> _Layout:
         """Return the sites of the atoms of a System, found once for each lattice."""
-        for layout in self._layouts:
-            if still_hold(layout.placements, layout.seen, system):
-                return layout
-        layout = _Layout.of(self._crystal, system)
-        self._check_layout(layout)
-        self._layouts = [layout, *self._layouts[: _KEPT - 1]]
-        return layout
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without what was found for structures, for copies."""
-        return super().__getstate__() | {"_layouts": []}
+        return self._layouts.get(system, lambda: self._checked_layout(system))
 
 
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """The sites of the atoms of a System.
-
-    Attributes
-    ----------
-    seen : System
-        For which they were found, on the CPU in float64.
-    placements : list of Placement
-        Of each structure.
-    """
-
-    seen: System
-    placements: list[Placement]
-
-    @classmethod
-    def of(cls, crystal: Crystal, system: System) -> _Layout:
-        """Find the sites of the atoms of every structure."""
-        seen = system.detach().to("cpu", torch.float64).clone()
-        placements = []
-        for one in seen:
-            cell, pbc = one.cell[0].numpy(), one.pbc[0].numpy()
-            species, positions = one.species.numpy(), one.positions.numpy()
-            placements.append(place(crystal, cell, pbc, species, positions))
-        return cls(seen, placements)
+class _Layout(Occupation):
+    """The sites of the atoms of a System, and what depends on them."""
 
     def spread(self, values: np.ndarray, system: System) -> Tensor:
         """Return values (n, ...) of the sites for the atoms, (N, ...); others zero."""
