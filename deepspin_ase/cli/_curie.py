@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
     check_report(arguments.report)
     temperatures = _temperatures(arguments.temperatures)
     disorder = _disorder(arguments)
-    atoms, model = _crystal(arguments)
+    atoms, model, own_disorder = _crystal(arguments)
     set_moments(atoms, arguments)
     with locked(output):
         found = curie_temperature(
@@ -154,7 +154,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
             equilibration=arguments.equilibration,
             method=arguments.method,
             model=DeepSpinCalculator(model),
-            disorder=disorder,
+            disorder=disorder or own_disorder,
             realizations=arguments.realizations,
             seed=arguments.seed,
             checkpoint=output.with_suffix(".samples"),
@@ -190,17 +190,18 @@ def _run(arguments: argparse.Namespace) -> Outcome:
     return Outcome(told)
 
 
-def _crystal(arguments: argparse.Namespace) -> tuple[Atoms, str | Potential]:
-    """Return the cell and the model, both of an exchange table where it is one."""
+def _crystal(arguments: argparse.Namespace) -> tuple[Atoms, str | Potential, Any]:
+    """Return the cell, the model, and what draws species: of a table all from there."""
     given = arguments.model
     if exchange_format(arguments.structure) is not None:
         table = read_exchange_table(arguments.structure)
-        return table.atoms, table if given is None else given
+        model = table if given is None else given
+        return table.parent, model, table.disordered if table.is_alloy else None
     if given is None:
         raise ValueError(
             f"give --model: {arguments.structure} is a structure, not an exchange table"
         )
-    return read_structure(arguments.structure), given
+    return read_structure(arguments.structure), given, None
 
 
 def _disorder(arguments: argparse.Namespace) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from typing import Generic, TypeVar
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from ase.geometry import complete_cell
+from scipy.spatial import cKDTree
 
 from ..system import System
 
@@ -25,6 +27,9 @@ MAX_STRAIN = 0.25
 #: Atoms are on a site if they are closer to it than this fraction of the distance of
 #: the nearest two sites.
 NEAR = 0.45
+
+#: Sites closer than this, A, share a place: the species of an alloy.
+_ONE_PLACE = 0.01
 
 #: Systems whose sites are kept.
 _KEPT = 4
@@ -53,6 +58,16 @@ class Crystal:
     positions: np.ndarray
     owner: str = "exchange table"
     source: str = "hamiltonian.atoms"
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(n,) numbers of the places of the sites: of an alloy's species the same."""
+        cell = complete_cell(self.cell)
+        scaled = np.linalg.solve(cell.T, self.positions.T).T
+        home, images, owners = _images(scaled, cell, self.pbc)
+        close = cKDTree(images).query_ball_point(home, _ONE_PLACE)
+        first = np.array([owners[found].min() for found in close])
+        return np.unique(first, return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -275,14 +290,22 @@ def place(
             f"none of the atoms is of an element of the {crystal.owner}: "
             f"{_elements(crystal.numbers)}"
         )
+    twins = cKDTree(positions[atoms]).query_pairs(_ONE_PLACE, output_type="ndarray")
+    if len(twins):
+        first, second = atoms[twins[0]]
+        raise ValueError(
+            f"atoms {first} and {second} are at one place: a structure of an alloy has "
+            "one of its species there, as `hamiltonian.disordered` draws them"
+        )
     reference = _lattice(crystal, cell, pbc)
     full, fixed = _completed(reference, cell, pbc, positions[atoms])
-    per_cell = len(atoms) / len(crystal.numbers)
+    scaled = np.linalg.solve(reference.T, crystal.positions.T).T
+    distinct = np.unique(crystal.places, return_index=True)[1]
+    per_cell = len(atoms) / len(distinct)
     supercell = _supercell(crystal, reference, full, fixed, per_cell)
     deformed = np.linalg.solve(supercell.astype(float), full)
-    scaled = np.linalg.solve(reference.T, crystal.positions.T).T
     places = np.linalg.solve(deformed.T, positions[atoms].T).T
-    spacing = _spacing(scaled, deformed, crystal.pbc)
+    spacing = _spacing(scaled[distinct], deformed, crystal.pbc)
     best = None
     for origin in _origins(crystal, scaled, places, numbers[atoms], deformed):
         found = _assign(crystal, scaled, places - origin, numbers[atoms], deformed)
@@ -290,17 +313,28 @@ def place(
         placement = Placement(
             atoms, sites, cells, supercell, reference, scaled, spacing
         )
-        worst = np.linalg.norm(moved, axis=1)
-        keys = placement._keys(cells, sites)
-        if worst.max() < NEAR * spacing and len(np.unique(keys)) == len(keys):
+        off = np.linalg.norm(moved, axis=1)
+        _, first, counts = np.unique(
+            placement._keys(cells, crystal.places[sites]),
+            return_index=True,
+            return_counts=True,
+        )
+        if off.max() < NEAR * spacing and counts.max() == 1:
             return placement
-        if best is None or worst.max() < best[0]:
-            best = worst.max(), int(atoms[worst.argmax()])
+        if best is None or off.max() < best[0]:
+            reason = (
+                f"atom {atoms[off.argmax()]} is {off.max():.2f} A from the nearest "
+                "site of its element"
+            )
+            if off.max() < NEAR * spacing:
+                taken = int(atoms[first[counts.argmax()]])
+                reason = f"atom {taken} shares its place with another one"
+            best = off.max(), reason
     assert best is not None
     raise ValueError(
-        f"the structure is not a supercell of the {crystal.owner}'s crystal: atom "
-        f"{best[1]} is {best[0]:.2f} A from the nearest free site of its element. "
-        f"Build it from its cell, `{crystal.source}`, with its order of cell vectors"
+        f"the structure is not a supercell of the {crystal.owner}'s crystal: "
+        f"{best[1]}. Build it from its cell, `{crystal.source}`, with its order of "
+        "cell vectors"
     )
 
 
@@ -388,13 +422,25 @@ def _shown(matrix: np.ndarray) -> str:
     return np.array2string(matrix, precision=3).replace("\n", "")
 
 
+def _images(
+    scaled: np.ndarray, cell: np.ndarray, pbc: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return points (n, 3) in the cell, and images (m, 3) around it with their owners.
+
+    Cartesian, A.
+    """
+    home = scaled - np.where(pbc, np.floor(scaled), 0.0)
+    steps = [(0, -1, 1) if periodic else (0,) for periodic in pbc]
+    around = np.array(list(product(*steps)), dtype=float)
+    images = (home + around[:, None]).reshape(-1, 3)
+    return home @ cell, images @ cell, np.tile(np.arange(len(scaled)), len(around))
+
+
 def _spacing(scaled: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> float:
-    """Return the shortest distance between two sites, A."""
-    steps = [(-1, 0, 1) if periodic else (0,) for periodic in pbc]
-    around = np.array(list(product(*steps)))
-    apart = scaled[:, None, None] - scaled[None, :, None] + around
-    distances = np.linalg.norm(apart @ cell, axis=-1)
-    return float(distances[distances > 1e-6].min(initial=10.0))
+    """Return the shortest distance between two places, at most 10 A."""
+    home, images, _ = _images(scaled, cell, pbc)
+    distances = cKDTree(images).query(home, k=2)[0][:, 1]
+    return float(distances.min(initial=10.0))
 
 
 def _origins(
@@ -426,15 +472,15 @@ def _assign(
     mean = np.zeros(3)
     sites = np.zeros(len(places), dtype=int)
     for _ in range(2):
-        nearest = np.full(len(places), np.inf)
-        for site, spot in enumerate(scaled):
-            apart = places - mean - spot
-            apart = apart - np.where(crystal.pbc, np.rint(apart), 0.0)
-            distance = np.linalg.norm(apart @ cell, axis=1)
-            distance[numbers != crystal.numbers[site]] = np.inf
-            closer = distance < nearest
-            nearest[closer], sites[closer] = distance[closer], site
-        exact = places - mean - scaled[sites]
+        moved = places - mean
+        inside = (moved - np.where(crystal.pbc, np.floor(moved), 0.0)) @ cell
+        for z in np.unique(numbers):
+            own = np.flatnonzero(crystal.numbers == z)
+            _, images, owners = _images(scaled[own], cell, crystal.pbc)
+            of_element = numbers == z
+            nearest = cKDTree(images).query(inside[of_element])[1]
+            sites[of_element] = own[owners[nearest]]
+        exact = moved - scaled[sites]
         cells = np.where(crystal.pbc, np.rint(exact), 0.0)
         mean = mean + (exact - cells).mean(axis=0)
     exact = places - mean - scaled[sites]

@@ -241,6 +241,27 @@ def test_strain_of_large_cells():
     assert own.energy(large) == pytest.approx(energy, abs=1e-12)
 
 
+def test_alloys():
+    """Vacancies by shares, counts that fit, species that saved models keep."""
+    pair = Atoms("FeCo", positions=np.zeros((2, 3)), cell=3 * [2.5], pbc=True)
+    set_spins(pair, [2.0, 1.0])
+    table = [0, 0, 1, 1], [0, 1, 0, 1], 4 * [(1, 0, 0)], [0.01, 0.02, 0.02, 0.04]
+    alloy = BondHamiltonian(pair, *table, shares=[0.5, 0.25])
+    drawn = alloy.disordered(alloy.parent.repeat(4), seed=1)
+    assert drawn.get_chemical_formula() == "Co16Fe32"
+    again = BondHamiltonian(**alloy.arguments())
+    assert again.energy(drawn) == alloy.energy(drawn) != 0
+    assert again.shares == pytest.approx([0.5, 0.25])
+    with pytest.raises(ValueError, match="add up to 1 at most"):
+        alloy.changed(shares=[0.8, 0.3])
+    with pytest.raises(ValueError, match="nearest share that fits"):
+        alloy.disordered(alloy.parent.repeat((2, 1, 1)))
+    twins = pair.copy()
+    twins.symbols[1] = "Fe"
+    with pytest.raises(ValueError, match="two sites of one element share the place"):
+        BondHamiltonian(twins, *table)
+
+
 def test_other_crystals_are_refused():
     own = model()
     foreign = bulk("Fe", "bcc", a=2.87, cubic=True)

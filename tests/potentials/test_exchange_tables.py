@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk
+from ase.neighborlist import neighbor_list
 
 from deepspin_ase import get_spins, set_spins
 from deepspin_ase.analysis import SpinWaves
@@ -33,6 +34,7 @@ from deepspin_ase.potentials.bonds import (
     write_spinw,
     write_sunny,
     write_tb2j,
+    write_uppasd,
 )
 
 TB2J_NEW = Path(__file__).parent / "exchange_tables" / "tb2j_0.9.22.out"
@@ -343,7 +345,7 @@ def test_dm_of_uppasd(tmp_path):
         ("inpsd.dat", "\ncell ", "\nzell ", "its cell is missing"),
         ("inpsd.dat", "Sym       1", "Sym       7", "Sym 7 is not read"),
         ("inpsd.dat", "exchange", "# exchange", "names no exchange file"),
-        ("inpsd.dat", "mode", "do_ralloy 1\nmode", "random alloys"),
+        ("inpsd.dat", "mode", "do_ralloy 1\nmode", "fewer than 7 columns: site, type"),
         (
             "jfile",
             "1 1  0.5",
@@ -360,6 +362,75 @@ def test_damaged_uppasd(name, old, new, message, tmp_path):
     folder = folder_of(files, tmp_path)
     with pytest.raises(ValueError, match=message):
         read_uppasd(folder, elements="Fe", alat=2.8665)
+
+
+#: The example of a random alloy that comes with UppASD: sites of one type, which two
+#: species share in other parts on each.
+UPPASD_ALLOY = UPPASD_IRON | {
+    "inpsd.dat": UPPASD_IRON["inpsd.dat"]
+    .replace("anisotropy ./kfile", "anisotropy ./kfile\ndo_ralloy 1\nmaptype 2")
+    .replace("BC ", "alat 2.87e-10\nBC "),
+    "posfile": """1 1 1 0.8 0.0 0.0 0.0
+1 1 2 0.2 0.0 0.0 0.0
+2 1 1 0.2 0.5 0.5 0.5
+2 1 2 0.8 0.5 0.5 0.5
+""",
+    "momfile": "1 1 2.23 1 0 0\n1 2 1.8 -1 0 0\n2 1 2.23 1 0 0\n2 2 1.8 -1 0 0\n",
+    "kfile": "1 1 1 -0.02 0 0 0 1 0\n2 2 1 -0.03 0 0 0 1 0\n",
+    "jfile": """1 1 1 1 0.5 0.5 0.5 1.0
+1 1 1 1 1.0 0.0 0.0 0.2
+1 1 2 1 0.5 0.5 0.5 0.5
+1 1 2 1 1.0 0.0 0.0 0.02
+1 1 1 2 0.5 0.5 0.5 0.5
+1 1 1 2 1.0 0.0 0.0 0.02
+1 1 2 2 0.5 0.5 0.5 -0.8
+1 1 2 2 1.0 0.0 0.0 0.2
+""",
+}
+
+
+def test_random_alloy_of_uppasd(tmp_path):
+    """Energies are sums over neighbors; files of the alloy bring it back."""
+    model = read_uppasd(folder_of(UPPASD_ALLOY, tmp_path), elements=["Fe", "Co"])
+    assert model.is_alloy
+    assert model.parent.get_chemical_formula() == "Fe2"
+    assert model.shares == pytest.approx([0.8, 0.2, 0.2, 0.8])
+    alloy = model.disordered(model.parent.repeat(5), seed=3)
+    iron = alloy.numbers == 26
+    assert [iron[0::2].mean(), iron[1::2].mean()] == pytest.approx([0.8, 0.2])
+    e = np.where(iron, 1.0, -1.0)
+    expected = 2.23 * (e > 0) - 1.8 * (e < 0)
+    assert get_spins(alloy)[:, 0] == pytest.approx(expected)
+    J = {(0, 0): (1.0, 0.2), (1, 0): (0.5, 0.02), (1, 1): (-0.8, 0.2)}
+    total = 0.0
+    for a, b, distance in zip(*neighbor_list("ijd", alloy, 2.9), strict=True):
+        species = sorted([not iron[a], not iron[b]], reverse=True)
+        total -= J[tuple(map(int, species))][int(distance > 2.7)] * e[a] * e[b]
+    mRy = 1e-3 * units.Ry
+    assert model.energy(alloy) == pytest.approx(total * mRy)
+    write_uppasd(model, tmp_path / "again")
+    again = read_uppasd(tmp_path / "again")
+    assert again.shares == pytest.approx(model.shares)
+    assert again.onsite == pytest.approx(model.onsite)
+    assert again.onsite[0, 2, 2] == pytest.approx(0.02 * mRy)
+    assert again.energy(alloy) == pytest.approx(total * mRy)
+
+
+def test_alloys_elsewhere(tmp_path):
+    model = read_uppasd(folder_of(UPPASD_ALLOY, tmp_path), elements=["Fe", "Co"])
+    with pytest.raises(ValueError, match="this format knows no alloys"):
+        write_tb2j(model, tmp_path / "exchange.out")
+    with pytest.raises(ValueError, match="atoms 0 and 1 are at one place"):
+        model.energy(model.atoms)
+    with pytest.raises(ValueError, match="draw a structure"):
+        model.repeat(2)
+    alloy = model.disordered(model.parent.repeat(3), seed=0)
+    fixed = model.on(alloy)
+    assert not fixed.is_alloy
+    write_tb2j(fixed, tmp_path / "exchange.out")
+    assert read_tb2j(tmp_path / "exchange.out").energy(alloy) == pytest.approx(
+        model.energy(alloy), rel=1e-6
+    )
 
 
 def test_units_and_elements_are_asked_for(tmp_path):

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..._digest import digest
+from ...build import random_alloy
 from ...neighbors import PairList
 from ...spins import get_spins, set_spins
 from ...system import System, check_structure
@@ -51,6 +52,10 @@ class BondHamiltonian(Potential):
     strained, with atoms that moved, in another order, with empty sites and with atoms
     of other elements, which carry no moment. Directions that are not periodic have
     open ends.
+
+    Sites of different elements may share a place: the species of an alloy, each with
+    bonds of its own. An atom is on the site of its element; :meth:`disordered` draws
+    which of them is where.
 
     The bonds follow the atoms. Without ``slopes`` the energy does not depend on where
     these are, and forces and stress are zero.
@@ -83,6 +88,9 @@ class BondHamiltonian(Potential):
         Cartesian by default.
     fields : (n, 3) array, eV, optional
         h_i = |m_i| mu_B B in a field B.
+    shares : (n,) array, optional
+        Parts of the sites in the alloy, one by default; of sites that share a place up
+        to one in all, with equal parts by default.
     per_moment : bool
         Numbers are for moments, not unit vectors: E = - sum_bonds m_i.J_ij.m_j in
         eV/mu_B^2 (B in eV/mu_B^4, A in eV/mu_B^2, h in eV/mu_B, K1 in eV/mu_B^4,
@@ -94,7 +102,8 @@ class BondHamiltonian(Potential):
     ValueError
         If an array has another shape or is not finite, a site does not exist, a bond
         joins a site with itself, leaves a direction that is not periodic, is listed
-        twice, or from both ends with different numbers.
+        twice, or from both ends with different numbers, or sites that share a place
+        are of one element, or their shares add up to more than one.
 
     Examples
     --------
@@ -127,6 +136,7 @@ class BondHamiltonian(Potential):
         cubic: ArrayLike | None = None,
         cubic_axes: ArrayLike | None = None,
         fields: ArrayLike | None = None,
+        shares: ArrayLike | None = None,
         per_moment: bool = False,
     ) -> None:
         super().__init__()
@@ -170,7 +180,29 @@ class BondHamiltonian(Potential):
             numbers,
             self._atoms.positions,
         )
+        #: (n,) parts of the sites in the alloy; of sites on their own 1.
+        self.shares = self._checked_shares(shares)
         self._layouts: OccupationCache[Layout] = OccupationCache()
+
+    def _checked_shares(self, shares: ArrayLike | None) -> np.ndarray:
+        places, atoms = self.places, self._atoms
+        count = np.bincount(places)
+        if len(set(zip(places, atoms.numbers, strict=True))) < len(atoms):
+            crowded = atoms.positions[np.flatnonzero(count[places] > 1)[0]]
+            raise ValueError(
+                f"two sites of one element share the place {crowded.round(4).tolist()} "
+                "A: only those of different elements of an alloy do"
+            )
+        if shares is None:
+            return 1.0 / count[places]
+        given = shaped("shares", shares, (len(atoms),))
+        total = np.bincount(places, given).max(initial=0.0)
+        if (given < 0.0).any() or total > 1.0 + 1e-9:
+            raise ValueError(
+                "shares of sites are between 0 and 1, and those of one place add up to "
+                f"1 at most; got {given.min():g} to {given.max():g}, a sum {total:g}"
+            )
+        return given
 
     # --- what it is ---
 
@@ -219,6 +251,22 @@ class BondHamiltonian(Potential):
         return symmetric - self.isotropic[:, None, None] * np.eye(3)
 
     @property
+    def places(self) -> np.ndarray:
+        """(n,) integers: numbers of the places of the sites, of an alloy's shared."""
+        return self._crystal.places
+
+    @property
+    def is_alloy(self) -> bool:
+        """Whether sites share places, or are empty in part."""
+        return bool((self.shares != 1.0).any())
+
+    @property
+    def parent(self) -> Atoms:
+        """The cell with the first of the species on every place, with its moments."""
+        first = np.unique(self.places, return_index=True)[1]
+        return self._atoms[np.sort(first)]
+
+    @property
     def is_bilinear(self) -> bool:
         """Whether there are no biquadratic and cubic terms."""
         return not (self.biquadratic.any() or self.cubic.any())
@@ -240,6 +288,8 @@ class BondHamiltonian(Potential):
         found |= {name: values for name, values in given.items() if values.any()}
         if self.cubic.any():
             found["cubic_axes"] = self.cubic_axes
+        if self.is_alloy:
+            found["shares"] = self.shares
         return found
 
     def extra_repr(self) -> str:
@@ -272,8 +322,15 @@ class BondHamiltonian(Potential):
         Raises
         ------
         ValueError
-            If it is none of these, or repeats a direction that is not periodic.
+            If it is none of these, or repeats a direction that is not periodic, or this
+            is an alloy, of which :meth:`disordered` draws a structure first.
         """
+        if self.is_alloy:
+            raise ValueError(
+                "an alloy's cell has no supercell: draw a structure, "
+                "`alloy = h.disordered(h.parent.repeat(4), seed=1)`, and take `h`, or "
+                "`h.on(alloy)`"
+            )
         matrix = np.asarray(size)
         if matrix.dtype.kind not in "iu" or matrix.shape not in ((), (3,), (3, 3)):
             raise ValueError(
@@ -332,6 +389,55 @@ class BondHamiltonian(Potential):
             cubic_axes=axes,
             fields=spread(self.fields),
         )
+
+    def disordered(
+        self, atoms: Atoms, seed: int | np.random.Generator | None = None
+    ) -> Atoms:
+        """Return a structure with the species of the alloy drawn at random.
+
+        It is a ``disorder`` of :func:`~deepspin_ase.analysis.curie_temperature`.
+        Moments have the lengths of the reference state, along those of ``atoms`` or,
+        where a species is opposite in the reference state, against them.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            A supercell of ``parent``.
+        seed : int or numpy Generator, optional
+
+        Raises
+        ------
+        ValueError
+            If it is no supercell, or too small for the shares.
+        """
+        found = self._layout(System.from_atoms(atoms))
+        rng = np.random.default_rng(seed)
+        places, moments = self.places, get_spins(self._atoms)
+        alloy, name = atoms.copy(), "place_of_alloy"
+        own = np.full(len(atoms), -1)
+        own[found.atoms] = places[found.sites]
+        alloy.set_array(name, own)
+        for place in np.unique(places[self.shares != 1.0]):
+            first, *others = np.flatnonzero(places == place)
+            shares = {self._atoms.symbols[k]: float(self.shares[k]) for k in others}
+            signs = np.where(moments[others] @ moments[first] < 0, -1.0, 1.0)
+            lengths = signs * np.linalg.norm(moments[others], axis=1)
+            empty = 1.0 - self.shares[places == place].sum()
+            if empty > 1e-9:
+                shares["X"] = float(empty)
+            alloy = random_alloy(
+                alloy,
+                {symbol: share for symbol, share in shares.items() if share},
+                sublattice=np.flatnonzero(alloy.arrays[name] == place),
+                moments={
+                    symbol: float(length)
+                    for symbol, length in zip(shares, lengths, strict=False)
+                    if shares[symbol]
+                },
+                seed=rng,
+            )
+        del alloy.arrays[name]
+        return alloy
 
     def changed(self, **arguments: Any) -> BondHamiltonian:
         """Return a copy with other arguments of the constructor, such as ``onsite``."""
@@ -407,6 +513,8 @@ class BondHamiltonian(Potential):
         return self._symmetric(crystal, symprec).violation
 
     def _symmetric(self, crystal: Atoms | None, symprec: float) -> SymmetricBonds:
+        if self.is_alloy:
+            raise ValueError("symmetry is not looked for in alloys")
         return symmetric_bonds(
             self._atoms,
             np.column_stack([self.i, self.j, self.shift]),

@@ -105,15 +105,23 @@ class WrappedSites:
         ]
 
 
-def wrapped_sites(model: BondHamiltonian | HasBonds) -> WrappedSites:
+def wrapped_sites(
+    model: BondHamiltonian | HasBonds, *, alloys: bool = False
+) -> WrappedSites:
     """Move the magnetic sites into the cell, and the bonds with them.
 
     Raises
     ------
     ValueError
-        If the cell has fewer than three lattice vectors.
+        If the cell has fewer than three lattice vectors, or sites share places and
+        not ``alloys``.
     """
     model = as_bonds(model)
+    if model.is_alloy and not alloys:
+        raise ValueError(
+            "this format knows no alloys, whose sites share places or are empty in "
+            "part: write one structure, `h.on(h.disordered(h.parent.repeat(4), seed))`"
+        )
     atoms, sites = model.atoms, model.sites
     if atoms.cell.rank < 3:
         raise ValueError(

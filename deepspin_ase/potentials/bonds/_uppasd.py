@@ -93,15 +93,17 @@ def read_uppasd(
     The files named as ``posfile``, ``momfile``, ``exchange`` (with ``do_jtensor``,
     too), ``dm``, ``pd``, ``bq`` and ``anisotropy``, with ``maptype`` 1 and 2,
     ``posfiletype`` C and D, and ``Sym`` 0 to 3. As in UppASD bonds belong to types of
-    atoms: those of a site are bonds of all sites of its type. Random alloys are not
-    read.
+    atoms: those of a site are bonds of all sites of its type. Of random alloys
+    (``do_ralloy``) the species of a site share its place, with their concentrations:
+    see :meth:`BondHamiltonian.disordered`.
 
     Parameters
     ----------
     path : path
         ``inpsd.dat`` or its folder.
     elements : str or sequence of str, optional
-        Of the sites; not in files other than those of :func:`write_uppasd`.
+        Of the sites, or of the species of an alloy; not in files other than those of
+        :func:`write_uppasd`.
     alat : float, A, optional
         The unit of lengths; by default the file's ``alat``.
     dm_sign : {-1, 1}
@@ -125,20 +127,18 @@ def read_uppasd(
     path = path / "inpsd.dat" if path.is_dir() else path
     with reading(path, EXPECTED):
         found = _input(path)
-        if found.word("do_ralloy", "0") not in ("0", "N", "F"):
-            raise ValueError("random alloys (do_ralloy) are not read")
         if alat is None:
             if "alat" not in found.words:
                 raise ValueError(
                     f"{path} has no alat: give alat, the unit of its cell in A"
                 )
             alat = 1e10 * float(found.word("alat", "").lower().replace("d", "e"))
-        atoms, types = _structure(found, alat, elements)
-        rows = _bonds(found, atoms, types, alat, -dm_sign)
-        spins = _moments(found, len(atoms))
-        with_moments(atoms, spins, rows, moments)
-        onsite, cubic = _anisotropies(found, len(atoms))
-    return rows.potential(atoms, onsite=onsite, cubic=cubic)
+        sites = _structure(found, alat, elements)
+        rows = _bonds(found, sites, alat, -dm_sign)
+        with_moments(sites.atoms, _moments(found, sites), rows, moments)
+        onsite, cubic = _anisotropies(found, sites)
+        shares = sites.shares
+    return rows.potential(sites.atoms, onsite=onsite, cubic=cubic, shares=shares)
 
 
 def _check_sign(dm_sign: int) -> None:
@@ -173,67 +173,119 @@ def _input(path: Path) -> _Input:
     return _Input(path, words, np.array(cell).reshape(3, 3), elements)
 
 
+@dataclass(frozen=True)
+class _Sites:
+    """Sites, or species on sites in an alloy.
+
+    Attributes
+    ----------
+    atoms : Atoms
+    types : (n,) integer array
+        Kinds of sites whose bonds are the same.
+    labels : list of tuples
+        What names them in files: their number, and in an alloy that of the species.
+    shares : (n,) array
+    """
+
+    atoms: Atoms
+    types: np.ndarray
+    labels: list[tuple[int, ...]]
+    shares: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """Columns that name a site."""
+        return len(self.labels[0])
+
+    def index(self, words: Sequence[str], name: str) -> int:
+        """Return the site that the first words of a line name.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        label = tuple(int(word) for word in words[: self.width])
+        if label not in self.labels:
+            species = f" with species {label[1]}" if len(label) > 1 else ""
+            raise ValueError(
+                f"{name} names site {label[0]}{species}, and posfile has "
+                f"{len(self.labels)} of them"
+            )
+        return self.labels.index(label)
+
+
 def _structure(
     found: _Input, alat: float, elements: str | Sequence[str] | None
-) -> tuple[Atoms, np.ndarray]:
-    """Return the sites and their types (N,)."""
+) -> _Sites:
+    """Return the sites of ``posfile``."""
     rows = found.table("posfile")
     if not rows:
         raise ValueError("it names no posfile, or an empty one")
-    order = np.array([int(row[0]) for row in rows]) - 1
-    if sorted(order) != list(range(len(rows))):
+    alloy = found.word("do_ralloy", "0") == "1"
+    first = 4 if alloy else 2
+    if min(map(len, rows)) < first + 3:
+        raise ValueError(
+            f"a line of posfile has fewer than {first + 3} columns: site, type"
+            + (", species, concentration" if alloy else "")
+            + " and position"
+        )
+    rows = sorted(rows, key=lambda row: [int(row[0]), int(row[2]) if alloy else 0])
+    labels = [tuple(int(row[k]) for k in ((0, 2) if alloy else (0,))) for row in rows]
+    numbered = sorted({label[0] for label in labels})
+    if numbered != list(range(1, len(numbered) + 1)) or len(set(labels)) < len(rows):
         raise ValueError("posfile does not number its sites 1, 2, ...")
-    types, places = np.zeros(len(rows), dtype=int), np.zeros((len(rows), 3))
-    for k, row in zip(order, rows, strict=True):
-        types[k], places[k] = int(row[1]), [float(x) for x in row[2:5]]
+    places = np.array([[float(x) for x in row[first : first + 3]] for row in rows])
     if found.word("posfiletype", "C").upper() == "D":
         places = places @ found.cell
+    kinds = [(int(row[1]), *label[1:]) for row, label in zip(rows, labels, strict=True)]
+    species = max(label[-1] for label in labels)
+    if alloy and not isinstance(elements, str) and len(elements or ()) == species:
+        elements = [list(elements or ())[label[1] - 1] for label in labels]
     symbols = elements_of(elements, found.elements, len(rows), found.path)
     boundary = found.words.get("bc", ["0", "0", "0"])
-    return Atoms(
+    atoms = Atoms(
         symbols,
         positions=alat * places,
         cell=alat * found.cell,
         pbc=[word.upper() == "P" for word in boundary[:3]],
-    ), types
+    )
+    types = np.unique(kinds, axis=0, return_inverse=True)[1].reshape(-1)
+    shares = np.array([float(row[3]) if alloy else 1.0 for row in rows])
+    return _Sites(atoms, types, labels, shares)
 
 
-def _bonds(
-    found: _Input, atoms: Atoms, types: np.ndarray, alat: float, dm_sign: int
-) -> Rows:
+def _bonds(found: _Input, sites: _Sites, alat: float, dm_sign: int) -> Rows:
     """Return the bonds of all tables, with biquadratic numbers behind them."""
-    cell, places = found.cell, atoms.positions / alat
+    cell, places = found.cell, sites.atoms.positions / alat
     mapped = int(found.word("maptype", "1"))
     if mapped not in (1, 2):
         raise ValueError(f"maptype {mapped} is not read, only 1 and 2")
     direct = found.word("posfiletype", "C").upper() == "D"
     tensors = found.word("do_jtensor", "0") == "1"
     total: dict[tuple[int, int, int, int, int], np.ndarray] = {}
+    first = 2 * sites.width
     for keyword, width in _TABLES.items():
         width = 9 if keyword == "exchange" and tensors else width
         # Symmetry operations turn vectors, and not what belongs to them.
         own = _symmetry(found) if width == 1 else np.eye(3)[None]
         rows = Rows(found.path.parent / found.word(keyword, keyword), both_ends=True)
         for row in found.table(keyword):
-            i, j = int(row[0]) - 1, int(row[1]) - 1
-            if max(i, j) >= len(atoms) or min(i, j) < 0:
-                raise ValueError(
-                    f"{rows.path.name} names site {max(i, j) + 1}, and posfile has "
-                    f"{len(atoms)}"
-                )
-            vector = np.array([float(x) for x in row[2:5]])
-            values = np.array([float(x) for x in row[5 : 5 + width]])
+            # Both sites, then the species of both.
+            i, j = (sites.index(row[k:first:2], rows.path.name) for k in (0, 1))
+            vector = np.array([float(x) for x in row[first : first + 3]])
+            values = np.array([float(x) for x in row[first + 3 : first + 3 + width]])
             if len(values) != width:
                 raise ValueError(
                     f"a line of {rows.path.name} has {len(row)} columns, not "
-                    f"{5 + width}"
+                    f"{first + 3 + width}"
                 )
             if mapped == 2:
                 vector = vector @ cell + places[j] - places[i]
             elif direct:
                 vector = vector @ cell
             for turned in np.unique(np.round(own @ vector, 10), axis=0):
-                _spread(rows, places, cell, types, (i, j), turned, values)
+                _spread(rows, places, cell, sites.types, (i, j), turned, values)
         for bond, values in rows.values.items():
             sum_of = total.setdefault(bond, np.zeros(10))
             sum_of += _as_tensor(keyword, values, dm_sign)
@@ -322,29 +374,28 @@ def _symmetry(found: _Input) -> np.ndarray:
     raise ValueError(f"Sym {kind} is not read, only 0 to 3")
 
 
-def _moments(found: _Input, count: int) -> np.ndarray:
+def _moments(found: _Input, sites: _Sites) -> np.ndarray:
     """Return the moments (N, 3) of ``momfile``, mu_B."""
-    moments = np.zeros((count, 3))
+    moments = np.zeros((len(sites.atoms), 3))
     for row in found.table("momfile"):
-        site, values = int(row[0]) - 1, [float(x) for x in row[2:6]]
-        if not 0 <= site < count or len(values) != 4:
+        site, values = sites.index(row, "momfile"), [float(x) for x in row[2:6]]
+        if len(values) != 4:
             raise ValueError(f"momfile: cannot read the line {' '.join(row)!r}")
         direction = np.array(values[1:])
         length = np.linalg.norm(direction)
         if length == 0:
-            raise ValueError(f"momfile: the moment of site {site + 1} has no direction")
+            raise ValueError(f"momfile: the moment of site {row[0]} has no direction")
         moments[site] = values[0] * direction / length
     return moments
 
 
-def _anisotropies(found: _Input, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _anisotropies(found: _Input, sites: _Sites) -> tuple[np.ndarray, np.ndarray]:
     """Return A (N, 3, 3) and cubic K1, K2 (N, 2) of ``kfile``, eV."""
+    count = len(sites.atoms)
     onsite, cubic = np.zeros((count, 3, 3)), np.zeros((count, 2))
     for row in found.table("anisotropy"):
-        site, kind = int(row[0]) - 1, int(row[1])
-        K1, K2, *axis = (float(x) for x in row[2:7])
-        if not 0 <= site < count:
-            raise ValueError(f"kfile names site {site + 1}, and posfile has {count}")
+        site, rest = sites.index(row, "kfile"), row[sites.width :]
+        kind, (K1, K2, *axis) = int(rest[0]), (float(x) for x in rest[1:6])
         if kind == 2:
             cubic[site] = MRY * K1, MRY * K2
         elif kind == 1 and K2 == 0.0:
@@ -386,21 +437,27 @@ def write_uppasd(
     """
     require_folder(folder, ".dat")
     _check_sign(dm_sign)
-    fold = wrapped_sites(model)
+    fold = wrapped_sites(model, alloys=True)
     model = fold.model
     refuse(model, "UppASD", "fields", "slopes")
-    anisotropies = _kfile(fold)
+    names = _Names.of(model)
+    anisotropies = _kfile(fold, names)
     folder = Path(folder)
     make_folder(folder)
     sites = range(len(model.sites))
+    shares = [f"{model.shares[k]:.10f} " if model.is_alloy else "" for k in model.sites]
     write_lines(
         folder / "posfile",
-        [f"{k + 1} {k + 1} {numbers(fold.fractional[k])}" for k in sites],
+        [
+            f"{names.places[k]} {names[k]} {shares[k]}{numbers(fold.fractional[k])}"
+            for k in sites
+        ],
     )
     write_lines(
         folder / "momfile",
         [
-            f"{k + 1} 1 {fold.lengths[k]:.10f} {numbers(fold.directions[k])}"
+            f"{names.places[k]} {names.species[k]} {fold.lengths[k]:.10f} "
+            f"{numbers(fold.directions[k])}"
             for k in sites
         ],
     )
@@ -413,7 +470,7 @@ def write_uppasd(
         "bq bqfile": half * model.biquadratic[:, None],
     }
     sign = "-+"[dm_sign > 0]
-    keywords = []
+    keywords = ["do_ralloy 1"] if model.is_alloy else []
     for keyword, values in tables.items():
         if keyword != "exchange jfile" and np.abs(values).max(initial=0.0) < 1e-9:
             continue
@@ -423,7 +480,7 @@ def write_uppasd(
         write_lines(
             folder / keyword.split()[1],
             [
-                f"{fold.i[p] + 1} {fold.j[p] + 1} "
+                f"{names.of_bond(fold.i[p], fold.j[p])} "
                 f"{' '.join(str(x) for x in fold.shift[p])} {numbers(values[p])}"
                 for p in fold.order
             ],
@@ -434,7 +491,40 @@ def write_uppasd(
     write_lines(folder / "inpsd.dat", _template(fold, keywords))
 
 
-def _kfile(fold: WrappedSites) -> list[str]:
+@dataclass(frozen=True)
+class _Names:
+    """What names the magnetic sites in files: their places, of alloys the species too.
+
+    Attributes
+    ----------
+    places, species : (n,) integer arrays
+        From one; species by place.
+    """
+
+    places: np.ndarray
+    species: np.ndarray
+    is_alloy: bool
+
+    @classmethod
+    def of(cls, model: BondHamiltonian) -> _Names:
+        places = np.unique(model.places[model.sites], return_inverse=True)[1] + 1
+        before = [int((places[:k] == place).sum()) for k, place in enumerate(places)]
+        return cls(places, np.array(before, dtype=int) + 1, model.is_alloy)
+
+    def __getitem__(self, k: int) -> str:
+        """Return the name of a site in ``kfile``, and its kind in ``posfile``."""
+        own = self.places[k], self.species[k]
+        return " ".join(map(str, own if self.is_alloy else own[:1]))
+
+    def of_bond(self, i: int, j: int) -> str:
+        """Return the names of both ends: sites, then species."""
+        ends = [self.places[i], self.places[j]]
+        if self.is_alloy:
+            ends += [self.species[i], self.species[j]]
+        return " ".join(map(str, ends))
+
+
+def _kfile(fold: WrappedSites, names: _Names) -> list[str]:
     """Return the lines of ``kfile``; none without anisotropy."""
     model, sites = fold.model, fold.model.sites
     K, n = uniaxial(model, "UppASD")
@@ -449,9 +539,9 @@ def _kfile(fold: WrappedSites) -> list[str]:
     if not cubic.any() and np.abs(K).max(initial=0.0) <= NEGLIGIBLE:
         return []
     return [
-        f"{k + 1} 2 {numbers(cubic[k] / MRY)} 0.0 0.0 1.0 0.0"
+        f"{names[k]} 2 {numbers(cubic[k] / MRY)} 0.0 0.0 1.0 0.0"
         if cubic[k].any()
-        else f"{k + 1} 1 {-K[k] / MRY:.10f} 0.0 {numbers(n[k])} 0.0"
+        else f"{names[k]} 1 {-K[k] / MRY:.10f} 0.0 {numbers(n[k])} 0.0"
         for k in range(len(sites))
     ]
 
