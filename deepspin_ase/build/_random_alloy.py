@@ -10,8 +10,9 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 from numpy.typing import ArrayLike
 
 from .._extras import require
-from .._validate import finite, positive, whole
+from .._validate import finite, non_negative, positive, whole
 from ..spins import get_spins, set_spins
+from ._interstitials import KINDS, draw_sites, given_sites, interstitial_sites
 
 #: Name of an empty site in a composition.
 VACANCY = "X"
@@ -30,12 +31,14 @@ def random_alloy(
     moments: Mapping[str, float] | None = None,
     method: str = "random",
     iterations: int = 100_000,
+    interstitials: Mapping[str, ArrayLike] | None = None,
+    min_distance: float = 0.0,
     seed: int | np.random.Generator | None = None,
 ) -> Atoms:
-    """Return a copy of a crystal with other species on some of its sites.
+    """Return a copy of a crystal with other species on some of its sites, or between.
 
     The numbers of the species are fixed by the composition; the sites are drawn. Atoms
-    keep their order, and vacancies are left out.
+    keep their order, vacancies are left out, and interstitial atoms come last.
 
     Parameters
     ----------
@@ -43,7 +46,10 @@ def random_alloy(
         A supercell, large enough for the composition.
     composition : {symbol: share}
         Shares of the sites of the sublattice, between 0 and 1; what is left keeps its
-        species. ``"X"`` is a vacancy: ``{"Mg": 0.1, "X": 0.02}``.
+        species. ``"X"`` is a vacancy: ``{"Mg": 0.1, "X": 0.02}``. Species on
+        interstitial sites have the name of the sites with them, and shares of these:
+        ``{"C@octahedral": 0.01}``, ``"tetrahedral"`` or ``"void"`` as in
+        :func:`~deepspin_ase.build.interstitial_sites`, or names in ``interstitials``.
     sublattice : symbol, indices or mask, optional
         The sites: those of an element, or given ones. By default those of the only
         element that carries moments, or of the only element.
@@ -58,41 +64,123 @@ def random_alloy(
         draws (D. Gehringer, M. Friák and D. Holec, Comput. Phys. Commun. 286, 108664
         (2023), doi:10.1016/j.cpc.2023.108664; extra ``sqs``).
     iterations : int
-        Of ``method="sqs"``.
+        Of ``method="sqs"``, which interstitial atoms have no part in.
+    interstitials : {name: (n, 3) array}, optional
+        Positions of further interstitial sites, A.
+    min_distance : float, A
+        Between interstitial atoms, which are drawn one after the other.
     seed : int or numpy Generator, optional
 
     Raises
     ------
     ValueError
         If a symbol is no element, shares are not between 0 and 1 or add up to more,
-        there are no such sites, the sublattice has to be named, or numbers of atoms
-        differ by more than a fifth from what the composition asks for.
+        there are no such sites, the sublattice has to be named, numbers of atoms
+        differ by more than a fifth from what the composition asks for, given sites are
+        within 0.5 A of atoms, or interstitial atoms do not fit ``min_distance``.
     ImportError
         If sqsgenerator is needed and not installed.
 
     Examples
     --------
     >>> alloy = random_alloy(nio.repeat(2), {"Mg": 0.25}, sublattice="Ni", seed=1)
+    >>> steel = random_alloy(iron.repeat(4), {"C@octahedral": 0.01}, seed=1)
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     whole("iterations", iterations, 1)
-    sites = _sites(atoms, sublattice)
-    counts = _counts(composition, len(sites))
+    non_negative("min_distance", min_distance)
+    if not composition:
+        raise ValueError("the composition is empty; give one such as {'Mg': 0.1}")
+    between = {name: share for name, share in composition.items() if "@" in name}
+    on_sites = {name: x for name, x in composition.items() if name not in between}
     given = {s: finite(f"moment of {s}", m) for s, m in (moments or {}).items()}
-    if unknown := set(given) - set(counts):
+    put_in = {name.partition("@")[0] for name in composition}
+    if unknown := set(given) - put_in:
         raise ValueError(
             f"moments are given of {', '.join(sorted(unknown))}, which the composition "
             "does not put in"
         )
     rng = np.random.default_rng(seed)
+    alloy = atoms.copy()
+    if on_sites:
+        sites = _sites(atoms, sublattice)
+        counts = _counts(on_sites, len(sites))
+        chosen = _drawn(atoms[sites], counts, method, iterations, rng)
+        alloy = _placed(atoms, sites, chosen, list(counts), given)
+    if between:
+        added = _interstitial(atoms, between, interstitials or {}, min_distance, rng)
+        alloy = _with_interstitial(alloy, added, given)
+    return alloy
+
+
+def _drawn(
+    sites: Atoms,
+    counts: Mapping[str, int],
+    method: str,
+    iterations: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the species (n,) of sites, as numbers of ``counts``; -1 is as it was."""
     if method == "sqs":
-        chosen = _quasirandom(atoms[sites], counts, iterations, rng)
-    else:
-        kinds = np.repeat(np.arange(len(counts)), list(counts.values()))
-        chosen = np.full(len(sites), -1)
-        chosen[rng.permutation(len(sites))[: len(kinds)]] = kinds
-    return _placed(atoms, sites, chosen, list(counts), given)
+        return _quasirandom(sites, counts, iterations, rng)
+    kinds = np.repeat(np.arange(len(counts)), list(counts.values()))
+    chosen = np.full(len(sites), -1)
+    chosen[rng.permutation(len(sites))[: len(kinds)]] = kinds
+    return chosen
+
+
+def _interstitial(
+    atoms: Atoms,
+    composition: Mapping[str, float],
+    given: Mapping[str, ArrayLike],
+    min_distance: float,
+    rng: np.random.Generator,
+) -> Atoms:
+    """Return the atoms between the sites, of a composition such as ``C@octahedral``."""
+    kinds: dict[str, dict[str, float]] = {}
+    for name, share in composition.items():
+        symbol, _, kind = name.partition("@")
+        if kind not in (*KINDS, *given):
+            raise ValueError(
+                f"there are no interstitial sites {kind!r} for {name!r}: take "
+                f"{', '.join((*KINDS, *given))}, or give positions by interstitials="
+            )
+        if symbol == VACANCY:
+            raise ValueError(f"{name!r}: a vacancy is at a site of the crystal")
+        kinds.setdefault(kind, {})[symbol] = share
+    sites, symbols, wanted = np.empty((0, 3)), [], []
+    for kind, shares in kinds.items():
+        known = (
+            given_sites(kind, given[kind], atoms)
+            if kind in given
+            else interstitial_sites(atoms, kind)
+        )
+        indices = len(sites) + np.arange(len(known))
+        sites = np.concatenate([sites, known])
+        for symbol, count in _counts(shares, len(known)).items():
+            symbols += [symbol] * count
+            wanted.append((indices, count))
+    drawn = draw_sites(sites, atoms, wanted, min_distance, rng)
+    return Atoms(symbols, sites[np.concatenate(drawn)])
+
+
+def _with_interstitial(
+    alloy: Atoms, added: Atoms, moments: Mapping[str, float]
+) -> Atoms:
+    """Return the structure with atoms added at its end, whose moments are along z."""
+    lengths = np.array([moments.get(symbol, 0.0) for symbol in added.symbols])
+    spins = None
+    if alloy.has("initial_magmoms") or lengths.any():
+        spins = np.zeros((len(alloy) + len(added), 3))
+        if alloy.has("initial_magmoms"):
+            spins[: len(alloy)] = get_spins(alloy)
+            del alloy.arrays["initial_magmoms"]
+        spins[len(alloy) :, 2] = lengths
+    alloy.extend(added)
+    if spins is not None:
+        set_spins(alloy, spins)
+    return alloy
 
 
 def _placed(
@@ -169,8 +257,6 @@ def _counts(composition: Mapping[str, float], n_sites: int) -> dict[str, int]:
     ValueError
         If it is not one, or does not fit the number of sites.
     """
-    if not composition:
-        raise ValueError("the composition is empty; give one such as {'Mg': 0.1}")
     counts = {}
     for symbol, value in composition.items():
         if symbol != VACANCY and symbol not in atomic_numbers:

@@ -112,7 +112,8 @@ def _add_doping(parser: argparse.ArgumentParser) -> None:
         "--doping",
         nargs="+",
         metavar="ELEMENT=SHARE",
-        help="species at random sites, such as Mg=0.1; X is a vacancy",
+        help="species at random sites, such as Mg=0.1; X is a vacancy, C@octahedral "
+        "carbon between the sites",
     )
     group.add_argument(
         "--sublattice",
