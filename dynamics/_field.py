@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..potentials import Potential, Prediction
 from ..system import System
@@ -29,8 +30,9 @@ DrivenTerms: TypeAlias = Sequence[tuple[Potential, Callable[[float], Any]]]
 class ExternalField:
     """A uniform field; adds E = -mu_B sum m.B to what a model predicts.
 
-    With it act a spin torque, which adds to the magnetic forces but not to the energy,
-    and terms of the energy with factors that depend on time.
+    Of all replicas, or one for each, which is constant. With it act a spin torque,
+    which adds to the magnetic forces but not to the energy, and terms of the energy
+    with factors that depend on time.
 
     Raises
     ------
@@ -46,7 +48,9 @@ class ExternalField:
         *,
         spin_torque: SpinTorque | Mapping[str, Any] | None = None,
         driven_terms: DrivenTerms = (),
+        n_replicas: int = 1,
     ) -> None:
+        self._n_replicas = n_replicas
         self.field_T = as_waveform(field_T)
         self.spin_torque = as_spin_torque(spin_torque)
         self.driven_terms = _checked(driven_terms)
@@ -74,16 +78,33 @@ class ExternalField:
         return callable(self.field_T) or self.has_no_energy or self.is_driven
 
     def at(self, time_fs: float) -> np.ndarray:
-        """Return the field at a time, (3,), eV/mu_B."""
+        """Return the field at a time, (3,), or (B, 3) of the replicas, eV/mu_B."""
         assert self.field_T is not None and not isinstance(self.field_T, Mapping)
         value = self.field_T(time_fs) if callable(self.field_T) else self.field_T
         field = np.asarray(value, dtype=float)
-        if field.shape != (3,) or not np.isfinite(field).all():
+        shapes = [(3,)] if callable(self.field_T) else [(3,), (self._n_replicas, 3)]
+        if field.shape not in shapes or not np.isfinite(field).all():
             raise ValueError(
-                "external_field_T must be three finite numbers in tesla, or a "
-                f"function of the time in fs that returns them; got {value!r}"
+                "external_field_T must be three finite numbers in tesla, these for "
+                f"each of the {self._n_replicas} replicas, or a function of the time "
+                f"in fs that returns three; got {value!r}"
             )
         return MU_B * field
+
+    @property
+    def of_replicas(self) -> np.ndarray | None:
+        """Fields (B, 3) of the replicas, eV/mu_B; None if they share one."""
+        if self.field_T is None or callable(self.field_T):
+            return None
+        field = self.at(0.0)
+        return field if field.ndim == 2 else None
+
+    def on_atoms(self, system: System, time_fs: float) -> Tensor:
+        """Return the field on every atom at a time, (N, 3), eV/mu_B."""
+        if self.field_T is None:
+            return torch.zeros_like(system.spins)
+        field = torch.as_tensor(self.at(time_fs)).to(system.spins)
+        return field[system.index] if field.ndim == 2 else field.expand_as(system.spins)
 
     def add(self, prediction: Prediction, system: System, time_fs: float) -> Prediction:
         """Return the prediction with all that acts from outside."""
@@ -103,8 +124,8 @@ class ExternalField:
     def _with_field(
         self, prediction: Prediction, system: System, time_fs: float
     ) -> Prediction:
-        field = torch.as_tensor(self.at(time_fs)).to(system.spins)
-        energies = -(system.spins @ field)
+        field = self.on_atoms(system, time_fs)
+        energies = -(system.spins * field).sum(dim=1)
         assert prediction.magnetic_forces is not None
         # The field acts on atoms that carry a moment.
         has_moment = (system.spins != 0).any(dim=1, keepdim=True)

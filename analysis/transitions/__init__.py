@@ -20,8 +20,9 @@ from ._order_parameters import (
     OctahedralTilt,
     PolarDisplacement,
 )
-from ._phase_diagram import PhaseDiagram, phase_diagram
+from ._phase_diagram import PhaseDiagram
 from ._phase_maps import plot_phase_diagram
+from ._phase_sampling import phase_diagram
 from ._phases_config import PhasesConfig
 from ._phases_page import line_table, write_page
 from ._reweighting import MultiHistogram

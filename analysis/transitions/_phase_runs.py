@@ -1,4 +1,4 @@
-"""The runs of a phase diagram: points, realizations, and chains through a sweep."""
+"""The runs of a phase diagram: points, realizations, chains, and exchange."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from numpy.typing import ArrayLike
 from ...build import random_alloy
 from ._thermal_sampling import SamplingTask, ThermalSamples, run_sampling
 
-#: Sweeps between swaps of neighboring temperatures.
+#: What replicas exchange configurations across.
+TEMPERINGS = ("none", "temperature", "field")
+
+#: Sweeps between swaps of neighbors.
 _EXCHANGE = 10
 
 
@@ -144,6 +147,16 @@ def _task(
     )
 
 
+def joined_runs(runs: Sequence[Run], axes: Mapping[str, np.ndarray]) -> list[list[Run]]:
+    """Return runs that differ in field alone together, by rising field."""
+    position = list(axes).index("field_T")
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        rest = (*run.point[:position], *run.point[position + 1 :], run.realization)
+        groups.setdefault(rest, []).append(run)
+    return list(groups.values())
+
+
 def chains_of_runs(
     runs: Sequence[Run], grid: Mapping[str, np.ndarray], sweep: str
 ) -> list[list[Run]]:
@@ -219,6 +232,31 @@ def run_chain(tasks: Sequence[SamplingTask]) -> list[ThermalSamples]:
             task = replace(task, atoms=tuple(starts))
         found.append(run_sampling(task, progress=False))
     return found
+
+
+def run_joined(tasks: Sequence[SamplingTask]) -> list[ThermalSamples]:
+    """Run tasks that differ in field alone as one, whose replicas exchange."""
+    first, count = tasks[0], len(tasks[0].temperatures_K)
+    fields = [task.options["external_field_T"] for task in tasks for _ in range(count)]
+    task = replace(
+        first,
+        temperatures_K=first.temperatures_K * len(tasks),
+        options={**first.options, "external_field_T": tuple(fields)},
+    )
+    found = run_sampling(task, progress=False)
+    starts = range(0, len(fields), count)
+    return [_part(found, slice(start, start + count)) for start in starts]
+
+
+def _part(samples: ThermalSamples, replicas: slice) -> ThermalSamples:
+    """Return the samples of some replicas."""
+    series = ("temperatures_K", "order", "magnetization", "energy", "order_vectors")
+    return replace(
+        samples,
+        **{name: getattr(samples, name)[replicas] for name in series},
+        observables={n: rows[replicas] for n, rows in samples.observables.items()},
+        final=samples.final[replicas],
+    )
 
 
 def joined_samples(parts: Sequence[ThermalSamples]) -> ThermalSamples:

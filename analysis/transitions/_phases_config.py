@@ -145,6 +145,9 @@ class PhasesConfig(Configuration):
     sweep : str, optional
         Axis that is followed up and down: "temperature_K", "field_T", "pressure_GPa" or
         "strain".
+    tempering : {"temperature", "field", "none"}
+        What replicas exchange configurations across in Monte Carlo: temperatures,
+        temperatures and fields, or nothing.
     steps, interval, equilibration : int
         Sweeps, or time steps, that are sampled; between samples; and before (a fifth
         of ``steps`` by default).
@@ -180,6 +183,7 @@ class PhasesConfig(Configuration):
     orders: dict[str, Vectors] = Field(default_factory=dict)
     observables: ObservablesConfig = ObservablesConfig()
     sweep: Literal["temperature_K", "field_T", "pressure_GPa", "strain"] | None = None
+    tempering: Literal["temperature", "field", "none"] = "temperature"
     steps: Count = 4000
     interval: Count = 2
     equilibration: Annotated[int, Field(ge=0)] | None = None
@@ -283,6 +287,7 @@ class PhasesConfig(Configuration):
             "orders": {name: np.array(q) * repeat for name, q in self.orders.items()},
             "observables": self.observables.functions(atoms),
             "sweep": self.sweep,
+            "tempering": self.tempering,
             "steps": self.steps,
             "interval": self.interval,
             "equilibration": self.equilibration,

@@ -339,8 +339,8 @@ def _measure(
     else:
         energy = driver.prediction.energy
         if driver.external_field.field_T is not None:
-            field = torch.from_numpy(driver.external_field.at(driver.time_fs))
-            energy = energy + system.sum(system.spins @ field.to(system.spins))
+            field = driver.external_field.on_atoms(system, driver.time_fs)
+            energy = energy + system.sum((system.spins * field).sum(dim=1))
     return {
         "order": sums[:, 1:].flatten(1).norm(dim=1).cpu().numpy(),
         "magnetization": sums[:, 0].cpu().numpy(),

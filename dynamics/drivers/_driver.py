@@ -71,10 +71,10 @@ class SpinLatticeDynamics(BatchedDynamics):
         parameter is given as a list; :attr:`images` holds them all.
     timestep : float
         In ASE units: ``1 * ase.units.fs``.
-    external_field_T : (3,) array, callable or mapping, optional
-        Uniform field in tesla, or a function of the time in fs that returns one, such
-        as a :class:`~deepspin_ase.dynamics.Pulse` or its plain data; on top of a field
-        of the calculator.
+    external_field_T : (3,) or (B, 3) array, callable or mapping, optional
+        Uniform field in tesla, one for each replica, or a function of the time in fs
+        that returns one, such as a :class:`~deepspin_ase.dynamics.Pulse` or its plain
+        data; on top of a field of the calculator.
     spin_torque : SpinTorque or mapping, optional
         Torque of a spin current on moments that follow the damped LLG equation.
     driven_terms : sequence of (Potential, callable), optional
@@ -184,10 +184,15 @@ class SpinLatticeDynamics(BatchedDynamics):
             if path is not None and not Path(path).parent.is_dir():
                 raise ValueError(f"the folder of the {name} {path} does not exist")
         given = {name: self._arguments.get(name) for name in self.replica_arguments}
+        if np.ndim(external_field_T) == 2:  # type: ignore[arg-type]
+            given["external_field_T"] = external_field_T
         self.images = as_images(atoms, given)
         self.engine: Engine = engine_of(self.images)
         self.external_field = ExternalField(
-            external_field_T, spin_torque=spin_torque, driven_terms=driven_terms
+            external_field_T,
+            spin_torque=spin_torque,
+            driven_terms=driven_terms,
+            n_replicas=len(self.images),
         )
         self._check_external_field()
         self.zero_momentum = zero_momentum

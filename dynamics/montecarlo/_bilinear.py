@@ -111,7 +111,7 @@ class BilinearEnergies(TrialEnergies):
         structure : (n,) int64 tensor
         noise, cone, widths, threshold : tensors
             As in :func:`~.montecarlo.try_moves`.
-        field : (3,) tensor, eV/mu_B
+        field : (N, 3) tensor, eV/mu_B
             Added to those of the model.
 
         Returns
@@ -206,14 +206,14 @@ class BilinearEnergies(TrialEnergies):
             The present state.
         turned : (N, 3) tensor, mu_B
             All moments of a structure turned by the same rotation, or held.
-        field : (3,) tensor, eV/mu_B
+        field : (N, 3) tensor, eV/mu_B
         all_turn : bool
             Whether none is held: isotropic exchange then stays as it is.
         """
         c, spins = self.couplings, system.spins
         if not all_turn or c.pairs.shape[1] > 1:
             both = [self.total(system.replace(spins=s)) for s in (spins, turned)]
-            return both[1] - both[0] - system.sum((turned - spins) @ field)
+            return both[1] - both[0] - system.sum(((turned - spins) * field).sum(1))
         shares = -((turned - spins) * (c.fields + field)).sum(1)
         for sign, m in ((1.0, turned), (-1.0, spins)):
             shares += sign * (m * torch.einsum("nab,nb->na", c.sites, m)).sum(1)

@@ -69,7 +69,8 @@ class MonteCarlo(SpinLatticeDynamics):
     lattice_timestep : float, optional
         Their time step, in ASE units (``1 * ase.units.fs``).
     exchange_interval : int
-        Sweeps between swaps of neighbouring temperatures; 0 for none.
+        Sweeps between swaps of neighbours in temperature, and in field where
+        ``external_field_T`` has one for each replica; 0 for none.
     overrelaxation : int
         Number of times that, after each sweep, every free moment is rotated by pi
         about its field: far, at the same energy (F. R. Brown and T. J. Woch,
@@ -186,7 +187,8 @@ class MonteCarlo(SpinLatticeDynamics):
         self.set_temperature(temperature_K)
         self._check_moves()
         if exchange_interval:
-            exchange = ReplicaExchange(self.temperature_K, device)
+            fields = self.external_field.of_replicas
+            exchange = ReplicaExchange(self.temperature_K, device, fields)
             self.exchange = self.add_part("exchange", exchange)
             require_copies(
                 self.state.system,
@@ -299,8 +301,8 @@ class MonteCarlo(SpinLatticeDynamics):
 
         ``"cone"`` and ``"uniform"`` (B,), after the adaptation of the cones;
         ``"rotation"``, ``"lattice"``, ``"swap"`` and ``"transmutation"`` (B,);
-        ``"exchange"`` (B - 1,),
-        between neighbours by rising temperature.
+        ``"exchange"`` (P,), of the pairs ``exchange.neighbors``, (B - 1,) by rising
+        temperature in one field.
         """
         counts = dict(self.moves.counts)
         if self.rotations:
@@ -414,12 +416,9 @@ class MonteCarlo(SpinLatticeDynamics):
         return torch.where(accepted[system.index][:, None], turned, spins)
 
     def _field(self) -> Tensor:
-        """Return the driver's field of this sweep, (3,), eV/mu_B."""
-        field = torch.zeros(3, dtype=torch.float64)
-        if self.external_field.field_T is not None:
-            now = self.time_fs + float(self.dt / units.fs)
-            field = torch.from_numpy(self.external_field.at(now))
-        return field.to(self.engine.device)
+        """Return the driver's field of this sweep, (N, 3), eV/mu_B."""
+        now = self.time_fs + float(self.dt / units.fs)
+        return self.external_field.on_atoms(self.state.system, now)
 
     def _shuffled(self, sets: list[TrialSet]) -> list[TrialSet]:
         order = torch.randperm(
@@ -430,14 +429,14 @@ class MonteCarlo(SpinLatticeDynamics):
     def _try(
         self, system: System, energies: TrialEnergies, trial: TrialSet, field: Tensor
     ) -> System:
-        """Return the system after trials of one set of spins; field (3,), eV/mu_B."""
+        """Return the system after trials of one set of spins; field (N, 3), eV/mu_B."""
         sites, replica = trial.sites, system.index[trial.sites]
         old = system.spins[sites]
         lengths = self.lengths[sites]
         noise, cone = self.moves.draw(len(sites), self.generator)
         new = self.moves.moved(old, lengths, replica, noise, cone)
         change, found = energies.changes(system, trial, new)
-        change = change - (new - old) @ field
+        change = change - ((new - old) * field[sites]).sum(dim=1)
         accepted = metropolis(change, self._kT[replica], self.generator)
         energies.accept(trial, found, accepted)
         self.moves.record(accepted, cone, replica)
@@ -469,7 +468,10 @@ class MonteCarlo(SpinLatticeDynamics):
             raise ValueError("replicas are not exchanged: give exchange_interval")
         system = self.state.system
         energy = self.evaluate(system, forces=False).energy
-        permutation = exchange.permutation(energy, self._kT, self.generator)
+        moments = None
+        if self.external_field.of_replicas is not None:
+            moments = system.sum(system.spins)
+        permutation = exchange.permutation(energy, self._kT, self.generator, moments)
         self.sampler.exchange(permutation)
         system = system.replace(
             positions=rearranged(system.positions, permutation),

@@ -230,6 +230,59 @@ def test_between_sampled_points() -> None:
     assert set(one.quantities) == set(found.quantities)
 
 
+@pytest.mark.parametrize("tempering", ["none", "temperature", "field"])
+def test_exchange_changes_no_average(tempering: str) -> None:
+    """Two coupled moments in fields, whose sum S has the density S/2 if they are free.
+
+    The weight of S is S exp(J S^2 / 2 kT) sinh(x) / x, x = h S / kT.
+    """
+    atoms = Atoms("Mn2", [[0.0, 0.0, 0.0], [0.0, 0.0, A]])
+    set_spins(atoms, {"Mn": M})
+    fields, temperatures = np.array([5.0, 40.0, 75.0]), kelvin(0.5, 0.8, 1.2)
+    found = phase_diagram(
+        atoms,
+        temperatures,
+        fields_T=fields,
+        q=(0, 0, 0),
+        model=Heisenberg(Shells([(A, -J)])),
+        tempering=tempering,
+        options={"move": "uniform", "rotations": 0},
+        steps=2000,
+        interval=1,
+        seed=3,
+    )
+    S = np.linspace(1e-6, 2.0, 4001)
+    kT = units.kB * temperatures[:, None]
+    x = M * MU_B * fields[:, None, None] * S / kT
+    weight = S * np.exp(-J * S**2 / (2 * kT)) * np.sinh(x) / x
+    weight /= weight.sum(axis=2, keepdims=True)
+    for name, expected in (
+        ("magnetization", M * (weight * S * (1 / np.tanh(x) - 1 / x)).sum(2) / 2),
+        ("energy", J * (weight * (S**2 / 2 - 1)).sum(2) / 2),
+    ):
+        value, error = np.moveaxis(found.quantities[name], -1, 0)
+        assert (abs(value - expected) < 4.5 * error).all(), name
+        assert (error < 0.05 * abs(expected).max()).all(), name
+
+
+@wanders
+def test_tempering_across_fields_goes_on(tmp_path: Path) -> None:
+    options = {
+        "temperatures_K": kelvin(1.0, 1.5),
+        "fields_T": [0.0, 10.0],
+        "strains": [0.0, 0.01],
+        "model": Heisenberg(Shells([(A, J)], 0.1)),
+        "checkpoint": tmp_path,
+        "tempering": "field",
+        "steps": 200,
+    }
+    whole = phase_diagram(magnet(), **options)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    again = phase_diagram(magnet(), **options)
+    for name, values in whole.quantities.items():
+        np.testing.assert_array_equal(again.quantities[name], values)
+
+
 @wanders
 def test_orders_that_compete() -> None:
     found = phase_diagram(
@@ -445,6 +498,12 @@ def test_energies_are_without_the_field_of_the_driver() -> None:
         ({"fields_T": [2.0, 1.0]}, "field_T must ascend"),
         ({"pressures_GPa": [0.0]}, 'need method="npt"'),
         ({"sweep": "field_T"}, "sweep must be an axis"),
+        ({"tempering": "pressure"}, "tempering must be one of none, temp"),
+        ({"tempering": "field"}, "needs fields_T of two points"),
+        (
+            {"tempering": "field", "fields_T": [0.0, 1.0], "sweep": "field_T"},
+            "no sweep",
+        ),
         ({"compositions": []}, "compositions are empty"),
         ({"compositions": [{"X": 0.01}]}, "nearest share that fits"),
         ({"method": "exact"}, "method must be one of"),
