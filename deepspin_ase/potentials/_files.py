@@ -28,6 +28,7 @@ from .._version import __version__
 from . import _registry as registry
 from ._base import Potential
 from ._library import SUFFIXES, resolve
+from ._range import TrainingRange
 from .networks._error_model import ErrorModel
 from .networks._trainable import Trainable
 
@@ -177,9 +178,13 @@ def from_plain_data(content: dict[str, Any]) -> Potential:
         potential: Potential = registry.decode(content["architecture"])
         potential.load_state_dict(content["state_dict"])
         for name, known in content.get("ranges", {}).items():
-            potential.get_submodule(name).training_range = registry.decode(known)
-        for name, model in content.get("error_models", {}).items():
+            limits = registry.decode(known)
+            if not isinstance(limits, TrainingRange):
+                raise ValueError(f"the range of its training is {limits!r}")
             part: Any = potential.get_submodule(name)
+            part.training_range = limits
+        for name, model in content.get("error_models", {}).items():
+            part = potential.get_submodule(name)
             part.error_model = ErrorModel.from_data(model)
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -194,7 +199,7 @@ def _types_in(data: Any) -> Iterator[str]:
     """Yield the names of the classes in what :func:`._registry.encode` wrote."""
     if isinstance(data, dict):
         if data.keys() == {"type", "arguments"}:
-            yield data["type"]
+            yield str(data["type"])
         data = list(data.values())
     if isinstance(data, list):
         for part in data:

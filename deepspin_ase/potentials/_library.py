@@ -78,6 +78,8 @@ def resolve(name: str | os.PathLike[str]) -> Path:
             "latter, or give its path"
         )
     found = own.get(key) or shipped.get(key)
+    if found is None and path.is_dir():
+        raise FileNotFoundError(f"{key!r} is a folder; expected a file of a model")
     if found is None:
         raise FileNotFoundError(
             f"{key!r} is neither a file nor a shipped model ("

@@ -48,9 +48,12 @@ class TrainingRange:
 
     def __post_init__(self) -> None:
         """Take what was read from a file, too."""
-        bounds = {name: (low, high) for name, (low, high) in self.bounds.items()}
+        bounds = {
+            k: (float(low), float(high)) for k, (low, high) in self.bounds.items()
+        }
         object.__setattr__(self, "bounds", bounds)
-        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "labels", tuple(map(str, self.labels)))
+        object.__setattr__(self, "n_frames", int(self.n_frames))
 
     @classmethod
     def of(

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ase.build import bulk
 
-from deepspin_ase import DeepSpinCalculator
+from deepspin_ase import DeepSpinCalculator, set_spins, write_extxyz
 from deepspin_ase.cli import main
 from deepspin_ase.potentials import (
     CubicCut,
@@ -23,6 +24,7 @@ from deepspin_ase.potentials import (
     load_potential,
     models_folder,
     save_potential,
+    shipped_models,
 )
 from deepspin_ase.potentials._library import resolve
 
@@ -256,6 +258,51 @@ def test_info_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         "shortest distance Ni-O      1.",
     ):
         assert part in text
+
+
+def test_what_no_command_takes_for_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence that names the file, whatever it is and whoever opens it."""
+    atoms = bulk("Fe", cubic=True)
+    set_spins(atoms, {"Fe": 2.2})
+    atoms.calc = DeepSpinCalculator(MAGNET)
+    atoms.get_forces()
+    write_extxyz(structure := tmp_path / "fe.extxyz", atoms)
+    save_potential(tmp_path / "a.safetensors", MAGNET)
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    foreign = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    contents = {
+        "empty.pt": b"",
+        "empty.pth": b"",
+        "page.safetensors": b"<!DOCTYPE html><html>404</html>",
+        "page.pt": b"<!DOCTYPE html><html>404</html>",
+        "half.safetensors": whole[: len(whole) // 2],
+        "edited.safetensors": whole.replace(b'"3.5', b'"3.4').replace(b" 3.5", b" 3.4"),
+        "checksum.safetensors": whole.replace(b'"sha256":"', b'"sha256":"0', 1),
+        "foreign.safetensors": len(foreign).to_bytes(8, "little") + foreign + bytes(4),
+    }
+    for name, content in contents.items():
+        assert content != whole
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.pt").mkdir()
+    for name in (*contents, "folder.pt"):
+        model = str(tmp_path / name)
+        for command in (
+            ["info", model],
+            ["relax", str(structure), "--model", model],
+            ["test", model, str(structure)],
+            ["convert", model, str(tmp_path / "out.pt")],
+            ["get", model],
+        ):
+            assert main(command) == 2
+            error = capsys.readouterr().err
+            assert model in error and error.count("\n") == 1, error
+        with pytest.raises((ValueError, FileNotFoundError), match=name):
+            DeepSpinCalculator(model)
+    left = {path.name for path in tmp_path.iterdir()} - {"models"}
+    assert left == {*contents, "folder.pt", "a.safetensors", "fe.extxyz"}
+    assert list(available_models()) == sorted(shipped_models())
 
 
 def test_list_of_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

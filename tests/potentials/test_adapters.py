@@ -140,6 +140,28 @@ def test_deepmd(tmp_path: Path) -> None:
         load_potential(f"deepmd:{broken}")
 
 
+@needs("deepmd")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["dpa3", "crowded"])
+def test_frozen_models_of_deepmd(name: str) -> None:
+    """By DeePMD-kit and as they are read here."""
+    path = Path(__file__).parents[1] / "data" / "deepmd" / f"{name}.pth"
+    theirs, ours = load_potential(f"deepmd:{path}"), load_potential(path)
+    assert theirs.magnetic_species == ours.magnetic_species
+    atoms = structures()[0].repeat(2)
+    old = sorted({*atoms.numbers})
+    new = sorted(theirs.species)
+    atoms.numbers = np.array(new)[np.searchsorted(old, atoms.numbers)]
+    carries = np.isin(atoms.numbers, [*theirs.magnetic_species])
+    spins = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    set_spins(atoms, spins * carries[:, None])
+    (found,), (expected,) = (
+        DeepSpinCalculator(p).evaluate([atoms]) for p in (theirs, ours)
+    )
+    for key in ("energy", "forces", "magnetic_forces", "stress"):
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-9)
+
+
 def tace(path: Path) -> Path:
     """Write a model with random weights."""
     from tace.lightning import create_model, export_tace
@@ -230,6 +252,18 @@ class MagneticSCFMACE(torch.nn.Module):
     pass
 
 
+class TimeReversalSymmetrizedMACE(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, data, **wanted):
+        found = self.model(dict(data), **wanted)
+        other = self.model({**data, "magmom": -data["magmom"].detach()}, **wanted)
+        signs = {"magforces": -1.0}
+        return {k: 0.5 * (v + signs.get(k, 1.0) * other[k]) for k, v in found.items()}
+
+
 def test_mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The interface; no release of mace-torch has magnetic models."""
     monkeypatch.setitem(sys.modules, "mace", types.ModuleType("mace"))
@@ -246,9 +280,17 @@ def test_mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_spins(long, [[0, 0, 3.1], [0, 0, 1], [0, 0, 1], [0, 0, 0]])
     with pytest.raises(ValueError, match="longer than the longest"):
         DeepSpinCalculator(potential).get_property("energy", long)
-    torch.save(MagneticSCFMACE(), path)
-    with pytest.raises(ValueError, match="AdiabaticMoments"):
-        load_potential(name)
+    (expected,) = DeepSpinCalculator(potential).evaluate(structures()[:1])
+    torch.save(TimeReversalSymmetrizedMACE(MagneticMACE()), path)
+    reversed_too = load_potential(name)
+    check_potential(reversed_too, structures(), symmetries=symmetries)
+    (found,) = DeepSpinCalculator(reversed_too).evaluate(structures()[:1])
+    np.testing.assert_allclose(found["forces"], expected["forces"], atol=1e-12)
+    assert reversed_too.cutoff == 4.0
+    for wrong in (MagneticSCFMACE(), TimeReversalSymmetrizedMACE(MagneticSCFMACE())):
+        torch.save(wrong, path)
+        with pytest.raises(ValueError, match="AdiabaticMoments"):
+            load_potential(name)
     torch.save(torch.nn.Linear(1, 1), path)
     with pytest.raises(ValueError, match="is a Linear, not a MagneticMACE"):
         load_potential(name)
@@ -355,5 +397,9 @@ def test_other_releases_are_named(
 ) -> None:
     (tmp_path / "nep.txt").touch()
     monkeypatch.setitem(sys.modules, "nep_adapters", types.ModuleType("nep_adapters"))
-    with pytest.raises(ImportError, match=r"does not go with .*nep-adapters==1.0.3"):
+    monkeypatch.setattr(ADAPTERS["nep"], "_release", lambda self: "2.0")
+    with pytest.raises(ImportError, match=r"2.0 does not go with .*adapters==1.0.3"):
+        load_potential(f"nep:{tmp_path / 'nep.txt'}")
+    monkeypatch.setattr(ADAPTERS["nep"], "_release", lambda self: "1.0.3")
+    with pytest.raises(ValueError, match=r"nep-adapters cannot read .*nep\.txt: "):
         load_potential(f"nep:{tmp_path / 'nep.txt'}")

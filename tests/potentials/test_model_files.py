@@ -236,6 +236,7 @@ def changed(
             lambda t, h: h["architecture"].update(type="Mine"),
             "needs Mine, which is not known: import the module that declares it, or",
         ),
+        (lambda t, h: h["architecture"].update(type=[]), r"needs \[\], which is not"),
         (
             lambda t, h: h["architecture"]["arguments"]["config"]["arguments"].update(
                 charm=1
@@ -247,6 +248,10 @@ def changed(
                 channels=2
             ),
             "does not fit deepspin_ase .*size mismatch.*: train it anew, or use deep",
+        ),
+        (
+            lambda t, h: h.update(ranges={"": "wide"}),
+            "does not fit deepspin_ase .*the range of its training is 'wide'",
         ),
         (lambda t, h: h.pop("card"), "it lacks card"),
         (lambda t, h: h.update(layouts=3), "it lacks layouts"),

@@ -82,15 +82,17 @@ class Adapter(External):
         self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
         try:
             self.loaded = self.load()
-        except (ImportError, AttributeError, TypeError) as error:
-            raise ImportError(
-                f"{self.package} {self._release()} does not go with this release, "
-                f"tested with {self.tested} ({_first_line(error)}): pip install "
-                f"'{self.source or f'{self.package}=={self.tested}'}'"
-            ) from error
-        except (ValueError, OSError):
-            raise
         except Exception as error:
+            if isinstance(error, ValueError | OSError) and str(self.path) in str(error):
+                raise
+            missing = isinstance(error, AttributeError | TypeError)
+            other = missing and self._release() != self.tested
+            if other or isinstance(error, ImportError):
+                raise ImportError(
+                    f"{self.package} {self._release()} does not go with this release, "
+                    f"tested with {self.tested} ({_first_line(error)}): pip install "
+                    f"'{self.source or f'{self.package}=={self.tested}'}'"
+                ) from error
             raise ValueError(
                 f"{self.package} cannot read {self.path}: {_first_line(error)}"
             ) from error

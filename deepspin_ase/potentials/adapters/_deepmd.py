@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class DeepmdModel(Adapter):
         numbers = numbers_of(self, list(model.get_type_map()))
         self.species = frozenset(numbers)
         self._types = {number: k for k, number in enumerate(numbers)}
-        carries = model.use_spin
+        carries = _carrying(model)
         if carries is not None and len(carries) == len(numbers):
             self.magnetic_species = frozenset(
                 z for z, on in zip(numbers, carries, strict=True) if on
@@ -93,6 +94,17 @@ class DeepmdModel(Adapter):
             np.asarray(value, dtype=float).reshape(shape)
             for value, shape in zip(values, shapes, strict=True)
         )
+
+
+def _carrying(model: Any) -> Sequence[bool] | None:
+    """Return which types carry moments; None where the model does not say."""
+    try:
+        return model.use_spin
+    except AttributeError:  # frozen, as TorchScript: atoms of a result are marked
+        types = np.arange(model.get_ntypes())
+        places = 2.0 * types[None, :, None] * np.ones(3)
+        found = model.eval(places, None, types, atomic=True, spin=np.ones_like(places))
+        return np.asarray(found[6]).ravel().tolist()
 
 
 def _alike(system: System) -> list[System]:

@@ -14,14 +14,17 @@ from .._evaluation import Wanted
 from .._prediction import Prediction
 from ._base import Adapter, full_virial
 
+#: Class that averages a model over both directions of time.
+_SYMMETRISED = "TimeReversalSymmetrizedMACE"
+
 
 class MACEModel(Adapter):
     """``MagneticMACE`` models of mace-torch (MIT).
 
     Releases up to 0.3.16 have no such models; the development version does. Beyond the
     largest moment of each element in the training, ``m_max``, they extrapolate, which
-    :meth:`check` refuses. Time reversal is exact where the model was symmetrised; else
-    ``TimeReversal(potential)`` makes it so.
+    :meth:`check` refuses. Time reversal is exact where the model was symmetrised
+    (``TimeReversalSymmetrizedMACE``); else ``TimeReversal(potential)`` makes it so.
     """
 
     prefix = "mace"
@@ -34,7 +37,7 @@ class MACEModel(Adapter):
     @property
     def cutoff(self) -> float:
         """Largest distance between atoms that see each other, A."""
-        return float(self.loaded.r_max)
+        return self._cutoff
 
     def pair_cutoff(self, system: System) -> float:
         """Return zero: neighbors are found in :meth:`ask`."""
@@ -44,12 +47,13 @@ class MACEModel(Adapter):
         self, system: System, *, moments_only: bool = False
     ) -> float | None:
         """Return two cutoffs for each round of messages, A."""
-        return 2.0 * int(self.loaded.num_interactions) * self.cutoff
+        return 2.0 * self._rounds * self.cutoff
 
     def load(self) -> Any:
         """Open the model; see :meth:`Adapter.load`."""
         model = torch.load(self.path, map_location="cpu", weights_only=False)
-        name = type(model).__name__
+        inside = model.model if type(model).__name__ == _SYMMETRISED else model
+        name = type(inside).__name__
         if not isinstance(model, torch.nn.Module) or "Magnetic" not in name:
             raise self.wrong_kind(f"a {name}, not a MagneticMACE")
         if "SCF" in name:
@@ -57,9 +61,11 @@ class MACEModel(Adapter):
                 f"a {name}, which changes the moments: AdiabaticMoments does that for "
                 "the model in it"
             )
-        self.numbers = torch.as_tensor(model.atomic_numbers).tolist()
+        self.numbers = torch.as_tensor(inside.atomic_numbers).tolist()
         self.species = frozenset(self.numbers)
-        limits = getattr(model, "m_max", None)
+        self._cutoff = float(inside.r_max)
+        self._rounds = int(inside.num_interactions)
+        limits = getattr(inside, "m_max", None)
         self._limits = None if limits is None else limits.double().flatten()
         return model.double().eval().requires_grad_(False)
 
