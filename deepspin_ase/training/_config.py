@@ -281,6 +281,13 @@ class RunConfig(Configuration):
     Attributes
     ----------
     numb_steps : int
+        Zero leaves a network with a linear term, such as that on moments, at the fit in
+        closed form from which it starts.
+    ridge : float, optional
+        Of that fit, relative to the largest eigenvalue of the normal matrix; see
+        :func:`~deepspin_ase.training.fit_linear_term`. If unset, the one that predicts
+        frames best that the fit does not know. What is minimized is the loss with the
+        weights of its limit, and with those of data sets and frames.
     batch_size : int
         Frames per step and process.
     seed : int
@@ -315,7 +322,8 @@ class RunConfig(Configuration):
         Write TensorBoard logs too (extra ``tensorboard``).
     """
 
-    numb_steps: Count
+    numb_steps: Annotated[int, Field(ge=0)]
+    ridge: Annotated[float, Field(gt=0)] | None = None
     batch_size: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float64", "float32", "mixed"] = "float64"

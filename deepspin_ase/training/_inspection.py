@@ -138,7 +138,9 @@ def overview(
         f"model: {type(network).__name__}, cutoff {network.cutoff:g} A{features}, "
         f"{sum(p.numel() for p in network.parameters())} parameters",
         f"steps: {run.numb_steps} of {run.batch_size} frames in {run.precision}, "
-        f"learning rate {rate.start_lr:g} to {rate.stop_lr:g}",
+        f"learning rate {rate.start_lr:g} to {rate.stop_lr:g}"
+        if run.numb_steps
+        else "steps: none, the linear term is fitted in closed form",
         *(f"  {line}" for line in aligned_columns(rows)),
     ]
 

@@ -200,11 +200,10 @@ def aligned_columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def save_figures(
     folder: Path, curve: Mapping[str, np.ndarray], comparisons: Mapping[str, Comparison]
 ) -> None:
-    """Write ``lcurve.png``, ``parity.png`` and, with estimates, ``reliability.png``."""
-    axes = {
-        "lcurve.png": plot_learning_curve(curve),
-        "parity.png": plot_parity(comparisons)[0],
-    }
+    """Write parity.png, lcurve.png of steps and, of estimates, reliability.png."""
+    axes = {"parity.png": plot_parity(comparisons)[0]}
+    if curve["step"][-1] > 0:
+        axes["lcurve.png"] = plot_learning_curve(curve)
     if any(found.deviation is not None for found in comparisons.values()):
         axes["reliability.png"] = plot_reliability(comparisons)[0]
     for name, ax in axes.items():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._result import Result
+from .._validate import positive
 from ..potentials import Trainable
 from ..quantities import label_table
 from ._batch import Batch, across_moments
@@ -44,7 +45,8 @@ class RidgeFit(Result):
         Relative to the largest eigenvalue of the normal matrix.
     loss_before, loss : float
         Mean loss of the frames that were held back, without and with a linear term
-        that does not know them; of all frames where these are few.
+        that does not know them; of all frames where these are few or the ridge was
+        given.
     labels, coefficients : int
         Their numbers.
     references : ReferenceEnergies
@@ -129,15 +131,24 @@ def fit_linear_term(
     batches: Sequence[Batch],
     weights: Mapping[str, float],
     columns: ReferenceColumns | None = None,
+    *,
+    ridge: float | None = None,
 ) -> RidgeFit:
-    """Set a network's linear term to the solution of a ridge regression.
+    r"""Set a network's linear term to the solution of a ridge regression.
 
     Minimizes the training loss over all labels, which is quadratic in the coefficients,
     together with the energies of the elements and the offsets of data sets, on which
-    there is no ridge. It holds coefficients small, in units of
-    :meth:`Trainable.linear_sizes`. Its strength is that which predicts frames best that
-    are held back; the coefficients are then fitted to all. Memory is that of a few
-    matrices of coefficients by coefficients, whatever the number of frames.
+    there is no ridge: with the weighted equations A x = b and the largest eigenvalue
+    l of the normal matrix,
+
+    .. math:: |A x - b|^2 + \text{ridge} \; l \sum_k (x_k / s_k)^2 .
+
+    The ridge holds coefficients small in units s of :meth:`Trainable.linear_sizes`,
+    which the normal matrix is multiplied with, too, and from which reference energies
+    are eliminated. If it is not given, it is that which predicts frames best that are
+    held back, one in six of each data set; the coefficients are then fitted to all.
+    Memory is that of a few matrices of coefficients by coefficients, whatever the
+    number of frames.
 
     Parameters
     ----------
@@ -149,42 +160,50 @@ def fit_linear_term(
         Of the quantities in the loss, see :func:`training_loss`.
     columns : ReferenceColumns, optional
         Reference energies; by default those of the elements.
+    ridge : float, optional
+        Positive.
 
     Raises
     ------
     ValueError
-        If the network has no linear term.
+        If the network has no linear term, or the ridge is not positive.
     """
     linear = network.linear_term()
     if linear is None:
         raise ValueError(f"{type(network).__name__} has no linear term")
+    if ridge is not None:
+        ridge = positive("ridge", ridge)
     columns = columns or ReferenceColumns(network.species, batches)
     fitted, held = (NormalEquations.of(network, columns) for _ in range(2))
     about = fit_reference_energies(network, batches, columns)
-    few = len(batches) < HELD_BACK
+    if ridge is None and len(batches) < HELD_BACK:
+        ridge = float(RIDGES[len(RIDGES) // 2])
     seen: Counter[int] = Counter()
     for batch in batches:
         seen[int(batch.sets)] += 1
-        kept_back = seen[int(batch.sets)] % HELD_BACK == 0 and not few
+        kept_back = ridge is None and seen[int(batch.sets)] % HELD_BACK == 0
         part = held if kept_back else fitted
         part.add(*equations(network, batch, about, columns, weights))
-    tried = fitted.solutions(RIDGES)
-    losses = (fitted if few else held).loss(tried)
-    best = len(RIDGES) // 2 if few else int(losses.argmin())
-    whole = fitted.joined(held)
-    solution = whole.solutions(RIDGES[best : best + 1])[:, 0]
+    if ridge is None:
+        losses = held.loss(fitted.solutions(RIDGES))
+        best = int(losses.argmin())
+        ridge, loss = float(RIDGES[best]), float(losses[best])
+        nothing = held.square / max(1, held.frames)
+        whole = fitted.joined(held)
+        solution = whole.solutions(torch.tensor([ridge]))
+    else:
+        whole = fitted
+        solution = whole.solutions(torch.tensor([ridge]))
+        loss, nothing = float(whole.loss(solution)), whole.square / len(batches)
     with torch.no_grad():
-        linear.copy_(solution[: linear.numel()].view_as(linear))
-    nothing = (fitted if few else held).square / max(
-        1, (fitted if few else held).frames
-    )
+        linear.copy_(solution[: linear.numel(), 0].view_as(linear))
     found = RidgeFit(
-        ridge=float(RIDGES[best]),
+        ridge=ridge,
         loss_before=nothing,
-        loss=float(losses[best]),
+        loss=loss,
         labels=whole.labels,
         coefficients=linear.numel(),
-        references=about + columns.energies(solution[linear.numel() :]),
+        references=about + columns.energies(solution[linear.numel() :, 0]),
     )
     if found.labels < found.coefficients:
         logger.warning(
@@ -195,11 +214,12 @@ def fit_linear_term(
             found.coefficients,
         )
     logger.info(
-        "linear term: %d coefficients of %d labels by ridge regression (%.0e); loss of "
-        "frames held back %.3e, from %.3e",
+        "linear term: %d coefficients of %d labels by ridge regression (%.2g); loss of "
+        "%s %.3e, from %.3e",
         found.coefficients,
         found.labels,
         found.ridge,
+        "frames held back" if held.frames else "all frames",
         found.loss,
         found.loss_before,
     )

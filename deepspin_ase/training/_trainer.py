@@ -104,8 +104,9 @@ class Trainer:
     Raises
     ------
     ValueError
-        If the data are empty or do not fit the model, or the loss weighs a label that
-        the model does not predict.
+        If the data are empty or do not fit the model, the loss weighs a label that the
+        model does not predict, or ``ridge`` or no steps are asked for where there is
+        no fit in closed form.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Trainer:
         self.step = 0
         self._clock = Clock(0, config.training.numb_steps)
         network = _initial_network(config)
+        _check_closed_form(config, network)
         whole = network if baseline is None else Sum([baseline, network])
         self.scales = self._fitted_scales()
         self._parts = {
@@ -229,7 +231,9 @@ class Trainer:
         """
         network.start_from_zero()
         weights = loss_weights(self.config.loss, 0.0)
-        found = fit_linear_term(network, batches, weights, self._columns)
+        found = fit_linear_term(
+            network, batches, weights, self._columns, ridge=self.config.training.ridge
+        )
         linear = network.linear_term()
         assert linear is not None
         linear.requires_grad_(False)
@@ -340,8 +344,14 @@ class Trainer:
                 unit="step",
             ) as shown,
         ):
-            if rank == 0 and self.step == 0 and self._keeps_best:
+            if (
+                rank == 0
+                and self.step == 0
+                and (self._keeps_best or not run.numb_steps)
+            ):
                 self._report()
+            if rank == 0 and not run.numb_steps:
+                self.save_checkpoint()
             self._clock = Clock(self.step, run.numb_steps)
             exhausted = False
             while self.step < run.numb_steps and not exhausted:
@@ -502,7 +512,8 @@ class Trainer:
         left = subtract_baseline(self.frames, self.baseline)
         left = subtract_baseline(left, network)
         weights = loss_weights(self.config.loss, 0.0)
-        found = fit_linear_term(alone, left, weights, self._columns)
+        ridge = self.config.training.ridge
+        found = fit_linear_term(alone, left, weights, self._columns, ridge=ridge)
         linear.copy_(cast(Tensor, alone.linear_term()))
         after = self._loss(network, validation, found.references)
         if after < before:
@@ -532,7 +543,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Write the model with its card, and the figures."""
-        if self._keeps_best:
+        if self._keeps_best and self.step > 0:
             self._refit_linear_term()
         potential = self.potential
         kept_back = self._comparable("validation")
@@ -672,6 +683,27 @@ def _check_predictions(
             f"the loss weighs {', '.join(missing)}, but {type(network).__name__} "
             "predicts only "
             f"{', '.join(predicted)}: set loss.weights of the former to [0, 0]"
+        )
+
+
+def _check_closed_form(config: TrainingConfig, network: Trainable) -> None:
+    """Raise ValueError if a fit in closed form is asked for, and there is none."""
+    run, name = config.training, type(network).__name__
+    if network.linear_term() is None:
+        if run.ridge is not None:
+            raise ValueError(
+                f"training.ridge is that of a linear term, which {name} lacks: leave "
+                "it out"
+            )
+        if run.numb_steps == 0:
+            raise ValueError(
+                f"training.numb_steps is 0, and {name} has no linear term that could "
+                "be fitted in closed form: give a number of steps"
+            )
+    elif config.init_model is not None and run.numb_steps == 0:
+        raise ValueError(
+            "training.numb_steps is 0, and the linear term of init_model is not fitted "
+            "again: give a number of steps, or leave out init_model"
         )
 
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 from ase import Atoms
 from ase.build import bulk
+from networks import FE_MODEL
 from structures import labelled as labelled_by
 
 from deepspin_ase import set_spins
@@ -30,6 +31,7 @@ from deepspin_ase.potentials import (
     Sum,
     load_card,
     load_potential,
+    save_potential,
 )
 from deepspin_ase.quantities import label_table
 from deepspin_ase.training import (
@@ -252,7 +254,117 @@ def test_scale_of_moments_is_found() -> None:
         fit_scales([first, without], *both)
 
 
+def test_a_given_ridge_against_numpy(teacher: SpinMomentNetwork) -> None:
+    """As lstsq has it, with rows that hold coefficients and leave element energies."""
+    data = labelled(structures(["Fe"] * 9, 13))
+    weights = {"energy": 3.0, "forces": 1.0, "magnetic_forces": 10.0, "virial": 0.1}
+    student = network_for("Fe")
+    batches = load_batches(data, student)
+    student.fit_statistics((b.system, b.pairs) for b in batches)
+    student.start_from_zero()
+    found = fit_linear_term(student, batches, weights, ridge=1e-5)
+    assert found.ridge == 1e-5
+
+    rows, labels = [], []
+    for frame, batch in zip(data, batches, strict=True):
+        n = frame.n_atoms
+        design = student.design(batch.system, batch.pairs).numpy()
+        root = np.sqrt(
+            np.r_[
+                weights["energy"] / n,
+                np.full(3 * n, weights["forces"] / (3 * n)),
+                np.full(3 * n, weights["magnetic_forces"] / (3 * n)),
+                np.full(9, weights["virial"] / (9 * n)),
+            ]
+        )
+        count = np.r_[n, np.zeros(len(design) - 1)]
+        rows.append(root[:, None] * np.column_stack([design, count]))
+        derivatives = (frame.forces, frame.magnetic_forces, frame.virial)
+        labels.append(
+            root
+            * np.concatenate(
+                [[frame.energy], *(-label.ravel() for label in derivatives)]
+            )
+        )
+    matrix, right = np.concatenate(rows), np.concatenate(labels)
+    sizes = student.linear_sizes().numpy()
+    scaled = matrix[:, :-1] * sizes
+    count = matrix[:, -1:]
+    free = scaled - count @ np.linalg.lstsq(count, scaled, rcond=None)[0]
+    largest = np.linalg.norm(free, 2) ** 2
+    held = np.c_[np.sqrt(1e-5 * largest) * np.eye(len(sizes)), np.zeros(len(sizes))]
+    solution = np.linalg.lstsq(
+        np.r_[np.c_[scaled, count], held],
+        np.r_[right, np.zeros(len(sizes))],
+        rcond=None,
+    )[0]
+    expected = solution[:-1] * sizes
+    difference = np.abs(student.linear.numpy().ravel() - expected).max()
+    assert difference < 1e-7 * np.abs(expected).max()
+    assert found.references.elements[26] == pytest.approx(solution[-1], rel=1e-9)
+    left = matrix @ np.r_[expected, solution[-1]] - right
+    assert found.loss == pytest.approx(left @ left / len(data), rel=1e-6)
+    with pytest.raises(ValueError, match="ridge must be finite and > 0"):
+        fit_linear_term(student, batches, weights, ridge=0.0)
+
+
 # --- the trainer ---------------------------------------------------------------------
+
+
+def test_closed_form_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No steps, a ridge, weights of the limit: the model is what the fit gives."""
+    data = labelled(structures(["Fe"] * 12, 14))
+    write_dataset(tmp_path / "train.xyz", data[:9])
+    write_dataset(tmp_path / "valid.xyz", data[9:])
+    values = {
+        "model": {"cutoff": 3.5, **SMALL},
+        "data": {"training": ["train.xyz"], "validation": ["valid.xyz"]},
+        "loss": {"weights": {"energy": [0.0, 3.0], "forces": [7.0, 1.0]}},
+        "training": {"numb_steps": 0, "ridge": 1e-5, "precision": "float64"},
+        "output": "fe",
+    }
+    file = tmp_path / "fe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert main(["train", str(file)]) == 0
+    model, card = (f(tmp_path / "fe" / "model.pt") for f in (load_potential, load_card))
+    assert card["training"]["training"]["ridge"] == 1e-5
+    weights = {
+        n: limit for n, (_, limit) in card["training"]["loss"]["weights"].items()
+    }
+    student = network_for("Fe")
+    batches = load_batches(data[:9], student)
+    student.fit_statistics((b.system, b.pairs) for b in batches)
+    student.start_from_zero()
+    fit_linear_term(student, batches, weights, ridge=1e-5)
+    torch.testing.assert_close(model.linear, student.linear, rtol=1e-5, atol=1e-5)
+    curve = (tmp_path / "fe" / "lcurve.csv").read_text().splitlines()
+    assert len(curve) == 2 and curve[1].startswith("0.0,")
+    # A run that exists is not written over, and cannot be continued by nothing.
+    assert main(["train", str(file)]) != 0
+    assert "already holds a training run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "start, training, message",
+    [
+        ("deepspin", {"numb_steps": 0}, "no linear term that could be fitted"),
+        ("deepspin", {"numb_steps": 1, "ridge": 1e-6}, "ridge is that of a linear"),
+        ("init_model", {"numb_steps": 0}, "init_model is not fitted again"),
+    ],
+)
+def test_closed_form_where_there_is_none(
+    tmp_path: Path, start: str, training: dict[str, Any], message: str
+) -> None:
+    own = TrainingSet(labelled(structures(["Fe"] * 4, 15)), name="a")
+    values = config_for([own]).to_dict() | {"training": training}
+    if start == "init_model":
+        save_potential(tmp_path / "start.pt", network_for("Fe"))
+        values["init_model"] = str(tmp_path / "start.pt")
+    else:
+        values["model"] = FE_MODEL
+    config = TrainingConfig.from_dict(values)
+    with pytest.raises(ValueError, match=message):
+        Trainer(config, [own], output=tmp_path / "run")
 
 
 def config_for(sets: Sequence[TrainingSet], **sections: Any) -> TrainingConfig:
