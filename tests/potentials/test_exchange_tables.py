@@ -585,12 +585,78 @@ def test_input_of_spirit(tmp_path):
         read_spirit(path, elements="Fe")
 
 
+SHELLS = """hamiltonian heisenberg_neighbours
+boundary_conditions 1 1 0
+mu_s 2.0
+n_basis_cells 5 4 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("bravais_lattice hex2d\nn_shells_exchange 2\njij 10 1", 57.859024),
+        ("bravais_lattice hex2d120\nn_shells_exchange 1\njij 10", -35.473312),
+        ("bravais_lattice sc\nn_shells_dmi 2\ndij 6 0.5\ndm_chirality 1", 6.564343),
+        ("bravais_lattice sc\nn_shells_dmi 2\ndij 6 0.5\ndm_chirality 2", 6.080564),
+        ("bravais_lattice sc\nn_shells_dmi 2\ndij 6 0.5\ndm_chirality -2", -6.080564),
+    ],
+)
+def test_shells_of_spirit(rest, expected, tmp_path):
+    """Energies of Spirit 2.2.0, meV, for the same directions."""
+    path = tmp_path / "input.cfg"
+    path.write_text(SHELLS + rest + "\n")
+    model = read_spirit(path, elements="Fe")
+    e = np.random.default_rng(0).normal(size=(20, 3))
+    # Spirit numbers its cells along a first, ASE along c.
+    e = e.reshape(4, 5, 3).swapaxes(0, 1).reshape(20, 3)
+    atoms = model.atoms.repeat((5, 4, 1))
+    set_spins(atoms, e)
+    assert 1e3 * model.energy(atoms) == pytest.approx(expected, abs=2e-6)
+
+
+def test_spirit_in_several_files(tmp_path):
+    """Energies of Spirit 2.2.0 with cubic anisotropy: -K4/2 sum_a e_a^4."""
+    table = SPIRIT.split("n_interaction_pairs 2\n")[1]
+    text = SPIRIT.replace(table, "").replace("lattice_constant 2.7\n", "")
+    text = text.replace("n_interaction_pairs 2", "interaction_pairs_file tables/p.txt")
+    path = tmp_path / "run" / "input.cfg"
+    path.parent.mkdir()
+    path.write_text(text + "cubic_anisotropy_magnitude = 4.0\nddi_method fft\n")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "p.txt").write_text(table)
+    with pytest.warns(ExchangeTableWarning, match="dipolar interactions"):
+        model = read_spirit(path, elements="Fe")
+    assert model.atoms.cell.lengths() == pytest.approx(1.0)
+    assert model.cubic[0] == pytest.approx([0.004, 0.0])
+    atoms = model.atoms
+    energies = []
+    for e in ((1, 0, 0), (3**-0.5, 3**-0.5, 3**-0.5)):
+        set_spins(atoms, [np.array(e)])
+        energies.append(1e3 * model.changed(onsite=None).energy(atoms))
+    assert energies[1] - energies[0] == pytest.approx(2.0 - 2.0 / 3.0)
+
+
+def test_open_ends_of_several_cells(tmp_path):
+    path = tmp_path / "input.cfg"
+    path.write_text(
+        SPIRIT.replace("boundary_conditions      1 1", "boundary_conditions 1 0")
+    )
+    with pytest.warns(ExchangeTableWarning, match="open boundaries of several cells"):
+        model = read_spirit(path, elements="Fe")
+    assert model.atoms.pbc.tolist() == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lattice_constant 2.7", "", "lacks the lattice_constant"),
         ("bravais_lattice sc", "", "lacks the lattice: bravais_vectors"),
         ("n_interaction_pairs 2", "n_shells_exchange 1", "it lists no pairs"),
+        (
+            "n_interaction_pairs 2",
+            "interaction_pairs_file pairs.txt",
+            r"names pairs.txt, which is not there",
+        ),
         ("0 0 0 1 0    10.0", "0 0 -1 0 0    10.0", "listed from both ends"),
         ("0 0 0 1 0    10.0", "0 1 0 1 0    10.0", "joins the sites 0 and 1 of 1"),
         ("mu_s                     2.0", "mu_s 2.0 1.0", "mu_s has 2 moments, for 1"),

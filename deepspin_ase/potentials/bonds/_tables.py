@@ -310,6 +310,22 @@ class Rows:
             f"{self.path}: {what} were not read", ExchangeTableWarning, stacklevel=4
         )
 
+    def set_pbc(
+        self, atoms: Atoms, periodic: Sequence[bool], cells: Sequence[int]
+    ) -> None:
+        """Make the crystal periodic, also where several cells have open ends.
+
+        These are cut from a crystal, if bonds go from one to the next.
+        """
+        beyond = np.array([bond[2:] for bond in self.values]).reshape(-1, 3).any(axis=0)
+        cut = ~np.array(periodic) & beyond & (np.array(cells) > 1)
+        atoms.pbc = np.array(periodic) | cut
+        if cut.any():
+            self.leave_out(
+                "open boundaries of several cells (this is their periodic crystal: set "
+                "pbc of structures)"
+            )
+
     def potential(self, atoms: Atoms, **terms: Any) -> BondHamiltonian:
         """Return the Hamiltonian of the bonds.
 
@@ -322,10 +338,13 @@ class Rows:
             If bonds are listed from one end only where the format lists both, or the
             ends differ by more than noise.
         """
-        count = len(self.values)
-        bonds = np.array(list(self.values), dtype=int).reshape(count, 5)
-        width = 9 if not count else max(len(v) for v in self.values.values())
-        values = np.array(list(self.values.values())).reshape(count, width)
+        bonds = np.array(list(self.values), dtype=int).reshape(-1, 5)
+        width = max((len(v) for v in self.values.values()), default=9)
+        values = np.array(list(self.values.values())).reshape(-1, width)
+        # One cell with open ends has nothing beyond them.
+        inside = (bonds[:, 2:][:, ~atoms.pbc] == 0).all(axis=1)
+        bonds, values = bonds[inside], values[inside]
+        count = len(bonds)
         own = bonds[:, 0], bonds[:, 1], bonds[:, 2:]
         tensors, worst, lonely = averaged_ends(*own, values[:, :9].reshape(-1, 3, 3))
         if lonely and self.both_ends:

@@ -137,7 +137,12 @@ def read_uppasd(
         rows = _bonds(found, sites, alat, -dm_sign)
         with_moments(sites.atoms, _moments(found, sites), rows, moments)
         onsite, cubic = _anisotropies(found, sites)
-        shares = sites.shares
+        boundary, cells = (
+            found.words.get(word, ["0", "0", "0"])[:3] for word in ("bc", "ncell")
+        )
+        periodic = [word.upper() == "P" for word in boundary]
+        rows.set_pbc(sites.atoms, periodic, [int(word) for word in cells])
+    shares = sites.shares
     return rows.potential(sites.atoms, onsite=onsite, cubic=cubic, shares=shares)
 
 
@@ -243,13 +248,7 @@ def _structure(
     if alloy and not isinstance(elements, str) and len(elements or ()) == species:
         elements = [list(elements or ())[label[1] - 1] for label in labels]
     symbols = elements_of(elements, found.elements, len(rows), found.path)
-    boundary = found.words.get("bc", ["0", "0", "0"])
-    atoms = Atoms(
-        symbols,
-        positions=alat * places,
-        cell=alat * found.cell,
-        pbc=[word.upper() == "P" for word in boundary[:3]],
-    )
+    atoms = Atoms(symbols, positions=alat * places, cell=alat * found.cell)
     types = np.unique(kinds, axis=0, return_inverse=True)[1].reshape(-1)
     shares = np.array([float(row[3]) if alloy else 1.0 for row in rows])
     return _Sites(atoms, types, labels, shares)
