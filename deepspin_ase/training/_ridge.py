@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.linalg.blas import dsyrk
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from .._result import Result
@@ -30,6 +33,9 @@ HELD_BACK = 6
 #: the least, the solution is lost in the round-off of the matrix.
 RIDGES = 10.0 ** torch.arange(-15.0, -1.0, 0.5, dtype=torch.float64)
 
+
+#: Rows of equations that wait for being summed up together.
+BLOCK = 2000
 
 #: Labels in the order of the rows of a design.
 ROWS = ("energy", "forces", "magnetic_forces", "virial")
@@ -72,7 +78,8 @@ class NormalEquations:
         size = len(expected) + free
         self.expected = expected
         self.free = free
-        self.matrix = torch.zeros(size, size, dtype=torch.float64)
+        self._matrix = torch.zeros(size, size, dtype=torch.float64)
+        self._rows: list[Tensor] = []
         self.vector = torch.zeros(size, dtype=torch.float64)
         self.square = 0.0
         self.frames = self.labels = 0
@@ -87,16 +94,36 @@ class NormalEquations:
         known = torch.isfinite(labels) & (weights > 0)
         root = weights[known].sqrt()
         a, b = rows[known] * root[:, None], labels[known] * root
-        self.matrix.addmm_(a.T, a)
+        self._rows.append(a)
         self.vector.addmv_(a.T, b)
         self.square += float(b @ b)
         self.frames += 1
         self.labels += int(known.sum())
+        if sum(len(x) for x in self._rows) >= BLOCK:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Add the products of waiting rows: many at a time, and half of the matrix."""
+        if self._rows:
+            rows = torch.cat(self._rows).numpy()
+            # Transposes are in the order of BLAS, so that nothing is copied.
+            total = self._matrix.numpy().T
+            dsyrk(1.0, rows.T, beta=1.0, c=total, lower=True, overwrite_c=True)
+            self._rows = []
+
+    @property
+    def matrix(self) -> Tensor:
+        """The normal matrix A^T A, (size, size)."""
+        self._sum_up()
+        upper = self._matrix.triu()
+        return upper + upper.triu(1).T
 
     def joined(self, other: NormalEquations) -> NormalEquations:
         """Return the sums of both."""
         result = NormalEquations(self.expected, self.free)
-        result.matrix = self.matrix + other.matrix
+        for part in (self, other):
+            part._sum_up()
+            result._matrix += part._matrix
         result.vector = self.vector + other.vector
         result.square = self.square + other.square
         result.frames = self.frames + other.frames
@@ -111,19 +138,34 @@ class NormalEquations:
 
     def solutions(self, ridges: Tensor) -> Tensor:
         """Return the solutions (size, n) for relative ridges (n,)."""
+        matrix = self.matrix
         n = len(self.vector) - self.free
-        held, mixed = self.matrix[:n, :n], self.matrix[:n, n:]
+        mixed = matrix[:n, n:]
         # Free unknowns follow from the others, and are eliminated.
-        free = torch.linalg.pinv(self.matrix[n:, n:], hermitian=True)
+        free = torch.linalg.pinv(matrix[n:, n:], hermitian=True)
         scale = self.expected
-        held = scale[:, None] * (held - mixed @ free @ mixed.T) * scale
-        values, vectors = torch.linalg.eigh(held)
-        values = values.clamp_min(0.0)
-        inverse = 1.0 / (values[:, None] + values[-1] * ridges)
         right = scale * (self.vector[:n] - mixed @ free @ self.vector[n:])
-        found = scale[:, None] * (vectors @ ((vectors.T @ right)[:, None] * inverse))
+        held = scale[:, None] * (matrix[:n, :n] - mixed @ free @ mixed.T) * scale
+        found = scale[:, None] * _ridge_solutions(held, right, ridges)
         rest = free @ (self.vector[n:, None] - mixed.T @ found)
         return torch.cat([found, rest])
+
+
+def _ridge_solutions(matrix: Tensor, right: Tensor, ridges: Tensor) -> Tensor:
+    """Return (M + ridge times its largest eigenvalue)^-1 b for ridges (n,), (P, n)."""
+    if len(ridges) == 1 and len(matrix) > 2:
+        largest = eigsh(
+            matrix.numpy(), k=1, v0=np.ones(len(matrix)), return_eigenvectors=False
+        )
+        strong = matrix.clone()
+        strong.diagonal().add_(float(ridges) * float(largest[0]))
+        factor, failed = torch.linalg.cholesky_ex(strong)
+        if not failed:
+            return torch.cholesky_solve(right[:, None], factor)
+    values, vectors = torch.linalg.eigh(matrix)
+    values = values.clamp_min(0.0)
+    inverse = 1.0 / (values[:, None] + values[-1] * ridges)
+    return vectors @ ((vectors.T @ right)[:, None] * inverse)
 
 
 def fit_linear_term(

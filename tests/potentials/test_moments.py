@@ -30,12 +30,13 @@ from deepspin_ase.system import System
 
 QUANTITIES = ("energy", "energies", "forces", "magnetic_forces", "virial")
 
-#: Elements, magnetic ones, spin-orbit coupling.
+#: Elements, magnetic ones, spin-orbit coupling, whether lengths of moments count.
 KINDS = {
-    "iron": (["Fe"], ["Fe"], False),
-    "oxide": (["Fe", "Ni", "O"], ["Fe", "Ni"], False),
-    "relativistic": (["Fe", "Ni", "O"], ["Fe", "Ni"], True),
-    "lattice": (["Fe", "O"], [], False),
+    "iron": (["Fe"], ["Fe"], False, True),
+    "oxide": (["Fe", "Ni", "O"], ["Fe", "Ni"], False, True),
+    "relativistic": (["Fe", "Ni", "O"], ["Fe", "Ni"], True, True),
+    "directions": (["Fe", "O"], ["Fe"], True, False),
+    "lattice": (["Fe", "O"], [], False, True),
 }
 
 
@@ -58,12 +59,13 @@ def structure(elements: list[str], magnetic: list[str], *, seed: int = 0) -> Ato
 
 def network(kind: str, *, seed: int = 0, **changes: object) -> SpinMomentNetwork:
     """Return a network with statistics of two structures and weights that matter."""
-    elements, magnetic, spin_orbit = KINDS[kind]
+    elements, magnetic, spin_orbit, lengths = KINDS[kind]
     config = SpinMomentConfig.from_dict(
         {
             "elements": elements,
             "magnetic": magnetic,
             "spin_orbit": spin_orbit,
+            "lengths": lengths,
             "cutoff": 4.2,
             "neuron": [8, 8],
             **changes,
@@ -142,13 +144,15 @@ def test_batches_and_threads(kind):
         )
 
 
-@pytest.mark.parametrize("kind", ["oxide", "relativistic"])
+@pytest.mark.parametrize("kind", ["oxide", "relativistic", "directions"])
 def test_derivatives(kind):
     """Forces, magnetic forces and virial are derivatives of the energy."""
     net, system = network(kind), system_of(kind)
     found = net.evaluate(system)
     rng = np.random.default_rng(5)
     magnetic = torch.tensor([z != 8 for z in system.species.tolist()])
+    if not net.config.lengths:
+        magnetic &= system.spins.norm(dim=1) > 0  # others have no direction
     h = 4e-6  # third derivatives jump at the cutoff
 
     def slope(change: Callable[[float], System]) -> float:
@@ -244,6 +248,8 @@ def test_no_magnetic_forces_on_other_elements(kind: str, backend: str) -> None:
     found = net.evaluate(system).magnetic_forces
     carrying = torch.isin(system.species, magnetic)
     assert (found[~carrying] == 0.0).all()
+    if not net.config.lengths:
+        carrying &= system.spins.norm(dim=1) > 0  # others have no direction
     assert not carrying.any() or (found[carrying] != 0.0).all()
 
 
@@ -268,9 +274,25 @@ def test_smooth_at_the_cutoff():
     assert near[0] / near[1] == pytest.approx(4.0, rel=0.1)
 
 
-def test_training_gradients():
+def test_directions_alone():
+    """Lengths change nothing but the unit of magnetic forces, which are across."""
+    net, system = network("directions"), system_of("directions")
+    factors = torch.linspace(0.5, 2.0, system.n_atoms).double()[:, None]
+    longer = system.replace(spins=factors * system.spins)
+    before, after = net.evaluate(system), net.evaluate(longer)
+    for name in ("energies", "forces", "virial"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name))
+    torch.testing.assert_close(factors * after.magnetic_forces, before.magnetic_forces)
+    along = (before.magnetic_forces * system.spins).sum(1)
+    assert before.magnetic_forces.abs().max() > 1e-3
+    assert along.abs().max() < 1e-14
+    assert not before.magnetic_forces[system.spins.norm(dim=1) == 0].any()
+
+
+@pytest.mark.parametrize("kind", ["relativistic", "directions"])
+def test_training_gradients(kind):
     """Gradients of a loss by the weights, against autograd through everything."""
-    net, system = network("relativistic").requires_grad_(True), system_of("oxide")
+    net, system = network(kind).requires_grad_(True), system_of(kind)
     pairs = build_pairs(system, net.cutoff)
     gradients = []
     for found in (
@@ -289,7 +311,7 @@ def test_training_gradients():
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-11 * size)
 
 
-@pytest.mark.parametrize("kind", ["oxide", "relativistic"])
+@pytest.mark.parametrize("kind", ["oxide", "relativistic", "directions"])
 def test_design(kind):
     """The energy's derivatives by linear weights, against predictions."""
     net, system = network(kind), system_of(kind)
@@ -461,6 +483,7 @@ def test_calculator_relaxes_with_it():
         ({"magnetic": ["Ni"]}, "'Ni', which is not in elements"),
         ({"degree": 1}, "spin_degree must not exceed degree"),
         ({"magnetic": [], "spin_orbit": True}, "spin_orbit needs a magnetic element"),
+        ({"magnetic": [], "lengths": False}, "lengths: false needs a magnetic element"),
         ({"channels": 50}, "channels must not exceed the 24 functions"),
         ({"chanels": 4}, "did you mean 'channels'"),
     ],

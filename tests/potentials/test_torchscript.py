@@ -60,12 +60,13 @@ for program in programs:
 """
 
 
-def network(*, spin_orbit: bool) -> SpinMomentNetwork:
+def network(*, spin_orbit: bool, lengths: bool = True) -> SpinMomentNetwork:
     config = SpinMomentConfig.from_dict(
         {
             "elements": ["Fe", "Ni", "O"],
             "magnetic": ["Fe", "Ni"],
             "spin_orbit": spin_orbit,
+            "lengths": lengths,
             "cutoff": 4.0,
             "channels": 3,
             "spin_channels": 3,
@@ -220,7 +221,7 @@ def test_programs_refuse_foreign_atoms(tmp_path: Path) -> None:
         script.evaluate(system.positions, system.spins + 1.0, system.species, *rest)
 
 
-@pytest.mark.parametrize("name", ["network", "sum", "embedded atoms"])
+@pytest.mark.parametrize("name", ["network", "directions", "sum", "embedded atoms"])
 def test_programs_take_the_place_of_a_model_of_deepmd(
     tmp_path: Path, name: str
 ) -> None:
@@ -228,6 +229,7 @@ def test_programs_take_the_place_of_a_model_of_deepmd(
     terms = [ZBL(0.8, 2.5), Heisenberg(CubicCut(0.02, 3.5)), network(spin_orbit=False)]
     potential = {
         "network": network(spin_orbit=True),
+        "directions": network(spin_orbit=True, lengths=False),
         "sum": Sum(terms),
         "embedded atoms": reference.fe(),
     }[name]

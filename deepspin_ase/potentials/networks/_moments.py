@@ -28,6 +28,7 @@ from .._base import Predictor
 from .._evaluation import Wanted
 from .._kernels import Kernels
 from .._prediction import Prediction
+from ..terms._sites import unit_spins
 from ._error_model import ErrorModel
 from ._invariants import (
     Factors,
@@ -79,6 +80,10 @@ class SpinMomentConfig(Configuration):
         Whether lattice and spins are coupled: magnetic anisotropy and
         Dzyaloshinskii-Moriya interactions. Without, energies do not change when all
         moments are rotated.
+    lengths : bool
+        Whether energies depend on lengths of moments. Without, they depend on the
+        directions of moments alone, as those of classical spins do, and magnetic forces
+        have no part along moments.
     basis : int
         Radial basis functions.
     channels, spin_channels : int
@@ -101,6 +106,7 @@ class SpinMomentConfig(Configuration):
     magnetic: list[str]
     cutoff: Annotated[float, Field(gt=0)] = 5.0
     spin_orbit: bool = False
+    lengths: bool = True
     basis: Count = 24
     channels: Count = 24
     spin_channels: Count = 12
@@ -130,6 +136,8 @@ class SpinMomentConfig(Configuration):
             raise ValueError("spin_degree must not exceed degree")
         if self.spin_orbit and not self.magnetic:
             raise ValueError("spin_orbit needs a magnetic element")
+        if not (self.lengths or self.magnetic):
+            raise ValueError("lengths: false needs a magnetic element")
         functions = self.basis * len(self.elements)
         for name in ("channels", "spin_channels"):
             if getattr(self, name) > functions:
@@ -339,6 +347,28 @@ class SpinMomentNetwork(Trainable):
             values = values.index_add(0, out[part], product * values[second[part]])
         return values[-self.program.n_features :].T
 
+    def _spins(self, system: System) -> Tensor:
+        """Return what features depend on: moments, or their directions, (N, 3)."""
+        return system.spins if self.config.lengths else unit_spins(system)
+
+    def _described(self, system: System) -> System:
+        """Return the System, without gradients, whose features kernels compute."""
+        system = system.detach()
+        if self.config.lengths:
+            return system
+        return system.replace(spins=self._spins(system))
+
+    def _by_moments(self, system: System, gradients: Tensor) -> Tensor:
+        """Return derivatives by moments (N, 3, ...) of those by what features know."""
+        if self.config.lengths:
+            return gradients
+        shape = (-1, 3, *[1] * (gradients.ndim - 2))
+        unit = self._spins(system).reshape(shape).to(gradients)
+        length = system.spins.norm(dim=1).reshape(-1, *[1] * (gradients.ndim - 1))
+        per = torch.where(length > 0.0, 1.0 / length, 0.0).to(gradients)
+        along = (unit * gradients).sum(dim=1, keepdim=True)
+        return per * (gradients - unit * along)
+
     def _instructions(self, like: Tensor) -> tuple[Tensor, ...]:
         key = like.device, like.dtype
         if key not in self._program:
@@ -354,7 +384,7 @@ class SpinMomentNetwork(Trainable):
         """Return the values (V, N) that the instructions start from."""
         types, layout = self.types(system), self.layout
         n, config = system.n_atoms, self.config
-        s = system.spins / self.moment_scale[types][:, None]
+        s = self._spins(system) / self.moment_scale[types][:, None]
         vectors = pairs.vectors(system)
         r = vectors.norm(dim=1)
         u = vectors / r[:, None]
@@ -417,14 +447,16 @@ class SpinMomentNetwork(Trainable):
         if describe is None:
             return None
         want = forces or magnetic_forces or virial
-        described = describe(system.detach(), pairs, self.types(system))
+        described = describe(self._described(system), pairs, self.types(system))
         energies, sums = self._evaluate_for_training(described, want=want)
         return Prediction(
             energy=system.sum(energies),
             energies=energies,
             volume=system.volume,
             forces=sums.forces if forces else None,
-            magnetic_forces=sums.magnetic_forces if magnetic_forces else None,
+            magnetic_forces=self._by_moments(system.detach(), sums.magnetic_forces)
+            if magnetic_forces
+            else None,
             virial=sums.virial if virial else None,
         )
 
@@ -479,7 +511,8 @@ class SpinMomentNetwork(Trainable):
         describe = self._descriptor(system)
         if describe is None:
             return self.features(system, pairs)
-        return describe(system, pairs, self.types(system)).features()
+        described = describe(self._described(system), pairs, self.types(system))
+        return described.features()
 
     @torch.no_grad()
     def fit_error_model(
@@ -516,7 +549,7 @@ class SpinMomentNetwork(Trainable):
         if self.error_model is None or describe is None:
             return None
         types = self.types(system)
-        features = describe(system, pairs, types).features()
+        features = describe(self._described(system), pairs, types).features()
         return self.error_model.squared_distances(features, types).sqrt()
 
     def linear_term(self) -> nn.Parameter:
@@ -544,11 +577,15 @@ class SpinMomentNetwork(Trainable):
                 f"on {system.device} with backend {self.backend!r}: set the network's "
                 "backend to 'fused' and evaluate on the CPU"
             )
-        described = describe(system, pairs, self.types(system))
+        described = describe(self._described(system), pairs, self.types(system))
         scale = ENERGY_SCALE / self.deviation.double()
         rows = described.design(scale)
         counts = torch.bincount(described.types, minlength=len(scale))
         rows[:, 0] -= counts[:, None] * self.mean.double() * scale
+        n = system.n_atoms
+        for own in rows[:, 1 + 3 * n : 1 + 6 * n]:  # of a type, views
+            by_spins = own.view(n, 3, -1)
+            by_spins.copy_(self._by_moments(system, by_spins))
         return rows.transpose(0, 1).flatten(1)
 
     def _evaluate_for_training(
@@ -601,7 +638,8 @@ class SpinMomentNetwork(Trainable):
         n_types = len(self.moment_scale)
         squares, counts = torch.zeros(2, n_types, dtype=torch.float64)
         for system, _ in samples:
-            types, length = self.types(system), system.spins.double().square().sum(1)
+            types = self.types(system)
+            length = self._spins(system).double().square().sum(1)
             squares.index_add_(0, types, length)
             counts.index_add_(0, types, (length > 0).double())
         mean = (squares / counts.clamp_min(1.0)).sqrt()
@@ -626,7 +664,7 @@ class SpinMomentNetwork(Trainable):
             each = torch.zeros(len(r), n_types, config.basis, dtype=torch.float64)
             each[torch.arange(len(r)), types[pairs.j]] = basis
             each = each.flatten(1)
-            s = (system.spins / self.moment_scale[types][:, None])[pairs.j]
+            s = (self._spins(system) / self.moment_scale[types][:, None])[pairs.j]
             for weight, matrix, near in (
                 (u, lattice, near_lattice),
                 (s, spins, near_spins),
@@ -730,8 +768,11 @@ class _Compiled:
         magnetic_forces: bool,
         virial: bool,
     ) -> Prediction | None:
-        want, types = forces or magnetic_forces or virial, self.network.types(system)
-        found = self.kernel(system, pairs, types, derivatives=want, features=features)
+        want, network = forces or magnetic_forces or virial, self.network
+        described, types = network._described(system), network.types(system)
+        found = self.kernel(
+            described, pairs, types, derivatives=want, features=features
+        )
         if found is None:
             return None
         energies, sums = found
@@ -740,7 +781,9 @@ class _Compiled:
             energies=energies,
             volume=system.volume,
             forces=sums.forces if forces else None,
-            magnetic_forces=sums.magnetic_forces if magnetic_forces else None,
+            magnetic_forces=network._by_moments(system, sums.magnetic_forces)
+            if magnetic_forces
+            else None,
             virial=sums.virial if virial else None,
         )
 
