@@ -16,6 +16,9 @@ from ._references import Reference
 #: Values within this share of a reference, or this many standard errors, agree.
 _SHARE, _ERRORS = 0.10, 2.0
 
+#: Mark of references that nobody compared with their sources.
+_UNCHECKED = "†"
+
 #: In notes on what is no minimum.
 _UNSTABLE = "UNSTABLE"
 
@@ -75,6 +78,8 @@ def page_of(book: Book) -> Report:
     if sources.listed:
         report.heading("Sources")
         report.items(sources.items())
+        if sources.unchecked:
+            report.text(f"{_UNCHECKED} Not compared with the source.")
     return report
 
 
@@ -105,12 +110,16 @@ class _Sources:
 
     def __init__(self) -> None:
         self.listed: list[tuple[str, str | None]] = []
+        self.unchecked = False
 
-    def number(self, reference: Reference) -> int:
+    def mark(self, reference: Reference) -> str:
+        """Return the number in brackets, with a mark if the value was not checked."""
         key = reference.source, reference.doi
         if key not in self.listed:
             self.listed.append(key)
-        return self.listed.index(key) + 1
+        self.unchecked |= not reference.checked
+        number = f"[{self.listed.index(key) + 1}]"
+        return number if reference.checked else f"{number}{_UNCHECKED}"
 
     def items(self) -> list[str]:
         return [
@@ -199,7 +208,7 @@ def _cited(
         if reference.kind in (kind, *others):
             text = with_error(reference.value, reference.error)
             note = f" ({reference.note})" if reference.note else ""
-            parts.append(f"{text}{note} [{sources.number(reference)}]")
+            parts.append(f"{text}{note} {sources.mark(reference)}")
     return "; ".join(parts)
 
 

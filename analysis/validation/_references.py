@@ -24,6 +24,9 @@ class Reference(Configuration):
     doi : str, optional
     note : str
         Temperature, functional, what it holds for.
+    checked : bool
+        Whether the value was compared with its source, its abstract, or data made
+        from it.
     """
 
     kind: Literal["experiment", "DFT", "model"]
@@ -33,6 +36,7 @@ class Reference(Configuration):
     error: float | None = None
     doi: str | None = None
     note: str = ""
+    checked: bool = False
 
 
 def references_of(material: str) -> dict[str, dict[str, list[Reference]]]:
