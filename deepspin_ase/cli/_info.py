@@ -23,6 +23,7 @@ from ..potentials import (
 )
 from ..potentials._files import UNITS, read_content
 from ..potentials._library import resolve
+from ..potentials._watch import unseen
 from ..training._metrics import error_kinds
 from ._outcome import Outcome
 
@@ -122,7 +123,7 @@ def _errors(errors: Any) -> list[str]:
     """Return a table of the errors in a card, or them as they are."""
     kinds = error_kinds()
     known = isinstance(errors, Mapping) and all(
-        key == "on" or (key in kinds and isinstance(found, Mapping))
+        key == "on" or (key in kinds and _are_errors(found))
         for key, found in errors.items()
     )
     if not errors:
@@ -138,6 +139,12 @@ def _errors(errors: Any) -> list[str]:
     return [*lines, ""]
 
 
+def _are_errors(found: Any) -> bool:
+    return isinstance(found, Mapping) and all(
+        isinstance(found.get(x, math.nan), int | float) for x in ("rmse", "mae")
+    )
+
+
 def _ranges(potential: Potential) -> dict[str, TrainingRange]:
     """Return what the parts of a potential were trained on, by their names."""
     return {
@@ -151,7 +158,10 @@ def _known(potential: Potential) -> list[str]:
     lines = []
     for name, known in _ranges(potential).items():
         lines += [f"trained on{f' ({name})' if name else ''}"]
-        lines += [*(f"  {line}" for line in str(known).splitlines()), ""]
+        lines += [f"  {line}" for line in str(known).splitlines()]
+        if strange := _symbols(unseen(potential.get_submodule(name), known)):
+            lines += [f"  no frame with {', '.join(strange)}, which calculators refuse"]
+        lines += [""]
     return lines
 
 

@@ -169,7 +169,7 @@ def from_plain_data(content: dict[str, Any]) -> Potential:
                 f"it, or use {writer}"
             ) from None
         layout = layouts.get(name, 1)
-        if issubclass(cls, Trainable) and layout != cls.layout_version:
+        if issubclass(cls, Trainable) and str(layout) != str(cls.layout_version):
             raise ValueError(
                 f"it has layout {layout} of {name}, and this version reads layout "
                 f"{cls.layout_version}: train it anew, or use {writer}"
@@ -219,6 +219,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a model file; expected {EXPECTED}")
         _check_version(path, content.get("format"), content.get("version"))
     optional: dict[str, Any] = {"layouts": {}, "ranges": {}, "error_models": {}}
+    optional["units"] = UNITS
     content = optional | content
     for name in ("architecture", "state_dict", "card", *optional):
         if not isinstance(content.get(name), dict):

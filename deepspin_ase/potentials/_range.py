@@ -51,6 +51,8 @@ class TrainingRange:
         bounds = {
             k: (float(low), float(high)) for k, (low, high) in self.bounds.items()
         }
+        if unknown := {name.partition(" ")[0] for name in bounds} - KINDS.keys():
+            raise ValueError(f"unknown bounds {', '.join(sorted(unknown))}")
         object.__setattr__(self, "bounds", bounds)
         object.__setattr__(self, "labels", tuple(map(str, self.labels)))
         object.__setattr__(self, "n_frames", int(self.n_frames))
@@ -81,9 +83,21 @@ class TrainingRange:
                 bounds[name] = min(a, low), max(b, high)
         return cls(dict(sorted(bounds.items())), tuple(labels), n_frames)
 
+    @property
+    def elements(self) -> frozenset[str]:
+        """Elements that bounds are of; none of atoms that are alone."""
+        return frozenset().union(*map(_elements_of, self.bounds))
+
     def extended(self, bounds: Mapping[str, tuple[float, float]]) -> TrainingRange:
         """Return a range with further bounds."""
         return replace(self, bounds=self.bounds | dict(bounds))
+
+    def with_elements_of(self, earlier: TrainingRange) -> TrainingRange:
+        """Return a range with the bounds of elements that only earlier frames had."""
+        bounds = earlier.bounds.items()
+        return self.extended(
+            {k: v for k, v in bounds if not _elements_of(k) <= self.elements}
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.n_frames} frames with {', '.join(self.labels) or 'no labels'}"]
@@ -125,6 +139,12 @@ class TrainingRange:
                 known += " and has seen no stress"
             sentences[name] = f"{title} {value:.4g} {unit}: {known}"
         return sentences
+
+
+def _elements_of(name: str) -> frozenset[str]:
+    """Return the elements that a bound is of."""
+    symbols = name.partition(" ")[2]
+    return frozenset(symbols.split("-") if symbols else ())
 
 
 def _described(name: str) -> tuple[str, str, float]:

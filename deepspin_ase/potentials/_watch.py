@@ -6,12 +6,12 @@ import warnings
 
 import torch
 from ase.data import chemical_symbols
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..neighbors import PairList
 from ..system import System
 from ._base import Potential
-from ._range import extremes
+from ._range import TrainingRange, extremes
 from .networks._trainable import Trainable
 
 #: Structures are looked at in the calls 1, 2, 4, ... up to this number, then at this
@@ -47,6 +47,11 @@ class RangeWatch:
     def look(self, system: System, pairs: PairList) -> None:
         """Look at structures, now and then.
 
+        Raises
+        ------
+        ValueError
+            For atoms of an element that was in no frame.
+
         Warns
         -----
         OutOfRangeWarning
@@ -60,6 +65,13 @@ class RangeWatch:
             return
         self._last = pairs.i
         for part, known in self._watched:
+            present = set(torch.unique(system.species).tolist())
+            if strange := present & unseen(part, known):
+                names = ", ".join(chemical_symbols[z] for z in sorted(strange))
+                raise ValueError(
+                    f"the model lists {names} among its elements, but no frame of its "
+                    "training had any: train it with frames that do"
+                )
             magnetic = part.magnetic_species if part.uses_spins else _NONE
             found = extremes(system, pairs, magnetic)
             if not rare:
@@ -86,6 +98,14 @@ class RangeWatch:
                 OutOfRangeWarning,
                 stacklevel=3,
             )
+
+
+def unseen(potential: nn.Module, known: TrainingRange) -> frozenset[int]:
+    """Return atomic numbers that a network has and that were in none of its frames."""
+    parts = [part for part in potential.modules() if isinstance(part, Trainable)]
+    species = {z for part in parts for z in part.species}
+    seen = known.elements
+    return frozenset(z for z in species if seen and chemical_symbols[z] not in seen)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from .._config import Configuration, problems_of, read_mapping
 from .._plausible import warn_of_unusual
 from ..data import Dataset, read_dataset
 from ..io._columns import check_columns
+from ..potentials.adapters import beside
 from ..potentials.networks._trainable import architecture_named, architecture_of
 from ..quantities import label_table
 from ._deepmd_input import from_deepmd_input
@@ -417,8 +418,8 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     }
     for name in ("baseline", "init_model"):
         given = getattr(config, name)
-        if given is not None and (path.parent / given).is_file():
-            update[name] = str(path.parent / given)
+        if given is not None:
+            update[name] = beside(path.parent, given)
     return config.model_copy(update=update)
 
 

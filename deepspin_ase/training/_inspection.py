@@ -45,8 +45,7 @@ def inspect(
     ------
     ValueError
         If a set has no label that the loss weighs, elements carry moments that the
-        model calls non-magnetic, an element of a new model is in no frame, or forces
-        have the wrong sign.
+        model calls non-magnetic, or forces have the wrong sign.
     """
     training = [data for data, _ in parts.values()]
     for name, both in parts.items():
@@ -54,9 +53,10 @@ def inspect(
             where = f"the {kind} data" + (f" of {name}" if len(parts) > 1 else "")
             _check_labels(where, dataset, config.loss.ends)
             _check_magnetic_elements(where, dataset, network)
+    messages = [*_unknown_numbers(training), *_not_learned(training, network)]
     if config.init_model is None:
-        _check_elements(training, network)
-    for message in [*_unknown_numbers(training), *_not_learned(training, network)]:
+        messages += _without_frames(training, network)
+    for message in messages:
         logger.warning("%s", message)
     steps = config.training.numb_steps
     warmup = warmup_steps(config.learning_rate, steps)
@@ -195,14 +195,16 @@ def _check_magnetic_elements(where: str, dataset: Dataset, network: Trainable) -
             )
 
 
-def _check_elements(training: Sequence[Dataset], network: Trainable) -> None:
+def _without_frames(training: Sequence[Dataset], network: Trainable) -> Iterator[str]:
+    """Yield a message on elements that are in no frame."""
     present = {atomic_numbers[s] for data in training for s in data.elements}
     missing = sorted(network.species - present)
     if missing:
         names = ", ".join(chemical_symbols[z] for z in missing)
-        raise ValueError(
+        yield (
             f"the section model has {names}, but no frame for training does: nothing "
-            "would be learned of it; leave it out of the elements, or add frames"
+            "is learned of it, and calculators refuse it; leave it out of the "
+            "elements, or add frames"
         )
 
 

@@ -159,6 +159,9 @@ class Trainer:
                 if any(data.has(label) for data, _ in self._parts.values())
             ),
         )
+        if network.training_range is not None:
+            earlier, network.training_range = network.training_range, None
+            self.training_range = self.training_range.with_elements_of(earlier)
         reduced = subtract_baseline(self.frames, baseline)
         self._columns = ReferenceColumns(network.species, reduced, self._free_offsets)
         network.element_energies = dict.fromkeys(network.species, 0.0)
@@ -716,7 +719,8 @@ def _initial_network(config: TrainingConfig) -> Trainable:
     network = _new_network(config)
     if config.init_model is None:
         return network
-    parts = trainable_parts(load_potential(config.init_model))
+    start = load_potential(config.init_model)
+    parts = trainable_parts(start)
     if len(parts) != 1 or type(parts[0]) is not type(network):
         kinds = ", ".join(type(part).__name__ for part in parts) or "none"
         raise ValueError(
@@ -733,6 +737,7 @@ def _initial_network(config: TrainingConfig) -> Trainable:
             "to write there"
         )
     network.load_state_dict(parts[0].state_dict())
+    network.training_range = start.training_range
     return network
 
 

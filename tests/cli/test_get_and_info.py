@@ -332,7 +332,13 @@ def test_list_of_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_info_of_cards_of_other_forms(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for card in ({}, {"errors": {"energy": 0.3}}, {"errors": "small", "data": [1, 2]}):
+    odd = {"errors": {"energy": {"rmse": [0.3], "mae": 0.2}}}
+    for card in (
+        {},
+        odd,
+        {"errors": {"energy": 0.3}},
+        {"errors": "small", "data": [1, 2]},
+    ):
         save_potential(tmp_path / "model.safetensors", MAGNET, card=card)
         assert main(["info", str(tmp_path / "model.safetensors")]) == 0
         text = capsys.readouterr().out

@@ -17,7 +17,7 @@ from ase.build import bulk
 from networks import FE_MODEL
 from structures import labelled as labelled_by
 
-from deepspin_ase import set_spins
+from deepspin_ase import DeepSpinCalculator, set_spins
 from deepspin_ase.cli import main
 from deepspin_ase.data import Dataset, Frame, keep_moments, write_dataset
 from deepspin_ase.potentials import (
@@ -586,11 +586,51 @@ def test_labels_that_are_nan_are_counted(caplog: pytest.LogCaptureFixture) -> No
     assert "energy of 1 of 8 frames, forces of 2 of 32 atoms" in text
 
 
-def test_elements_without_a_frame_are_refused(tmp_path: Path) -> None:
-    data = labelled(structures(["Fe"] * 2, 14))
-    config = config_for([TrainingSet(data)], model={"elements": ["Fe", "Ni"]})
-    with pytest.raises(ValueError, match="has Ni, but no frame for training does"):
-        Trainer(config, data, output=tmp_path)
+PSEUDO_ATOMS = {
+    **FE_MODEL,
+    "type_map": ["Fe", "Ni"],
+    "spin": {"use_spin": [True, True], "virtual_scale": 0.3},
+    "descriptor": {**FE_MODEL["descriptor"], "sel": [30, 30]},
+}
+
+
+@pytest.mark.parametrize("kind", ["moments", "pseudo-atoms"])
+def test_elements_without_a_frame(
+    tmp_path: Path,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No model knows them, which users are told; later training keeps what is known."""
+    data = labelled(structures(["Fe"] * 6, 14))
+    held = labelled(structures(["Fe"] * 2, 15))
+    both = {"elements": ["Fe", "Ni"], "magnetic": ["Fe", "Ni"]}
+    first = config_for([TrainingSet(data)], model=both).to_dict()
+    if kind == "pseudo-atoms":
+        first["model"] = PSEUDO_ATOMS
+    Trainer(TrainingConfig.from_dict(first), data, held, output=tmp_path / "a").run(
+        progress=False
+    )
+    assert "has Ni, but no frame for training does" in caplog.text
+    model = str(tmp_path / "a" / "model.pt")
+    assert main(["info", model]) == 0
+    assert "no frame with Ni, which calculators refuse" in capsys.readouterr().out
+    calculator, atoms = DeepSpinCalculator(model), data[0].to_atoms()
+    assert np.isfinite(calculator.get_property("forces", atoms)).all()
+    assert np.isfinite(atoms.get_potential_energy())
+    atoms.numbers[0] = 28
+    with pytest.raises(ValueError, match="lists Ni among its elements, but no frame"):
+        calculator.get_property("energy", atoms)
+    # From there to nickel alone: what was known of iron is.
+    nickel = labelled(structures(["Ni"] * 6, 16))
+    second = first | {"init_model": model}
+    trainer = Trainer(TrainingConfig.from_dict(second), nickel, output=tmp_path / "b")
+    known = trainer.potential.training_range
+    assert known.elements == {"Fe", "Ni"} and known.n_frames == 6
+    trained_on_iron = load_potential(model).training_range
+    name = "distance Fe-Fe"
+    assert known.bounds[name] == trained_on_iron.bounds[name]
+    assert known.bounds["volume"] != trained_on_iron.bounds["volume"]
 
 
 def test_sets_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
