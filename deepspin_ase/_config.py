@@ -44,6 +44,20 @@ class Configuration(BaseModel):
             lines = [_explain(cls, problem, where) for problem in error.errors()]
             raise ValueError("; ".join(lines)) from None
 
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a YAML file, or a JSON file by its suffix.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is neither; names every key that is unknown, missing or unfit.
+        """
+        with problems_of(path):
+            return cls.from_dict(read_mapping(Path(path)))
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_booleans(cls, values: Any) -> Any:

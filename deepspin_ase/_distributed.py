@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ._extras import require
 from ._progress import bar
 
 Item = TypeVar("Item")
@@ -67,6 +69,30 @@ def map_tasks(
     except BaseException:
         client.cancel(futures)
         raise
+
+
+@contextmanager
+def local_workers(count: int) -> Iterator[Any]:
+    """Yield a client of as many processes on this machine, of one thread each.
+
+    For one, yields None: tasks then run here.
+
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    """
+    if count == 1:
+        yield None
+        return
+    distributed = require("distributed", "several workers")
+    with (
+        distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
 
 def n_threads(client: Any) -> int:

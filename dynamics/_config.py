@@ -6,14 +6,13 @@ import difflib
 import os
 from collections.abc import Mapping
 from inspect import Parameter
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import units
 from pydantic import Field, field_validator
 
-from .._config import Configuration, problems_of, read_mapping
+from .._config import Configuration
 from . import drivers, montecarlo  # noqa: F401 - they register their drivers
 from .drivers._registry import DRIVERS, Registered
 
@@ -107,8 +106,7 @@ def read_run_config(path: str | os.PathLike[str]) -> RunConfig:
     ValueError
         If the file is not YAML, a key is unknown or missing, or a value unfit.
     """
-    with problems_of(path):
-        return RunConfig.from_dict(read_mapping(Path(path)))
+    return RunConfig.read(path)
 
 
 def registered_driver(name: str) -> Registered:

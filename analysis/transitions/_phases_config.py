@@ -12,11 +12,12 @@ from ase import Atoms
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from ..._config import Configuration, numbers, problems_of, read_mapping
+from ..._config import Configuration, numbers
 from ...calculators._deepspin import DeepSpinCalculator
 from ...io import read_structure
 from ...orders import antiferromagnetic, collinear
 from ...potentials import Potential
+from ...potentials.adapters import beside
 from ...potentials.bonds import exchange_format, read_exchange_table
 from ...spins import set_spins, unit_vector
 from ._order_parameters import (
@@ -243,16 +244,13 @@ class PhasesConfig(Configuration):
         ValueError
             Names every key that is unknown, missing or unfit.
         """
-        path = Path(path)
-        with problems_of(path):
-            config = cls.from_dict(read_mapping(path))
-        folder = path.parent
+        config, folder = super().read(path), Path(path).parent
         found = {
             "structure": str(folder / config.structure),
             "output": str(folder / config.output),
         }
-        if config.model is not None and (folder / config.model).is_file():
-            found["model"] = str(folder / config.model)
+        if config.model is not None:
+            found["model"] = beside(folder, config.model)
         return config.model_copy(update=found)
 
     def arguments(self) -> dict[str, Any]:

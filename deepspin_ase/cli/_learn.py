@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
+from .._distributed import local_workers
 from ..labels import Waiting
 from ..learning import ActiveLearning, LearnConfig
 from ..learning._loop import summary
 from ..learning._report import write_report
+from ._options import add_run
 from ._outcome import Outcome
 
 
@@ -20,15 +21,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Train, explore by dynamics, label what is uncertain, and again, until the "
         "model is accurate wherever walkers go. Run the command again to go on."
     )
-    parser.add_argument("config", type=Path, help="YAML file; see LearnConfig")
-    parser.add_argument(
-        "--status", action="store_true", help="say what is done, and do nothing"
-    )
+    add_run(parser, LearnConfig.__name__)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> Outcome:
-    learning = ActiveLearning(LearnConfig.read(arguments.config))
+    config = LearnConfig.read(arguments.config)
+    learning = ActiveLearning(config)
     if arguments.status:
         done = learning.generations()
         for state in done:
@@ -37,7 +36,8 @@ def _run(arguments: argparse.Namespace) -> Outcome:
         return Outcome({"generations": done})
     logging.getLogger("deepspin_ase").setLevel(logging.INFO)
     try:
-        done = learning.run()
+        with local_workers(config.workers) as learning.client:
+            done = learning.run()
     except Waiting as waiting:
         print(waiting)
         done = learning.generations()

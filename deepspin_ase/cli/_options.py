@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,14 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         metavar="QUANTITY=NAME",
         help="names of columns, such as moments=dft_spin magnetic_forces=mforce "
         "energy=REF_energy; usual ones are known",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser, configuration: str) -> None:
+    """Add the file of a run that goes on when it is called again, and ``--status``."""
+    parser.add_argument("config", type=Path, help=f"YAML file; see {configuration}")
+    parser.add_argument(
+        "--status", action="store_true", help="say what is done, and do nothing"
     )
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from .._extras import require
+from .._distributed import local_workers
 from .._files import atomic_write, locked, make_folder
 from ..analysis import phase_diagram
 from ..analysis.transitions import PhaseDiagram, PhasesConfig, line_table, write_page
+from ._options import add_run
 from ._outcome import Outcome
 
 #: Seconds between pages of a run.
@@ -26,10 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "compositions. The folder of the run holds diagram.npz and report.html, which "
         "is written anew while points are added. Run the command again to go on."
     )
-    parser.add_argument("config", type=Path, help="YAML file; see PhasesConfig")
-    parser.add_argument(
-        "--status", action="store_true", help="say what is done, and do nothing"
-    )
+    add_run(parser, PhasesConfig.__name__)
     parser.set_defaults(run=_run)
 
 
@@ -42,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
     given = config.arguments()
     make_folder(folder)
     text = arguments.config.read_text(encoding="utf-8")
-    with locked(folder), _client(config.workers) as client:
+    with locked(folder), local_workers(config.workers) as client:
         with atomic_write(folder / "config.yaml") as temporary:
             temporary.write_text(text, encoding="utf-8")
         keep = _keeper(config, kept, text)
@@ -114,19 +110,3 @@ def _now_and_then(
             last = time.monotonic()
 
     return observe
-
-
-@contextmanager
-def _client(workers: int) -> Iterator[Any]:
-    """Yield a client of as many processes here, or None for this one."""
-    if workers == 1:
-        yield None
-        return
-    distributed = require("distributed", "several workers")
-    with (
-        distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client

@@ -64,13 +64,14 @@ def _run(arguments: argparse.Namespace) -> Outcome:
         raise ValueError(f"{output} is the trajectory itself: choose another --output")
     if output.suffix not in _WRITERS:
         raise ValueError(f"{output} must end in {', '.join(_WRITERS)}")
-    print(_WRITERS[output.suffix](output, arguments))
+    frames, told = _WRITERS[output.suffix](output, arguments)
+    print(told)
     if arguments.open:
         webbrowser.open(output.resolve().as_uri())
-    return Outcome({"trajectory": source, "files": [output]})
+    return Outcome({"trajectory": source, "frames": frames, "files": [output]})
 
 
-def _page(output: Path, arguments: argparse.Namespace) -> str:
+def _page(output: Path, arguments: argparse.Namespace) -> tuple[int, str]:
     count = write_html(
         output,
         arguments.trajectory,
@@ -81,25 +82,26 @@ def _page(output: Path, arguments: argparse.Namespace) -> str:
         replica=arguments.replica,
     )
     size = output.stat().st_size / 1e6
-    return f"{count} frames are in {output} ({size:.1f} MB)"
+    return count, f"{count} frames are in {output} ({size:.1f} MB)"
 
 
-def _figure(output: Path, arguments: argparse.Namespace) -> str:
+def _figure(output: Path, arguments: argparse.Namespace) -> tuple[int, str]:
     frames = frames_of(arguments.trajectory, replica=arguments.replica)
     (last,) = deque(frames, maxlen=1)
     axes = plot_spins(
         last, view=arguments.projection, axis=arguments.axis, scale=arguments.scale
     )
     write_figure(output, axes, dpi=200)
-    return f"the last frame is drawn in {output}"
+    return 1, f"the last frame is drawn in {output}"
 
 
-def _ovito(output: Path, arguments: argparse.Namespace) -> str:
+def _ovito(output: Path, arguments: argparse.Namespace) -> tuple[int, str]:
     count = write_ovito(output, arguments.trajectory, replica=arguments.replica)
-    return f"{count} frames for OVITO are in {output}"
+    return count, f"{count} frames for OVITO are in {output}"
 
 
-_WRITERS: dict[str, Callable[[Path, argparse.Namespace], str]] = {
+#: By suffix, what writes a file; returns the number of frames in it, and a line on it.
+_WRITERS: dict[str, Callable[[Path, argparse.Namespace], tuple[int, str]]] = {
     ".html": _page,
     ".png": _figure,
     ".pdf": _figure,

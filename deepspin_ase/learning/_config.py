@@ -11,7 +11,8 @@ from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from .._config import Configuration, read_mapping
+from .._config import Configuration
+from ..potentials.adapters import beside
 from ..training import TrainingConfig
 from ..training._config import Columns
 
@@ -181,6 +182,9 @@ class LearnConfig(Configuration):
         Folder to write to.
     generations : int
         At most.
+    workers : int
+        Processes that share labels and walkers where the command runs (more than one:
+        extra ``distributed``).
     seed : int
     held_back : int
         Every so many labels, and frames of ``data``, one is kept from training, to
@@ -201,6 +205,7 @@ class LearnConfig(Configuration):
     check: bool = True
     output: str = "learning"
     generations: Count = 10
+    workers: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     held_back: Annotated[int, Field(ge=2)] = 6
     largest_force: Positive = 30.0
@@ -252,12 +257,8 @@ class LearnConfig(Configuration):
         ValueError
             Names every key that is unknown, missing or unfit.
         """
-        path = Path(path)
-        config = cls.from_dict(read_mapping(path))
-        folder = path.parent
-        engine = dict(config.engine)
-        if (folder / engine["name"]).is_file():
-            engine["name"] = str(folder / engine["name"])
+        config, folder = super().read(path), Path(path).parent
+        engine = config.engine | {"name": beside(folder, config.engine["name"])}
         return config.model_copy(
             update={
                 "structures": [str(folder / p) for p in config.structures],

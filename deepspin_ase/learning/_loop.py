@@ -177,7 +177,7 @@ class ActiveLearning:
     def _record(self) -> None:
         """Keep the configuration, and refuse to go on with another."""
         path = self.folder / "config.yaml"
-        may_change = {"generations", "output"}
+        may_change = {"generations", "output", "workers"}
         now = json.loads(json.dumps(self.config.to_dict()))
         if path.exists():
             # Keys that were not known then have their defaults.

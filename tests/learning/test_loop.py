@@ -167,16 +167,12 @@ def test_more_generations_go_on(inputs, whole):
 
 def test_workers_of_a_cluster_give_the_same_numbers(inputs, whole):
     """Labels and walkers of two processes: the data and the model of one."""
-    distributed = pytest.importorskip("distributed")
-    config = LearnConfig.read(write(inputs, "spread"))
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        done = ActiveLearning(config, client=client).run(progress=False)
-    same(whole.folder, Path(config.output))
+    pytest.importorskip("distributed")
+    path = write(inputs, "spread", workers=2)
+    assert main(["learn", str(path)]) == 3
+    spread = ActiveLearning(LearnConfig.read(path))
+    same(whole.folder, spread.folder)
+    done = spread.generations()
     for here, there in zip(whole.generations(), done, strict=True):
         assert here.uncertain == there.uncertain and here.errors == there.errors
 
