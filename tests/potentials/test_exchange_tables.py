@@ -18,9 +18,10 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
-from deepspin_ase import get_spins, set_spins
+from deepspin_ase import DeepSpinCalculator, get_spins, set_spins
 from deepspin_ase.analysis import SpinWaves
 from deepspin_ase.analysis.exchange import ExchangeTensors
+from deepspin_ase.dynamics import MonteCarlo
 from deepspin_ase.potentials import BondHamiltonian, load_potential
 from deepspin_ase.potentials.bonds import (
     ExchangeTableWarning,
@@ -315,6 +316,56 @@ def test_example_of_uppasd(tmp_path):
         expected += 4.0 / 2.23 * strength * mRy * phases.sum(axis=1)
     found = waves(model.changed(cubic=None), k, 2.0)[:, 0]
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_regression_values_of_uppasd(tmp_path):
+    """Energy and adiabatic magnon of the chain among its own tests, HeisChain.
+
+    -5 mRy an atom, from below, and 432.05837 meV at q = 0.35 are expected there.
+    """
+    files = {
+        "inpsd.dat": UPPASD_IRON["inpsd.dat"]
+        .replace("BC        P         P         P", "BC 0 0 P")
+        .replace("Sym       1", "Sym 0")
+        .replace("anisotropy ./kfile", ""),
+        "posfile": "1 1 0 0 0\n",
+        "momfile": "1 1 1.0 0 0 1\n",
+        "jfile": "1 1 0 0 1 2.5\n1 1 0 0 -1 2.5\n",
+    }
+    model = read_uppasd(folder_of(files, tmp_path), elements="Fe", alat=2.8665)
+    chain = model.atoms.repeat((1, 1, 100))
+    assert model.energy(chain) / 100 == pytest.approx(-5e-3 * units.Ry)
+    found = waves(model, np.array([[0.0, 0.0, 0.35]]), 2.0)[0, 0]
+    assert 1e3 * found == pytest.approx(432.05837413818, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_warm_iron_of_uppasd(tmp_path):
+    """Mean moments of 432 atoms at 500 K among its own tests, bccFe.
+
+    Over 2000 sweeps 1.7617 mu_B by Metropolis, 1.7673 by heat bath, and U_4 0.66619.
+    """
+    files = UPPASD_IRON | {
+        "inpsd.dat": UPPASD_IRON["inpsd.dat"].replace("anisotropy ./kfile", "")
+    }
+    model = read_uppasd(folder_of(files, tmp_path), elements="Fe", alat=2.8665)
+    atoms = model.atoms.repeat(6)
+    atoms.calc = DeepSpinCalculator(model)
+    run = MonteCarlo(atoms, temperature_K=[500.0] * 4, rng=1, progress=False)
+    run.run(500)
+    moments = []
+
+    def measure():
+        moments.append([get_spins(image).mean(axis=0) for image in run.images])
+
+    run.attach(measure, 5)
+    run.run(2000)
+    lengths = np.linalg.norm(moments, axis=2)
+    mean, second, fourth = (np.mean(lengths**n) for n in (1, 2, 4))
+    print(mean, 1 - fourth / (3 * second**2))
+    for expected in (1.76174871, 1.76731228):
+        assert mean == pytest.approx(expected, rel=0.01)
+    assert 1 - fourth / (3 * second**2) == pytest.approx(0.66619, abs=2e-4)
 
 
 def test_dm_of_uppasd(tmp_path):
