@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._field import travelling_wave
 from ._spin_torque import SpinTorque
 from ._state import State, Stateful
 from ._strain_ramp import strain_ramp
@@ -48,4 +49,5 @@ __all__ = [
     "iread_hdf5",
     "read_hdf5",
     "strain_ramp",
+    "travelling_wave",
 ]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..potentials import Potential, Prediction
+from ..potentials import Potential, Prediction, ZeemanWave
 from ..system import System
 from ..units import MU_B
 from ._spin_torque import SpinTorque, as_spin_torque
-from ._waveforms import as_waveform, value_at
+from ._waveforms import Oscillation, as_waveform, value_at
 
 #: A field in tesla, or a function of the time in fs that returns one.
 FieldT: TypeAlias = (
@@ -25,6 +25,45 @@ FieldT: TypeAlias = (
 
 #: Terms of the energy, each with a factor that is a function of the time in fs.
 DrivenTerms: TypeAlias = Sequence[tuple[Potential, Callable[[float], Any]]]
+
+
+def travelling_wave(
+    field_T: Sequence[float],
+    waves: Sequence[float],
+    frequency_THz: float,
+    *,
+    elements: Sequence[str] | None = None,
+) -> list[tuple[Potential, Callable[[float], Any]]]:
+    """Return driven terms of the magnetic field B cos(2 pi (n.s - f t)).
+
+    Parameters
+    ----------
+    field_T : (3,) sequence
+        B, T.
+    waves : (3,) sequence
+        n, wavelengths along each vector of the structure's cell, as of
+        :class:`~deepspin_ase.potentials.ZeemanWave`; the wave goes where n points.
+    frequency_THz : float
+    elements : sequence of symbols, optional
+        Whose moments feel it.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> wave = travelling_wave((0.5, 0, 0), (1, 0, 0), frequency_THz=2.0)
+    >>> driver = SpinDynamics(atoms, units.fs, damping=0.01, driven_terms=wave)
+    """
+    return [
+        (
+            ZeemanWave(field_T, waves, phase_deg=phase, elements=elements),
+            Oscillation(1.0, frequency_THz, phase_deg=phase),
+        )
+        for phase in (0.0, -90.0)
+    ]
 
 
 class ExternalField:

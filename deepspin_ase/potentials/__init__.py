@@ -60,6 +60,7 @@ from .terms._onsite import (
     UniaxialAnisotropy,
     Zeeman,
     ZeemanGradient,
+    ZeemanWave,
 )
 from .terms._pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from .terms._short_range import Blend, ScreenedNuclear
@@ -119,6 +120,7 @@ __all__ = [
     "UniaxialAnisotropy",
     "Zeeman",
     "ZeemanGradient",
+    "ZeemanWave",
     "architecture",
     "available_models",
     "bismuth_ferrite",

@@ -45,6 +45,7 @@ from deepspin_ase.potentials import (
     UniaxialAnisotropy,
     Zeeman,
     ZeemanGradient,
+    ZeemanWave,
     dudarev_derlet_fe,
 )
 from deepspin_ase.potentials._registry import _classes
@@ -159,6 +160,7 @@ POTENTIALS: dict[str, tuple[Callable[[], Potential], Callable[[], Atoms]]] = {
         lambda: ZeemanGradient([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -2.0)]),
         dimer,
     ),
+    "ZeemanWave": (lambda: ZeemanWave((1.0, 0.0, 2.0), (1, 0, 2)), periodic),
     "timestep-gelu": (
         lambda: networks.model(**networks.EVERY["timestep-gelu"]),
         periodic,

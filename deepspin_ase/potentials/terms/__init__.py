@@ -18,7 +18,14 @@ from ._embedded_atom import (
 )
 from ._exchange import Biquadratic, DzyaloshinskiiMoriya, Heisenberg, MomentExchange
 from ._invariants import INVARIANTS, PairMoments
-from ._onsite import CubicAnisotropy, Landau, UniaxialAnisotropy, Zeeman, ZeemanGradient
+from ._onsite import (
+    CubicAnisotropy,
+    Landau,
+    UniaxialAnisotropy,
+    Zeeman,
+    ZeemanGradient,
+    ZeemanWave,
+)
 from ._pairwise import ZBL, Harmonic, LennardJones, PairPotential
 from ._short_range import Blend, ScreenedNuclear
 from ._sites import (
@@ -61,6 +68,7 @@ __all__ = [
     "UniaxialAnisotropy",
     "Zeeman",
     "ZeemanGradient",
+    "ZeemanWave",
     "dudarev_derlet_fe",
     "find_bonds",
     "finnis_sinclair_fe",

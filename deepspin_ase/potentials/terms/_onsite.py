@@ -5,6 +5,7 @@ Atoms without a moment contribute nothing, not even a magnetic force.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -157,8 +158,42 @@ class Zeeman(SiteTerm):
         return _UniformField(self) if own else self
 
 
+class _FieldInSpace(Potential):
+    """Energy in a field that depends on the place, E = -mu_B sum_i m_i.B(r_i)."""
+
+    is_local = True
+
+    def __init__(self, elements: Sequence[str] | None) -> None:
+        super().__init__()
+        self.elements = as_symbols(elements)
+
+    def flux_density(self, system: System) -> Tensor:
+        """Return B at the atoms, (N, 3), T."""
+        raise NotImplementedError
+
+    def interaction_range(
+        self, system: System, *, moments_only: bool = False
+    ) -> float | None:
+        """Return zero: the term couples nothing."""
+        return 0.0
+
+    def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
+        """Return the energy as a form of the moments."""
+        form = QuadraticForm.zero(system)
+        return form._replace(fields=self._fields(system))
+
+    def forward(self, system: System, pairs: PairList) -> Tensor:
+        """Return per-atom energies (N,), eV."""
+        return -(system.spins * self._fields(system)).sum(dim=1)
+
+    def _fields(self, system: System) -> Tensor:
+        """Return mu_B B (N, 3), eV/mu_B, of atoms that carry a moment."""
+        sites = magnetic_sites(system, self.elements)
+        return torch.where(sites[:, None], MU_B * self.flux_density(system), 0.0)
+
+
 @register
-class ZeemanGradient(Potential):
+class ZeemanGradient(_FieldInSpace):
     """Energy in a field with a gradient, E = -mu_B sum_i m_i.G (r_i - r_0).
 
     Pulls moments by mu_B G^T m. A uniform field beside it is a :class:`Zeeman` term.
@@ -180,8 +215,6 @@ class ZeemanGradient(Potential):
         periodic direction, as it would jump at the cell's border.
     """
 
-    is_local = True
-
     def __init__(
         self,
         gradient_T_per_A: Sequence[Sequence[float]],
@@ -189,19 +222,12 @@ class ZeemanGradient(Potential):
         origin: Sequence[float] = (0.0, 0.0, 0.0),
         elements: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(elements)
         rows = [as_vector("gradient_T_per_A", row) for row in gradient_T_per_A]
         if len(rows) != 3:
             raise ValueError("gradient_T_per_A must be three rows of three numbers")
         self.gradient_T_per_A = rows
         self.origin = as_vector("origin", origin)
-        self.elements = as_symbols(elements)
-
-    def interaction_range(
-        self, system: System, *, moments_only: bool = False
-    ) -> float | None:
-        """Return zero: the term couples nothing."""
-        return 0.0
 
     def check(self, system: System) -> None:
         """Raise ValueError where the field changes along a periodic direction."""
@@ -217,23 +243,73 @@ class ZeemanGradient(Potential):
                 "there, or turn the gradient across it"
             )
 
-    def quadratic_form(self, system: System, pairs: PairList) -> QuadraticForm | None:
-        """Return the energy as a form of the moments."""
-        form = QuadraticForm.zero(system)
-        return form._replace(fields=self._fields(system))
-
-    def forward(self, system: System, pairs: PairList) -> Tensor:
-        """Return per-atom energies (N,), eV."""
-        return -(system.spins * self._fields(system)).sum(dim=1)
-
-    def _fields(self, system: System) -> Tensor:
-        """Return mu_B B (N, 3), eV/mu_B, of atoms that carry a moment."""
+    def flux_density(self, system: System) -> Tensor:
+        """Return G (r - r_0), (N, 3), T."""
         gradient, origin = (
             system.positions.new_tensor(x) for x in (self.gradient_T_per_A, self.origin)
         )
-        fields = MU_B * (system.positions - origin) @ gradient.T
-        sites = magnetic_sites(system, self.elements)
-        return torch.where(sites[:, None], fields, 0.0)
+        return (system.positions - origin) @ gradient.T
+
+
+@register
+class ZeemanWave(_FieldInSpace):
+    """Energy in a standing wave, E = -mu_B sum_i m_i.B cos(2 pi n.s_i + phase).
+
+    s are scaled positions: the wave follows the cell, and strain does no work on it.
+    Two of them, driven a quarter of a period apart, make a wave that travels
+    (:func:`~deepspin_ase.dynamics.travelling_wave`).
+
+    Parameters
+    ----------
+    field_T : (3,) sequence
+        B, at the crests, T.
+    waves : (3,) sequence
+        n, wavelengths along each vector of the structure's cell; whole numbers where
+        it is periodic.
+    phase_deg : float
+    elements : sequence of symbols, optional
+        Restrict the term to atoms of these elements.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or a structure has no cell.
+    """
+
+    def __init__(
+        self,
+        field_T: Sequence[float],
+        waves: Sequence[float],
+        *,
+        phase_deg: float = 0.0,
+        elements: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(elements)
+        self.field_T = as_vector("field_T", field_T)
+        self.waves = as_vector("waves", waves)
+        self.phase_deg = finite("phase_deg", phase_deg)
+
+    def check(self, system: System) -> None:
+        """Raise ValueError where waves do not fit the cell."""
+        super().check(system)
+        if bool((torch.linalg.det(system.cell) == 0.0).any()):
+            raise ValueError("a wave needs a structure with three lattice vectors")
+        for axis, number in enumerate(self.waves):
+            if number != round(number) and bool(system.pbc[:, axis].any()):
+                raise ValueError(
+                    f"{number:g} waves do not fit a cell that is periodic along "
+                    f"direction {axis}: take a whole number"
+                )
+
+    def flux_density(self, system: System) -> Tensor:
+        """Return B cos(2 pi n.s + phase), (N, 3), T."""
+        waves, amplitude = (
+            system.positions.new_tensor(x) for x in (self.waves, self.field_T)
+        )
+        vectors = torch.linalg.solve(system.cell, waves.expand(len(system.cell), 3))
+        turns = (system.positions * vectors[system.index]).sum(dim=1)
+        phase = 2.0 * math.pi * turns + math.radians(self.phase_deg)
+        return torch.cos(phase)[:, None] * amplitude
 
 
 class _UniformField:
