@@ -12,6 +12,7 @@ from ._fluctuations import (
     susceptibility,
     thermal_averages,
 )
+from ._found_orders import found_orders
 from ._hysteresis import Hysteresis, hysteresis, plot_hysteresis
 from ._magnetocaloric import EntropyChange, entropy_change, plot_entropy_change
 from ._order_parameters import (
@@ -54,6 +55,7 @@ __all__ = [
     "crossing",
     "curie_temperature",
     "entropy_change",
+    "found_orders",
     "heat_capacity",
     "hysteresis",
     "line_table",

@@ -32,6 +32,9 @@ LABELS = {
     "sweep": "direction of the sweep",
 }
 
+#: What the names of the phases are drawn under.
+PHASE = "phase"
+
 #: What transition lines follow along an axis.
 KINDS = ("peak", "step")
 
@@ -79,6 +82,13 @@ class PhaseDiagram(Result):
     samples : list of lists of ThermalSamples
         Of each point beside temperature, in the order of the grid; one for each
         realization.
+    name : str
+        Of the order with ``q``.
+    phases : array of str
+        Names of the phases at the points, the shape of the grid: that of the strongest
+        order with a q that is not zero, with its direction in a field, or
+        "ferromagnetic", "polarized" (by a field, more than half) or "paramagnetic".
+        Empty at points that are not sampled.
     """
 
     axes: dict[str, np.ndarray]
@@ -88,6 +98,8 @@ class PhaseDiagram(Result):
     orders: dict[str, np.ndarray]
     direction: np.ndarray
     samples: list[list[ThermalSamples]]
+    name: str
+    phases: np.ndarray
 
     def line(
         self,
@@ -243,6 +255,7 @@ class PhaseDiagram(Result):
             quantities=quantities,
             drift=np.zeros(shape),
             samples=[[] for _ in range(int(np.prod(shape[:-1])))],
+            phases=np.full(shape, ""),
         )
 
     def transition_order(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..._figures import figure_axes
 from ..._result import plots
 from ._phase_diagram import (
     LABELS,
+    PHASE,
     QUANTITIES,
     PhaseDiagram,
     line_arguments,
@@ -34,7 +37,8 @@ def plot_phase_diagram(
     Parameters
     ----------
     quantity : str
-        See :class:`PhaseDiagram`.
+        See :class:`PhaseDiagram`; "phase" for the names of the phases, each in its
+        color.
     against : str, optional
         The other axis; by default the first of several points. Without any, curves
         against temperature.
@@ -51,7 +55,7 @@ def plot_phase_diagram(
     ValueError
         If there is no such quantity or axis.
     """
-    table = result._table(quantity)
+    table = result.phases if quantity == PHASE else result._table(quantity)
     others = [name for name in result.axes if name != "temperature_K"]
     many = [n for n in others if len(result.axes[n]) > 1 and n != "sweep"]
     if against is None and many:
@@ -68,7 +72,9 @@ def plot_phase_diagram(
     ax = figure_axes(ax)
     temperatures = result.axes["temperature_K"]
     label = QUANTITIES.get(quantity, quantity)
-    if against is None:
+    if quantity == PHASE:
+        _draw_phases(ax, temperatures, chosen, result.axes.get(against or ""))
+    elif against is None:
         curves = {"": chosen}
         if "sweep" in result.axes:
             both = [{**index, "sweep": k} for k in range(2)]
@@ -81,19 +87,43 @@ def plot_phase_diagram(
             )
         if len(curves) > 1:
             ax.legend()
-        ax.set(xlabel=LABELS["temperature_K"], ylabel=label)
+        ax.set(ylabel=label)
+    else:
+        drawn = ax.pcolormesh(
+            temperatures, result.axes[against], chosen[..., 0], shading="nearest"
+        )
+        ax.figure.colorbar(drawn, ax=ax, label=label)
+    ax.set(xlabel=LABELS["temperature_K"])
+    if against is None:
         return ax
-    drawn = ax.pcolormesh(
-        temperatures, result.axes[against], chosen[..., 0], shading="nearest"
-    )
-    ax.figure.colorbar(drawn, ax=ax, label=label)
     for number, line in enumerate(lines):
         arguments = (line,) if isinstance(line, str) else line
         _draw_line(result, ax, against, index, arguments, f"C{number + 1}")
     if lines:
         ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
-    ax.set(xlabel=LABELS["temperature_K"], ylabel=LABELS[against])
+    ax.set(ylabel=LABELS[against])
     return ax
+
+
+def _draw_phases(
+    ax: Axes, temperatures: np.ndarray, phases: np.ndarray, other: np.ndarray | None
+) -> None:
+    """Draw names of phases (n, T) in colors, or (..., T) one above the other."""
+    from matplotlib.colors import ListedColormap
+
+    names = [name for name in np.unique(phases) if name]
+    codes = np.searchsorted(names, phases).astype(float)
+    codes[phases == ""] = np.nan
+    if other is None:
+        for row in codes.reshape(-1, len(temperatures)):
+            ax.plot(temperatures, row, "o")
+        ax.set_yticks(range(len(names)), names)
+        return
+    colors = ListedColormap([f"C{k}" for k in range(len(names))])
+    drawn = ax.pcolormesh(temperatures, other, codes, shading="nearest", cmap=colors)
+    drawn.set_clim(-0.5, len(names) - 0.5)
+    bar = ax.figure.colorbar(drawn, ax=ax, ticks=range(len(names)))
+    bar.ax.set_yticklabels(names)
 
 
 def _draw_line(

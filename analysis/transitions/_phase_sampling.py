@@ -11,6 +11,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from ...spins import unit_vector
 from .._model import Model, model_of
 from .._statistics import mean_of_realizations
 from ..order._structure_factor import structure_factor
+from ._found_orders import found_orders, order_name, phase_name
 from ._phase_averages import averages, order_sizes
 from ._phase_diagram import PhaseDiagram
 from ._phase_runs import (
@@ -55,7 +59,7 @@ def phase_diagram(
     compositions: Sequence[Mapping[str, float]] | None = None,
     sublattice: str | None = None,
     realizations: int = 4,
-    q: ArrayLike | None = None,
+    q: ArrayLike | str | None = None,
     orders: Mapping[str, ArrayLike] | None = None,
     observables: Mapping[str, Callable[[Atoms], float]] | None = None,
     sweep: str | None = None,
@@ -103,7 +107,10 @@ def phase_diagram(
         Of each alloy; averages are over them.
     q : (3,) or (Q, 3) array, optional
         Propagation vectors of the order in reciprocal lattice units of ``atoms``; by
-        default that of the peak of the structure factor of its moments.
+        default that of the peak of the structure factor of its moments. With "auto"
+        all points are first equilibrated once more, to see which orders there are: the
+        strongest without field becomes the order, the others are added to ``orders``
+        (:func:`.transitions.found_orders`).
     orders : {name: (3,) or (Q, 3) array}, optional
         Propagation vectors of other orders, which compete with it: the quantity
         "order NAME".
@@ -150,10 +157,8 @@ def phase_diagram(
     whole("realizations", realizations, 1)
     axes = grid_axes(fields_T, pressures_GPa, strains, compositions)
     axis = unit_vector(direction)
-    if q is None:
-        q = structure_factor(atoms).peak_q
-    waves = {"": q, **(orders or {})}
-    groups = {name: np.atleast_2d(np.asarray(w, float)) for name, w in waves.items()}
+    if isinstance(q, str) and q != "auto":
+        raise ValueError(f'q must be propagation vectors or "auto", got {q!r}')
     possible = method == "monte-carlo" and sweep is None
     across_fields = _across_fields(tempering, axes, possible)
     tempered = across_fields or (tempering == "temperature" and len(temperatures) > 1)
@@ -161,7 +166,7 @@ def phase_diagram(
         model_data(model_of(atoms, model)),
         atoms,
         tuple(temperatures.tolist()),
-        tuple(map(tuple, np.concatenate(list(groups.values())).tolist())),
+        ((0.0, 0.0, 0.0),),
         atoms.cell.array,
         steps,
         steps // 5 if equilibration is None else equilibration,
@@ -169,22 +174,39 @@ def phase_diagram(
         method,
         options=driver_options(method, possible and tempered, sweep is not None)
         | dict(options or {}),
-        observables=dict(observables or {}),
     )
-    tasks = runs_of_points(
-        base,
-        axes,
-        compositions,
-        axis,
+    points = partial(
+        runs_of_points,
+        axes=axes,
+        compositions=compositions,
+        direction=axis,
         sublattice=sublattice,
         realizations=realizations,
         seed=seed,
-        checkpoint=checkpoint,
     )
+    together = partial(joined_runs, axes=axes) if across_fields else _one_by_one
+    function = run_joined if across_fields else run_chain
+    run = partial(map_tasks, function, client=client, progress=progress)
+    found_waves: dict[str, np.ndarray] = {}
+    if q is None:
+        q = structure_factor(atoms).peak_q
+    elif isinstance(q, str):
+        folder = None if checkpoint is None else Path(checkpoint) / "search"
+        scouts = together(points(replace(base, steps=interval), checkpoint=folder))
+        seen = run([[r.task for r in chain] for chain in scouts], description="search")
+        found_waves = _orders_of(scouts, seen, axis)
+        q = found_waves.pop(next(iter(found_waves)))
+    waves = {"": q, **found_waves, **(orders or {})}
+    groups = {name: np.atleast_2d(np.asarray(w, float)) for name, w in waves.items()}
+    name = order_name(atoms, groups[""])
+    base = replace(
+        base,
+        q=tuple(map(tuple, np.concatenate(list(groups.values())).tolist())),
+        observables=dict(observables or {}),
+    )
+    tasks = points(base, checkpoint=checkpoint)
     grid = axes | {"temperature_K": temperatures}
-    chains, function = [[run] for run in tasks], run_chain
-    if across_fields:
-        chains, function = joined_runs(tasks, axes), run_joined
+    chains = together(tasks)
     if sweep is not None:
         chains = chains_of_runs(tasks, grid, sweep)
         grid = {"sweep": np.array([1.0, -1.0])} | grid
@@ -193,17 +215,14 @@ def phase_diagram(
     def finished(number: int, samples: list[ThermalSamples]) -> None:
         found.update(zip(chains[number], samples, strict=True))
         if observe is not None:
-            observe(_collected(grid, groups, axis, found))
+            observe(_collected(grid, groups, axis, name, found))
 
-    map_tasks(
-        function,
-        [[run.task for run in chain] for chain in chains],
-        client=client,
+    run(
+        [[r.task for r in chain] for chain in chains],
         description="points",
-        progress=progress,
         finished=finished,
     )
-    diagram = _collected(grid, groups, axis, found)
+    diagram = _collected(grid, groups, axis, name, found)
     _warn_of_drift(diagram)
     _warn_of_constants(diagram, list(base.observables))
     return diagram
@@ -227,10 +246,35 @@ def _across_fields(
     return True
 
 
+def _one_by_one(runs: Sequence[Run]) -> list[list[Run]]:
+    return [[run] for run in runs]
+
+
+def _orders_of(
+    chains: Sequence[Sequence[Run]],
+    samples: Sequence[Sequence[ThermalSamples]],
+    direction: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return the orders that runs have ended in, by name."""
+    images, fields = [], []
+    for chain, found in zip(chains, samples, strict=True):
+        for run, part in zip(chain, found, strict=True):
+            images += part.final
+            fields += [field_of(run, direction)] * len(part.final)
+    return found_orders(images, fields)
+
+
+def field_of(run: Run, direction: np.ndarray) -> float:
+    """Return the field of a run along a direction, T."""
+    field = run.task.options.get("external_field_T", (0.0, 0.0, 0.0))
+    return float(np.dot(field, direction))
+
+
 def _collected(
     axes: dict[str, np.ndarray],
     groups: Mapping[str, np.ndarray],
     direction: np.ndarray,
+    name: str,
     found: Mapping[Run, ThermalSamples],
 ) -> PhaseDiagram:
     """Average the samples that there are; NaN elsewhere."""
@@ -240,7 +284,8 @@ def _collected(
         at = parts.setdefault(run.point, {}).setdefault(run.realization, [])
         at.append((run, samples))
     quantities: dict[str, np.ndarray] = {}
-    drift = np.full(shape, np.nan)
+    drift, phases = np.full(shape, np.nan), np.full(shape, "", dtype="U80")
+    named = {key or name: waves for key, waves in groups.items()}
     kept: list[list[ThermalSamples]] = [[] for _ in range(int(np.prod(shape[:-1])))]
     for point, by_realization in parts.items():
         rows, drifts = [], []
@@ -248,12 +293,10 @@ def _collected(
             row: dict[str, np.ndarray] = {}
             moved = np.full(shape[-1], np.nan)
             for run, samples in pieces:
-                field = np.dot(
-                    run.task.options.get("external_field_T", (0, 0, 0)), direction
-                )
-                for name, values in averages(samples, groups, direction, field).items():
+                field = field_of(run, direction)
+                for key, values in averages(samples, groups, direction, field).items():
                     blank = np.full((shape[-1], 2), np.nan)
-                    row.setdefault(name, blank)[run.temperatures] = values
+                    row.setdefault(key, blank)[run.temperatures] = values
                 order = order_sizes(samples, groups)[""]
                 moved[run.temperatures] = [half_difference(values) for values in order]
             rows.append(row)
@@ -261,14 +304,19 @@ def _collected(
             pieces.sort(key=lambda piece: piece[1].temperatures_K[0])
             number = int(np.ravel_multi_index(point, shape[:-1])) if point else 0
             kept[number].append(joined_samples([samples for _, samples in pieces]))
-        for name in rows[0]:
+        for key in rows[0]:
             blank = np.full((*shape, 2), np.nan)
-            mean = mean_of_realizations([row[name] for row in rows])
-            quantities.setdefault(name, blank)[point] = mean
+            mean = mean_of_realizations([row[key] for row in rows])
+            quantities.setdefault(key, blank)[point] = mean
         drift[point] = np.max(drifts, axis=0)
-    others = {name: waves for name, waves in groups.items() if name}
+        in_field = field if "field_T" in axes else None
+        for replica, warmth in enumerate(kept[number][0].temperatures_K):
+            phases[point][np.searchsorted(axes["temperature_K"], warmth)] = phase_name(
+                kept[number], named, replica, direction, in_field
+            )
+    others = {key: waves for key, waves in groups.items() if key}
     return PhaseDiagram(
-        dict(axes), quantities, groups[""], drift, others, direction, kept
+        dict(axes), quantities, groups[""], drift, others, direction, kept, name, phases
     )
 
 

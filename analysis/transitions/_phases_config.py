@@ -26,7 +26,7 @@ from ._order_parameters import (
     OctahedralTilt,
     PolarDisplacement,
 )
-from ._phase_diagram import KINDS, QUANTITIES, line_arguments
+from ._phase_diagram import KINDS, PHASE, QUANTITIES, line_arguments
 
 #: Keys of the axes along which lines are looked for.
 _AXES = {
@@ -137,9 +137,10 @@ class PhasesConfig(Configuration):
         Element whose sites they occupy.
     realizations : int
         Of each alloy.
-    q : list of (float, float, float), optional
+    q : list of (float, float, float) or "auto", optional
         Propagation vectors of the order in reciprocal lattice units of the unit cell;
-        by default that of the moments to start from.
+        by default that of the moments to start from. With ``auto`` orders are looked
+        for at all points.
     orders : dict of lists of (float, float, float)
         Propagation vectors of other orders, by name.
     observables : ObservablesConfig
@@ -160,7 +161,7 @@ class PhasesConfig(Configuration):
     workers : int
         Processes that share the points (more than one: extra ``distributed``).
     shown : list of str
-        Quantities that are drawn.
+        Quantities that are drawn; "phase" for the names of the phases.
     lines : list of lists of str
         Transition lines on the maps: quantity, axis and kind of
         :meth:`.PhaseDiagram.line`.
@@ -180,7 +181,7 @@ class PhasesConfig(Configuration):
     compositions: list[dict[str, float]] | None = None
     sublattice: str | None = None
     realizations: Count = 4
-    q: Vectors | None = None
+    q: Vectors | Literal["auto"] | None = None
     orders: dict[str, Vectors] = Field(default_factory=dict)
     observables: ObservablesConfig = ObservablesConfig()
     sweep: Literal["temperature_K", "field_T", "pressure_GPa", "strain"] | None = None
@@ -193,7 +194,7 @@ class PhasesConfig(Configuration):
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Count = 1
     shown: Annotated[list[str], Field(min_length=1)] = Field(
-        default=["order", "magnetization", "heat_capacity", "susceptibility"]
+        default=["phase", "order", "magnetization", "heat_capacity", "susceptibility"]
     )
     lines: list[Annotated[list[str], Field(min_length=1, max_length=3)]] = Field(
         default_factory=list
@@ -221,8 +222,11 @@ class PhasesConfig(Configuration):
             raise ValueError("pressures_GPa need method: npt, in which the cell moves")
         orders = [f"order {name}" for name in self.orders]
         known = [*QUANTITIES, *orders, *self.observables.names()]
-        for name in (*self.shown, *(line[0] for line in self.lines)):
-            if name not in known:
+        drawn = [name for name in self.shown if name != PHASE]
+        for name in (*drawn, *(line[0] for line in self.lines)):
+            # Which orders will be found is not known.
+            found = self.q == "auto" and name.startswith("order ")
+            if name not in known and not found:
                 raise ValueError(
                     f"a quantity must be one of {', '.join(known)}, got {name!r}"
                 )
@@ -281,7 +285,7 @@ class PhasesConfig(Configuration):
             "compositions": self.compositions,
             "sublattice": self.sublattice,
             "realizations": self.realizations,
-            "q": None if self.q is None else np.array(self.q) * repeat,
+            "q": np.array(self.q) * repeat if isinstance(self.q, list) else self.q,
             "orders": {name: np.array(q) * repeat for name, q in self.orders.items()},
             "observables": self.observables.functions(atoms),
             "sweep": self.sweep,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms, units
+from numpy.typing import ArrayLike
 
 from ..._digest import digest
 from ..._files import atomic_write, locked, make_folder, reading
@@ -195,7 +196,7 @@ def run_sampling(task: SamplingTask, *, progress: bool | None = None) -> Thermal
     """
     given = [task.atoms] if isinstance(task.atoms, Atoms) else task.atoms
     starts = [atoms.copy() for atoms in given]
-    waves = _waves(starts[0], task)
+    waves = torch.from_numpy(wave_weights(starts[0], task.q, task.cell))
     if task.checkpoint is None:
         return _sample(task, starts, waves, None, progress=progress)
     files = _Checkpoint(task)
@@ -310,20 +311,31 @@ def _faster_moves(atoms: Atoms, options: Mapping[str, Any]) -> dict[str, int]:
     return {k: v for k, v in _COLLECTIVE.items() if k not in options}
 
 
-def _waves(atoms: Atoms, task: SamplingTask) -> torch.Tensor:
-    """Return weights of moments, (1 + 2Q, N): of the mean, cosines and sines."""
+def wave_weights(
+    atoms: Atoms, q: ArrayLike, cell: float | ArrayLike | None = None
+) -> np.ndarray:
+    """Return weights of moments, (1 + 2Q, N): of the mean, cosines and sines.
+
+    Sums of the moments with them are parts of the ordered moments of the waves q
+    (Q, 3), in reciprocal lattice units of ``cell``.
+
+    Raises
+    ------
+    ValueError
+        If all moments are zero, or a q does not repeat with the structure.
+    """
     magnetic = np.any(get_spins(atoms), axis=1)
     if not magnetic.any():
         raise ValueError("all moments are zero: set them with deepspin_ase.set_spins")
     away = atoms.positions - atoms.positions[np.flatnonzero(magnetic)[0]]
     fractions = np.linalg.solve(atoms.cell.complete().array.T, away.T).T
     rows = [np.ones(len(atoms))]
-    for phases in commensurate(atoms, np.atleast_2d(task.q), task.cell):
+    for phases in commensurate(atoms, np.atleast_2d(q), cell):
         wave = np.exp(2j * np.pi * fractions @ phases)
         # Where the sine vanishes the wave is real; elsewhere that at -q counts too.
         scale = 1.0 if abs(wave.imag[magnetic]).max() < 1e-3 else np.sqrt(2.0)
         rows += [scale * wave.real, scale * wave.imag]
-    return torch.from_numpy(np.stack(rows) * magnetic / magnetic.sum())
+    return np.stack(rows) * magnetic / magnetic.sum()
 
 
 def _measure(

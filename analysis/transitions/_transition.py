@@ -26,13 +26,10 @@ from ..._distributed import map_tasks, n_threads
 from ..._figures import figure_axes
 from ..._result import Result, plots
 from ..._validate import positive_numbers, whole
-from ...spins import get_spins
-from ...symmetry import star
 from .._model import Model, model_of
 from .._statistics import Estimate
-from .._wavevectors import commensurate
-from ..order._structure_factor import structure_factor
 from ._crossing import crossing, peak
+from ._domains import Size, domains
 from ._finite_size import ScalingFit, scaling_fit
 from ._size_averages import SizeAverages, disorder_average, size_averages
 from ._thermal_sampling import SamplingTask, check_run, model_data, run_sampling
@@ -42,9 +39,6 @@ if TYPE_CHECKING:
 
 #: Makes a realization of a disordered crystal from a supercell and a seed.
 Disorder: TypeAlias = Callable[[Atoms, int], Atoms]
-
-#: Repeats of a cell along its three vectors.
-Size = tuple[int, int, int]
 
 #: Halves of a run that differ by more of their errors than this are not equilibrium.
 _DRIFT = 4.0
@@ -404,50 +398,6 @@ def _text(estimate: Estimate | None) -> str:
     if estimate is None or not np.isfinite(estimate.value):
         return "-"
     return f"{estimate.value:.2f} +- {estimate.error:.2f}"
-
-
-def domains(atoms: Atoms, q: ArrayLike | None, repeats: Sequence[Size]) -> np.ndarray:
-    """Return the propagation vectors (Q, 3) of an order and of its domains.
-
-    In reciprocal lattice units of ``atoms``: q, by default that of the peak of the
-    structure factor of ``atoms``, and those arms of its star that repeat with all
-    sizes. Several q are taken as they are.
-
-    Raises
-    ------
-    ValueError
-        If q does not repeat with a size, or moments are missing.
-    """
-    if q is None:
-        q = structure_factor(atoms).peak_q
-    given = np.atleast_2d(np.asarray(q, dtype=float))
-    for size in repeats:
-        commensurate(atoms.repeat(size), given, atoms.cell.array)
-    if len(given) > 1:
-        return given
-    arms = star(atoms, given[0])
-    fits = [np.abs(n * arms - np.round(n * arms)).max(axis=1) < 1e-3 for n in repeats]
-    return _distinct(atoms.repeat(repeats[0]), arms[np.all(fits, axis=0)], atoms)
-
-
-def _distinct(structure: Atoms, q: np.ndarray, atoms: Atoms) -> np.ndarray:
-    """Return those of q (Q, 3) that differ on the magnetic sites of ``structure``.
-
-    By more than their signs and reciprocal lattice vectors; q is in reciprocal
-    lattice units of ``atoms``.
-    """
-    sites = structure[np.flatnonzero(np.any(get_spins(structure), axis=1))]
-    sites.positions -= sites.positions[0]
-    fractions = np.linalg.solve(sites.cell.complete().array.T, sites.positions.T)
-    waves = np.exp(
-        2j * np.pi * commensurate(structure, q, atoms.cell.array) @ fractions
-    )
-    chosen: list[int] = []
-    for k, wave in enumerate(waves):
-        overlaps = waves[chosen] @ np.stack([wave, wave.conj()], axis=1)
-        if not (abs(overlaps) > 0.999 * len(sites)).any():
-            chosen.append(k)
-    return q[chosen]
 
 
 def _checked_temperatures(temperatures_K: ArrayLike) -> np.ndarray:

@@ -26,8 +26,9 @@ from ...units import G_FACTOR, HBAR
 from .._statistics import mean_with_error
 from ..exchange import exchange_tensors
 from ..transitions import SamplingTask, ThermalSamples, model_data, run_sampling
+from ..transitions._domains import domains
 from ..transitions._size_averages import size_averages
-from ..transitions._transition import CRITICAL, domains, find_transition
+from ..transitions._transition import CRITICAL, find_transition
 from ._figures import STYLES, numbers
 from ._lattice import lengths, scaled
 from ._materials import Material, Size

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from .._distributed import local_workers
 from .._files import atomic_write, locked, make_folder
 from ..analysis import phase_diagram
@@ -49,6 +51,9 @@ def _run(arguments: argparse.Namespace) -> Outcome:
             observe=_now_and_then(keep),
         )
         keep(found)
+    names, counts = np.unique(found.phases, return_counts=True)
+    for name, count in zip(names, counts, strict=True):
+        print(f"{count} points: {name}")
     lines = {}
     for line in config.lines:
         title, header, rows = line_table(found, line)
@@ -63,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
         "points_done": found.drift.size - found.unfinished(),
         "axes": found.axes,
         "quantities": found.quantities,
+        "phases": found.phases,
         "lines": lines,
         "files": [kept, report],
     }

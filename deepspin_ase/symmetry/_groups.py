@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import make_supercell
 from scipy.spatial import cKDTree
 
-from ._spglib import SYMPREC, in_vacuum, operations, primitive_cell
+from ._spglib import SYMPREC, dataset, in_vacuum, operations, primitive_cell
 
 
 def crystal_symmetry(
@@ -24,6 +24,19 @@ def crystal_symmetry(
         identity alone where no group is found.
     """
     return in_vacuum(atoms)[1], *operations(atoms, symprec=symprec)
+
+
+def conventional_cell(atoms: Atoms, *, symprec: float = SYMPREC) -> np.ndarray | None:
+    """Return the conventional cell of the atoms without moments, (3, 3), A.
+
+    In their orientation; None where no group is found.
+    """
+    found = dataset(atoms, symprec=symprec)
+    if found is None:
+        return None
+    return np.asarray(
+        np.linalg.inv(found.transformation_matrix.T) @ in_vacuum(atoms)[0]
+    )
 
 
 def site_permutations(

@@ -15,11 +15,11 @@ def star(atoms: Atoms, q: ArrayLike, *, symprec: float = SYMPREC) -> np.ndarray:
 
     The domains that an order can take by the symmetry of the crystal without
     moments. In reciprocal lattice units of ``atoms``. One of q and -q; not reduced by
-    reciprocal lattice vectors. q alone where the cell is not periodic in three
-    directions, or no group is found.
+    reciprocal lattice vectors. No arm has a component along directions that are not
+    periodic; q alone where no group is found.
     """
     given = np.reshape(np.asarray(q, dtype=float), (1, 3))
-    if not (given.any() and atoms.pbc.all()):
+    if not given.any():
         return given
     # A larger cell would hide rotations.
     cell = primitive_cell(atoms, symprec=symprec)
@@ -29,7 +29,7 @@ def star(atoms: Atoms, q: ArrayLike, *, symprec: float = SYMPREC) -> np.ndarray:
     rotated = phases_per_vector(cell, given, atoms.cell.array) @ found.rotations
     arms = np.concatenate([given, phases_per_vector(atoms, rotated[:, 0], cell.cell)])
     distinct: dict[tuple[float, ...], np.ndarray] = {}
-    for arm in arms:
+    for arm in arms[abs(arms[:, ~atoms.pbc]).max(axis=1, initial=0.0) < 1e-6]:
         forward, backward = (tuple(np.round(s * arm, 6) + 0.0) for s in (1.0, -1.0))
         if forward not in distinct and backward not in distinct:
             distinct[forward] = arm
