@@ -133,6 +133,7 @@ def moments_network(*, spin_orbit: bool = True) -> SpinMomentNetwork:
             "degree": 2,
             "spin_degree": 1,
             "four_body": 1,
+            "gates": 2,
             "neuron": [6, 12],
         }
     )

@@ -67,6 +67,7 @@ def network(kind: str, *, seed: int = 0, **changes: object) -> SpinMomentNetwork
             "spin_orbit": spin_orbit,
             "lengths": lengths,
             "cutoff": 4.2,
+            "gates": 2,
             "neuron": [8, 8],
             **changes,
         }
@@ -446,6 +447,25 @@ def test_atoms_of_unlike_neighborhoods_go_together():
         torch.testing.assert_close(
             getattr(fast, name), getattr(plain, name), rtol=0, atol=3e-11 * size
         )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gates_are_factors(kind):
+    """Of the atom's own moment squared and of the first sums over neighbors."""
+    net, system = network(kind), system_of(kind)
+    with torch.no_grad():
+        features = net.features(system, build_pairs(system, net.cutoff)).numpy()
+    names = np.array(net.program.names)
+    places = [f"A{k} A{k}" for k in range(1, net.layout.degree + 1)]
+    values = features[:, np.isin(names, places)]
+    gates = np.concatenate(
+        [features[:, names == name] for name in ("|s|^2, |s|^4", "A0")], axis=1
+    )
+    gates = gates[:, [0, 2] if net.uses_spins else [0, 1]]
+    expected = gates[:, :, None] * values[:, None]
+    np.testing.assert_allclose(
+        features[:, names == "gated"], expected.reshape(len(values), -1), rtol=1e-12
+    )
 
 
 def test_constant_features_are_not_magnified():

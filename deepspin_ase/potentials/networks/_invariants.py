@@ -94,6 +94,8 @@ class Layout:
         Of the monomials.
     four_body : int
         Channels that enter products of three moments.
+    gates : int
+        Scalars that products of two lattice moments are multiplied with.
     spin_orbit : bool
     """
 
@@ -104,6 +106,7 @@ class Layout:
     degree: int
     spin_degree: int
     four_body: int
+    gates: int
     spin_orbit: bool
 
     @property
@@ -388,6 +391,8 @@ class _Invariants:
             self._of_three_spin_moments()
             if self.layout.spin_orbit:
                 self._with_spin_orbit_coupling()
+        if self.layout.gates:
+            self._gated()
         for _, terms in self.features:
             self.build.add(terms)
         return _sorted(self.build, [name for name, _ in self.features])
@@ -417,6 +422,24 @@ class _Invariants:
             if len(lattice) > 4:
                 mapped = [build.contract(a, m, 2, 2) for a in lattice[4][:few]]
                 self.crosses("A2 A2 A4", matrices, mapped, 2)
+
+    def _gated(self) -> None:
+        """Make products of invariants of two lattice moments with scalars.
+
+        These are the atom's own |s|^2, if it may have one, and sums of the lattice:
+        with them, forces of phases, volumes and lengths of moments differ.
+        """
+        layout, build = self.layout, self.build
+        gates = [a(()) for a in self.lattice[0]]
+        if layout.spin_channels:
+            gates.insert(0, build.add((1.0, 1 + a, 1 + a) for a in AXES))
+        families = {f"A{k} A{k}" for k in range(1, layout.degree + 1)}
+        values = []
+        for k, (name, terms) in enumerate(self.features):
+            if name in families:
+                values.append(build.add(terms))
+                self.features[k] = (name, [(1.0, 0, values[-1])])
+        self.products("gated", gates[: layout.gates], values)
 
     def _of_spins(self) -> None:
         """Make invariants that hold without spin-orbit coupling, of two moments."""

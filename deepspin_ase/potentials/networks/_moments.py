@@ -98,6 +98,10 @@ class SpinMomentConfig(Configuration):
         Of the moments in the directions of the neighbors, at most 4 and 3.
     four_body : int
         Channels whose moments are multiplied three at a time; 0 for none.
+    gates : int
+        Scalars, the atom's own moment squared and sums over its neighbors, that
+        products of two moments of the lattice are multiplied with: for data of several
+        phases and volumes, for which the energy's linear term is a compromise without.
     neuron : list of int
         Widths of the hidden layers.
     """
@@ -115,6 +119,7 @@ class SpinMomentConfig(Configuration):
     degree: Annotated[int, Field(ge=0, le=4)] = 3
     spin_degree: Annotated[int, Field(ge=0, le=3)] = 2
     four_body: Annotated[int, Field(ge=0)] = 3
+    gates: Annotated[int, Field(ge=0)] = 0
     neuron: Annotated[list[Count], Field(min_length=1)] = Field(default=[32, 32])
 
     def meaning(self) -> dict[str, Any]:
@@ -162,6 +167,7 @@ class SpinMomentConfig(Configuration):
             degree=self.degree,
             spin_degree=self.spin_degree if spins else 0,
             four_body=min(self.four_body, angular, spin_angular),
+            gates=min(self.gates, self.channels + spins),
             spin_orbit=self.spin_orbit,
         )
 
