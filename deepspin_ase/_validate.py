@@ -133,7 +133,7 @@ def require_calculator(
 
 
 def require_property(calculator: Any, wanted: str, *, purpose: str = "") -> None:
-    """Raise ValueError unless an ASE calculator gives a property.
+    """Raise unless an ASE calculator gives a property.
 
     Parameters
     ----------
@@ -142,8 +142,23 @@ def require_property(calculator: Any, wanted: str, *, purpose: str = "") -> None
         Such as ``"magnetic_forces"``.
     purpose : str
         What needs the property, for the message.
+
+    Raises
+    ------
+    TypeError
+        If it is no calculator.
+    ValueError
+        If it does not give the property.
     """
-    if wanted in calculator.implemented_properties:
+    known = getattr(calculator, "implemented_properties", None)
+    if isinstance(calculator, type) or known is None:
+        given = (
+            f"the class {calculator.__name__}: make one, {calculator.__name__}(...)"
+            if isinstance(calculator, type)
+            else f"{type(calculator).__name__}: DeepSpinCalculator(model) makes one"
+        )
+        raise TypeError(f"{purpose or 'this'} takes an ASE calculator, got {given}")
+    if wanted in known:
         return
     reason = f", which {purpose} needs" if purpose else ""
     raise ValueError(
@@ -151,6 +166,24 @@ def require_property(calculator: Any, wanted: str, *, purpose: str = "") -> None
         f"{_MEANINGS.get(wanted, wanted)}{reason}; use DeepSpinCalculator or "
         "a calculator with that property"
     )
+
+
+def vectors_of(calculator: Any, name: str, atoms: Atoms) -> np.ndarray:
+    """Return a vector of each atom from an ASE calculator, (N, 3).
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, as those of collinear codes.
+    """
+    found = np.asarray(calculator.get_property(name, atoms), dtype=float)
+    if found.shape != (len(atoms), 3):
+        raise ValueError(
+            f"{type(calculator).__name__} gives {name} of shape {found.shape} for "
+            f"{len(atoms)} atoms; ({len(atoms)}, 3) is expected: vectors, also where "
+            "moments are collinear"
+        )
+    return found
 
 
 def path_first(function: str, path: Any, value: Any, kind: type) -> None:

@@ -12,7 +12,7 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from ase.outputs import Properties, all_outputs
 from typing_extensions import Self
 
-from .._validate import positive, require_property, whole
+from .._validate import positive, require_property, vectors_of, whole
 from ..calculators._deepspin import DeepSpinCalculator
 from ..calculators._magnetic import MagneticCalculator
 from ..constraints import fixed_spins
@@ -81,8 +81,11 @@ class AdiabaticMoments(MagneticCalculator):
 
     Raises
     ------
+    TypeError
+        If it is given no calculator.
     ValueError
-        If the calculator gives no magnetic forces, or an argument is not as described.
+        If the calculator gives no magnetic forces or minimises moments itself, or an
+        argument is not as described.
 
     Examples
     --------
@@ -95,6 +98,9 @@ class AdiabaticMoments(MagneticCalculator):
 
     name = "adiabatic-moments"
 
+    #: The moments that it evaluates are not those that it is given.
+    changes_moments = True
+
     def __init__(
         self,
         calculator: Calculator,
@@ -105,6 +111,11 @@ class AdiabaticMoments(MagneticCalculator):
     ) -> None:
         super().__init__()
         require_property(calculator, "magnetic_forces", purpose="AdiabaticMoments")
+        if isinstance(calculator, AdiabaticMoments):
+            raise ValueError(
+                "this calculator minimises moments already; take the one inside, "
+                "calculator.calculator, with what='vectors' for lengths and directions"
+            )
         if what not in KINDS:
             raise ValueError(f"what must be one of {', '.join(KINDS)}, got {what!r}")
         self.calculator = calculator
@@ -245,8 +256,12 @@ class AdiabaticMoments(MagneticCalculator):
         if isinstance(self.calculator, DeepSpinCalculator):
             (results,) = self.calculator.evaluate([image], forces=False, virial=False)
         else:
-            names = "magnetic_forces", "energy"
-            results = {k: self.calculator.get_property(k, image) for k in names}
+            results = {
+                "magnetic_forces": vectors_of(
+                    self.calculator, "magnetic_forces", image
+                ),
+                "energy": self.calculator.get_property("energy", image),
+            }
         energy, forces = float(results["energy"]), results["magnetic_forces"]
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise CalculationFailed(

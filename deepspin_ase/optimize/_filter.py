@@ -11,7 +11,7 @@ from ase.filters import Filter, OptimizableFilter
 
 from .._plausible import warn_of_unusual
 from .._rotations import jacobian_transposed, rotate
-from .._validate import finite, flag, positive, require_calculator
+from .._validate import finite, flag, positive, require_calculator, vectors_of
 from ..calculators._deepspin import require_stress
 from ..constraints import fixed_spins
 from ..spins import get_spins, set_spins
@@ -271,7 +271,7 @@ class SpinLatticeFilter(Filter):
 
     def magnetic_forces(self) -> np.ndarray:
         """Return -dE/dm of the moments that may move, zero elsewhere, (N, 3)."""
-        forces = self.atoms.calc.get_property("magnetic_forces", self.atoms)
+        forces = vectors_of(self.atoms.calc, "magnetic_forces", self.atoms)
         return np.where(self._free[:, None], forces, 0.0)
 
     def torques(self) -> np.ndarray:

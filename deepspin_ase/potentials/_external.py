@@ -14,7 +14,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 from typing_extensions import Self, Unpack
 
-from .._validate import require_property
+from .._validate import require_property, vectors_of
 from ..neighbors import PairList
 from ..spins import set_spins
 from ..system import System
@@ -108,11 +108,12 @@ class PotentialOf(External):
 
     def __init__(self, calculator: Calculator) -> None:
         super().__init__()
-        if not hasattr(calculator, "get_property"):
-            raise TypeError(
-                f"PotentialOf takes an ASE calculator, got {type(calculator).__name__}"
+        require_property(calculator, "magnetic_forces", purpose="PotentialOf")
+        if getattr(calculator, "changes_moments", False):
+            raise ValueError(
+                f"{type(calculator).__name__} changes the moments that it is given, so "
+                "that its energy is no function of them: take the calculator inside"
             )
-        require_property(calculator, "magnetic_forces")
         self.calculator = calculator
         self.gives_forces = _gives_forces(calculator)
         self.gives_virial = _gives_virial(calculator)
@@ -214,7 +215,7 @@ def _results(
         *(["forces"] if forces else []),
         *(["magnetic_forces"] if magnetic_forces else []),
     ]
-    found = {name: calculator.get_property(name, atoms) for name in names}
+    found = {name: vectors_of(calculator, name, atoms) for name in names}
     if virial:
         work = _virial(calculator, atoms)
         if work is not None:

@@ -13,10 +13,12 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from ase.mep import NEB
 from ase.optimize import BFGS
+from ase.phonons import Phonons
 from ase.stress import full_3x3_to_voigt_6_stress
 from calculators import Foreign
 from scipy.optimize import minimize
@@ -24,6 +26,7 @@ from scipy.optimize import minimize
 from deepspin_ase import DeepSpinCalculator, cant_spins, get_spins, set_spins
 from deepspin_ase.analysis import calculate_phonons, cartesian_hessian
 from deepspin_ase.constraints import FixSpins
+from deepspin_ase.dynamics import SpinLatticeNVE
 from deepspin_ase.optimize import AdiabaticMoments, relax
 from deepspin_ase.potentials import (
     CubicCut,
@@ -32,6 +35,7 @@ from deepspin_ase.potentials import (
     Landau,
     MomentExchange,
     Potential,
+    PotentialOf,
     reference,
 )
 
@@ -292,6 +296,70 @@ def test_other_calculators() -> None:
         other.get_stress()
 
 
+class Collinear(Foreign):
+    """A calculator whose magnetic forces are numbers."""
+
+    def calculate(self, *arguments: object) -> None:
+        super().calculate(*arguments)
+        self.results["magnetic_forces"] = self.results["magnetic_forces"][:, 2]
+
+
+def test_magnetic_forces_that_are_no_vectors() -> None:
+    atoms = iron("lengths")
+    atoms.calc = AdiabaticMoments(Collinear(MAGNET))
+    with pytest.raises(ValueError, match=r"magnetic_forces of shape \(2,\) for"):
+        atoms.get_potential_energy()
+    atoms.calc = Collinear(MAGNET)
+    with pytest.raises(ValueError, match=r"magnetic_forces of shape \(2,\) for"):
+        relax(atoms)
+    atoms.calc = DeepSpinCalculator(PotentialOf(Collinear(MAGNET)))
+    with pytest.raises(ValueError, match=r"magnetic_forces of shape \(2,\) for"):
+        atoms.get_potential_energy()
+
+
+def test_it_is_no_potential() -> None:
+    """Its energy does not depend on the moments as they are given."""
+    with pytest.raises(ValueError, match="changes the moments that it is given"):
+        PotentialOf(iron("lengths").calc)
+    atoms = iron("lengths")
+    with pytest.raises(ValueError, match="changes the moments that it is given"):
+        SpinLatticeNVE(atoms, units.fs)
+
+
+def test_phonons_of_ase(tmp_path: Path) -> None:
+    """Of a calculator without stress, as phonopy has them by ours."""
+    atoms = bulk("Fe", a=2.87)
+    set_spins(atoms, {"Fe": 2.2})
+    phonons = Phonons(
+        atoms,
+        AdiabaticMoments(Foreign(MAGNET)),
+        supercell=(2, 2, 2),
+        delta=0.01,
+        name=str(tmp_path / "phonons"),
+    )
+    phonons.run()
+    phonons.read(acoustic=True)
+    # At (1/2 -1/2 1/2) all is in the supercell.
+    energies = phonons.band_structure([[0.5, -0.5, 0.5]])[0]
+    atoms.calc = AdiabaticMoments(DeepSpinCalculator(MAGNET))
+    found = calculate_phonons(atoms, 2, distance=0.01)
+    found.run_qpoints([[0.5, -0.5, 0.5]])
+    expected = found.qpoints.frequencies[0] * 1e12 * units._hplanck / units._e
+    np.testing.assert_allclose(energies, expected, rtol=1e-3)
+    assert expected.min() > 0.03
+
+
+def test_cells_by_filters_of_ase() -> None:
+    """Where the joint relaxation of atoms, moments and cell goes."""
+    atoms, joint = iron("vectors"), iron("vectors")
+    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-3)
+    joint.calc = DeepSpinCalculator(MAGNET)
+    assert relax(joint, magnitudes=True, cell=True, fmax=1e-3).converged
+    expected = joint.get_potential_energy()
+    assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-5)
+    assert atoms.get_volume() == pytest.approx(joint.get_volume(), rel=2e-3)
+
+
 def test_no_minimum() -> None:
     atoms = iron("lengths", MomentExchange(CubicCut(0.4, 4.0)))
     atoms.calc.steps = 20
@@ -303,6 +371,15 @@ def test_no_minimum() -> None:
         rotated.get_potential_energy()
     with pytest.raises(ValueError, match="EMT does not give magnetic_forces"):
         AdiabaticMoments(EMT())
+    for wrong, message in (
+        ("Fe", r"takes an ASE calculator, got str: DeepSpinCalculator\(model\) makes"),
+        (MAGNET, "takes an ASE calculator, got Sum"),
+        (DeepSpinCalculator, "got the class DeepSpinCalculator: make one"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            AdiabaticMoments(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="minimises moments already"):
+        AdiabaticMoments(rotated.calc)
     with pytest.raises(ValueError, match="what must be one of lengths, directions"):
         AdiabaticMoments(DeepSpinCalculator(MAGNET), "angles")
     bare = bulk("Fe", a=2.87)
