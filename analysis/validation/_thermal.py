@@ -427,16 +427,18 @@ def expansion(
 ) -> Findings:
     """Length against temperature at zero pressure, atoms, cell and spins moving.
 
-    Spin-lattice dynamics of classical atoms, which start from the quasi-harmonic
-    length.
+    Spin-lattice dynamics of classical atoms, which start from their sites at the
+    quasi-harmonic length with twice the kinetic energy of the temperature:
+    displacements take half of it.
     """
     material, crystal = subject.material, subject.crystal()
     cell = material.thermal(crystal).repeat(material.sizes[0])
     temperatures = np.array(material.temperatures_K)
     guess = np.clip(subject.findings("phonons").values["expansion"].value, 0.0, 40.0)
     images = [scaled(cell, 1.0 + 1e-6 * guess * t) for t in temperatures]
-    for image in images:
-        subject.given(image)
+    rng = np.random.default_rng(seed)
+    for image, temperature in zip(images, temperatures, strict=True):
+        thermalize_momenta(subject.given(image), 2.0 * temperature, rng=rng)
     dt = _timestep_fs(subject, crystal) * units.fs
     driver = SpinLatticeNPT(
         images,
