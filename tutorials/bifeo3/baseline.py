@@ -3,9 +3,10 @@
 python tutorials/bifeo3/baseline.py DATA... --output baseline.pt
 
 Pair potentials (Born-Mayer and near Coulomb) by linear least squares, and the spin
-term of the reference itself. An exchange between Fe and its dependence on distance are
-fitted along, so that pair potentials are not asked to stand in for them, and then
-replaced by the spin term. A network trained on top learns the lattice that is left.
+term of the reference itself, in whose place finish.py puts networks. An exchange
+between Fe and its dependence on distance are fitted along, so that pair potentials are
+not asked to stand in for them, and then replaced by the spin term. A network trained on
+top learns the lattice that is left.
 """
 
 from __future__ import annotations

@@ -98,12 +98,14 @@ def sampled(n_atoms: int, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def set_random_spins(atoms: Atoms, rng: np.random.Generator) -> None:
+def set_random_spins(
+    atoms: Atoms, rng: np.random.Generator, *, kept: float = 0.6
+) -> None:
     """Keep the order of ``atoms``, change it, or forget it; then cant the spins."""
     spins = get_spins(atoms)
     iron = atoms.numbers == 26
     spins[iron] *= rng.normal(1.0, 0.03, (iron.sum(), 1))
-    kind = rng.choice(["kept", "layers", "random"], p=[0.6, 0.2, 0.2])
+    kind = rng.choice(["kept", "layers", "random"], p=[kept, 0.2, 0.8 - kept])
     if kind == "layers":  # C, A and ferromagnetic orders
         q = rng.integers(0, 2, 3)
         layer = np.round(2 * atoms.get_scaled_positions(wrap=False) @ q)
