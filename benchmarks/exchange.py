@@ -54,8 +54,8 @@ def structures() -> dict[str, Any]:
     iron.calc = DeepSpinCalculator(
         reference.fe(lattice=None, exchange="bethe-slater"), device="cpu"
     )
-    nio = bulk("NiO", "rocksalt", 4.2166, cubic=True).repeat(5)
-    order = antiferromagnetic((0, 0, 1), cell=4.2166)
+    nio = bulk("NiO", "rocksalt", 4.186, cubic=True).repeat(5)
+    order = antiferromagnetic((0, 0, 1), cell=4.186)
     set_spins(nio, {"Ni": 1.27}, pattern=order)
     nio.calc = DeepSpinCalculator("NiO", device="cpu")
     for atoms in (iron, nio):

@@ -232,7 +232,7 @@ SCHEMES: dict[str, Any] = {
 SYSTEMS: dict[str, tuple[Any, float]] = {
     "Fe, EAM + exchange, 54 atoms": (lambda: warm(iron(), 100), 2.0),
     "NiO, shipped network, 64 atoms": (
-        lambda: warm(nickel_oxide((2, 2, 2), "NiO", 4.2166), 100),
+        lambda: warm(nickel_oxide((2, 2, 2), "NiO", 4.186), 100),
         0.5,
     ),
     "Heisenberg on springs, 64 atoms": (lambda: warm(magnet(), 100), 2.0),

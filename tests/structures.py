@@ -14,6 +14,9 @@ from deepspin_ase.potentials import Potential
 from deepspin_ase.potentials.materials.reference import fe
 from deepspin_ase.system import System
 
+#: Lattice constant of NiO as the shipped model has it, A.
+A_NIO = 4.186
+
 
 def iron(n: int = 2, *, rattle: float = 0.05) -> Atoms:
     """bcc iron, rattled and canted, with lengths of moments that scatter."""
@@ -28,8 +31,8 @@ def iron(n: int = 2, *, rattle: float = 0.05) -> Atoms:
 
 def nickel_oxide(repeat: Any = (2, 2, 2), model: Any = "NiO") -> Atoms:
     """NiO in AFM-II order, rattled and canted; oxygen carries no moment."""
-    atoms = bulk("NiO", "rocksalt", 4.2166).repeat(repeat)
-    order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166, direction=(1, 1, -2))
+    atoms = bulk("NiO", "rocksalt", A_NIO).repeat(repeat)
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=A_NIO, direction=(1, 1, -2))
     set_spins(atoms, {"Ni": 1.277}, pattern=order)
     cant_spins(atoms, 0.03, seed=2)
     atoms.rattle(0.03, seed=1)

@@ -74,8 +74,8 @@ def symmetric_tilt_boundary(
 
     Examples
     --------
-    >>> nio = bulk("NiO", "rocksalt", 4.2166, cubic=True)
-    >>> order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.2166)
+    >>> nio = bulk("NiO", "rocksalt", 4.186, cubic=True)
+    >>> order = antiferromagnetic((0.5, 0.5, 0.5), cell=4.186)
     >>> symmetric_tilt_boundary(nio, (3, 1, 0), repeat=(2, 2), moments={"Ni": 1.277},
     ...                         pattern=order)
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from structures import rocksalt_afm
+from structures import A_NIO, rocksalt_afm
 
 from deepspin_ase import DeepSpinCalculator, get_spins, set_spins, write_extxyz
 from deepspin_ase.cli import main
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with data whose oxygen has small moments, as DFT leaves."""
     frames = []
     for seed in range(2):
-        atoms = rocksalt_afm(4.2166, 1.277)
+        atoms = rocksalt_afm(A_NIO, 1.277)
         atoms.rattle(0.02, seed=seed)
         calculator = DeepSpinCalculator("NiO")
         calculator.calculate(atoms)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
+from structures import A_NIO
 
 from deepspin_ase import (
     DeepSpinCalculator,
@@ -16,7 +17,12 @@ from deepspin_ase import (
     get_spins,
     set_spins,
 )
-from deepspin_ase.optimize import relax_batch, relax_spins, search_magnetic_orders
+from deepspin_ase.optimize import (
+    relax,
+    relax_batch,
+    relax_spins,
+    search_magnetic_orders,
+)
 from deepspin_ase.potentials import CubicAnisotropy, Heisenberg, Shells
 from deepspin_ase.spins import unit_vector
 from deepspin_ase.symmetry import OrderEquivalence, collinear_patterns
@@ -81,7 +87,7 @@ def test_triangular_lattice() -> None:
 
 def test_nickel_oxide() -> None:
     """AFM-II is the lowest collinear order of the shipped network."""
-    atoms = bulk("NiO", "rocksalt", 4.2166)
+    atoms = bulk("NiO", "rocksalt", A_NIO)
     atoms.calc = DeepSpinCalculator("NiO")
     found = search_magnetic_orders(
         atoms, moments={"Ni": 1.277}, supercell=2, n_random=0, steps=1
@@ -91,7 +97,7 @@ def test_nickel_oxide() -> None:
     e = get_spins(lowest.atoms)[:, 2] / 1.277
     nickel = lowest.atoms.numbers == 28
     distances = lowest.atoms.get_all_distances(mic=True)
-    second = np.isclose(distances, 4.2166, atol=1e-3) & np.outer(nickel, nickel)
+    second = np.isclose(distances, A_NIO, atol=1e-3) & np.outer(nickel, nickel)
     assert second.any()
     np.testing.assert_allclose(np.outer(e, e)[second], -1.0)
     # Also where the four wave vectors (1/2 1/2 1/2) are mixed: bilinear exchange
@@ -112,21 +118,36 @@ def _largest_wave(atoms: Atoms) -> float:
     """Largest share of the nickel moments along z in one wave (1/2 1/2 1/2)."""
     nickel = atoms[atoms.numbers == 28]
     e = get_spins(nickel)[:, 2] / 1.277
-    waves = [np.cos(np.pi * nickel.positions @ q / 4.2166) @ e for q in Q]
+    waves = [np.cos(np.pi * nickel.positions @ q / A_NIO) @ e for q in Q]
     return round(float(np.abs(waves).max()) / len(e), 6)
+
+
+def test_nickel_oxide_keeps_its_wave_vector() -> None:
+    """Of four, which exchange through oxygen cannot tell: from hot spins and sites."""
+    atoms = bulk("NiO", "rocksalt", A_NIO, cubic=True).repeat(2)
+    order = antiferromagnetic((0.5, 0.5, 0.5), cell=A_NIO, direction=(1, 1, -2))
+    set_spins(atoms, {"Ni": 1.277}, pattern=order)
+    cant_spins(atoms, 0.3, seed=2)  # by 45 degrees
+    atoms.rattle(0.03, seed=2)
+    atoms.calc = DeepSpinCalculator("NiO")
+    assert relax(atoms, fmax=0.02, torque_max=1e-4).converged
+    nickel = atoms[atoms.numbers == 28]
+    waves = np.cos(np.pi * nickel.positions @ np.transpose(Q) / A_NIO)
+    shares = np.linalg.norm(waves.T @ get_spins(nickel), axis=1) / (32 * 1.277)
+    np.testing.assert_allclose(shares, [1.0, 0.0, 0.0, 0.0], atol=0.02)
 
 
 @pytest.mark.parametrize("supercell", [2, (2, 2, 4)])
 def test_domains_of_an_antiferromagnet_are_one_order(supercell: Any) -> None:
     """Four wave vectors, any direction in the easy plane, either sign."""
-    crystal = bulk("NiO", "rocksalt", 4.2166).repeat(supercell)
+    crystal = bulk("NiO", "rocksalt", A_NIO).repeat(supercell)
     calc = DeepSpinCalculator("NiO")
     tolerance = 1e-5 * len(crystal)
     same = OrderEquivalence(crystal, calc, tolerance=tolerance)
 
     def order(q: Any, direction: Any) -> Atoms:
         atoms = crystal.copy()
-        wave = antiferromagnetic(0.5 * np.array(q), cell=4.2166, direction=direction)
+        wave = antiferromagnetic(0.5 * np.array(q), cell=A_NIO, direction=direction)
         set_spins(atoms, {"Ni": 1.277}, pattern=wave)
         atoms.calc = DeepSpinCalculator("NiO")
         return atoms
@@ -145,7 +166,7 @@ def test_domains_of_an_antiferromagnet_are_one_order(supercell: Any) -> None:
     # Along (111) the energy is 0.2 meV higher per moment: another order by tolerance.
     assert not same(first, order((1, 1, 1), (1, 1, 1)))
     mixed = first.copy()
-    waves = np.cos(np.pi * crystal.positions @ np.transpose(Q) / 4.2166)
+    waves = np.cos(np.pi * crystal.positions @ np.transpose(Q) / A_NIO)
     signs = waves @ [0.5, 0.5, 0.5, -0.5]  # +-1
     pattern = signs[:, None] * unit_vector((1, 1, -2))
     set_spins(mixed, {"Ni": 1.277}, pattern=pattern)
@@ -223,7 +244,7 @@ def test_patterns_of_a_large_cell() -> None:
 
 def test_lattice_follows() -> None:
     """With positions=True the atoms relax with the moments."""
-    atoms = bulk("NiO", "rocksalt", 4.2166).repeat((1, 1, 2))
+    atoms = bulk("NiO", "rocksalt", A_NIO).repeat((1, 1, 2))
     atoms.rattle(0.02, seed=1)
     atoms.calc = DeepSpinCalculator("NiO")
     found = search_magnetic_orders(

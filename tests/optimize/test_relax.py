@@ -16,7 +16,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength, FixedPlane
 from ase.io import read
 from calculators import Foreign
-from structures import iron, nickel_oxide
+from structures import A_NIO, iron, nickel_oxide
 
 from deepspin_ase import DeepSpinCalculator, get_spins, read_extxyz, set_spins
 from deepspin_ase.cli import main
@@ -349,7 +349,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order = ["--order", ".5", ".5", ".5", "--direction=x"]
     assert main([*command, *order]) == 2
     command += ["--moments", "Ni=1.277", *order, "--cell"]
-    assert main([*command, "--order-cell", "4.2166"]) == 0
+    assert main([*command, "--order-cell", str(A_NIO)]) == 0
     assert "converged after" in capsys.readouterr().out
     relaxed = read_extxyz(output, 0)
     assert abs(relaxed.get_forces()).max() < 0.01

@@ -57,6 +57,8 @@ REPULSION = {
     ("O", "O"): [(0.3, 2.98), (0.5, 2.98)],
     ("Ni", "Ni"): [(0.3, 2.98), (0.5, 2.98)],
 }
+#: Centers of the exchange as a function of distance, A: close to the shells of the
+#: crystal, which need not be at them.
 SHELLS = (2.9815, 4.2166)
 
 
