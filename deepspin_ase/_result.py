@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -240,7 +241,9 @@ def _import_rooms(needed: bool) -> None:
     for name in _PACKAGES if needed else ():
         package = importlib.import_module(f"{__package__}.{name}")
         for room in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{room.name}")
+            # What needs an extra that is missing holds no results.
+            with suppress(ModuleNotFoundError):
+                importlib.import_module(f"{package.__name__}.{room.name}")
 
 
 def _described(value: Any) -> str:

@@ -102,7 +102,7 @@ LEARN = {
         "training": {"numb_steps": 10, "save_freq": 5},
     },
 }
-CURIE = """
+SAMPLING = """
 import sys
 from ase.build import bulk
 from deepspin_ase import set_spins, load_potential
@@ -128,6 +128,25 @@ except KeyboardInterrupt:
 """
 
 
+PHASES = {
+    "structure": "fe.extxyz",
+    "model": "exchange.pt",
+    "repeat": 2,
+    "temperatures_K": [300, 600, 900],
+    "fields_T": [0, 50, 100],
+    "steps": 400,
+    "tempering": "field",
+}
+#: The command line, with checkpoints that are written often.
+OFTEN = """
+import sys
+from deepspin_ase.analysis.transitions import _thermal_sampling as files
+from deepspin_ase.cli import _phases, main
+files._SECONDS = _phases._SECONDS = 0.2
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def prepare(folder: Path) -> None:
     """Write structures, models, data and configurations."""
     folder.mkdir()
@@ -148,6 +167,9 @@ def prepare(folder: Path) -> None:
     (folder / "md.yaml").write_text(yaml.safe_dump(MD))
     (folder / "train.yaml").write_text(yaml.safe_dump(TRAINING))
     (folder / "learn.yaml").write_text(yaml.safe_dump(LEARN))
+    (folder / "phases.yaml").write_text(yaml.safe_dump(PHASES))
+    alone = PHASES | {"tempering": "temperature", "output": "points"}
+    (folder / "points.yaml").write_text(yaml.safe_dump(alone))
     write_extxyz(folder / "many.extxyz", perturbed(iron(), 40, seed=1))
 
 
@@ -167,6 +189,29 @@ def _neb(folder: Path, resume: bool) -> list[str]:
 def _label(folder: Path, resume: bool) -> list[str]:
     files = folder / "many.extxyz", "-e", folder / "fe.pt", "-o", folder / "labels"
     return deepspin("label", *files)
+
+
+def _curie(folder: Path, resume: bool) -> list[str]:
+    files = folder / "fe.extxyz", "-m", folder / "exchange.pt"
+    output = "-o", folder / "tc.npz", "--sizes", "2", "3"
+    grid = "-T", "700:1300:4", "--steps", "600"
+    return ["-c", OFTEN, *map(str, ("curie", *files, *output, *grid))]
+
+
+def _transition(folder: Path) -> Any:
+    sizes = Result.load(folder / "tc.npz").sizes  # type: ignore[attr-defined]
+    return [(size.binder.tobytes(), size.order.tobytes()) for size in sizes]
+
+
+def _diagram(name: str) -> Callable[[Path], Any]:
+    def outcome(folder: Path) -> Any:
+        found = Result.load(folder / name / "diagram.npz")
+        return {
+            name: values.tobytes()
+            for name, values in found.quantities.items()  # type: ignore[attr-defined]
+        }
+
+    return outcome
 
 
 def _learned(folder: Path) -> Any:
@@ -212,7 +257,18 @@ RUNS = {
     ),
     "relax": Run(_relax, "out.ckpt", _text("out.extxyz")),
     "neb": Run(_neb, "out.ckpt", _text("out.extxyz", "out.npz")),
-    "curie": Run(lambda f, resume: ["-c", CURIE, str(f)], "run.ckpt", _sampled),
+    "sampling": Run(lambda f, resume: ["-c", SAMPLING, str(f)], "run.ckpt", _sampled),
+    "curie": Run(_curie, "tc.samples/*.ckpt", _transition),
+    "phases": Run(
+        lambda f, resume: ["-c", OFTEN, "phases", str(f / "points.yaml")],
+        "points/points/*.ckpt",
+        _diagram("points"),
+    ),
+    "phases in one": Run(
+        lambda f, resume: ["-c", OFTEN, "phases", str(f / "phases.yaml")],
+        "phases/points/*.ckpt",
+        _diagram("phases"),
+    ),
 }
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -326,6 +328,21 @@ def test_what_was_really_found_comes_back(tmp_path: Path) -> None:
     for result in results:
         result.save(path)
         assert_same(result, Result.load(path))
+
+
+def test_a_result_is_read_where_nothing_is_imported(tmp_path: Path) -> None:
+    """Of any room, whichever extras are missing."""
+    path = tmp_path / "result.npz"
+    magnetic_space_group(ferromagnet()).save(path)
+    code = (
+        "import sys; sys.modules['gpaw'] = None\n"
+        "from deepspin_ase.analysis import Result\n"
+        f"print(type(Result.load({str(path)!r})).__name__)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert said.stdout.strip() == "MagneticSpaceGroup", said.stderr
 
 
 def test_history_of_a_relaxation() -> None:

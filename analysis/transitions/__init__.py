@@ -20,6 +20,7 @@ from ._order_parameters import (
     ElectricPolarization,
     OctahedralTilt,
     PolarDisplacement,
+    Volume,
 )
 from ._phase_diagram import PhaseDiagram
 from ._phase_maps import plot_phase_diagram
@@ -51,6 +52,7 @@ __all__ = [
     "ThermalSamples",
     "TransitionOrder",
     "TransitionResult",
+    "Volume",
     "binder_cumulant",
     "crossing",
     "curie_temperature",

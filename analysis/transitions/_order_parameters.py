@@ -26,6 +26,14 @@ class Density:
         return float(_G_PER_CM3 * atoms.get_masses().sum() / atoms.get_volume())
 
 
+@dataclass(frozen=True)
+class Volume:
+    """Volume per atom, A^3."""
+
+    def __call__(self, atoms: Atoms) -> float:
+        return float(atoms.get_volume() / len(atoms))
+
+
 @dataclass(frozen=True, eq=False)
 class PolarDisplacement:
     """Mean displacement of an element against all other atoms, A.

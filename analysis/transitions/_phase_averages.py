@@ -32,11 +32,15 @@ def averages(
     groups: Mapping[str, np.ndarray],
     axis: np.ndarray,
     field: float,
+    pressure: float = 0.0,
 ) -> dict[str, np.ndarray]:
-    """Return the quantities (T, 2) of one run in a field along ``axis``, T."""
+    """Return the quantities (T, 2) of one run in a field along ``axis``, T.
+
+    Where the cell moves, at a pressure in GPa.
+    """
     n = samples.n_magnetic
     series = _series(samples, groups, axis)
-    totals = energies_in_field(samples, axis, field)
+    totals = enthalpies(samples, axis, field, pressure)
     rows: dict[str, list[Estimate]] = {}
     for k, t in enumerate(samples.temperatures_K):
         order, m = series["order"][k], series["magnetization"][k]
@@ -52,12 +56,20 @@ def averages(
     return {name: np.array(row, dtype=float) for name, row in rows.items()}
 
 
-def energies_in_field(
-    samples: ThermalSamples, direction: np.ndarray, field: float
+def enthalpies(
+    samples: ThermalSamples, direction: np.ndarray, field: float, pressure: float = 0.0
 ) -> np.ndarray:
-    """Return the energies (B, F) with that of a field in T, eV."""
+    """Return the energies (B, F) with those of a field in T and a pressure in GPa."""
     moment = samples.n_magnetic * samples.magnetization @ direction
-    return np.asarray(samples.energy - MU_B * field * moment)
+    found = samples.energy - MU_B * field * moment
+    if pressure:
+        found = found + pressure * units.GPa * samples.n_atoms * _volume(samples)
+    return np.asarray(found)
+
+
+def _volume(samples: ThermalSamples) -> np.ndarray:
+    """Return the volumes (B, F) per atom, A^3."""
+    return samples.observables["volume"]
 
 
 def _between(sampled: np.ndarray, wanted: np.ndarray) -> range:
@@ -70,35 +82,45 @@ def _between(sampled: np.ndarray, wanted: np.ndarray) -> range:
 
 def reweighted(
     runs: Sequence[ThermalSamples],
-    sampled_T: np.ndarray,
+    sampled: Sequence[tuple[float, float]],
     temperatures: np.ndarray,
-    fields_T: np.ndarray,
+    wanted: Sequence[tuple[float, float]],
     groups: Mapping[str, np.ndarray],
     axis: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Return the quantities (B, T, 2) at other points, from runs at ``sampled_T``."""
+    """Return the quantities (P, T, 2) at ``wanted`` points from ``sampled`` ones.
+
+    Points are pairs of field, T, and pressure, GPa.
+    """
     parts: dict[str, list[np.ndarray]] = {}
     states = []
-    for run, field in zip(runs, sampled_T, strict=True):
+    cell_moves = any(pressure for _, pressure in (*sampled, *wanted))
+    judged_by = ["order", "magnetization", "energy", *["volume"] * cell_moves]
+    for run, point in zip(runs, sampled, strict=True):
         series = _series(run, groups, axis)
         for k in _between(run.temperatures_K, temperatures):
             t = run.temperatures_K[k]
-            judged = [series[n][k] for n in ("order", "magnetization", "energy")]
+            judged = [series[n][k] for n in judged_by]
             kept = independent(np.stack(judged, axis=1))
             for name, values in series.items():
                 parts.setdefault(name, []).append(values[k, kept])
-            states.append((1.0 / (units.kB * t), field))
+            states.append((1.0 / (units.kB * t), point))
     owner = np.repeat(np.arange(len(states)), list(map(len, parts["energy"])))
     data = {name: np.concatenate(values) for name, values in parts.items()}
     n, n_atoms = runs[0].n_magnetic, runs[0].n_atoms
     energy = data["energy"] * n_atoms
     energy = energy - energy.mean()
     moment = MU_B * n * data["magnetization"]
-    joined = MultiHistogram([b * (energy - f * moment) for b, f in states], owner)
+    volume = units.GPa * n_atoms * data["volume"] if cell_moves else 0.0
+
+    def enthalpy(point: tuple[float, float]) -> np.ndarray:
+        return np.asarray(energy - point[0] * moment + point[1] * volume)
+
+    joined = MultiHistogram([b * enthalpy(point) for b, point in states], owner)
     order = data["order"]
     rows: dict[str, np.ndarray] = {}
-    for i, field in enumerate(fields_T):
-        total = energy - field * moment
+    for i, point in enumerate(wanted):
+        total = enthalpy(point)
         for k, t in enumerate(temperatures):
             kT = units.kB * t
             weights = joined.weights(total / kT)
@@ -122,7 +144,7 @@ def reweighted(
                 lambda x: 1.0 - x[..., 1] / (3.0 * x[..., 0] ** 2),
             )
             for name, estimate in found.items():
-                blank = np.full((len(fields_T), len(temperatures), 2), np.nan)
+                blank = np.full((len(wanted), len(temperatures), 2), np.nan)
                 rows.setdefault(name, blank)[i, k] = estimate
     return rows
 

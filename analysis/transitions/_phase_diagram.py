@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +13,7 @@ from ..._result import Result
 from ..._validate import positive_numbers
 from .._statistics import Estimate, mean_of_realizations
 from ._crossing import peak
-from ._phase_averages import energies_in_field, order_sizes, reweighted
+from ._phase_averages import enthalpies, order_sizes, reweighted
 from ._thermal_sampling import ThermalSamples
 from ._transition_order import TransitionOrder, transition_order
 
@@ -34,6 +35,8 @@ LABELS = {
 
 #: What the names of the phases are drawn under.
 PHASE = "phase"
+
+_TEMPERATURE = "temperature_K"
 
 #: What transition lines follow along an axis.
 KINDS = ("peak", "step")
@@ -181,74 +184,65 @@ class PhaseDiagram(Result):
         return np.stack([difference, error], axis=-1)
 
     def reweighted(
-        self, temperatures_K: ArrayLike, fields_T: ArrayLike | None = None
+        self,
+        temperatures_K: ArrayLike,
+        fields_T: ArrayLike | None = None,
+        pressures_GPa: ArrayLike | None = None,
     ) -> PhaseDiagram:
-        """Return the diagram on a finer grid of temperatures, and of fields.
+        """Return the diagram on a finer grid of temperatures, fields and pressures.
 
-        From the samples of all temperatures together, and of all fields where new ones
-        are asked for, by multiple histograms (:class:`.transitions.MultiHistogram`).
-        Values are NaN where fewer than 30 independent samples have weight: outside the
-        sampled range, or where sampled points are too far apart.
+        From the samples of all temperatures together, and of all fields or pressures
+        where new ones are asked for, by multiple histograms
+        (:class:`.transitions.MultiHistogram`). Values are NaN where fewer than 30
+        independent samples have weight: outside the sampled range, or where sampled
+        points are too far apart.
 
         Parameters
         ----------
         temperatures_K : (T,) array
         fields_T : (B,) array, optional
+        pressures_GPa : (P,) array, optional
             By default those of the diagram.
 
         Raises
         ------
         ValueError
-            If the cell moved under pressures, fields are given of a diagram without, or
-            samples of neighboring points do not overlap.
+            If fields or pressures are given of a diagram without, or samples of
+            neighboring points do not overlap.
         """
         temperatures = positive_numbers("temperatures_K", temperatures_K)
-        if "pressure_GPa" in self.axes:
-            raise ValueError(
-                "a diagram over pressures is not reweighted: volumes are not kept"
-            )
-        if fields_T is not None and "field_T" not in self.axes:
-            raise ValueError("this diagram has no fields to go between")
-        axes = dict(self.axes) | {"temperature_K": temperatures}
-        sampled = self.axes.get("field_T", np.zeros(1))
-        # Points whose samples are joined, by their fields, and the fields they go to.
-        joined = [([k], sampled[[k]], [k]) for k in range(len(sampled))]
-        if fields_T is not None:
-            wanted = axes["field_T"] = np.asarray(fields_T, dtype=float)
-            joined = [([*range(len(sampled))], wanted, [*range(len(wanted))])]
+        given = {"field_T": fields_T, "pressure_GPa": pressures_GPa}
+        finer = {n: np.asarray(v, float) for n, v in given.items() if v is not None}
+        for name in finer:
+            if name not in self.axes:
+                raise ValueError(f"this diagram has no points of {name} to go between")
+        axes = dict(self.axes) | finer | {"temperature_K": temperatures}
         shape = tuple(map(len, axes.values()))
         points = self._points()
-        position = list(axes).index("field_T") if "field_T" in axes else None
-
-        def at(index: tuple[int, ...], k: int) -> tuple[int, ...]:
-            if position is None:
-                return index
-            return (*index[:position], k, *index[position + 1 :])
-
         groups = {"": self.q} | self.orders
         quantities: dict[str, np.ndarray] = {}
-        for index in np.ndindex(*points.shape):
-            if at(index, 0) != index:
-                continue
-            for members, fields, targets in joined:
-                runs = [points[at(index, k)] for k in members]
-                found = [
-                    reweighted(
-                        each,
-                        sampled[members],
-                        temperatures,
-                        fields,
-                        groups,
-                        self.direction,
-                    )
-                    for each in zip(*runs, strict=True)
-                ]
-                for name in found[0]:
-                    mean = mean_of_realizations([rows[name] for rows in found])
-                    blank = np.full((*shape, 2), np.nan)
-                    table = quantities.setdefault(name, blank)
-                    for k, values in zip(targets, mean, strict=True):
-                        table[at(index, k)] = values
+        coarse = {n: self.axes[n] for n in finer}
+        apart = {n: self.axes[n] for n in self.axes if n not in (*finer, _TEMPERATURE)}
+        for here in _places(apart):
+            sources = [here | place for place in _places(coarse)]
+            targets = [here | place for place in _places(finer)]
+            runs = [points[self._index(place)] for place in sources]
+            found = [
+                reweighted(
+                    each,
+                    [_conditions(self.axes, place) for place in sources],
+                    temperatures,
+                    [_conditions(axes, place) for place in targets],
+                    groups,
+                    self.direction,
+                )
+                for each in zip(*runs, strict=True)
+            ]
+            for name in found[0]:
+                mean = mean_of_realizations([rows[name] for rows in found])
+                table = quantities.setdefault(name, np.full((*shape, 2), np.nan))
+                for place, values in zip(targets, mean, strict=True):
+                    table[self._index(place)] = values
         return replace(
             self,
             axes=axes,
@@ -257,6 +251,10 @@ class PhaseDiagram(Result):
             samples=[[] for _ in range(int(np.prod(shape[:-1])))],
             phases=np.full(shape, ""),
         )
+
+    def _index(self, place: Mapping[str, int]) -> tuple[int, ...]:
+        """Return an index of the grid beside temperature."""
+        return tuple(place[name] for name in self.axes if name != _TEMPERATURE)
 
     def transition_order(
         self, at: Mapping[str, float] | None = None
@@ -285,14 +283,10 @@ class PhaseDiagram(Result):
             raise ValueError(
                 "an alloy has a transition in each realization, and none that is sharp"
             )
-        field = (
-            self.axes["field_T"][index[others.index("field_T")]]
-            if ("field_T" in others)
-            else 0.0
-        )
+        place = dict(zip(others, index, strict=True))
         return transition_order(
             runs[0].temperatures_K,
-            energies_in_field(runs[0], self.direction, field),
+            enthalpies(runs[0], self.direction, *_conditions(self.axes, place)),
             order_sizes(runs[0], {"": self.q})[""],
             runs[0].n_atoms,
         )
@@ -323,6 +317,23 @@ class PhaseDiagram(Result):
                 f"axis must be one of {', '.join(self.axes)}, got {axis!r}"
             )
         return list(self.axes).index(axis)
+
+
+def _places(axes: Mapping[str, np.ndarray]) -> list[dict[str, int]]:
+    """Return all places of a grid, by the names of its axes."""
+    lengths = [range(len(points)) for points in axes.values()]
+    return [dict(zip(axes, place, strict=True)) for place in product(*lengths)]
+
+
+def _conditions(
+    axes: Mapping[str, np.ndarray], place: Mapping[str, int]
+) -> tuple[float, float]:
+    """Return field, T, and pressure, GPa, of a place of a grid."""
+    field, pressure = (
+        float(axes[name][place[name]]) if name in axes else 0.0
+        for name in ("field_T", "pressure_GPa")
+    )
+    return field, pressure
 
 
 def nearest_point(points: np.ndarray, value: float | None) -> int:

@@ -27,6 +27,7 @@ from .._model import Model, model_of
 from .._statistics import mean_of_realizations
 from ..order._structure_factor import structure_factor
 from ._found_orders import found_orders, order_name, phase_name
+from ._order_parameters import Volume
 from ._phase_averages import averages, order_sizes
 from ._phase_diagram import PhaseDiagram
 from ._phase_runs import (
@@ -130,7 +131,8 @@ def phase_diagram(
         As for :func:`~deepspin_ase.analysis.curie_temperature`.
     method : {"monte-carlo", "langevin", "npt"}
         Fixed atoms, moving atoms, or moving atoms and cell
-        (:class:`~deepspin_ase.dynamics.SpinLatticeNPT`).
+        (:class:`~deepspin_ase.dynamics.SpinLatticeNPT`); "volume", per atom in A^3,
+        is then a quantity, too.
     options : mapping, optional
         Of the driver.
     observe : callable, optional
@@ -151,14 +153,11 @@ def phase_diagram(
     temperatures = positive_numbers("temperatures_K", temperatures_K)
     if temperatures.ndim != 1 or (np.diff(temperatures) <= 0).any():
         raise ValueError(f"temperatures_K must ascend, got {temperatures}")
-    if pressures_GPa is not None and method != "npt":
-        raise ValueError('pressures_GPa need method="npt", in which the cell moves')
+    _check_pressures(pressures_GPa, method, options or {})
     check_run(method, steps, interval)
     whole("realizations", realizations, 1)
     axes = grid_axes(fields_T, pressures_GPa, strains, compositions)
     axis = unit_vector(direction)
-    if isinstance(q, str) and q != "auto":
-        raise ValueError(f'q must be propagation vectors or "auto", got {q!r}')
     possible = method == "monte-carlo" and sweep is None
     across_fields = _across_fields(tempering, axes, possible)
     tempered = across_fields or (tempering == "temperature" and len(temperatures) > 1)
@@ -187,22 +186,21 @@ def phase_diagram(
     together = partial(joined_runs, axes=axes) if across_fields else _one_by_one
     function = run_joined if across_fields else run_chain
     run = partial(map_tasks, function, client=client, progress=progress)
-    found_waves: dict[str, np.ndarray] = {}
-    if q is None:
-        q = structure_factor(atoms).peak_q
-    elif isinstance(q, str):
+
+    def search() -> dict[str, np.ndarray]:
         folder = None if checkpoint is None else Path(checkpoint) / "search"
         scouts = together(points(replace(base, steps=interval), checkpoint=folder))
         seen = run([[r.task for r in chain] for chain in scouts], description="search")
-        found_waves = _orders_of(scouts, seen, axis)
-        q = found_waves.pop(next(iter(found_waves)))
-    waves = {"": q, **found_waves, **(orders or {})}
-    groups = {name: np.atleast_2d(np.asarray(w, float)) for name, w in waves.items()}
+        return _orders_of(scouts, seen, axis)
+
+    waves = _order_and_others(atoms, q, search) | dict(orders or {})
+    groups = {key: np.atleast_2d(np.asarray(w, float)) for key, w in waves.items()}
     name = order_name(atoms, groups[""])
+    volume = {"volume": Volume()} if method == "npt" else {}
     base = replace(
         base,
         q=tuple(map(tuple, np.concatenate(list(groups.values())).tolist())),
-        observables=dict(observables or {}),
+        observables=volume | dict(observables or {}),
     )
     tasks = points(base, checkpoint=checkpoint)
     grid = axes | {"temperature_K": temperatures}
@@ -224,8 +222,35 @@ def phase_diagram(
     )
     diagram = _collected(grid, groups, axis, name, found)
     _warn_of_drift(diagram)
-    _warn_of_constants(diagram, list(base.observables))
+    _warn_of_constants(diagram, list(observables or {}))
     return diagram
+
+
+def _check_pressures(
+    pressures: ArrayLike | None, method: str, options: Mapping[str, Any]
+) -> None:
+    if pressures is not None and method != "npt":
+        raise ValueError('pressures_GPa need method="npt", in which the cell moves')
+    if "pressure_GPa" in options:
+        raise ValueError(
+            "options have a pressure_GPa: give pressures_GPa, of which one will do"
+        )
+
+
+def _order_and_others(
+    atoms: Atoms,
+    q: ArrayLike | str | None,
+    search: Callable[[], dict[str, np.ndarray]],
+) -> dict[str, Any]:
+    """Return waves of the order under "", and of others that were found with it."""
+    if q is None:
+        return {"": structure_factor(atoms).peak_q}
+    if not isinstance(q, str):
+        return {"": q}
+    if q != "auto":
+        raise ValueError(f'q must be propagation vectors or "auto", got {q!r}')
+    first, *rest = search().items()
+    return {"": first[1], **dict(rest)}
 
 
 def _across_fields(
@@ -294,7 +319,9 @@ def _collected(
             moved = np.full(shape[-1], np.nan)
             for run, samples in pieces:
                 field = field_of(run, direction)
-                for key, values in averages(samples, groups, direction, field).items():
+                pressure = float(run.task.options.get("pressure_GPa", 0.0))
+                row_of = averages(samples, groups, direction, field, pressure)
+                for key, values in row_of.items():
                     blank = np.full((shape[-1], 2), np.nan)
                     row.setdefault(key, blank)[run.temperatures] = values
                 order = order_sizes(samples, groups)[""]

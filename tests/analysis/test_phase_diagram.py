@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from deepspin_ase.analysis import phase_diagram, plot_phase_diagram
 from deepspin_ase.analysis.transitions import (
     PhaseDiagram,
     SamplingTask,
+    ThermalSamples,
     model_data,
     run_sampling,
 )
+from deepspin_ase.analysis.transitions._phase_averages import reweighted
 from deepspin_ase.potentials import (
     BondHamiltonian,
     Exponential,
@@ -225,6 +228,8 @@ def test_between_sampled_points() -> None:
         assert (abs(value[:, :2] - expected) < 4.5 * error[:, :2]).all(), name
         assert (error[:, :2] < 0.2 * expected).all()
         assert np.isnan(value[:, 2]).all()  # no sample has seen it
+    with pytest.raises(ValueError, match="no points of pressure_GPa"):
+        found.reweighted(temperatures, pressures_GPa=[0.0])
     one = found.reweighted(temperatures[:2])
     assert one.quantities["order"].shape == (3, 2, 2)
     assert set(one.quantities) == set(found.quantities)
@@ -468,6 +473,95 @@ def test_a_cell_at_pressure() -> None:
     bulk = 2 * np.sqrt(2) * k / (3 * r) / units.GPa
     assert free == pytest.approx(3 * r, rel=5e-3)
     assert pressed / free - 1.0 == pytest.approx(-pressure / (3 * bulk), rel=0.2)
+    volumes = found.quantities["volume"][:, 0, 0]
+    np.testing.assert_allclose(
+        volumes, np.array([free, pressed]) ** 3 / np.sqrt(2) / 27, rtol=1e-3
+    )
+
+
+def test_between_pressures() -> None:
+    """An ideal gas with springs: exact volumes, enthalpies and heat capacity.
+
+    p(V) = V^N exp(-PV/kT), p(U) = U^(f/2-1) exp(-U/kT), f degrees of freedom.
+    """
+    N, f, count = 20, 60, 40000
+    rng, pressures, temperatures = (
+        np.random.default_rng(5),
+        np.array([1.0, 1.4, 2.0]),
+        np.array([300.0, 400.0]),
+    )
+    kT = units.kB * temperatures
+    runs = []
+    for p in pressures * units.GPa:
+        volume = rng.gamma(N + 1, 1.0, (2, count)) * kT[:, None] / p
+        zero = np.zeros((2, count, 2, 3))
+        runs.append(
+            ThermalSamples(
+                temperatures,
+                np.abs(rng.normal(size=(2, count))),
+                rng.normal(size=(2, count, 3)),
+                rng.gamma(f / 2, 1.0, (2, count)) * kT[:, None],
+                N,
+                N,
+                zero + rng.normal(size=(2, count, 1, 1)),
+                {"volume": volume / N},
+                [],
+            )
+        )
+    wanted, at = np.array([1.2, 1.7]), np.array([340.0])
+    found = reweighted(
+        runs,
+        [(0.0, p) for p in pressures],
+        at,
+        [(0.0, p) for p in wanted],
+        {"": np.zeros((1, 3))},
+        np.array([0.0, 0.0, 1.0]),
+    )
+    kT = units.kB * at[0]
+    for name, expected in (
+        ("volume", (N + 1) * kT / (wanted * units.GPa) / N),
+        ("energy", np.full(2, f / 2 * kT / N)),
+        ("heat_capacity", np.full(2, (f / 2 + N + 1) / N)),
+    ):
+        value, error = found[name][:, 0].T
+        assert (abs(value - expected) < 4 * error).all(), name
+        assert (error < 0.03 * expected).all(), name
+
+
+@pytest.mark.slow
+@wanders
+def test_a_spring_between_pressures() -> None:
+    """Lengths between sampled pressures are those that are sampled there."""
+    k, r = 1.0, 2.5
+    atoms = Atoms("Mn", cell=(np.ones((3, 3)) - np.eye(3)) * r / np.sqrt(2), pbc=True)
+    atoms = atoms.repeat(2)
+    set_spins(atoms, {"Mn": M})
+    found = phase_diagram(
+        atoms,
+        [150.0, 200.0, 260.0],
+        pressures_GPa=[0.0, 1.0, 2.0, 3.0],
+        method="npt",
+        options={"timestep_fs": 2.0, "pdamp": 100 * units.fs},
+        model=Harmonic(k, r, cutoff=3.2) + Heisenberg(Shells([(r, 1e-6)], 0.4)),
+        steps=6000,
+        equilibration=1000,
+    )
+    sampled = found.quantities["volume"][1:3, 1]
+    kept = [0, 3]
+    ends = replace(
+        found,
+        axes=found.axes | {"pressure_GPa": np.array([0.0, 3.0])},
+        samples=[found.samples[k] for k in kept],
+    )
+    between = ends.reweighted([200.0], pressures_GPa=[1.0, 2.0])
+    value, error = between.quantities["volume"][:, 0].T
+    print(sampled, value, error)
+    assert np.isfinite(value).all()
+    assert (abs(value - sampled[:, 0]) < 4 * np.hypot(error, sampled[:, 1])).all()
+    assert (error < 0.01 * value).all()
+    # One that is four times as stiff would not do: volumes differ by many errors.
+    volumes = found.quantities["volume"][:, 1]
+    assert volumes[0, 0] - volumes[3, 0] > 10 * volumes[:, 1].max()
 
 
 def test_energies_are_without_the_field_of_the_driver() -> None:
@@ -497,6 +591,7 @@ def test_energies_are_without_the_field_of_the_driver() -> None:
         ({"fields_T": [1.0, np.nan]}, "field_T must be finite"),
         ({"fields_T": [2.0, 1.0]}, "field_T must ascend"),
         ({"pressures_GPa": [0.0]}, 'need method="npt"'),
+        ({"options": {"pressure_GPa": 1.0}}, "give pressures_GPa, of which one"),
         ({"sweep": "field_T"}, "sweep must be an axis"),
         ({"tempering": "pressure"}, "tempering must be one of none, temp"),
         ({"tempering": "field"}, "needs fields_T of two points"),
