@@ -18,14 +18,22 @@ _ANGLE = 1e-2
 _ROUND_OFF = 1e-10
 
 
-def rotational_temperature(
+def rotational_temperature(above: Tensor, below: Tensor) -> Tensor:
+    """Return the temperature, (B,), K, of the sums of :func:`rotational_sums`.
+
+    Zero where the second one is.
+    """
+    return torch.where(below != 0, above / below, 0.0) / units.kB
+
+
+def rotational_sums(
     system: System,
     field: Callable[[Tensor], Tensor],
     *,
     free: Tensor | float = 1.0,
     seed: int = 0,
-) -> Tensor:
-    """Return the temperature of the directions of the spins, (B,), K.
+) -> tuple[Tensor, Tensor]:
+    """Return sums, (B,), eV^2 and eV, whose ratio is k T of the spins' directions.
 
     With L_i = m_i x d/dm_i, the generator of rotations of spin i, partial integration
     over the sphere gives k T = <sum_i |L_i E|^2> / <sum_i L_i^2 E> (H. H. Rugh, Phys.
@@ -36,7 +44,8 @@ def rotational_temperature(
     all spins, each component +-1 (M. F. Hutchinson, Commun. Stat. Simul. 18, 1059
     (1989), doi:10.1080/03610918908812806), by central differences: three model calls.
     Both sums scatter: the ratio is reliable for many spins, or few that are ordered,
-    not where the second sum comes near zero.
+    not where the second sum comes near zero, and better taken of averages of both. The
+    second one is exactly zero where spins are free.
 
     Parameters
     ----------
@@ -63,4 +72,4 @@ def rotational_temperature(
     # Free spins have no such derivatives: what is left is round-off.
     size = system.sum((rotation * (back.abs() + ahead.abs())).abs().sum(1))
     known = below.abs() * 2.0 * _ANGLE > _ROUND_OFF * size
-    return torch.where(known, above / below, 0.0) / units.kB
+    return above, torch.where(known, below, 0.0)

@@ -18,6 +18,11 @@ from ._magnetostriction import (
     plot_thermal_magnetostriction,
     thermal_magnetostriction,
 )
+from ._relaxation import (
+    SpinLatticeRelaxation,
+    plot_spin_lattice_relaxation,
+    spin_lattice_relaxation,
+)
 from ._static import StaticResponse, plot_static_response, static_response
 from ._thermal_stress import (
     ElastocaloricChange,
@@ -31,6 +36,7 @@ from ._thermal_stress import (
 __all__ = [
     "ElastocaloricChange",
     "Magnetostriction",
+    "SpinLatticeRelaxation",
     "StaticResponse",
     "ThermalConductivity",
     "ThermalExpansion",
@@ -42,12 +48,14 @@ __all__ = [
     "magnetostriction",
     "plot_elastocaloric_change",
     "plot_magnetostriction",
+    "plot_spin_lattice_relaxation",
     "plot_static_response",
     "plot_thermal_conductivity",
     "plot_thermal_expansion",
     "plot_thermal_magnetostriction",
     "plot_thermal_response",
     "plot_wave_lifetimes",
+    "spin_lattice_relaxation",
     "static_response",
     "thermal_conductivity",
     "thermal_expansion",

@@ -24,7 +24,7 @@ from .._constraints import Constraints
 from .._engine import Engine, check_finite, engine_of
 from .._field import DrivenTerms, ExternalField, FieldT
 from .._replicas import PerReplica, as_images
-from .._spin_temperature import rotational_temperature
+from .._spin_temperature import rotational_sums, rotational_temperature
 from .._spin_torque import SpinTorque
 from .._state import Context, State, on_device
 from ..files import _checkpoint as checkpoints
@@ -434,8 +434,14 @@ class SpinLatticeDynamics(BatchedDynamics):
     def spin_temperature(self) -> Tensor:
         """Return the temperature of the spins' directions, (B,), K.
 
-        See :func:`~deepspin_ase.dynamics._spin_temperature.rotational_temperature`;
-        takes two model calls.
+        That of :meth:`rotational_sums`; takes two model calls.
+        """
+        return rotational_temperature(*self.rotational_sums())
+
+    def rotational_sums(self) -> tuple[Tensor, Tensor]:
+        """Return sums, (B,), eV^2 and eV, whose ratio is k T of the spins.
+
+        See :func:`~deepspin_ase.dynamics._spin_temperature.rotational_sums`.
         """
         system, known = self.state.system, self.prediction.magnetic_forces
 
@@ -447,7 +453,7 @@ class SpinLatticeDynamics(BatchedDynamics):
             assert found is not None
             return found
 
-        return rotational_temperature(
+        return rotational_sums(
             system, field, free=self.constraints.free_spins, seed=self.nsteps
         )
 

@@ -197,7 +197,7 @@ class ThreeTemperature(SpinLatticeDynamics):
         -------
         dict of (B,) tensors
             ``"electrons"``; ``"lattice"``, 2 E_kin/(k f); and ``"spins"``, see
-            :func:`~deepspin_ase.dynamics._spin_temperature.rotational_temperature`.
+            :func:`~deepspin_ase.dynamics._spin_temperature.rotational_sums`.
         """
         return {
             "electrons": self.electron_temperature_K,

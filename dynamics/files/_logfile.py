@@ -69,7 +69,7 @@ class DynamicsLog(Writer):
     kinetic_eV     of the atoms
     T_lattice_K    2 E_kin / (k f)
     T_spin_K       of the spins' directions, at two more model calls a line: see
-                   :func:`~deepspin_ase.dynamics._spin_temperature.rotational_temperature`
+                   :func:`~deepspin_ase.dynamics._spin_temperature.rotational_sums`
     m_muB          length of the mean moment per magnetic atom
     staggered_muB  the same with the signs of the first state's two sublattices
     pressure_GPa   kinetic and virial, the moments' part included; nan where the
