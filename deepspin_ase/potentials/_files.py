@@ -269,7 +269,7 @@ class _FromJson:
         self.tensors = tensors
 
     def __call__(self, values: dict[str, Any]) -> Any:
-        if values.keys() == {"tensor"}:
+        if values.keys() == {"tensor"} and isinstance(values["tensor"], str):
             return self.tensors.pop(values["tensor"])
         if values.keys() == {"number"}:
             return float(values["number"])
