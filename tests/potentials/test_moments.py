@@ -127,6 +127,21 @@ def test_kernels_agree_with_torch(kind):
         )
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_kernels_leave_out_hidden_layers_that_are_zero(count):
+    """Of some elements, or of all, as after a fit of the linear term alone."""
+    net, system = network("relativistic"), system_of("relativistic")
+    for fitting in list(net.fittings)[:count]:
+        for parameter in list(fitting.children())[-1].parameters():
+            parameter.zero_()
+    fast, plain = net.evaluate(system), in_torch(net, system, None)
+    for name in QUANTITIES:
+        size = float(getattr(plain, name).abs().max())
+        torch.testing.assert_close(
+            getattr(fast, name), getattr(plain, name), rtol=0, atol=3e-11 * size + 1e-13
+        )
+
+
 @pytest.mark.parametrize("kind", ["iron", "relativistic"])
 def test_batches_and_threads(kind):
     net = network(kind)

@@ -651,11 +651,15 @@ def _fit(head, derivatives, model, space):
                 store(y, o, load(y, o) + load(x, begin + i))
         offset += 2 * k * m + m
         x, begin = y, 0
-    total = load(hidden[last], 0)
+    total = load(hidden[last], 0) if last >= 0 else spread(0.0, values)
     for k in range(model.n_features):
         total = total + head.linear[k] * load(values, features + k)
     store(space.sums, 0, total)
     if not derivatives:
+        return
+    if last < 0:
+        for k in range(model.n_features):
+            store(space.slopes, features + k, spread(head.linear[k], values))
         return
     gradient, other, scaled = space.chain[0], space.chain[1], space.chain[2]
     for h in range(head.widths[last + 1]):

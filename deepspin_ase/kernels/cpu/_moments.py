@@ -120,7 +120,7 @@ def _head(layers: Sequence[Layer], linear: Tensor, real: torch.dtype) -> Head:
     from ._moment_kernels import Head
 
     parts: list[Tensor] = []
-    places = torch.arange(len(layers[0].matrix))  # of the inputs of a layer
+    places = torch.arange(len(linear))  # of the inputs of a layer
     width = _whole(len(places))
     widths = [width]
     for layer in layers:
@@ -138,10 +138,16 @@ def _head(layers: Sequence[Layer], linear: Tensor, real: torch.dtype) -> Head:
         places = outputs
     return Head(
         linear.to(real).numpy(),
-        torch.cat(parts).to(real).numpy(),
+        torch.cat([linear[:0], *parts]).to(real).numpy(),
         np.array(widths),
-        np.array([layer.copies for layer in layers]),
+        np.array([layer.copies for layer in layers], dtype=np.int64),
     )
+
+
+def _contributing(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """Return the layers, or none if the last one is zero: after a linear fit alone."""
+    *_, last = layers
+    return layers if last.matrix.any() or last.bias.any() else ()
 
 
 class Described:
@@ -325,9 +331,11 @@ class CompiledMoments:
     @torch.no_grad()
     def __init__(self, data: MomentsNetworkData, real: torch.dtype) -> None:
         heads = [data.head(a) for a in range(len(data.fittings))]
-        self.heads = [_head(layers, linear, real) for layers, linear, _ in heads]
-        width = max(int(head.widths[1:].max()) for head in self.heads)
-        layers = len(self.heads[0].copies)
+        self.heads = [
+            _head(_contributing(layers), linear, real) for layers, linear, _ in heads
+        ]
+        width = max(int(head.widths[1:].max(initial=0)) for head in self.heads)
+        layers = max(len(head.copies) for head in self.heads)
         self.descriptor = Descriptor(data.moments, real, layers=layers, width=width)
         self.constants = torch.stack([constant for *_, constant in heads])
 
