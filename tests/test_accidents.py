@@ -194,7 +194,7 @@ def _label(folder: Path, resume: bool) -> list[str]:
 def _curie(folder: Path, resume: bool) -> list[str]:
     files = folder / "fe.extxyz", "-m", folder / "exchange.pt"
     output = "-o", folder / "tc.npz", "--sizes", "2", "3"
-    grid = "-T", "700:1300:4", "--steps", "600"
+    grid = "-T", "250:700:4", "--steps", "600"
     return ["-c", OFTEN, *map(str, ("curie", *files, *output, *grid))]
 
 

@@ -33,8 +33,8 @@ LABELS = {
     "sweep": "direction of the sweep",
 }
 
-#: What the names of the phases are drawn under.
-PHASE = "phase"
+#: What names are drawn under, and the attribute with them.
+NAMES = {"phase": "phases", "space group": "space_groups"}
 
 _TEMPERATURE = "temperature_K"
 
@@ -92,6 +92,8 @@ class PhaseDiagram(Result):
         order with a q that is not zero, with its direction in a field, or
         "ferromagnetic", "polarized" (by a field, more than half) or "paramagnetic".
         Empty at points that are not sampled.
+    space_groups : array of str
+        Of the mean structures at the points, where they were asked for; else empty.
     """
 
     axes: dict[str, np.ndarray]
@@ -103,6 +105,7 @@ class PhaseDiagram(Result):
     samples: list[list[ThermalSamples]]
     name: str
     phases: np.ndarray
+    space_groups: np.ndarray
 
     def line(
         self,
@@ -250,6 +253,7 @@ class PhaseDiagram(Result):
             drift=np.zeros(shape),
             samples=[[] for _ in range(int(np.prod(shape[:-1])))],
             phases=np.full(shape, ""),
+            space_groups=np.full(shape, ""),
         )
 
     def _index(self, place: Mapping[str, int]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from ..._figures import figure_axes
 from ..._result import plots
 from ._phase_diagram import (
     LABELS,
-    PHASE,
+    NAMES,
     QUANTITIES,
     PhaseDiagram,
     line_arguments,
@@ -37,8 +37,8 @@ def plot_phase_diagram(
     Parameters
     ----------
     quantity : str
-        See :class:`PhaseDiagram`; "phase" for the names of the phases, each in its
-        color.
+        See :class:`PhaseDiagram`; "phase" or "space group" for their names, each in
+        its color.
     against : str, optional
         The other axis; by default the first of several points. Without any, curves
         against temperature.
@@ -55,7 +55,8 @@ def plot_phase_diagram(
     ValueError
         If there is no such quantity or axis.
     """
-    table = result.phases if quantity == PHASE else result._table(quantity)
+    named = quantity in NAMES
+    table = getattr(result, NAMES[quantity]) if named else result._table(quantity)
     others = [name for name in result.axes if name != "temperature_K"]
     many = [n for n in others if len(result.axes[n]) > 1 and n != "sweep"]
     if against is None and many:
@@ -72,7 +73,7 @@ def plot_phase_diagram(
     ax = figure_axes(ax)
     temperatures = result.axes["temperature_K"]
     label = QUANTITIES.get(quantity, quantity)
-    if quantity == PHASE:
+    if named:
         _draw_phases(ax, temperatures, chosen, result.axes.get(against or ""))
     elif against is None:
         curves = {"": chosen}

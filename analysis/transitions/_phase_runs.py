@@ -256,6 +256,7 @@ def _part(samples: ThermalSamples, replicas: slice) -> ThermalSamples:
         **{name: getattr(samples, name)[replicas] for name in series},
         observables={n: rows[replicas] for n, rows in samples.observables.items()},
         final=samples.final[replicas],
+        mean=samples.mean[replicas],
     )
 
 
@@ -273,4 +274,5 @@ def joined_samples(parts: Sequence[ThermalSamples]) -> ThermalSamples:
             for name in parts[0].observables
         },
         final=[image for part in parts for image in part.final],
+        mean=[image for part in parts for image in part.mean],
     )

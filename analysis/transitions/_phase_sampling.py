@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from ..._distributed import map_tasks
 from ..._validate import positive_numbers, whole
 from ...spins import unit_vector
+from ...symmetry import space_group
 from .._model import Model, model_of
 from .._statistics import mean_of_realizations
 from ..order._structure_factor import structure_factor
@@ -69,6 +70,7 @@ def phase_diagram(
     equilibration: int | None = None,
     interval: int = 2,
     method: str = "monte-carlo",
+    space_group_tolerance_A: float | None = None,
     options: Mapping[str, Any] | None = None,
     model: Model | None = None,
     seed: int = 0,
@@ -133,6 +135,10 @@ def phase_diagram(
         Fixed atoms, moving atoms, or moving atoms and cell
         (:class:`~deepspin_ase.dynamics.SpinLatticeNPT`); "volume", per atom in A^3,
         is then a quantity, too.
+    space_group_tolerance_A : float, optional
+        Where atoms move, the space groups of the mean structures are found with this
+        tolerance; twice the error of the mean or more, and less than the displacements
+        that matter. A run that goes through several domains has the symmetry of all.
     options : mapping, optional
         Of the driver.
     observe : callable, optional
@@ -201,6 +207,7 @@ def phase_diagram(
         base,
         q=tuple(map(tuple, np.concatenate(list(groups.values())).tolist())),
         observables=volume | dict(observables or {}),
+        mean_structure=space_group_tolerance_A is not None,
     )
     tasks = points(base, checkpoint=checkpoint)
     grid = axes | {"temperature_K": temperatures}
@@ -209,18 +216,21 @@ def phase_diagram(
         chains = chains_of_runs(tasks, grid, sweep)
         grid = {"sweep": np.array([1.0, -1.0])} | grid
     found: dict[Run, ThermalSamples] = {}
+    collected = partial(
+        _collected, grid, groups, axis, name, space_group_tolerance_A or 0.0
+    )
 
     def finished(number: int, samples: list[ThermalSamples]) -> None:
         found.update(zip(chains[number], samples, strict=True))
         if observe is not None:
-            observe(_collected(grid, groups, axis, name, found))
+            observe(collected(found))
 
     run(
         [[r.task for r in chain] for chain in chains],
         description="points",
         finished=finished,
     )
-    diagram = _collected(grid, groups, axis, name, found)
+    diagram = collected(found)
     _warn_of_drift(diagram)
     _warn_of_constants(diagram, list(observables or {}))
     return diagram
@@ -300,6 +310,7 @@ def _collected(
     groups: Mapping[str, np.ndarray],
     direction: np.ndarray,
     name: str,
+    tolerance: float,
     found: Mapping[Run, ThermalSamples],
 ) -> PhaseDiagram:
     """Average the samples that there are; NaN elsewhere."""
@@ -310,6 +321,7 @@ def _collected(
         at.append((run, samples))
     quantities: dict[str, np.ndarray] = {}
     drift, phases = np.full(shape, np.nan), np.full(shape, "", dtype="U80")
+    space_groups = phases.copy()
     named = {key or name: waves for key, waves in groups.items()}
     kept: list[list[ThermalSamples]] = [[] for _ in range(int(np.prod(shape[:-1])))]
     for point, by_realization in parts.items():
@@ -338,12 +350,25 @@ def _collected(
         drift[point] = np.max(drifts, axis=0)
         in_field = field if "field_T" in axes else None
         for replica, warmth in enumerate(kept[number][0].temperatures_K):
-            phases[point][np.searchsorted(axes["temperature_K"], warmth)] = phase_name(
+            at = np.searchsorted(axes["temperature_K"], warmth)
+            phases[point][at] = phase_name(
                 kept[number], named, replica, direction, in_field
             )
+            if kept[number][0].mean:
+                structure = kept[number][0].mean[replica]
+                space_groups[point][at] = space_group(structure, symprec=tolerance)
     others = {key: waves for key, waves in groups.items() if key}
     return PhaseDiagram(
-        dict(axes), quantities, groups[""], drift, others, direction, kept, name, phases
+        dict(axes),
+        quantities,
+        groups[""],
+        drift,
+        others,
+        direction,
+        kept,
+        name,
+        phases,
+        space_groups,
     )
 
 

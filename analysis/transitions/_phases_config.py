@@ -26,7 +26,7 @@ from ._order_parameters import (
     OctahedralTilt,
     PolarDisplacement,
 )
-from ._phase_diagram import KINDS, PHASE, QUANTITIES, line_arguments
+from ._phase_diagram import KINDS, NAMES, QUANTITIES, line_arguments
 
 #: Keys of the axes along which lines are looked for.
 _AXES = {
@@ -155,13 +155,15 @@ class PhasesConfig(Configuration):
         of ``steps`` by default).
     method : {"monte-carlo", "langevin", "npt"}
         Atoms are fixed, move, or move with the cell.
+    space_group_tolerance : float, optional
+        A: the space groups of the mean structures are told.
     options : dict
         Of the driver.
     seed : int
     workers : int
         Processes that share the points (more than one: extra ``distributed``).
     shown : list of str
-        Quantities that are drawn; "phase" for the names of the phases.
+        Quantities that are drawn; "phase" and "space group" for their names.
     lines : list of lists of str
         Transition lines on the maps: quantity, axis and kind of
         :meth:`.PhaseDiagram.line`.
@@ -190,6 +192,7 @@ class PhasesConfig(Configuration):
     interval: Count = 2
     equilibration: Annotated[int, Field(ge=0)] | None = None
     method: Literal["monte-carlo", "langevin", "npt"] = "monte-carlo"
+    space_group_tolerance: Annotated[float, Field(gt=0)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Count = 1
@@ -222,7 +225,7 @@ class PhasesConfig(Configuration):
             raise ValueError("pressures_GPa need method: npt, in which the cell moves")
         orders = [f"order {name}" for name in self.orders]
         known = [*QUANTITIES, *orders, *self.observables.names()]
-        drawn = [name for name in self.shown if name != PHASE]
+        drawn = [name for name in self.shown if name not in NAMES]
         for name in (*drawn, *(line[0] for line in self.lines)):
             # Which orders will be found is not known.
             found = self.q == "auto" and name.startswith("order ")
@@ -294,6 +297,7 @@ class PhasesConfig(Configuration):
             "interval": self.interval,
             "equilibration": self.equilibration,
             "method": self.method,
+            "space_group_tolerance_A": self.space_group_tolerance,
             "options": self.options,
             "seed": self.seed,
             "model": DeepSpinCalculator(model),

@@ -44,6 +44,9 @@ _SECONDS = 60.0
 #: Names of the samples that every run has.
 _SERIES = ("order", "magnetization", "energy", "order_vectors")
 
+#: Name of the structures that are kept for their mean, and samples between them.
+_STRUCTURE, _APART = "structure", 8
+
 #: Samples by quantity, one array for each sample.
 Series = dict[str, list[np.ndarray]]
 
@@ -83,6 +86,8 @@ class SamplingTask:
         Name of files without suffix.
     observables : dict
         Functions of Atoms that return a number, by name; sampled as well.
+    mean_structure : bool
+        Whether positions are averaged, over every eighth sample.
     """
 
     model: Mapping[str, Any] | Potential
@@ -98,6 +103,7 @@ class SamplingTask:
     seed: int = 0
     checkpoint: str | None = None
     observables: Mapping[str, Callable[[Atoms], float]] = field(default_factory=dict)
+    mean_structure: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +125,8 @@ class ThermalSamples(Result):
     observables : dict of (B, F) arrays
     final : list of Atoms
         The structures at the end, B.
+    mean : list of Atoms
+        The mean structures, B; empty where they were not asked for.
     """
 
     temperatures_K: np.ndarray
@@ -130,6 +138,7 @@ class ThermalSamples(Result):
     order_vectors: np.ndarray
     observables: dict[str, np.ndarray]
     final: list[Atoms]
+    mean: list[Atoms]
 
 
 def model_data(
@@ -216,7 +225,7 @@ def _sample(
     driver, equilibration, found = resumed or (
         _driver(task, starts),
         task.equilibration,
-        {name: [] for name in (*_SERIES, *map(_column, task.observables))},
+        {name: [] for name in (*_SERIES, *map(_column, task.observables), _STRUCTURE)},
     )
 
     def checkpoint(*, last: bool = False) -> None:
@@ -237,8 +246,11 @@ def _sample(
         while len(found["energy"]) < n_samples:
             for name, value in _measure(driver, task, waves).items():
                 found[name].append(value)
+            if task.mean_structure and len(found["energy"]) % _APART == 0:
+                found[_STRUCTURE].append(_structures(driver))
             checkpoint(last=len(found["energy"]) == n_samples)
             shown.update()
+    kept = found.pop(_STRUCTURE)
     series = {name: np.stack(rows[:n_samples], 1) for name, rows in found.items()}
     magnetic = int(np.any(get_spins(starts[0]), axis=1).sum())
     return ThermalSamples(
@@ -248,7 +260,33 @@ def _sample(
         n_atoms=len(starts[0]),
         observables={name: series[_column(name)] for name in task.observables},
         final=[_bare(image) for image in driver.images],
+        mean=_means(driver.images, kept),
     )
+
+
+def _structures(driver: SpinLatticeDynamics) -> np.ndarray:
+    """Return cells, A, and scaled positions of the replicas, (B, 3 + N, 3)."""
+    rows = [
+        np.concatenate([i.cell.array, i.get_scaled_positions(wrap=False)])
+        for i in driver.images
+    ]
+    return np.array(rows, dtype=np.float32)
+
+
+def _means(images: list[Atoms], kept: list[np.ndarray]) -> list[Atoms]:
+    """Return mean structures of the replicas, which have drifted as a whole."""
+    if not kept:
+        return []
+    rows = np.array(kept, dtype=float)
+    drift = rows[:, :, 3:].mean(axis=2, keepdims=True)
+    rows[:, :, 3:] -= drift - drift[:1]
+    found = []
+    for image, mean in zip(images, rows.mean(axis=0), strict=True):
+        copy = _bare(image)
+        copy.set_cell(mean[:3])
+        copy.set_scaled_positions(mean[3:])
+        found.append(copy)
+    return found
 
 
 def _column(observable: str) -> str:
@@ -429,7 +467,9 @@ class _Checkpoint:
         equilibration = int(arrays.pop("equilibration"))
         driver = kind.restore(self.driver, calculator=self._calculator)
         count = max(0, driver.nsteps - equilibration) // self._interval
-        return driver, equilibration, {k: list(v[:count]) for k, v in arrays.items()}
+        kept = {_STRUCTURE: count // _APART}
+        series = {k: list(v[: kept.get(k, count)]) for k, v in arrays.items()}
+        return driver, equilibration, series
 
 
 def _identity(task: SamplingTask) -> str:

@@ -10,7 +10,7 @@ by symmetry goes by the identity alone.
 from __future__ import annotations
 
 from ._equivalence import OrderEquivalence
-from ._groups import conventional_cell, crystal_symmetry
+from ._groups import conventional_cell, crystal_symmetry, space_group
 from ._magnetic_space_group import MagneticSpaceGroup, magnetic_space_group
 from ._patterns import collinear_patterns
 from ._stars import star
@@ -22,5 +22,6 @@ __all__ = [
     "conventional_cell",
     "crystal_symmetry",
     "magnetic_space_group",
+    "space_group",
     "star",
 ]

@@ -26,6 +26,15 @@ def crystal_symmetry(
     return in_vacuum(atoms)[1], *operations(atoms, symprec=symprec)
 
 
+def space_group(atoms: Atoms, *, symprec: float = SYMPREC) -> str:
+    """Return the name and the number of the space group without moments.
+
+    Such as "R3c (161)"; that of the identity alone where no group is found.
+    """
+    found = dataset(atoms, symprec=symprec)
+    return "P1 (1)" if found is None else f"{found.international} ({found.number})"
+
+
 def conventional_cell(atoms: Atoms, *, symprec: float = SYMPREC) -> np.ndarray | None:
     """Return the conventional cell of the atoms without moments, (3, 3), A.
 

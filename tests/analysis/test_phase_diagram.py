@@ -506,6 +506,7 @@ def test_between_pressures() -> None:
                 zero + rng.normal(size=(2, count, 1, 1)),
                 {"volume": volume / N},
                 [],
+                [],
             )
         )
     wanted, at = np.array([1.2, 1.7]), np.array([340.0])
