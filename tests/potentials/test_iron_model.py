@@ -112,6 +112,39 @@ def test_ferromagnet_is_the_ground_state(model: Potential) -> None:
             assert energy(model, atoms) > ground
 
 
+@pytest.mark.parametrize("volume", [9.0, 9.6, 10.2])
+def test_compressed_crystals_are_not_the_ground_state(
+    model: Potential, volume: float
+) -> None:
+    """Double layers of fcc and antiferromagnetic bcc, moments of any length."""
+    ground = energy(model, crystal("bcc", LATTICE, MOMENT))
+    a = (4.0 * volume) ** (1 / 3)
+    layers = Atoms(
+        "Fe4",
+        scaled_positions=[[0.5 * (n % 2), 0.5 * (n % 2), 0.25 * n] for n in range(4)],
+        cell=[a / 2**0.5, a / 2**0.5, 2 * a],
+        pbc=True,
+    )
+    cube = bulk("Fe", "bcc", (2.0 * volume) ** (1 / 3), cubic=True)
+    for atoms, signs in ((layers, [1, 1, -1, -1]), (cube, [1, -1])):
+        for moment in (0.0, 1.0, 2.0, 2.8):
+            set_spins(atoms, moment * np.outer(signs, [0.0, 0.0, 1.0]))
+            assert energy(model, atoms) > ground + 0.03
+
+
+def test_vacancy(model: Potential) -> None:
+    """Formation energy, measured: 2.0 eV; lengths of moments stay what they are."""
+    atoms = crystal("bcc", LATTICE, MOMENT).repeat(3)
+    ground = energy(model, atoms)
+    del atoms[0]
+    atoms.calc = DeepSpinCalculator(model)
+    found = relax(atoms, fmax=0.02, spins=False, magnitudes=True)
+    assert found.converged
+    assert 1.8 < atoms.get_potential_energy() - 53 * ground < 2.7
+    lengths = np.linalg.norm(get_spins(atoms), axis=1)
+    assert 1.8 < lengths.min() < lengths.max() < 2.6
+
+
 def test_spin_stiffness(model: Potential) -> None:
     """Of the crystal at rest. Neutrons: 280 meV A^2; other PBE: from 230 on."""
     atoms = bulk("Fe", "bcc", LATTICE)

@@ -33,10 +33,11 @@ DATA = (
     "PBE (VASP): github.com/FitSNAP/FitSNAP, Fe_Linear_NPJ2021 (arXiv 2101.07332), "
     "self-consistent moments; github.com/Tomonori-Tanaka/Magesty.jl, bcc Fe with "
     "constrained directions; github.com/hztttt/Synergistic_Optimization, fcc Fe with "
-    "constrained moments (DeltaSpin). LDA (GPAW), of small weight: 72 frames of two atoms "
-    "of this package. Not from calculations, but believed: measured C44 and phonons of N "
-    "and H, exchange that falls with the distance (J as V^-1.2), orders of close-packed "
-    "phases, and moments of zero and of 3 mu_B"
+    "constrained moments (DeltaSpin), also with an interstitial atom. LDA (GPAW), of small "
+    "weight: 72 frames of two atoms of this package. Not from these calculations, but "
+    "believed: measured C44 and phonons of N and H, the energy of a vacancy, exchange that "
+    "falls with the distance (J as V^-1.2), energies of fcc and hcp at all volumes, and "
+    "moments of zero and of 3 mu_B"
 )
 LICENCE = (
     "model: MIT; data: GPL-2.0 (FitSNAP), MPL-2.0 (Magesty.jl), GPL-3.0 (fcc), MIT"
@@ -44,8 +45,9 @@ LICENCE = (
 RANGE = (
     "bcc at 0 to 1200 K and 10.5 to 13 A^3 an atom, moments of 0 to 3 mu_B in any "
     "directions; fcc at 10.8 to 11.2 A^3. Moments are those of PAW spheres (2.2 mu_B in "
-    "bcc Fe). Other phases, liquids and interstitials are rough; no magnetic anisotropy. "
-    "Exchange at other volumes, and in hot crystals, is a belief"
+    "bcc Fe). Other phases, defects and liquids are rough; no magnetic anisotropy. "
+    "Exchange at other volumes and in hot crystals, and energies of fcc and hcp beside "
+    "bcc, are beliefs"
 )
 CITATION = (
     "Nikolov et al., npj Comput. Mater. 7, 153 (2021) (bcc lattice); Magesty.jl (bcc "
