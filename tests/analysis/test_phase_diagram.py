@@ -542,7 +542,7 @@ def test_a_spring_between_pressures() -> None:
         [150.0, 200.0, 260.0],
         pressures_GPa=[0.0, 1.0, 2.0, 3.0],
         method="npt",
-        options={"timestep_fs": 2.0, "pdamp": 100 * units.fs},
+        options={"timestep_fs": 2.0, "pdamp": 2000 * units.fs},
         model=Harmonic(k, r, cutoff=3.2) + Heisenberg(Shells([(r, 1e-6)], 0.4)),
         steps=6000,
         equilibration=1000,
