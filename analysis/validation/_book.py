@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from ..._files import atomic_write, locked, make_folder
 from ...calculators import DeepSpinCalculator
 from ...potentials import Potential, load_potential
 from ...potentials._files import plain_data
+from ...potentials._library import resolve
+from ...potentials.adapters import split
 from ._materials import MATERIALS, Material, material_for, material_of
 from ._property import PROPERTIES, Findings, Subject
 from ._references import Reference, references_of
@@ -126,6 +129,7 @@ class Book:
             self.potential, self.name = model, type(model).__name__
         else:
             self.potential, self.name = load_potential(model), Path(model).stem
+        self._file = _file_of(model)
         self.material = _material(self.potential, material, structure)
         self.material.check(self.potential)
         self.folder = Path(folder)
@@ -262,13 +266,25 @@ class Book:
 
     @cached_property
     def _model(self) -> str:
-        """Digest of model and material."""
-        return digest([plain_data(self.potential), self.material.build()])
+        """Digest of material and model: of its file, that options may be added."""
+        if self._file is None:
+            content: Any = plain_data(self.potential)
+        else:
+            content = hashlib.sha256(self._file.read_bytes()).hexdigest()
+        return digest([content, self.material.build()])
 
 
 def _distinct(messages: list[str]) -> list[str]:
     """Return the first of messages that differ in their numbers only."""
     return [*{re.sub(r"[\d.]+", "", m): m for m in messages[::-1]}.values()][::-1]
+
+
+def _file_of(model: Potential | str | os.PathLike[str]) -> Path | None:
+    """Return the file of a model; None for potentials, folders, other programs'."""
+    if isinstance(model, Potential) or split(model) is not None:
+        return None
+    path = resolve(model)
+    return path if path.is_file() else None
 
 
 def _known(names: Iterable[str]) -> None:
