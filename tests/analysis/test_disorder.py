@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase import Atoms, units
 from deepspin_ase import set_spins
 from deepspin_ase.analysis import curie_temperature
 from deepspin_ase.analysis._statistics import mean_of_realizations, thermal_error
+from deepspin_ase.analysis.transitions._finite_size import scaling_fit
 from deepspin_ase.build import random_alloy
 from deepspin_ase.potentials import Heisenberg, Shells
 
@@ -132,29 +134,105 @@ def test_disorder_that_is_none() -> None:
         run(diluted(0.01))
 
 
-@pytest.mark.slow
-def test_dilution_down_to_percolation() -> None:
-    """Tc/Tc(1) of the simple cubic magnet by its share of sites.
+def clusters_of_wolff() -> Callable[..., tuple[float, float]]:
+    """Return a sampler of its own: <m^2> and <m^4> of a diluted cube at J = 1.
 
-    Mean field has the share itself; correlations lower it further, to zero at
-    the percolation threshold 0.3116, below which there are only finite clusters.
+    U. Wolff, Phys. Rev. Lett. 62, 361 (1989), doi:10.1103/PhysRevLett.62.361.
+    """
+    numba = pytest.importorskip("numba")
+
+    @numba.njit
+    def sample(size, occupied, T, sweeps, rng):
+        sites = np.flatnonzero(occupied)
+        steps = np.array([1, -1, size, -size, size**2, -(size**2)])
+        s = np.zeros((size**3, 3))
+        s[sites, 2] = 1.0
+        pending = np.empty(size**3, np.int64)
+        flipped, count, second, fourth = 0, 0, 0.0, 0.0
+        warm = sweeps // 5 * len(sites)
+        while flipped < sweeps * len(sites):
+            r = rng.normal(0.0, 1.0, 3)
+            r /= np.sqrt((r * r).sum())
+            start = sites[rng.integers(0, len(sites))]
+            s[start] -= 2.0 * (s[start] * r).sum() * r
+            pending[0], left = start, 1
+            while left:
+                left -= 1
+                k = pending[left]
+                flipped += 1
+                along = (s[k] * r).sum()
+                for step in steps:
+                    j = k + step
+                    width = abs(step) * size
+                    if j // width != k // width or j < 0:
+                        j -= np.sign(step) * width
+                    across = (s[j] * r).sum()
+                    if along * across < 0.0:
+                        if rng.random() < 1.0 - np.exp(2.0 * along * across / T):
+                            s[j] -= 2.0 * across * r
+                            pending[left] = j
+                            left += 1
+            # After every cluster: chosen by their sizes, states would be biased.
+            if flipped >= warm:
+                square = (s.sum(axis=0) ** 2).sum() / len(sites) ** 2
+                second, fourth, count = second + square, fourth + square**2, count + 1
+        return second / count, fourth / count
+
+    return sample
+
+
+def cumulants_by_clusters(
+    share: float, sizes: tuple[int, ...], temperatures: np.ndarray
+) -> np.ndarray:
+    """Return U4 and errors, (S, T, 2), of 16 diluted cubes of each size."""
+    sample, rng, realizations = clusters_of_wolff(), np.random.default_rng(0), 16
+    found = np.zeros((len(sizes), realizations, len(temperatures)))
+    for row, size in zip(found, sizes, strict=True):
+        for values in row:
+            occupied = np.zeros(size**3, dtype=bool)
+            occupied[rng.permutation(size**3)[: round(share * size**3)]] = True
+            for t, T in enumerate(temperatures):
+                second, fourth = sample(size, occupied, T, 400, rng)
+                values[t] = 1.0 - fourth / (3.0 * second**2)
+    error = found.std(axis=1, ddof=1) / np.sqrt(realizations)
+    return np.stack([found.mean(axis=1), error], axis=-1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("share", "guess", "width"), [(0.9, 0.88, 0.1), (0.7, 0.62, 0.1), (0.5, 0.33, 0.14)]
+)
+def test_dilution_on_the_way_to_percolation(
+    share: float, guess: float, width: float
+) -> None:
+    """Tc/Tc(1) of the simple cubic magnet by its share of sites, by two programs.
+
+    0.87, 0.64 and 0.33. Mean field has the share itself; correlations lower it further,
+    to zero at the percolation threshold 0.3116, below which there are only finite
+    clusters.
     """
     potential, atoms = cubic()
-    found = {}
-    for share, guess in ((0.9, 0.89), (0.7, 0.675), (0.5, 0.44)):
-        result = curie_temperature(
-            atoms,
-            kelvin(*(1.4429 * guess * np.linspace(0.9, 1.1, 5))),
-            sizes=(6, 8, 12),
-            steps=2000,
-            model=potential,
-            disorder=diluted(1.0 - share),
-            realizations=8,
-        )
-        found[share] = np.array(result.temperature_K) / kelvin(1.4429)[0]
-        print(share, found[share])
-    values = np.array([found[p][0] for p in (0.9, 0.7, 0.5)])
-    assert (values < [0.9, 0.7, 0.5]).all()
-    # Concave, and on the way to zero at the threshold
-    assert np.interp(0.7, [0.5, 0.9], values[[2, 0]]) < values[1] + 0.01
-    assert values[2] < (0.5 - 0.3116) / (1 - 0.3116) * 1.8
+    temperatures = 1.4429 * guess * np.linspace(1.0 - width, 1.0 + width, 5)
+    sizes = (6, 10)
+    expected = cumulants_by_clusters(share, sizes, temperatures)
+    lengths = np.cbrt([share * size**3 for size in sizes])
+    fit = scaling_fit(temperatures, lengths, *np.moveaxis(expected, 2, 0))
+    result = curie_temperature(
+        atoms,
+        kelvin(*temperatures),
+        sizes=sizes,
+        steps=500,
+        model=potential,
+        disorder=diluted(1.0 - share),
+        realizations=8,
+    )
+    binder = np.array([size.binder for size in result.sizes])
+    error = np.hypot(binder[..., 1], expected[..., 1])
+    print(share, (binder[..., 0] - expected[..., 0]) / error)
+    assert (abs(binder[..., 0] - expected[..., 0]) < 4.0 * error + 0.004).all()
+    found, error = np.array(result.temperature_K) / kelvin(1.0)[0]
+    print(found / 1.4429, error / 1.4429, np.array(fit.transition_K) / 1.4429)
+    assert error < 0.06 * found
+    apart = found - fit.transition_K.value
+    assert abs(apart) < 3.0 * np.hypot(error, fit.transition_K.error)
+    assert (share - 0.3116) / 0.6884 < found / 1.4429 < share
