@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
         keep(found)
     names, counts = np.unique(found.phases, return_counts=True)
     for name, count in zip(names, counts, strict=True):
-        print(f"{count} points: {name}")
+        print(f"{count} {'point' if count == 1 else 'points'}: {name}")
     lines = {}
     for line in config.lines:
         title, header, rows = line_table(found, line)

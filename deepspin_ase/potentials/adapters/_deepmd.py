@@ -25,12 +25,12 @@ class DeepmdModel(Adapter):
 
     prefix = "deepmd"
     package = "deepmd-kit"
-    module = "deepmd"
+    module = "deepmd.infer"  # a folder of data may be named deepmd
     tested = "3.2.0"
 
     def load(self) -> Any:
         """Open the model; see :meth:`Adapter.load`."""
-        model = self.imported("deepmd.infer").DeepPot(str(self.path))
+        model = self.imported(self.module).DeepPot(str(self.path))
         if not model.has_spin:
             raise self.wrong_kind("a model of DeePMD-kit without spins")
         if model.get_ntypes_spin():
