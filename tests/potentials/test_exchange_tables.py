@@ -406,6 +406,26 @@ def test_warm_iron_of_uppasd(tmp_path):
     assert 1 - fourth / (3 * second**2) == pytest.approx(0.66619, abs=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("hfield 0.0 0.0 -150.0", "external fields"),
+        ("do_dip 1", "dipolar interactions"),
+        ("ring ./ringfile", "four moments"),
+        ("hfield 0.0d0 0.0 0.0\ndo_dip 0   none of it", None),
+    ],
+)
+def test_what_is_not_read_of_uppasd(line, message, tmp_path):
+    text = UPPASD_IRON["inpsd.dat"] + line + "\n"
+    folder = folder_of(UPPASD_IRON | {"inpsd.dat": text}, tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_uppasd(folder, elements="Fe", alat=2.8665)
+    said = [str(w.message) for w in caught if w.category is ExchangeTableWarning]
+    assert len(said) == (message is not None)
+    assert message is None or message in said[0]
+
+
 def test_dm_of_uppasd(tmp_path):
     """The example of a chain: D by its sign, which versions differ in."""
     files = {

@@ -52,6 +52,16 @@ _SAME_PLACE = 1e-3
 _TABLES = {"exchange": 1, "dm": 3, "pd": 6, "bq": 1}
 
 
+#: What is not read, by keyword.
+_LEFT_OUT = {
+    "hfield": "external fields (hfield), which drivers take,",
+    "do_dip": "dipolar interactions (do_dip), see DipoleDipole,",
+    "biqdm": "biquadratic Dzyaloshinskii-Moriya interactions (biqdm)",
+    "chir": "chiral interactions of three moments (chir)",
+    "ring": "interactions of four moments (ring)",
+}
+
+
 def recognizes(path: Path) -> bool:
     """Return whether there is an ``inpsd.dat``."""
     return (path / "inpsd.dat").is_file() or path.name == "inpsd.dat"
@@ -120,7 +130,8 @@ def read_uppasd(
     Warns
     -----
     ExchangeTableWarning
-        If bonds are listed from one end only, or from both with different numbers.
+        If bonds are listed from one end only, or from both with different numbers, or
+        there is something that is not read.
     """
     _check_sign(dm_sign)
     path = Path(path)
@@ -142,8 +153,20 @@ def read_uppasd(
         )
         periodic = [word.upper() == "P" for word in boundary]
         rows.set_pbc(sites.atoms, periodic, [int(word) for word in cells])
+    for keyword, what in _LEFT_OUT.items():
+        if _is_on(found.words.get(keyword, ["0"])):
+            rows.leave_out(what)
     shares = sites.shares
     return rows.potential(sites.atoms, onsite=onsite, cubic=cubic, shares=shares)
+
+
+def _is_on(words: Sequence[str]) -> bool:
+    """Return whether a number in front is not zero, or a file is named."""
+    numeric = re.compile(r"[-+.\d]+([dDeE][-+]?\d+)?$")
+    front = list(itertools.takewhile(numeric.match, words[:3]))
+    if not front:
+        return words[0].upper() not in ("", "N", "F")
+    return any(float(word.lower().replace("d", "e")) for word in front)
 
 
 def _check_sign(dm_sign: int) -> None:
